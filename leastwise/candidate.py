@@ -1,0 +1,75 @@
+"""A candidate: how to answer one request, as data.
+
+It is what a stage changes, what an evaluation measures and what gets promoted. It answers nothing itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import Field
+
+from leastwise.use_case import Part, Stage, Venue
+
+
+class Shot(Part):
+    """One worked example inside a prompt."""
+
+    text: str
+    label: str
+
+
+class Prompt(Part):
+    """The words around a request."""
+
+    system: str = Field(description="Stable part: instruction, labels, rules.")
+    shots: tuple[Shot, ...] = Field((), description="Fixed examples, the same for every request.")
+    constrained: bool = Field(False, description="Whether the provider forces the answer into the label set.")
+
+
+class Retriever(Part):
+    """What is looked up for every request."""
+
+    embedder: str = Field(description="URI of the embedding model.")
+    index: str = Field(description="Hash of the indexed rows and their embedding.")
+    examples: int = Field(0, ge=0, le=64, description="Labelled examples put before the request.")
+    documents: int = Field(0, ge=0, le=64, description="Documents put before the request.")
+
+
+class CachePolicy(Part):
+    """What is not paid for twice in production."""
+
+    provider: bool = Field(False, description="Provider prompt caching switched on, prompt laid out for it.")
+    exact: bool = Field(False, description="Identical requests are answered from a store.")
+    ttl_s: int = Field(86_400, ge=1, description="How long a stored answer may be given out, seconds.")
+
+
+class Weights(Part):
+    """Weights a stage made."""
+
+    kind: Literal["adapter", "merged", "student"] = Field(description="adapter: LoRA; merged: a full model; student.")
+    uri: str = Field(description="Where they are, safetensors only.")
+    revision: str = Field(description="Hash of their content.")
+
+
+class Candidate(Part):
+    """Model + venue + prompt + retriever + cache policy + weights, and the candidate it came from."""
+
+    stage: Stage | Literal["reference"]
+    model: str = Field(description="URI of the model that answers.")
+    revision: str = Field("", description="Revision of that model.")
+    venue: Venue
+    prompt: Prompt | None = None
+    retriever: Retriever | None = None
+    cache: CachePolicy = CachePolicy()
+    weights: Weights | None = None
+    decline_below: float | None = Field(None, ge=0, le=1, description="Confidence below which the student declines.")
+    parent: str | None = Field(None, description="Key of the candidate it was made from.")
+
+    @property
+    def key(self) -> str:
+        """Content hash, 16 hex digits: equal candidates answer alike."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,0 +1,324 @@
+"""What somebody wants of a language model: task, data, requirements, traffic, models and money, as one frozen model.
+
+It does not read the file it comes from, look at the data or know how a requirement is tested.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from leastwise.gate import SHARES, Requirement, RequirementName
+from leastwise.prices import Price
+
+Venue = Literal["api", "managed", "self_host"]
+Stage = Literal["prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host"]
+LADDER: tuple[Stage, ...] = ("prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host")
+Approval = Literal["ask", "granted", "never"]
+OnUndecided = Literal["estimate", "climb", "stop", "ask"]
+MODEL_URI = re.compile(r"^(hf|s3|file|package)://.+|^(openai|anthropic|google):.+")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(BaseModel):
+    """A part of a use case: immutable, and a field it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(Part):
+    """What one request asks for. Classification only so far: extraction and question answering are not built yet."""
+
+    kind: Literal["classification"] = Field("classification", description="Kind of task; decides the quality metric.")
+    instruction: str = Field(min_length=1, max_length=4000, description="What the model is told to do, in words.")
+    labels: tuple[str, ...] = Field(min_length=2, max_length=200, description="The answers that are allowed.")
+    decline_label: str | None = Field(
+        None, description="The answer that means 'out of scope'; needed by the requirement ood_decline."
+    )
+    stable: bool = Field(True, description="False if labels or rules change often: training then never pays.")
+    domain_is_public: bool = Field(True, description="False if no public text resembles the domain (Level 4 may help).")
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: a label is listed twice; list every label once")
+        if self.decline_label in self.labels:
+            raise ValueError("decline_label: must not be one of labels; name an extra answer such as 'none'")
+        return self
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """Every answer in the demanded format: the labels, and the way to decline where there is one."""
+        return self.labels + ((self.decline_label,) if self.decline_label else ())
+
+
+class Data(Part):
+    """Where the rows are. Every value is a path relative to the use case file, a local path, or an s3:// URI."""
+
+    train: str | None = Field(None, description="Labelled examples for retrieval and training.")
+    dev: str | None = Field(None, description="Labelled rows on which prompts, thresholds and checkpoints are tuned.")
+    gate: str = Field(description="Labelled rows the gates are judged on; never tuned on.")
+    test: str | None = Field(None, description="Untouched labelled rows; the winner's reported figure comes from here.")
+    documents: str | None = Field(None, description="Documents to retrieve and to continue pre-training on.")
+    unlabelled: str | None = Field(None, description="Text a teacher may label for distillation.")
+    out_of_scope: str | None = Field(None, description="Inputs that must be declined; needed by ood_decline.")
+    shifted: str | None = Field(None, description="Labelled rows from changed conditions; needed by shift_quality.")
+    traffic: str | None = Field(None, description="Sample of real requests with their repetition; judges cache.")
+    id_column: str = Field("id", description="Column with a unique id.")
+    text_column: str = Field("text", description="Column with the input text.")
+    label_column: str = Field("label", description="Column with the expected answer.")
+    split_by: str | None = Field(None, description="Column whose groups must not be in two splits.")
+    unit_by: str | None = Field(None, description="Column whose rows count as one unit in the gate.")
+    population: Literal["future_traffic", "this_set"] = Field(
+        "future_traffic", description="this_set: the gate set itself is what must pass; margins may then be 0."
+    )
+
+
+class Bound(Part):
+    """One requirement: the value wanted and the tolerance the gate may use."""
+
+    bound: float = Field(description="The value wanted.", allow_inf_nan=False)
+    margin: float = Field(
+        ge=0,
+        allow_inf_nan=False,
+        description="Tolerance: a candidate this much worse than the bound is wrongly passed with probability <= alpha.",
+    )
+
+
+class Residency(Part):
+    """Where prompts, judges, teachers and embeddings may go; binding from the first stage on."""
+
+    venues: tuple[Venue, ...] = Field(min_length=1, description="Venues data may be sent to.")
+    hosts: tuple[str, ...] = Field((), description="Host names data may be sent to; empty: any host of the venues.")
+
+
+class Requirements(Part):
+    """What the winner must meet. Any subset; a requirement left out is not tested."""
+
+    quality: Bound | None = Field(None, description="The task's metric, a share in 0..1.")
+    adherence: Bound | None = Field(None, description="Share of outputs in the demanded format.")
+    p95_latency_ms: Bound | None = Field(None, description="95th percentile of latency over HTTP, milliseconds.")
+    usd_per_1k_requests: Bound | None = Field(None, description="All-in dollars for 1,000 requests at this traffic.")
+    ood_decline: Bound | None = Field(None, description="Share of out-of-scope inputs declined.")
+    shift_quality: Bound | None = Field(None, description="Quality on shifted inputs.")
+    residency: Residency | None = Field(None, description="Where data may go.")
+
+    @model_validator(mode="after")
+    def _bounds_make_sense(self) -> Self:
+        if not self.bounds:
+            raise ValueError("no requirement with a bound; add at least one, for example quality: {bound: 0.8, margin: 0.05}")
+        for name, wanted in self.bounds.items():
+            _check_range(name, wanted)
+        if self.quality and self.shift_quality and self.shift_quality.bound > self.quality.bound:
+            raise ValueError(
+                f"shift_quality.bound: {self.shift_quality.bound:g} contradicts quality.bound {self.quality.bound:g}: "
+                "shifted inputs cannot be asked to do better than ordinary ones; lower it or raise quality"
+            )
+        if self.quality and self.adherence and self.quality.bound - self.quality.margin > self.adherence.bound:
+            raise ValueError(
+                f"adherence.bound: {self.adherence.bound:g} contradicts quality.bound {self.quality.bound:g}: an output "
+                "outside the format is never right, so such an adherence cannot pass; raise adherence"
+            )
+        return self
+
+    @property
+    def bounds(self) -> dict[RequirementName, Bound]:
+        """The requirements that are measured, in the order they are reported."""
+        named: dict[RequirementName, Bound | None] = {
+            "quality": self.quality,
+            "adherence": self.adherence,
+            "p95_latency_ms": self.p95_latency_ms,
+            "usd_per_1k_requests": self.usd_per_1k_requests,
+            "ood_decline": self.ood_decline,
+            "shift_quality": self.shift_quality,
+        }
+        return {name: bound for name, bound in named.items() if bound is not None}
+
+
+def _check_range(name: RequirementName, wanted: Bound) -> None:
+    if name in SHARES:
+        if not 0 < wanted.bound <= 1:
+            raise ValueError(f"{name}.bound: {wanted.bound:g} is outside 0..1, the range of a share; give 0.9 for 90%")
+        if wanted.margin >= wanted.bound:
+            raise ValueError(
+                f"{name}.margin: {wanted.margin:g} reaches from the bound {wanted.bound:g} down to 0, so anything would "
+                "pass; give a margin well below the bound, for example 0.05"
+            )
+    elif wanted.bound <= 0:
+        raise ValueError(f"{name}.bound: {wanted.bound:g} must be above 0")
+    elif wanted.margin > 2 * wanted.bound:
+        raise ValueError(
+            f"{name}.margin: {wanted.margin:g} is more than twice the bound {wanted.bound:g}, so the gate would say "
+            "nothing; give a margin below the bound"
+        )
+
+
+class Traffic(Part):
+    """How much is asked, on which cost and latency depend."""
+
+    requests_per_month: int = Field(gt=0, description="Requests a month.")
+    peak_requests_per_s: float = Field(1.0, gt=0, description="Requests a second in the busiest hour.")
+    concurrency: int = Field(2, ge=1, le=512, description="Requests in flight at once; latency is measured at it.")
+    output_tokens: int = Field(12, ge=1, le=8192, description="Most tokens one answer may have.")
+    retry_share: Share = Field(0.0, description="Share of requests that have to be sent twice.")
+
+
+class Model(Part):
+    """One model a stage may use."""
+
+    uri: str = Field(description="hf://…, s3://…, file://…, package://…, openai:…, anthropic:… or google:…")
+    venue: Venue = Field("api", description="Where it answers.")
+    host: str | None = Field(None, description="Host name of the endpoint, checked against residency.")
+    base_url: str | None = Field(None, description="OpenAI-compatible endpoint of that host; empty: the provider's own, "
+                                 "or for open weights a server that is started here.")
+    context_tokens: int = Field(2048, ge=128, description="Longest prompt plus answer the model takes.")
+    price: Price | None = Field(None, description="Dollars per million tokens; empty: from the price book.")
+    training_on_output: bool | None = Field(None, description="Whether its licence allows training on its answers.")
+
+    @model_validator(mode="after")
+    def _uri_is_readable(self) -> Self:
+        check_model_uri(self.uri)
+        return self
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the weights themselves are at hand, so that they can be trained and served."""
+        return "://" in self.uri
+
+
+def check_model_uri(uri: str) -> None:
+    """Raise ValueError for a model URI of an unknown scheme."""
+    if not MODEL_URI.match(uri):
+        raise ValueError(
+            f"uri: {uri!r} names no model; write hf://org/name, s3://bucket/path, file:///path, package://name, "
+            "openai:name, anthropic:name or google:name"
+        )
+
+
+class Models(Part):
+    """The models a use case may draw on."""
+
+    candidates: tuple[Model, ...] = Field(min_length=1, description="Models to prompt, tried cheapest first.")
+    base: Model | None = Field(None, description="Open weights to fine-tune; needed by fine_tune and pretrain.")
+    embedder: str | None = Field(None, description="Embedding model for retrieval, the reference and drift.")
+    student: str | None = Field(None, description="Encoder from which distillation makes its student.")
+
+    @model_validator(mode="after")
+    def _uris_are_readable(self) -> Self:
+        for uri in filter(None, (self.embedder, self.student)):
+            check_model_uri(uri)
+        if self.base and not self.base.is_open:
+            raise ValueError(f"base: {self.base.uri} is not open weights; name hf://, s3://, file:// or package://")
+        return self
+
+
+class Hosting(Part):
+    """What own endpoints cost: `managed` bills tokens above a minimum, `self_host` bills whole machines."""
+
+    usd_per_month_per_machine: float = Field(0.0, ge=0, description="One machine, dollars a month.")
+    spare_machines: int = Field(0, ge=0, le=100, description="Machines kept beyond what the peak hour needs.")
+    storage_usd_per_month: float = Field(0.0, ge=0, description="Weights, logs and backups, dollars a month.")
+    operations_usd_per_month: float = Field(0.0, ge=0, description="People's share for keeping it up, dollars a month.")
+    managed_minimum_usd_per_month: float = Field(0.0, ge=0, description="Least a managed host bills a month.")
+    managed_price: Price | None = Field(None, description="Dollars per million tokens of own weights at that host.")
+    capacity: bool = Field(True, description="Whether machines to serve on are to be had; self_host needs it.")
+
+
+class Training(Part):
+    """Limits of training and what its hardware costs."""
+
+    usd_per_hour: float = Field(0.0, ge=0, description="Dollars an hour of the training machine.")
+    method: Literal["lora", "full"] = Field("lora", description="lora trains adapters of 0.1-2% of the weights.")
+    max_examples: int = Field(2400, ge=1, description="Examples seen in one training, all epochs together.")
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="Peak learning rate.")
+    rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
+    upper_blocks_share: float = Field(0.5, gt=0, le=1, description="Share of the blocks, from the top, that are trained.")
+    teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
+    pretrain_steps: int = Field(60, ge=1, description="Optimizer steps of continued pre-training.")
+    seed: int = Field(0, ge=0, description="Seed of every shuffle and initialisation.")
+    retrain_every_days: int = Field(90, ge=1, description="Days between retrainings, for recurring cost.")
+    labels_per_retraining: int = Field(0, ge=0, description="New labels bought for one retraining.")
+    usd_per_label: float = Field(0.0, ge=0, description="Dollars a human label costs.")
+
+
+class UseCase(Part):
+    """One use case, as read from a YAML file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,60}$", description="Name; also the MLflow experiment.")
+    description: str = Field("", max_length=2000, description="For people.")
+    task: Task
+    data: Data
+    requirements: Requirements
+    traffic: Traffic
+    models: Models
+    hosting: Hosting = Hosting()
+    training: Training = Training()
+    alpha: float = Field(0.05, gt=0, le=0.2, description="Probability of a false PASS over the whole ladder, and of a "
+                         "false FAIL a stage.")
+    budget_usd: float = Field(10.0, ge=0, description="Hard cap on what one climb spends.")
+    budget_usd_per_month: float = Field(100.0, ge=0, description="Hard cap on all flows of the use case in a month.")
+    last_stage: Stage = Field("self_host", description="The last stage the climb may reach.")
+    approvals: dict[Stage, Approval] = Field({}, description="ask, granted or never by stage; pretrain and self_host "
+                                             "ask unless told otherwise.")
+    ask_above_usd: float = Field(100.0, ge=0, description="A stage estimated above this asks for approval.")
+    on_undecided: OnUndecided = Field("estimate", description="What to do when the data ran out before the gate was sure.")
+    reference: Literal["report", "stop"] = Field("report", description="stop: end the climb if no LLM is needed.")
+    allow_no_test: bool = Field(False, description="True: accept a climb whose final figure has no untouched split.")
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        wanted = self.requirements.bounds
+        if "ood_decline" in wanted and not (self.data.out_of_scope and self.task.decline_label):
+            raise ValueError(
+                "requirements.ood_decline: cannot be measured; add data.out_of_scope (inputs to decline) and "
+                "task.decline_label (the answer that declines)"
+            )
+        if "shift_quality" in wanted and not self.data.shifted:
+            raise ValueError("requirements.shift_quality: cannot be measured; add data.shifted (labelled shifted rows)")
+        if self.data.population == "future_traffic":
+            for name, bound in wanted.items():
+                if bound.margin == 0:
+                    raise ValueError(
+                        f"requirements.{name}.margin: 0 can never be decided for future traffic; give a tolerance, or "
+                        "declare data.population: this_set"
+                    )
+        if not self.data.test and not self.allow_no_test:
+            raise ValueError("data.test: missing; add an untouched split, or set allow_no_test: true")
+        return self
+
+    @model_validator(mode="after")
+    def _residency_leaves_a_model(self) -> Self:
+        limits = self.requirements.residency
+        if limits and not any(self.may_be_sent_to(model) for model in self.models.candidates):
+            asked = ", ".join(f"{model.uri} ({model.venue})" for model in self.models.candidates)
+            raise ValueError(
+                f"requirements.residency: none of models.candidates is in an allowed venue and host ({asked}); add one "
+                f"in {' or '.join(limits.venues)}"
+            )
+        return self
+
+    def may_be_sent_to(self, model: Model) -> bool:
+        """Whether residency lets data go to this model."""
+        limits = self.requirements.residency
+        if limits is None:
+            return True
+        return model.venue in limits.venues and (not limits.hosts or model.host in limits.hosts)
+
+    def approval(self, stage: Stage, estimated_usd: float) -> Approval:
+        """What is known of a person's leave for a stage of that estimated cost."""
+        given = self.approvals.get(stage)
+        if given:
+            return given
+        asks = stage in ("pretrain", "self_host") or estimated_usd > self.ask_above_usd
+        return "ask" if asks else "granted"
+
+    @property
+    def gate_requirements(self) -> tuple[Requirement, ...]:
+        """The requirements as the gate judges them."""
+        return tuple(
+            Requirement(name=name, bound=wanted.bound, margin=wanted.margin)
+            for name, wanted in self.requirements.bounds.items()
+        )
