@@ -1,0 +1,26 @@
+"""The flows: each sequences tasks, branches on a verdict and returns. One deployable flow a file, of the same name.
+
+Importing any of them first makes the process quiet and keeps its state under the state directory.
+"""
+
+import os
+
+from tasks import storage
+
+_DEFAULTS = {
+    "PREFECT_HOME": str(storage.home() / "prefect"),
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TQDM_DISABLE": "1",
+}
+for _name, _value in _DEFAULTS.items():
+    os.environ.setdefault(_name, _value)

@@ -4,5 +4,5 @@ It is not for outages or defects: those keep their own exceptions and end a flow
 """
 
 
-class BadInput(ValueError):
+class BadInput(ValueError):  # noqa: N818 - says whose turn it is, not that we failed
     """Input that cannot be used as it is; raised before anything is spent, shown without a stack trace (exit 2)."""

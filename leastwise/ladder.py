@@ -12,7 +12,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from leastwise.gate import Evaluation, Verdict, plain_outcome
+from leastwise.gate import Evaluation, RequirementVerdict, Verdict, plain_outcome
+from leastwise.prices import Usd
 from leastwise.use_case import LADDER, OnUndecided, Part, Stage, UseCase
 
 Resolution = Literal["pass", "climb", "stop", "ask"]
@@ -78,7 +79,7 @@ class Situation(Part):
     document_rows: int | None = None
     unlabelled_rows: int | None = None
     repeat_share: float | None = Field(None, ge=0, le=1, description="Share of sampled traffic that repeats.")
-    estimates: dict[Stage, float] = Field({}, description="Dollars each stage may cost at worst.")
+    estimates: dict[Stage, Usd] = Field({}, description="Dollars each stage may cost at worst.")
     usd_spent: float = Field(0.0, ge=0, description="By this climb.")
     usd_spent_this_month: float = Field(0.0, ge=0, description="By every flow of the use case.")
     answers: dict[Stage, Literal["granted", "rejected"]] = Field({}, description="What people said when asked.")
@@ -95,20 +96,43 @@ class Step(Part):
 
 
 def next_step(use_case: UseCase, history: Sequence[Record], situation: Situation | None = None) -> Step:
-    """The next step of a climb: run or skip a stage, ask a person, or end with an outcome (DESIGN rules 1-7)."""
+    """The next step of a climb: run or skip a stage, ask a person, or end with an outcome (DESIGN rules 1-7).
+
+    The ladder is walked from its foot whatever order things were logged in, so that a stage somebody ran on its own
+    neither hides a lower PASS nor lets the climb start above it. Of two records of a stage the later one counts.
+    """
     now = situation or Situation()
-    halted = _end_of_evidence(use_case, history, now)
-    if halted:
-        return halted
-    done = {record.stage for record in history}
-    for stage in LADDER[: LADDER.index(use_case.last_stage) + 1]:
-        if stage in done:
-            continue
-        why = _cannot(use_case, stage, history, now)
-        if why:
-            return Step(action="skip", stage=stage, reason=why)
-        return _afford(use_case, stage, now)
-    return Step(action="end", outcome="none", reason=_nearest_miss(history))
+    recorded = {record.stage: record for record in history}
+    reference = recorded.get("reference")
+    if reference and reference.passed and use_case.reference == "stop":
+        return Step(action="end", outcome="reference", reason="the no-LLM reference meets every requirement")
+    below: list[Record] = []
+    for stage in _within_reach(use_case):
+        record = recorded.get(stage)
+        if record is None:
+            return _consider(use_case, stage, below, now)
+        halted = _halt(stage, record, now)
+        if halted:
+            return halted
+        below.append(record)
+    return Step(action="end", outcome="none", reason=_nearest_miss(below))
+
+
+def ruled_out(use_case: UseCase, stage: Stage, situation: Situation | None = None) -> str | None:
+    """Why a stage can never run in this use case, whatever will be measured; None where that depends on evidence."""
+    if stage not in _within_reach(use_case):
+        return f"last_stage is {use_case.last_stage}"
+    if use_case.approvals.get(stage) == "never":
+        return f"approvals.{stage} is never"
+    if not REMEDIES[stage] & set(use_case.requirements.bounds):
+        return f"remedies only {', '.join(sorted(REMEDIES[stage]))}, and none of these is asked for"
+    return _LACKS[stage](use_case, (_if_all_went_well(use_case),), situation or Situation())
+
+
+def could_run(use_case: UseCase, stage: Stage, history: Sequence[Record], situation: Situation | None = None) -> bool:
+    """Whether a stage above the winner was applicable: not ruled out, and nothing it needs is missing."""
+    now = situation or Situation()
+    return ruled_out(use_case, stage, now) is None and _LACKS[stage](use_case, history, now) is None
 
 
 def evaluated(history: Sequence[Record]) -> tuple[Record, ...]:
@@ -144,34 +168,39 @@ def resolve(verdict: Verdict, evaluation: Evaluation, use_case: UseCase) -> Reso
 _POLICY: dict[OnUndecided, Resolution] = {"climb": "climb", "stop": "stop", "ask": "ask"}
 
 
-def _end_of_evidence(use_case: UseCase, history: Sequence[Record], now: Situation) -> Step | None:
-    reference = next((r for r in history if r.stage == "reference"), None)
-    if reference and reference.passed and use_case.reference == "stop":
-        return Step(action="end", outcome="reference", reason="the no-LLM reference meets every requirement")
-    climbed = evaluated(history)
-    if not climbed:
+def _within_reach(use_case: UseCase) -> tuple[Stage, ...]:
+    return LADDER[: LADDER.index(use_case.last_stage) + 1]
+
+
+def _if_all_went_well(use_case: UseCase) -> Record:
+    """A parent that leaves nothing to wish for: what is lacking beside it, no measurement can supply."""
+    models = use_case.models
+    met = tuple(RequirementVerdict(name=name, outcome="PASS", reason="") for name in use_case.requirements.bounds)
+    is_open = bool(models.base or models.student or any(model.is_open for model in models.candidates))
+    return Record(stage="prompt", verdict=Verdict(outcome="PASS", reason="", requirements=met), open_weights=is_open)
+
+
+def _halt(stage: Stage, record: Record, now: Situation) -> Step | None:
+    """The end of a climb, or a question to a person, where this record calls for it; None lets it climb on."""
+    if record.skipped is not None:
         return None
-    last = climbed[-1]
-    assert last.verdict is not None
-    if last.verdict.outcome == "ERROR":
-        return Step(action="end", outcome="error", stage=_stage(last), reason=last.verdict.reason)
-    if last.passed:
-        return Step(action="end", outcome=_stage(last), stage=_stage(last), reason=last.verdict.reason)
-    if last.verdict.outcome == "UNDECIDED" and last.resolution != "climb":
-        return _undecided(last, now)
+    if record.verdict is None:
+        return Step(action="end", outcome="error", stage=stage, reason=f"{stage} was logged without an evaluation")
+    if record.verdict.outcome == "ERROR":
+        return Step(action="end", outcome="error", stage=stage, reason=record.verdict.reason)
+    if record.passed:
+        return Step(action="end", outcome=stage, stage=stage, reason=record.verdict.reason)
+    if record.verdict.outcome == "UNDECIDED" and record.resolution != "climb":
+        action: Literal["ask", "end"] = "ask" if record.resolution == "ask" and now.can_ask else "end"
+        outcome: Outcome | None = "undecided" if action == "end" else None
+        return Step(action=action, outcome=outcome, stage=stage, reason=record.verdict.reason)
     return None
 
 
-def _undecided(last: Record, now: Situation) -> Step:
-    assert last.verdict is not None
-    if last.resolution == "ask" and now.can_ask:
-        return Step(action="ask", stage=_stage(last), reason=last.verdict.reason)
-    return Step(action="end", outcome="undecided", stage=_stage(last), reason=last.verdict.reason)
-
-
-def _stage(record: Record) -> Stage:
-    assert record.stage != "reference"
-    return record.stage
+def _consider(use_case: UseCase, stage: Stage, below: Sequence[Record], now: Situation) -> Step:
+    """Skip a stage with the reason, or see about leave and money for it."""
+    why = _cannot(use_case, stage, below, now)
+    return Step(action="skip", stage=stage, reason=why) if why else _afford(use_case, stage, now)
 
 
 def _cannot(use_case: UseCase, stage: Stage, history: Sequence[Record], now: Situation) -> str | None:

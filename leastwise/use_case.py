@@ -215,6 +215,14 @@ class Models(Part):
         return self
 
 
+class Retrieval(Part):
+    """What is put before a request; the numbers are the use case's, they are not searched for yet."""
+
+    examples: int = Field(8, ge=0, le=64, description="Labelled examples retrieved from data.train.")
+    documents: int = Field(0, ge=0, le=64, description="Documents retrieved from data.documents.")
+    fixed_examples: int = Field(4, ge=0, le=64, description="Few-shot examples of the prompt stage, the same each time.")
+
+
 class Hosting(Part):
     """What own endpoints cost: `managed` bills tokens above a minimum, `self_host` bills whole machines."""
 
@@ -254,6 +262,7 @@ class UseCase(Part):
     requirements: Requirements
     traffic: Traffic
     models: Models
+    retrieval: Retrieval = Retrieval()
     hosting: Hosting = Hosting()
     training: Training = Training()
     alpha: float = Field(0.05, gt=0, le=0.2, description="Probability of a false PASS over the whole ladder, and of a "

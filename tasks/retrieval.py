@@ -33,7 +33,7 @@ _SPARE_HITS = 16  # fetched beyond k, so that equal scores at the cut fall by id
 
 @dataclass(frozen=True)
 class Hit:
-    """One retrieved row; `score` is cosine (dense), BM25 (bm25) or fused reciprocal ranks (hybrid), higher is nearer."""
+    """One retrieved row; `score` is cosine (dense), BM25 or fused reciprocal ranks (hybrid): higher is nearer."""
 
     id: str
     text: str
@@ -102,7 +102,7 @@ def embed(texts: Sequence[str], encoder: Path, *, threads: int = 2, cache: Path 
 def _encode(texts: list[str], encoder: Path, threads: int) -> np.ndarray:
     # sentence-transformers itself sorts by length, so a batch carries little padding
     model = _encoder_model(encoder, encoder_hash(encoder))
-    with _torch_threads(threads):
+    with torch_threads(threads):
         vectors = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
     return np.asarray(vectors, dtype=np.float32)
 
@@ -110,11 +110,13 @@ def _encode(texts: list[str], encoder: Path, threads: int) -> np.ndarray:
 @remember
 def _encoder_model(encoder: Path, _content: str) -> Any:
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     return SentenceTransformer(str(encoder), device="cpu", local_files_only=True, trust_remote_code=False)
 
 
-class _torch_threads:  # noqa: N801 - reads as a statement: with _torch_threads(2)
+class torch_threads:  # noqa: N801 - reads as a statement: with torch_threads(2)
     """torch's thread count is the process's: set it for one block, then put it back."""
 
     def __init__(self, threads: int) -> None:

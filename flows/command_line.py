@@ -1,0 +1,47 @@
+"""One way to run every flow from a shell: `python -m flows.NAME ARGUMENTS`, people on stderr, one JSON line on stdout.
+
+It holds no logic of a flow. Exit status: 0 passed, 3 none, budget or rejected, 4 undecided, 2 bad input, 1 error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from leastwise.errors import BadInput
+
+
+def run(flow: Callable[..., Any]) -> None:
+    """Run a flow on the command line's arguments and exit with its status."""
+    try:
+        result = flow(*sys.argv[1:])
+    except BadInput as error:
+        print(f"leastwise: {error}", file=sys.stderr)
+        _finish({"outcome": "bad_input", "reason": str(error)}, 2)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        print(f"leastwise: {error}; see `python -m flows.NAME` in the README", file=sys.stderr)
+        _finish({"outcome": "bad_input", "reason": str(error)}, 2)
+    fields = dataclasses.asdict(result) if dataclasses.is_dataclass(result) else result
+    _finish(fields, getattr(result, "exit_status", 0))
+
+
+def run_stage(stage_flow: Callable[[str], str]) -> None:
+    """Run one stage on its own: `python -m flows.STAGE USE_CASE` opens or resumes the use case's climb and adds it."""
+    from tasks import climbing
+
+    def flow(use_case: str) -> climbing.StageEnding:
+        climb = climbing.open_climb(use_case)
+        climbing.measure_reference(climb)
+        return climbing.stage_ending(climb, stage_flow(climb))
+
+    run(flow)
+
+
+def _finish(fields: object, status: int) -> None:
+    print(json.dumps(fields), flush=True)
+    raise SystemExit(status)

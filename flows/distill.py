@@ -1,0 +1,23 @@
+"""Stage 6: a small student trained on the best passing teacher's answers."""
+
+from prefect import flow
+
+from tasks import making, stages
+
+
+@flow(name="distill")
+def distill(climb: str) -> str:
+    """Let the teacher label unlabelled text, train a student on it, measure it; gives back the stage's MLflow run.
+
+    Args:
+        climb: MLflow run id of the climb this stage belongs to.
+    """
+    labels = making.teacher_labels(climb)
+    student = making.distilled(climb, labels)
+    return stages.evaluate_stage(climb, "distill", [stages.student_candidate(climb, student)])
+
+
+if __name__ == "__main__":
+    from flows.command_line import run_stage
+
+    run_stage(distill)

@@ -1,0 +1,24 @@
+"""Stage 5 (Level 4): continued pre-training of the base on the documents, then fine-tuning on it. Only when approved."""
+
+from prefect import flow
+
+from tasks import making, stages
+
+
+@flow(name="pretrain")
+def pretrain(climb: str) -> str:
+    """Continue pre-training on the documents, fine-tune the result, measure it; gives back the stage's MLflow run.
+
+    Args:
+        climb: MLflow run id of the climb this stage belongs to.
+    """
+    stages.validate_training_data(climb)
+    base = making.pretrained(climb)
+    tuned = making.fine_tuned(climb, base)
+    return stages.evaluate_stage(climb, "pretrain", [stages.tuned_candidate(climb, "pretrain", tuned)])
+
+
+if __name__ == "__main__":
+    from flows.command_line import run_stage
+
+    run_stage(pretrain)

@@ -1,0 +1,50 @@
+"""Running a stage's flow where it belongs: in this process, or on the pool with the machines it needs.
+
+Which stage runs is not decided here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from flows.cache import cache
+from flows.distill import distill
+from flows.fine_tune import fine_tune
+from flows.pretrain import pretrain
+from flows.prompt import prompt
+from flows.rag import rag
+from flows.self_host import self_host
+from leastwise.ladder import Step
+from leastwise.use_case import Stage
+from tasks import climbing
+
+STAGES = {flow.name: flow for flow in (prompt, rag, cache, fine_tune, pretrain, distill, self_host)}
+ON_GPU_POOL = frozenset({"fine_tune", "pretrain", "distill", "self_host"})
+
+
+def run_stage(stage: Stage, climb: str) -> str:
+    """Run a stage and give back its MLflow run id.
+
+    With LEASTWISE_POOLS=1 (set for the workers of `make up`) stages that train or serve run as deployments on the gpu
+    pool and show nested under this run; without it they run as subflows in this process.
+    """
+    if stage in ON_GPU_POOL and os.environ.get("LEASTWISE_POOLS") == "1":
+        return _run_on_pool(stage, climb)
+    return STAGES[stage](climb)
+
+
+def _run_on_pool(stage: Stage, climb: str) -> str:
+    from prefect.deployments import run_deployment
+
+    # The result stays on the machine of the pool; what this process needs is in MLflow.
+    finished = run_deployment(f"{stage}/{stage}", parameters={"climb": climb}, as_subflow=True)
+    state = finished.state
+    if state is None or not state.is_completed():
+        raise RuntimeError(f"the {stage} stage ended as {state.name if state else 'unknown'}: {state and state.message}")
+    return climbing.stage_run_id(climb, stage)
+
+
+def ended(climb: str, step: Step) -> climbing.Ending:
+    """Confirm a winner on the untouched test split, then write down the ending."""
+    confirmed = climbing.confirm(climb, step.stage) if step.outcome in STAGES else "not measured"
+    return climbing.finish(climb, step, confirmed)

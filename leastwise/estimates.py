@@ -1,0 +1,42 @@
+"""What a stage may cost at worst, before it starts: calls x tokens for answers, hours for training.
+
+Coarse so far: token counts are upper limits taken from context length, and training speed is a stated constant. It reads
+no data; row counts and prices are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from leastwise.prices import Price
+from leastwise.use_case import LADDER, Stage, UseCase
+
+PROMPT_TOKENS: dict[Stage, int] = {"prompt": 500, "rag": 900, "cache": 900, "fine_tune": 200, "pretrain": 200}
+EXAMPLES_PER_S = 4.0
+
+
+def stage_estimates(
+    use_case: UseCase, prices: Mapping[str, Price], base_price: Price | None, rows: Mapping[str, int]
+) -> dict[Stage, float]:
+    """Dollars of every stage at worst; `rows` counts gate, traffic, out_of_scope, shifted and unlabelled."""
+    judged = rows["gate"] + rows["out_of_scope"] + rows["shifted"]
+    each = [_usd_a_call(use_case, price, "prompt") * judged * 2 for price in prices.values()]
+    found: dict[Stage, float] = dict.fromkeys(LADDER, 0.0)
+    found["prompt"] = sum(each)
+    found["rag"] = sum(_usd_a_call(use_case, price, "rag") * judged * 2 for price in prices.values())
+    dearest = max(prices.values(), key=lambda p: p.input)
+    found["cache"] = _usd_a_call(use_case, dearest, "cache") * rows["traffic"]
+    hours = use_case.training.max_examples / EXAMPLES_PER_S / 3600
+    training = hours * use_case.training.usd_per_hour
+    served = _usd_a_call(use_case, base_price, "fine_tune") * judged if base_price else 0.0
+    found["fine_tune"] = training + served
+    found["pretrain"] = 2 * training + served
+    labels = min(rows["unlabelled"], use_case.training.teacher_labels)
+    found["distill"] = _usd_a_call(use_case, dearest, "rag") * labels + training / 4
+    found["self_host"] = use_case.hosting.usd_per_month_per_machine / 730
+    return found
+
+
+def _usd_a_call(use_case: UseCase, price: Price, stage: Stage) -> float:
+    tokens = min(PROMPT_TOKENS[stage], max(m.context_tokens for m in use_case.models.candidates))
+    return price.worst_case_usd(tokens, use_case.traffic.output_tokens)

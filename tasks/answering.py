@@ -1,0 +1,378 @@
+"""Answering rows as a candidate would in production: over HTTP, in process for trained weights, or from its cache.
+
+It measures time and counts tokens; it scores nothing. Servers it starts end when the `with` block does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leastwise import economics
+from leastwise.candidate import Candidate, Shot
+from leastwise.prices import Price, Usage
+from leastwise.prompts import Turn, render
+from leastwise.use_case import UseCase
+from tasks import inference, responses, serving, storage, weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tasks.workspace import Workspace
+
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer; `text` is None where the infrastructure lost it."""
+
+    text: str | None
+    latency_ms: float | None
+    usd: float
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    from_store: bool = False
+    error: str | None = None
+
+
+@contextmanager
+def open_answerer(work: Workspace, candidate: Candidate) -> Iterator[Any]:
+    """What answers for this candidate: a student, trained weights, or a model behind HTTP."""
+    with ExitStack() as stack:
+        if candidate.weights and candidate.weights.kind == "student":
+            answerer: Any = StudentAnswerer(work, candidate, stack)
+        elif candidate.weights:
+            answerer = TrainedAnswerer(work, candidate, stack)
+        else:
+            answerer = ServedAnswerer(work, candidate, stack)
+        yield ExactCache(answerer) if candidate.cache.exact else answerer
+
+
+def price_of(work: Workspace, candidate: Candidate) -> Price | None:
+    """Dollars per million tokens of this candidate in its venue; None where machines are paid instead."""
+    if candidate.venue == "self_host":
+        return None
+    if candidate.venue == "managed" and candidate.weights and work.use_case.hosting.managed_price:
+        return work.use_case.hosting.managed_price
+    return work.price(candidate.model)
+
+
+def fixed_usd_per_request(use_case: UseCase, venue: str, requests_per_s_per_machine: float | None) -> float:
+    """The part of the bill that does not depend on tokens, spread over the month's requests."""
+    hosting, month = use_case.hosting, use_case.traffic.requests_per_month
+    recurring = _retraining_usd_per_month(use_case)
+    if venue == "api":
+        return 0.0
+    if venue == "managed":
+        return (hosting.managed_minimum_usd_per_month + recurring) / month
+    machines = economics.machines_needed(
+        use_case.traffic.peak_requests_per_s, requests_per_s_per_machine or 1.0, hosting.spare_machines
+    )
+    fixed = machines * hosting.usd_per_month_per_machine
+    return (fixed + hosting.storage_usd_per_month + hosting.operations_usd_per_month + recurring) / month
+
+
+def _retraining_usd_per_month(use_case: UseCase) -> float:
+    training = use_case.training
+    labels = training.labels_per_retraining * training.usd_per_label
+    return labels * (365 / 12) / training.retrain_every_days
+
+
+class ServedAnswerer:
+    """A model behind an OpenAI-compatible, Anthropic or Google endpoint, with retrieval before each request."""
+
+    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
+        self.work, self.candidate = work, candidate
+        self.price = price_of(work, candidate)
+        self.usd_worst_case = _worst_case_usd(work, candidate, self.price)
+        self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
+        self.asker = stack.enter_context(_asker(work, candidate, self.price, stack))
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        """Retrieve, render, ask; latency is the request's own plus its share of the retrieval."""
+        started = time.perf_counter()
+        rendered = messages(self.work, self.candidate, list(rows["text"]))
+        retrieval_ms = (time.perf_counter() - started) * 1000 / max(len(rows), 1)
+        prompt, use_case = self.candidate.prompt, self.work.use_case
+        choices = use_case.task.answers if prompt and prompt.constrained else None
+        requests = [
+            inference.Request(
+                row_id=row_id,
+                messages=tuple(inference.Message(turn.role, turn.content) for turn in turns),
+                max_tokens=use_case.traffic.output_tokens,
+                choices=choices,
+            )
+            for row_id, turns in zip(rows["id"], rendered, strict=True)
+        ]
+        return [_answer(reply, retrieval_ms) for reply in self.asker.ask(requests)]
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        """Every answer already came over HTTP."""
+        return [a.latency_ms for a in answers if a.text is not None and a.latency_ms is not None]
+
+
+def _answer(reply: inference.Reply, retrieval_ms: float) -> Answer:
+    if reply.error:
+        return Answer(None, None, 0.0, error=reply.error)
+    return Answer(
+        text=reply.text,
+        latency_ms=reply.latency_ms + retrieval_ms,
+        usd=reply.usd,
+        input_tokens=reply.input_tokens,
+        cached_tokens=reply.cached_tokens,
+        output_tokens=reply.output_tokens,
+        from_store=reply.from_store,
+    )
+
+
+def messages(work: Workspace, candidate: Candidate, texts: list[str]) -> list[tuple[Turn, ...]]:
+    """The messages of every text, with what is retrieved for it; the most similar example comes last."""
+    prompt, retriever = candidate.prompt, candidate.retriever
+    assert prompt is not None
+    examples: list[list[Shot]] = [[] for _ in texts]
+    documents: list[list[str]] = [[] for _ in texts]
+    if retriever and retriever.examples:
+        found = work.index("train").search(texts, retriever.examples)
+        examples = [[Shot(text=hit.text, label=str(hit.label)) for hit in reversed(hits)] for hits in found]
+    if retriever and retriever.documents:
+        found = work.index("documents").search(texts, retriever.documents)
+        documents = [[hit.text for hit in hits] for hits in found]
+    return [render(prompt, t, documents=d, examples=e) for t, d, e in zip(texts, documents, examples, strict=True)]
+
+
+def _asker(work: Workspace, candidate: Candidate, price: Price | None, stack: ExitStack) -> inference.Asker:
+    """A client of the candidate's endpoint; for open weights without one, of a server started here."""
+    model = work.model(candidate.model)
+    revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
+    if model.is_open and not model.base_url:
+        endpoint = stack.enter_context(_server(work, candidate))
+        target = inference.Target.served(endpoint, candidate.model, revision)
+    else:
+        target = inference.Target(
+            candidate.model, revision, base_url=model.base_url, provider_cache=candidate.cache.provider
+        )
+    return inference.Asker(
+        target,
+        store=work.store,
+        price=price.usd if price else _free,
+        meter=work.meter(candidate.stage) if price and candidate.venue == "api" else None,
+        concurrency=work.use_case.traffic.concurrency,
+    )
+
+
+def _free(usage: Usage) -> float:
+    return 0.0
+
+
+def _server(work: Workspace, candidate: Candidate) -> AbstractContextManager[serving.Endpoint]:
+    """llama.cpp with the candidate's weights: a package's GGUF as it is, anything else converted once."""
+    gguf, adapter = _gguf_files(work, candidate)
+    return serving.serve_causal(
+        gguf,
+        name=f"{candidate.stage}-{candidate.key[:6]}",
+        log=work.home / "logs" / f"{candidate.stage}.log",
+        adapter=adapter,
+        context_tokens=work.model(candidate.model).context_tokens,
+        threads=THREADS,
+    )
+
+
+def _gguf_files(work: Workspace, candidate: Candidate) -> tuple[Path, Path | None]:
+    if candidate.weights is None and candidate.model.startswith("package://"):
+        return weights.package_gguf(candidate.model), None
+    base = weights.materialize(candidate.model, work.home)
+    folder = work.home / "gguf"
+    gguf = folder / f"{weights.directory_hash(base)}.gguf"
+    if not gguf.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        weights.to_gguf(base, gguf, dtype="q8_0")
+    if candidate.weights is None:
+        return gguf, None
+    adapter = folder / f"{candidate.weights.revision}.lora.gguf"
+    if not adapter.exists():
+        weights.adapter_to_gguf(storage.fetch(candidate.weights.uri, folder), base, adapter)
+    return gguf, adapter
+
+
+def _worst_case_usd(work: Workspace, candidate: Candidate, price: Price | None) -> float:
+    if price is None:
+        return 0.0
+    context, output = work.model(candidate.model).context_tokens, work.use_case.traffic.output_tokens
+    return price.worst_case_usd(context - output, output)
+
+
+class TrainedAnswerer:
+    """Trained weights: answers in process in batches, and apart from that over HTTP for the latency."""
+
+    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
+        self.work, self.candidate, self.stack = work, candidate, stack
+        self.price = price_of(work, candidate)
+        self.usd_worst_case = _worst_case_usd(work, candidate, self.price)
+        self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
+        self._http: ServedAnswerer | None = None
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        """Greedy answers in the order of the rows; kept, so that a rerun computes none again."""
+        rendered = messages(self.work, self.candidate, list(rows["text"]))
+        return [self._priced(answer) for answer in self._generated(rendered)]
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        """The same requests over HTTP at the traffic's concurrency, from the server the venue would run."""
+        if self._http is None:
+            self._http = ServedAnswerer(self.work, self.candidate, self.stack)
+        return self._http.timed(rows, self._http.answer(rows))
+
+    @cached_property
+    def _base(self) -> Path:
+        return weights.materialize(self.candidate.model, self.work.home)
+
+    @cached_property
+    def _generator(self) -> Any:
+        from tasks import training
+
+        assert self.candidate.weights is not None
+        adapter = storage.fetch(self.candidate.weights.uri, self.work.home / "fetched")
+        return training.Generator(self._base, adapter, threads=THREADS)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self._base)
+
+    def _generated(self, rendered: list[tuple[Turn, ...]]) -> list[responses.StoredAnswer]:
+        from tasks import training
+
+        assert self.candidate.weights is not None
+        limit, store = self.work.use_case.traffic.output_tokens, self.work.store
+        chats = [[turn.model_dump() for turn in turns] for turns in rendered]
+        keys = [
+            responses.answer_key(
+                model=self.candidate.model, revision=self.candidate.revision, weights=self.candidate.weights.revision,
+                messages=chat, max_tokens=limit, engine="in process",
+            )
+            for chat in chats
+        ]  # fmt: skip
+        known = store.get_many(keys)
+        missing = [i for i, key in enumerate(keys) if key not in known]
+        if missing:
+            prompts = [training.format_chat(self._base, chats[i]) for i in missing]
+            for i, prompt, text in zip(missing, prompts, self._generator.answer(prompts, limit), strict=True):
+                usage = Usage(input_tokens=len(self._tokenizer.encode(prompt)), output_tokens=len(self._tokenizer.encode(text)) + 1)
+                known[keys[i]] = responses.stored_now(text, "stop", usage, 0.0, 0.0)
+                store.put(keys[i], known[keys[i]])
+        return [known[key] for key in keys]
+
+    def _priced(self, stored: responses.StoredAnswer) -> Answer:
+        # In process nothing is bought: the dollars are what the venue would bill, for the cost requirement.
+        usage = stored.usage
+        usd = self.price.usd(usage) if self.price else 0.0
+        return Answer(stored.text, None, usd, usage.input_tokens, 0, usage.output_tokens, from_store=True)
+
+
+class StudentAnswerer:
+    """A distilled encoder behind the MLflow model server, one text a request, at the traffic's concurrency."""
+
+    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
+        self.work, self.candidate = work, candidate
+        self.price = price_of(work, candidate)
+        self.usd_worst_case = self.price.worst_case_usd(512, 1) if self.price else 0.0
+        self.endpoint = stack.enter_context(_student_server(work, candidate))
+        self.requests_per_s = self._measure_speed()
+        self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, self.requests_per_s)
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        """Labels and latency over HTTP, one request a row."""
+        with ThreadPoolExecutor(self.work.use_case.traffic.concurrency) as pool:
+            return list(pool.map(self._ask, rows["text"]))
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        """Every answer already came over HTTP."""
+        return [a.latency_ms for a in answers if a.text is not None and a.latency_ms is not None]
+
+    def _ask(self, text: str) -> Answer:
+        try:
+            reply = serving.ask_student(self.endpoint, [text], column="text")
+        except (RuntimeError, OSError) as error:
+            return Answer(None, None, 0.0, error=str(error))
+        usage = Usage(input_tokens=len(text) // 3 + 2, output_tokens=1)
+        usd = self.price.usd(usage) if self.price else 0.0
+        label = str(reply.predictions[0]["label"])
+        return Answer(label, reply.latency_ms, usd, usage.input_tokens, 0, 1, from_store=True)
+
+    def _measure_speed(self) -> float:
+        """Requests a second at the traffic's concurrency, on gate rows, after a warm-up."""
+        texts = list(self.work.tables.need("gate")["text"].head(60))
+        self._ask(texts[0])
+        started = time.perf_counter()
+        with ThreadPoolExecutor(self.work.use_case.traffic.concurrency) as pool:
+            list(pool.map(self._ask, texts))
+        return len(texts) / (time.perf_counter() - started)
+
+
+def _student_server(work: Workspace, candidate: Candidate) -> AbstractContextManager[serving.Endpoint]:
+    from tasks import student_model
+
+    assert candidate.weights is not None
+    directory = work.home / "served" / candidate.weights.revision
+    if not directory.exists():
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        student_model.save_pyfunc(storage.fetch(candidate.weights.uri, work.home / "fetched"), directory)
+    return serving.serve_student(str(directory), log=work.home / "logs" / "student.log", threads=1)
+
+
+class ExactCache:
+    """Identical requests are answered from memory: what an exact response cache does to traffic that repeats."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.usd_worst_case = inner.usd_worst_case
+        self.fixed_usd_per_request = inner.fixed_usd_per_request
+        self.held: dict[str, Answer] = {}
+        self.hits = 0
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        """Ask only for what was not asked before, in the order of the traffic."""
+        fresh = rows.drop_duplicates("text")
+        fresh = fresh[~fresh["text"].isin(self.held.keys())]
+        first = dict(zip(fresh["text"], self.inner.answer(fresh) if len(fresh) else [], strict=True))
+        return [self._one(text, first) for text in rows["text"]]
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        """Latencies of hits and misses as traffic sees them."""
+        return [a.latency_ms for a in answers if a.text is not None and a.latency_ms is not None]
+
+    def _one(self, text: str, first: dict[str, Answer]) -> Answer:
+        if text in first:
+            answer = first.pop(text)
+            if answer.text is not None:
+                self.held[text] = answer
+            return answer
+        if text not in self.held:
+            return Answer(None, None, 0.0, error="the first request with this text was lost")
+        started = time.perf_counter()
+        held = self.held[text]
+        self.hits += 1
+        looked_up_ms = (time.perf_counter() - started) * 1000
+        return replace(held, latency_ms=looked_up_ms, usd=0.0, input_tokens=0, cached_tokens=0, output_tokens=0, from_store=True)
+
+
+def shots(rows: pd.DataFrame, count: int) -> tuple[Shot, ...]:
+    """Fixed few-shot examples: the first row of each label in turn, in the order of the table."""
+    taken: list[Shot] = []
+    for depth in range(count):
+        for _, group in rows.groupby("label", sort=True):
+            if len(taken) < count and depth < len(group):
+                row = group.iloc[depth]
+                taken.append(Shot(text=str(row["text"]), label=str(row["label"])))
+        if len(taken) >= count:
+            break
+    return tuple(taken)

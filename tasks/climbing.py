@@ -1,0 +1,234 @@
+"""A climb from its opening to its ending: what happens around the stages.
+
+It checks input before anything is spent, measures row 0, asks the core for the next step and writes down the ending.
+Which step comes next is decided by `leastwise.ladder` from the logged history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prefect import task
+
+from leastwise import ladder, sequential
+from leastwise.gate import Evaluation, Measurement, judge
+from leastwise.ladder import Record, Situation, Step
+from leastwise.use_case import LADDER, Stage
+from tasks import answering, evaluation, reference, reports, tracking, use_cases
+from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WINNERS = frozenset({*LADDER, "reference"})
+EXIT_STATUS = {"none": 3, "budget": 3, "rejected": 3, "undecided": 4, "error": 1}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a climb ended; its fields are the JSON line a command prints."""
+
+    outcome: str
+    reason: str
+    usd_spent: float
+    usd_avoided: float
+    calls_paid: int
+    calls_cached: int
+    confirmed: str
+    mlflow_run_id: str
+
+    @property
+    def exit_status(self) -> int:
+        """0 passed, 3 none, budget or rejected, 4 undecided, 1 error."""
+        return EXIT_STATUS.get(self.outcome, 0)
+
+
+@task(name="open climb")
+def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> str:
+    """Check the use case, its rows, models, prices and money, then open or resume its climb; gives back the run id."""
+    wanted = use_cases.load(use_case, overrides)
+    client = tracking.connect()
+    tables = use_cases.Tables(wanted)
+    tables.check()
+    work = Workspace.before_climb(client, wanted, tables)
+    work.check()
+    climb = tracking.open_climb(client, wanted, work.climb_key)
+    reports.show_opening(wanted, climb, tracking.tracking_uri())
+    return climb.run_id
+
+
+@task(name="measure the no-LLM reference")
+def measure_reference(climb_id: str) -> None:
+    """Row 0: majority class, nearest neighbours and logistic regression on embeddings, on the same gate rows."""
+    work = Workspace.of(climb_id)
+    if work.encoder is None or not work.tables.rows("train") or tracking.has_reference(work.client, work.climb):
+        return
+    rows, set_hash = work.gate_rows("gate")
+    best, table = _best_reference(work, rows)
+    measured = _measure_reference(work, best, set_hash)
+    tracking.log_reference(work.client, work.climb, measured, reports.reference_table(table))
+    reports.show_reference(table, measured, work.use_case.gate_requirements)
+
+
+def _best_reference(work: Workspace, rows: pd.DataFrame) -> tuple[tuple[str, list[float]], dict[str, float]]:
+    """The reference with the best quality on dev, its scores on the gate rows, and the quality of all of them."""
+    train, dev = work.tables.need("train"), work.tables.get("dev")
+    assert work.encoder is not None
+    fits = reference.fit_reference(
+        train, dev if dev is not None else train, work.encoder, work.home / "embeddings", work.use_case.training.seed
+    )
+    scores = {fit.name: _scores(fit.predict(list(rows["text"])), list(rows["label"])) for fit in fits}
+    chosen = max(fits, key=lambda fit: fit.dev_accuracy).name
+    return (chosen, scores[chosen]), {name: sum(each) / len(each) for name, each in scores.items()}
+
+
+def _scores(answers: list[str], expected: list[str]) -> list[float]:
+    return [float(answer == want) for answer, want in zip(answers, expected, strict=True)]
+
+
+def _measure_reference(work: Workspace, best: tuple[str, list[float]], set_hash: str) -> Evaluation:
+    """Quality and adherence over the whole gate set; latency and cost of a reference are not measured yet."""
+    name, scores = best
+    alpha = work.alphas
+    measurements = {}
+    for metric, values in (("quality", scores), ("adherence", [1.0] * len(scores))):
+        wanted = work.use_case.requirements.bounds.get(metric)  # type: ignore[call-overload]
+        if wanted is None:
+            continue
+        test = sequential.MeanTest(wanted.bound, wanted.margin, alpha.to_pass, alpha.to_fail)
+        test.add(np.asarray(values))
+        measurements[metric] = Measurement(
+            name=metric, estimate=test.estimate, lower=test.lower, upper=test.upper, n=test.n, bound=wanted.bound,
+            margin=wanted.margin, alpha_pass=alpha.to_pass, alpha_fail=alpha.to_fail,
+        )  # fmt: skip
+    return Evaluation(stage="reference", candidate=name, gate_hash=set_hash, measurements=measurements)
+
+
+def next_step(climb_id: str, last_run_id: str | None = None, answers: dict[Stage, str] | None = None, can_ask: bool = False) -> Step:
+    """The core's next step for a climb, from its logged history; `last_run_id` adds a stage that ended in ERROR."""
+    work = Workspace.of(climb_id)
+    history = work.history(last_run_id)
+    situation = Situation(
+        train_rows=work.tables.rows("train"),
+        document_rows=work.tables.rows("documents"),
+        unlabelled_rows=work.tables.rows("unlabelled"),
+        repeat_share=work.repeat_share,
+        estimates=work.estimates,
+        usd_spent=work.usd_spent,
+        usd_spent_this_month=work.usd_spent_this_month,
+        answers=answers or {},
+        can_ask=can_ask,
+    )
+    return ladder.next_step(work.use_case, history, situation)
+
+
+def skip(climb_id: str, stage: Stage, reason: str) -> None:
+    """Log a skipped stage with its reason."""
+    work = Workspace.of(climb_id)
+    tracking.log_skip(work.client, work.climb, stage, LADDER.index(stage) + 1, reason)
+    reports.show_skip(stage, reason)
+
+
+@task(name="confirm on test")
+def confirm(climb_id: str, stage: Stage) -> str:
+    """Measure the winner once more on the untouched test split; `yes`, `no`, or `not measured`."""
+    work = Workspace.of(climb_id)
+    rows = work.test_rows()
+    if rows is None:
+        return "not measured"
+    candidate = work.candidate_of(stage)
+    with answering.open_answerer(work, candidate) as answerer:
+        figures = evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress)
+    tracking.log_test(work.client, climb_id, figures)
+    floors = {wanted.name: wanted.limit for wanted in work.use_case.gate_requirements}
+    met = all(estimate >= floors[name] for name, (estimate, _) in figures.items() if name in floors)
+    reports.show_test(figures, met)
+    return "yes" if met else "no"
+
+
+@task(name="finish climb")
+def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
+    """Write down how the climb ended and show it."""
+    work = Workspace.of(climb_id)
+    outcome = step.outcome or "error"
+    history = work.history()
+    totals = tracking.totals(work.client, work.climb)
+    ending = Ending(
+        outcome=outcome,
+        reason=step.reason,
+        usd_spent=work.usd_spent,
+        usd_avoided=_avoided(work, history) if outcome in WINNERS else 0.0,
+        calls_paid=int(totals["calls.paid"]),
+        calls_cached=int(totals["calls.cached"]),
+        confirmed=confirmed,
+        mlflow_run_id=climb_id,
+    )
+    venue = work.candidate_of(outcome).venue if outcome in LADDER else ""
+    tracking.log_ending(work.client, climb_id, ending, venue, reports.ladder_note(work.use_case, history, ending))
+    reports.show_ending(work.use_case, ending, history, tracking.tracking_uri())
+    return ending
+
+
+def _avoided(work: Workspace, history: list[Record]) -> float:
+    """Estimates of the stages that were not run and could have been: skipped ones do not count."""
+    done = {record.stage for record in history}
+    return sum(work.estimates.get(stage, 0.0) for stage in LADDER if stage not in done and work.is_applicable(stage))
+
+
+def stage_run_id(climb_id: str, stage: Stage) -> str:
+    """The MLflow run of a stage that another process ran."""
+    work = Workspace.of(climb_id)
+    return str(tracking.latest_run(work.client, work.climb, stage).info.run_id)
+
+
+def log_answer(climb_id: str, stage: Stage, answer: str, who: str, why: str) -> None:
+    """Log what a person decided; for a stage that was UNDECIDED it is also its resolution."""
+    work = Workspace.of(climb_id)
+    work.client.set_tag(climb_id, f"leastwise.override.{stage}", f"{answer} by {who or 'unnamed'}: {why or 'no reason given'}")
+    for run in tracking.stage_runs(work.client, work.climb):
+        if run.data.tags.get("leastwise.stage") == stage and run.data.tags.get("leastwise.verdict") == "UNDECIDED":
+            resolution = "pass" if answer == "granted" else "climb"
+            work.client.set_tag(run.info.run_id, "leastwise.resolution", resolution)
+            work.client.set_tag(run.info.run_id, "leastwise.override", f"{answer} by {who or 'unnamed'}: {why}")
+
+
+@dataclass(frozen=True)
+class StageEnding:
+    """What a stage run on its own came to; its fields are the JSON line a command prints."""
+
+    outcome: str
+    reason: str
+    usd_spent: float
+    calls_paid: int
+    mlflow_run_id: str
+
+    @property
+    def exit_status(self) -> int:
+        """0 PASS, 3 FAIL, 4 UNDECIDED, 1 ERROR."""
+        return {"PASS": 0, "FAIL": 3, "UNDECIDED": 4}.get(self.outcome, 1)
+
+
+def stage_ending(climb_id: str, run_id: str) -> StageEnding:
+    """Read back what a stage run came to."""
+    work = Workspace.of(climb_id)
+    run = work.client.get_run(run_id)
+    tags, metrics = run.data.tags, run.data.metrics
+    return StageEnding(
+        outcome=tags.get("leastwise.verdict", "ERROR"),
+        reason=tags.get("leastwise.reason", ""),
+        usd_spent=metrics.get("usd.spent", 0.0),
+        calls_paid=int(metrics.get("calls.paid", 0)),
+        mlflow_run_id=run_id,
+    )
+
+
+def judge_again(run_id: str) -> tuple[str, str]:
+    """Re-derive the verdict of a stage run from MLflow alone: (as logged, as judged now)."""
+    client = tracking.connect()
+    run = client.get_run(run_id)
+    climb = run.data.tags.get("mlflow.parentRunId", run_id)
+    use_case = tracking.load_use_case(client, climb)
+    verdict = judge(tracking.read_evaluation(run), use_case.gate_requirements)
+    return run.data.tags.get("leastwise.verdict", ""), verdict.outcome

@@ -1,0 +1,89 @@
+"""trl's SFTTrainer made fast where only short completions carry loss: logits at those positions, nothing per step beside.
+
+It does not choose settings or data (`tasks.training` does) and neither shuffles nor packs: rows come in training order.
+Imports torch and trl when loaded: import it inside the function that trains.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from trl.trainer.sft_trainer import SFTTrainer
+
+IGNORED = -100  # the label that carries no loss
+
+
+class CompletionCollator:
+    """Pads token lists on the left, so that completions end together and share their few positions."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask` and `labels`, each (rows, longest row)."""
+        longest = max(len(row["input_ids"]) for row in rows)
+        padding = {"input_ids": self.pad_token_id, "labels": IGNORED}
+        batch = {
+            name: torch.tensor([[value] * (longest - len(row[name])) + list(row[name]) for row in rows])
+            for name, value in padding.items()
+        }
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        batch["attention_mask"] = (torch.arange(longest) >= longest - lengths[:, None]).long()
+        return batch
+
+
+class CompletionTrainer(SFTTrainer):
+    """SFTTrainer without its full-length logits, entropy, accuracy and model card.
+
+    trl 1.16 scores every position off Triton devices (`add_fused_lm_head`), which on a CPU costs most of a step here.
+    """
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Cross-entropy over the labelled tokens, a mean over `num_items_in_batch` of them where accumulation gives it."""
+        labels = inputs["labels"]
+        labelled = (labels != IGNORED).any(dim=0)
+        labelled[0] = False  # nothing comes before the first token
+        positions = labelled.nonzero().flatten()
+        # An index, not a slice: a slice stays a view, for which torch 2.13 expands lm_head's weight to every row.
+        outputs = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            logits_to_keep=positions - 1,
+            use_cache=False,
+        )
+        wanted = labels[:, positions]
+        kept = wanted != IGNORED
+        total = torch.nn.functional.cross_entropy(outputs.logits[kept].float(), wanted[kept], reduction="sum")
+        count = kept.sum() if num_items_in_batch is None else num_items_in_batch
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            total = total * self.accelerator.num_processes  # DDP averages gradients, the count is over all ranks
+        loss = total / count
+        return (loss, outputs) if return_outputs else loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super(SFTTrainer, self)._save_checkpoint(model, trial)  # without trl's model card
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """peft reloads a bf16 adapter as fp32; a resumed run must go on in the numbers it was stopped in."""
+        kinds = {name: parameter.dtype for name, parameter in self.model.named_parameters()}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, parameter in self.model.named_parameters():
+            parameter.data = parameter.data.to(kinds[name])
+
+
+class StepReporter(TrainerCallback):
+    """Tells `report(step, steps, loss)` after every logged step."""
+
+    def __init__(self, report: Callable[[int, int, float], None]) -> None:
+        self.report = report
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            self.report(state.global_step, state.max_steps, float(logs["loss"]))

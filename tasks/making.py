@@ -1,0 +1,133 @@
+"""What the training stages make: an adapter, a further pre-trained base, teacher labels, a student. Each made once.
+
+The training itself is in `tasks.training` and `tasks.distillation`; what is made is kept under a key of everything that
+determines it, so that a rerun after a crash finds it. Teacher labels are hard labels so far, and texts are taken in
+order, not chosen actively.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from prefect import task
+
+from leastwise.candidate import Candidate, Weights
+from leastwise.errors import BadInput
+from leastwise.metrics import normalize
+from leastwise.prompts import short_prompt
+from tasks import answering, distillation, reports, storage, training, weights
+from tasks.workspace import Workspace, content_key
+
+
+@task(name="fine-tune")
+def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
+    """Train the adapter of this use case on its base (or on a further pre-trained one) and log it as an artifact."""
+    work = Workspace.of(climb_id)
+    base = Path(base_dir) if base_dir else weights.materialize(work.base().uri, work.home)
+    settings = training.TrainingSettings(**_settings(work))
+    rows, dev = _pairs(work, "train"), _pairs(work, "dev")[:200]
+    out = work.home / "adapters" / content_key(work.base().uri, str(base), settings.model_dump_json(), work.tables.hashes["train"])
+    reports.show_note(f"fine-tuning {settings.method} on {min(len(rows), settings.max_examples):,} examples")
+    report = training.fine_tune(base, rows, dev, settings, out, reports.show_training)
+    work.client.log_artifacts(climb_id, str(out), "adapter")
+    work.log_metrics({f"training.{name}": value for name, value in report.figures().items()})
+    return Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
+
+
+@task(name="continue pre-training")
+def pretrained(climb_id: str) -> str:
+    """Continue pre-training of the base on the documents; gives back the new base's directory."""
+    work = Workspace.of(climb_id)
+    base = weights.materialize(work.base().uri, work.home)
+    texts = list(work.tables.need("documents")["text"])
+    held_out = texts[::10]
+    kept = [text for number, text in enumerate(texts) if number % 10]
+    wanted = work.use_case.training
+    settings = training.TrainingSettings(
+        seed=wanted.seed, max_examples=wanted.pretrain_steps * 16, learning_rate=wanted.learning_rate / 5
+    )
+    out = work.home / "bases" / content_key(work.base().uri, settings.model_dump_json(), work.tables.hashes["documents"])
+    reports.show_note(f"continued pre-training on {len(kept):,} documents")
+    report = training.continue_pretraining(base, kept, held_out, settings, out)
+    work.client.log_metric(climb_id, "pretrain.perplexity.before", report.perplexity_before)
+    work.client.log_metric(climb_id, "pretrain.perplexity.after", report.perplexity_after)
+    reports.show_note(f"held-out perplexity {report.perplexity_before:.1f} → {report.perplexity_after:.1f}")
+    return str(out)
+
+
+@task(name="teacher labels")
+def teacher_labels(climb_id: str) -> str:
+    """The best passing teacher labels unlabelled text; gives back the URI of the labelled table."""
+    import pandas as pd
+
+    work = Workspace.of(climb_id)
+    teacher = work.teacher_candidate()
+    _check_licence(work, teacher)
+    texts = work.tables.need("unlabelled").head(work.use_case.training.teacher_labels)
+    out = work.home / "labels" / f"{content_key(teacher.key, work.tables.hashes['unlabelled'], str(len(texts)))}.parquet"
+    if not out.exists():
+        reports.show_note(f"{teacher.stage} teacher labels {len(texts):,} texts")
+        with answering.open_answerer(work, teacher) as answerer:
+            answers = answerer.answer(texts.assign(label=None))
+        labels = [normalize(work.use_case.task, a.text) if a.text is not None else None for a in answers]
+        labelled = pd.DataFrame({"id": list(texts["id"]), "text": list(texts["text"]), "label": labels})
+        out.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_table(labelled.dropna(), out)
+    work.client.log_artifact(climb_id, str(out), "teacher")
+    return str(out)
+
+
+@task(name="train the student")
+def distilled(climb_id: str, labels_uri: str) -> Weights:
+    """Train a small encoder on the teacher's labels; decline threshold chosen on dev."""
+    from tasks import retrieval
+
+    work = Workspace.of(climb_id)
+    labelled, answers = storage.read_table(labels_uri), list(work.use_case.task.answers)
+    targets = np.eye(len(answers), dtype=np.float32)[[answers.index(label) for label in labelled["label"]]]
+    settings = distillation.StudentSettings(seed=work.use_case.training.seed)
+    assert work.use_case.models.student is not None
+    encoder = retrieval.embedder_dir(work.use_case.models.student)
+    dev = work.tables.need("dev")
+    out = work.home / "students" / content_key(labels_uri, storage.sha256(labels_uri), settings.model_dump_json())
+    reports.show_note(f"training a student on {len(labelled):,} teacher labels")
+    report = distillation.train_student(
+        encoder, list(labelled["text"]), targets, answers, (list(dev["text"]), list(dev["label"])), settings, out,
+        reports.show_training,
+    )  # fmt: skip
+    work.client.log_artifacts(climb_id, str(out), "student")
+    reports.show_note(f"student: {report}")
+    return Weights(kind="student", uri=out.as_uri(), revision=weights.directory_hash(out))
+
+
+def _settings(work: Workspace) -> dict[str, object]:
+    wanted = work.use_case.training
+    return {
+        "method": wanted.method,
+        "rank": wanted.rank,
+        "learning_rate": wanted.learning_rate,
+        "max_examples": wanted.max_examples,
+        "upper_blocks_share": wanted.upper_blocks_share,
+        "seed": wanted.seed,
+    }
+
+
+def _pairs(work: Workspace, table: str) -> list[training.Row]:
+    """Rows of a table as prompt and completion, the prompt as the chat endpoint will render it."""
+    system = {"role": "system", "content": short_prompt(work.use_case.task)}
+    frame = work.tables.need(table)
+    base = weights.materialize(work.base().uri, work.home)
+    chats = [[system, {"role": "user", "content": text}] for text in frame["text"]]
+    return [
+        training.Row(training.format_chat(base, chat), label) for chat, label in zip(chats, frame["label"], strict=True)
+    ]
+
+
+def _check_licence(work: Workspace, teacher: Candidate) -> None:
+    model = work.model(teacher.model)
+    if not model.is_open and model.training_on_output is not True:
+        raise BadInput(
+            f"models.candidates: {model.uri} would teach, but training_on_output is not set to true; read its terms and say "
+            "whether they allow training on its answers, or set last_stage before distill"
+        )

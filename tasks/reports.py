@@ -1,0 +1,253 @@
+"""What people see: the ladder on standard error, gate tables in Markdown, figures in MLflow, artifacts in Prefect.
+
+It computes no figure of its own: it shows what was measured and logged.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from leastwise.gate import Evaluation, Measurement, Requirement, Verdict
+from leastwise.ladder import Record, best
+from leastwise.use_case import LADDER, UseCase
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from tasks.climbing import Ending
+    from tasks.evaluation import Measured, Progress
+    from tasks.tracking import Climb
+
+MARK = {"PASS": "✔ PASS", "FAIL": "✘ FAIL", "UNDECIDED": "? UNDECIDED", "ERROR": "! ERROR", "SKIPPED": "– skipped"}
+_clock = {"stage": time.monotonic(), "shown": 0.0}
+
+
+def say(line: str = "") -> None:
+    """A line for people: standard error, so that standard output carries only the JSON line."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def figure_of(name: str, value: float) -> str:
+    """A value with the unit of its requirement."""
+    if value != value or value in (float("inf"), float("-inf")) or abs(value) > 1e12:
+        return "?"
+    if name == "p95_latency_ms":
+        return f"{value:,.0f} ms"
+    return f"${value:.4f}" if name == "usd_per_1k_requests" else f"{value:.3f}"
+
+
+def interval(m: Measurement) -> str:
+    """Estimate with its interval against the bound and the gate's limit."""
+    wanted = Requirement(name=m.name, bound=m.bound, margin=m.margin)
+    sign = "≥" if wanted.better == "higher" else "≤"
+    low, high = figure_of(m.name, m.lower), figure_of(m.name, m.upper)
+    return f"{figure_of(m.name, m.estimate)} [{low}, {high}] {sign} {figure_of(m.name, m.bound)}"
+
+
+def show_opening(use_case: UseCase, climb: Climb, tracking_uri: str) -> None:
+    """The head of the ladder."""
+    _clock["stage"] = time.monotonic()
+    state = "resuming the climb" if climb.resumed else "a new climb"
+    say(f"\nLeastwise · {use_case.name} · {state} {climb.run_id[:8]}, logged to {tracking_uri}")
+    say(f"{use_case.description.strip()}\n")
+    say(f"{'stage':<12} {'verdict':<12} requirement: estimate [interval] against its bound")
+    say("─" * 110)
+
+
+def show_progress(progress: Progress) -> None:
+    """Progress inside a stage: one line on a terminal, now and then one in a log."""
+    now = time.monotonic()
+    if now - _clock["shown"] < (0.5 if sys.stderr.isatty() else 15):
+        return
+    _clock["shown"] = now
+    figures = " ".join(f"{name} {figure_of(name, value)}" for name, value in progress.estimates.items())
+    line = f"  … {progress.stage}: {progress.rows} of at most {progress.of} examples, ${progress.usd:.4f} {figures}"
+    if sys.stderr.isatty():
+        print(f"\r{line[:118]:<118}", end="\r", file=sys.stderr, flush=True)
+    else:
+        say(line)
+
+
+def show_note(text: str) -> None:
+    """A step inside a stage that takes a while."""
+    say(f"  … {text}")
+
+
+def show_training(progress: object) -> None:
+    """Progress of a training: step, loss, speed and what is left."""
+    now = time.monotonic()
+    if now - _clock["shown"] < (0.5 if sys.stderr.isatty() else 15):
+        return
+    _clock["shown"] = now
+    step, steps = getattr(progress, "step", 0), getattr(progress, "steps", 0)
+    loss, seconds = getattr(progress, "loss", float("nan")), getattr(progress, "seconds", 0.0)
+    left = getattr(progress, "seconds_left", seconds / max(step, 1) * (steps - step))
+    line = f"  … step {step} of {steps}, loss {loss:.3f}, about {left:.0f} s to go"
+    if sys.stderr.isatty():
+        print(f"\r{line[:118]:<118}", end="\r", file=sys.stderr, flush=True)
+    else:
+        say(line)
+
+
+def show_test(figures: dict[str, tuple[float, int]], met: bool) -> None:
+    """The winner on the untouched split."""
+    shown = ", ".join(f"{name} {estimate:.3f} (n={n})" for name, (estimate, n) in figures.items())
+    say(f"{'test':<12} {'✔ confirmed' if met else '✘ missed':<12} {shown}")
+
+
+def show_stage(
+    stage: str, logged: Evaluation, verdict: Verdict, requirements: Sequence[Requirement], *, reused: bool
+) -> None:
+    """One stage of the table: a line a requirement, then spend and seconds."""
+    seconds = time.monotonic() - _clock["stage"]
+    _clock["stage"] = time.monotonic()
+    outcomes = {each.name: each.outcome for each in verdict.requirements}
+    head = f"{stage:<12} {MARK[verdict.outcome]:<12} "
+    for wanted in requirements:
+        m = logged.measurements.get(wanted.name)
+        shown = interval(m) if m else "not measured"
+        n = f"n={m.n}" if m else ""
+        say(f"{head}{outcomes[wanted.name]:<9} {wanted.name:<20} {shown} {n}")
+        head = " " * 26
+    money = "reused, nothing spent" if reused else f"${logged.usd_spent:.4f}, {seconds:.0f} s"
+    say(f"{head}{money}")
+    if verdict.outcome == "ERROR":
+        say(f"{head}{verdict.reason}")
+
+
+def show_skip(stage: str, reason: str) -> None:
+    """A skipped stage."""
+    _clock["stage"] = time.monotonic()
+    say(f"{stage:<12} {MARK['SKIPPED']:<12} {reason}")
+
+
+def show_reference(table: dict[str, float], measured: Evaluation, requirements: Sequence[Requirement]) -> None:
+    """Row 0."""
+    seconds = time.monotonic() - _clock["stage"]
+    _clock["stage"] = time.monotonic()
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in table.items())
+    say(f"{'0 reference':<12} {'(no LLM)':<12} quality: {figures}   {seconds:.0f} s")
+    quality = measured.measurements.get("quality")
+    if quality and quality.estimate >= quality.bound:
+        say(f"{'':<25} {measured.candidate} meets the quality bound {quality.bound:g}: no LLM may be needed at all")
+
+
+def show_ending(use_case: UseCase, ending: Ending, history: Sequence[Record], tracking_uri: str) -> None:
+    """The decision in words and where to look closer."""
+    say("─" * 110)
+    say(decision(use_case, ending, history))
+    say("\nLook closer:")
+    say(f"  .venv/bin/mlflow ui --backend-store-uri {tracking_uri} --port 5000    # experiment {use_case.name}")
+    say("  make up                                                     # Prefect and MLflow UIs, all deployments")
+    say(f"  .venv/bin/python -m flows.judge {ending.mlflow_run_id}   # re-derive every verdict from the record")
+
+
+def decision(use_case: UseCase, ending: Ending, history: Sequence[Record]) -> str:
+    """The outcome as sentences."""
+    spent = f"Spent ${ending.usd_spent:.4f} ({ending.calls_paid} calls paid, {ending.calls_cached} answers reused)."
+    if ending.outcome not in {*LADDER, "reference"}:
+        return f"Outcome: {ending.outcome}. {ending.reason}. {spent}"
+    sure = "" if ending.confirmed != "no" else " WARNING: the untouched test split does not confirm it."
+    where = f"Stop at {ending.outcome}: the least customization that will do."
+    avoided = f"Not climbing further avoids an estimated ${ending.usd_avoided:.2f}."
+    return f"{where} {ending.reason}. Confirmed on test: {ending.confirmed}.{sure} {spent} {avoided}"
+
+
+def run_name(stage: str, verdict: Verdict, logged: Evaluation, suffix: str = "") -> str:
+    """Stage, verdict and the figure that decided: the runs table shows no tags."""
+    number = LADDER.index(stage) + 1 if stage in LADDER else 0  # type: ignore[arg-type]
+    decisive = next((v for v in verdict.requirements if v.outcome == verdict.outcome), None)
+    m = logged.measurements.get(decisive.name) if decisive else None
+    figure = ""
+    if m is not None:
+        sign = "≥" if Requirement(name=m.name, bound=m.bound, margin=m.margin).better == "higher" else "≤"
+        compared = {"FAIL": "<" if sign == "≥" else ">"}.get(verdict.outcome, "vs" if verdict.outcome != "PASS" else sign)
+        reference = m.bound if verdict.outcome != "PASS" else Requirement(name=m.name, bound=m.bound, margin=m.margin).limit
+        figure = f" {m.name} {figure_of(m.name, m.estimate)} {compared} {figure_of(m.name, reference)}"
+    return f"{number} {stage} · {verdict.outcome}{figure}{' · ' + suffix if suffix else ''}"
+
+
+def gate_table(logged: Evaluation, verdict: Verdict, requirements: Sequence[Requirement]) -> str:
+    """The gate table in Markdown: what MLflow shows as the run's description."""
+    outcomes = {each.name: each for each in verdict.requirements}
+    lines = [
+        f"### {verdict.outcome}",
+        verdict.reason,
+        "",
+        "| requirement | verdict | estimate | interval | wanted | surely (gate) | n | alpha pass / fail |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for wanted in requirements:
+        m, sign = logged.measurements.get(wanted.name), "≥" if wanted.better == "higher" else "≤"
+        bound, limit = figure_of(wanted.name, wanted.bound), figure_of(wanted.name, wanted.limit)
+        if m is None:
+            lines.append(f"| {wanted.name} | {outcomes[wanted.name].outcome} | not measured | | {sign} {bound} | {sign} {limit} | 0 | |")
+            continue
+        low, high = figure_of(m.name, m.lower), figure_of(m.name, m.upper)
+        lines.append(
+            f"| {wanted.name} | {outcomes[wanted.name].outcome} | {figure_of(m.name, m.estimate)} | [{low}, {high}] "
+            f"| {sign} {bound} | {sign} {limit} | {m.n} | {m.alpha_pass:.2g} / {m.alpha_fail:.2g} |"
+        )
+    lines += [
+        "",
+        "A candidate at or beyond the gate's limit passes with probability at most alpha over the whole ladder; one that "
+        "meets every bound fails with probability at most alpha a stage. The intervals hold at every look.",
+    ]
+    return "\n".join(lines)
+
+
+def ladder_note(use_case: UseCase, history: Sequence[Record], ending: Ending) -> str:
+    """The whole ladder in Markdown, on the parent run."""
+    lines = [f"## {decision(use_case, ending, history)}", "", "| stage | verdict | why |", "|---|---|---|"]
+    for record in history:
+        verdict = "SKIPPED" if record.skipped else record.verdict.outcome if record.verdict else ""
+        why = record.skipped or (record.verdict.reason if record.verdict else "")
+        lines.append(f"| {record.stage} | {verdict} | {why} |")
+    nearest = best(history)
+    if ending.outcome == "none" and nearest:
+        lines += ["", f"Nearest miss: {nearest.stage}."]
+    return "\n".join(lines)
+
+
+def reference_table(table: dict[str, float]) -> str:
+    """Row 0 in Markdown."""
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in table.items())
+    return f"No-LLM references on the same gate rows.\n\n| reference | quality |\n|---|---|\n{rows}"
+
+
+def publish_markdown(key: str, markdown: str) -> None:
+    """The same table as a Prefect artifact, where a flow is running."""
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.context import FlowRunContext
+
+    if FlowRunContext.get():
+        create_markdown_artifact(markdown, key=key)
+
+
+def log_figure(client: MlflowClient, run_id: str, measured: Measured, requirements: Sequence[Requirement]) -> None:
+    """A figure of every requirement's interval narrowing over examples against bound and limit."""
+    from matplotlib.figure import Figure
+
+    named = [r for r in requirements if any(row["requirement"] == r.name for row in measured.narrowing)]
+    if not named:
+        return
+    figure = Figure(figsize=(4.2 * len(named), 3.2), layout="constrained")
+    for axis, wanted in zip(figure.subplots(1, len(named), squeeze=False)[0], named, strict=True):
+        rows = [row for row in measured.narrowing if row["requirement"] == wanted.name]
+        n = [row["n"] for row in rows]
+        low, high = ([_drawable(row, end) for row in rows] for end in ("lower", "upper"))
+        axis.fill_between(n, low, high, alpha=0.25, label="interval")
+        axis.plot(n, [row["estimate"] for row in rows], label="estimate")
+        axis.axhline(wanted.bound, color="tab:green", label="bound")
+        axis.axhline(wanted.limit, color="tab:red", linestyle="--", label="gate's limit")
+        axis.set(title=wanted.name, xlabel="examples")
+        axis.legend(fontsize=7)
+    client.log_figure(run_id, figure, "intervals.png")
+
+
+def _drawable(row: dict[str, float | str], end: str) -> float:
+    value, estimate = float(row[end]), float(row["estimate"])
+    return value if abs(value) < 1e12 else 3 * estimate

@@ -1,0 +1,253 @@
+"""What each stage of the ladder makes: its candidates, and their evaluation under the climb it belongs to.
+
+The order of stages and the verdicts are not decided here (see `leastwise.ladder`, `leastwise.gate`). Every function takes
+the id of the climb's MLflow run, so that a stage can run in any process that reaches MLflow and the storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from leastwise import ladder
+from leastwise.candidate import CachePolicy, Candidate, Prompt, Retriever, Weights
+from leastwise.gate import Evaluation, Verdict, judge
+from leastwise.prompts import short_prompt, system_prompt
+from leastwise.use_case import LADDER, Model, Stage
+from tasks import answering, evaluation, reports, tracking, validation
+from tasks.workspace import Workspace, content_key
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+_BEST_FIRST = ("PASS", "UNDECIDED", "FAIL", "ERROR")
+
+
+def prompt_candidates(climb_id: str) -> list[Candidate]:
+    """Every allowed model, cheapest first, unconstrained and constrained."""
+    work = Workspace.of(climb_id)
+    train, use_case = work.tables.get("train"), work.use_case
+    fixed = answering.shots(train, use_case.retrieval.fixed_examples) if train is not None else ()
+    words = system_prompt(use_case.task)
+    return [
+        Candidate(
+            stage="prompt",
+            model=model.uri,
+            revision=work.revision(model.uri),
+            venue=model.venue,
+            prompt=Prompt(system=words, shots=fixed, constrained=constrained),
+        )
+        for model in _cheapest_first(work)
+        for constrained in (False, True)
+    ]
+
+
+def rag_candidates(climb_id: str) -> list[Candidate]:
+    """The same models with retrieved examples in place of fixed ones."""
+    work = Workspace.of(climb_id)
+    parent, retriever = work.parent_candidate(), work.retriever()
+    return [
+        candidate.model_copy(
+            update={
+                "stage": "rag",
+                "prompt": candidate.prompt.model_copy(update={"shots": ()}),
+                "retriever": retriever,
+                "parent": parent.key if parent else None,
+            }
+        )
+        for candidate in prompt_candidates(climb_id)
+        if candidate.prompt is not None
+    ]
+
+
+def cache_candidates(climb_id: str) -> list[Candidate]:
+    """The parent with provider prompt caching and an exact response cache."""
+    parent = _needed_parent(climb_id)
+    policy = CachePolicy(provider=True, exact=True)
+    return [parent.model_copy(update={"stage": "cache", "cache": policy, "parent": parent.key})]
+
+
+def tuned_candidate(climb_id: str, stage: Stage, model_uri: str, weights: Weights) -> Candidate:
+    """Trained weights behind a short prompt: retrieved examples go, documents stay if the parent needs them."""
+    work = Workspace.of(climb_id)
+    parent = work.parent_candidate()
+    return Candidate(
+        stage=stage,
+        model=model_uri,
+        revision=work.revision(model_uri),
+        venue=work.base().venue,
+        prompt=Prompt(system=short_prompt(work.use_case.task)),
+        retriever=_documents_only(parent.retriever) if parent else None,
+        weights=weights,
+        parent=parent.key if parent else None,
+    )
+
+
+def student_candidate(climb_id: str, weights: Weights) -> Candidate:
+    """A distilled student at a managed host."""
+    work = Workspace.of(climb_id)
+    teacher = work.teacher_candidate()
+    assert work.use_case.models.student is not None
+    return Candidate(
+        stage="distill",
+        model=work.use_case.models.student,
+        revision=work.revision(work.use_case.models.student),
+        venue="managed",
+        weights=weights,
+        parent=teacher.key,
+    )
+
+
+def self_host_candidates(climb_id: str) -> list[Candidate]:
+    """The best candidate's open weights behind the user's own endpoint."""
+    parent = _needed_parent(climb_id)
+    return [parent.model_copy(update={"stage": "self_host", "venue": "self_host", "parent": parent.key})]
+
+
+def _documents_only(retriever: Retriever | None) -> Retriever | None:
+    if retriever is None or retriever.documents == 0:
+        return None
+    return retriever.model_copy(update={"examples": 0})
+
+
+def _needed_parent(climb_id: str) -> Candidate:
+    parent = Workspace.of(climb_id).parent_candidate()
+    if parent is None:
+        raise RuntimeError(f"climb {climb_id} has no evaluated stage to start from")
+    return parent
+
+
+def _cheapest_first(work: Workspace) -> list[Model]:
+    allowed = [model for model in work.use_case.models.candidates if work.use_case.may_be_sent_to(model)]
+    return sorted(allowed, key=lambda model: work.price(model.uri).input + 0.25 * work.price(model.uri).output)
+
+
+@task(name="validate training data")
+def validate_training_data(climb_id: str) -> None:
+    """The Great Expectations gate on training examples; BadInput names what to repair."""
+    work = Workspace.of(climb_id)
+    rows = work.tables.need("train")
+    checked = validation.validate(rows, "examples", labels=list(work.use_case.task.answers))
+    work.client.log_text(climb_id, validation.as_markdown(checked), "validation/examples.md")
+    reports.publish_markdown("training-data", validation.as_markdown(checked))
+    validation.require_valid(checked)
+
+
+@task(name="smoke test")
+def smoke_test(climb_id: str) -> None:
+    """Serve the candidate that would be self-hosted and ask it one gate row before it is measured."""
+    work = Workspace.of(climb_id)
+    candidate = self_host_candidates(climb_id)[0]
+    row, _ = work.gate_rows("gate")
+    with answering.open_answerer(work, candidate) as answerer:
+        answer = answerer.answer(row.head(1))[0]
+    if answer.text is None:
+        raise RuntimeError(f"the endpoint of {candidate.stage} gave no answer: {answer.error}")
+    reports.show_note(f"smoke test: the endpoint answers {answer.text!r} in {answer.latency_ms or 0:.0f} ms")
+
+
+@task(name="evaluate")
+def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate]) -> str:
+    """Measure candidates in order up to the first PASS and log the stage by the best of them; gives back its run id."""
+    work = Workspace.of(climb_id)
+    key = content_key(stage, work.question, *(candidate.key for candidate in candidates))
+    done = tracking.finished(work.client, work.climb.experiment_id, key)
+    if done is not None:
+        return _reuse(work, done, stage, key)
+    run = tracking.stage_run(work.client, work.climb, stage, key)
+    tried = []
+    for number, candidate in enumerate(candidates, 1):
+        tried.append(_try(work, run, candidate, number if len(candidates) > 1 else None))
+        if tried[-1][1].outcome in ("PASS", "ERROR"):
+            break
+    spent = sum(each[2].evaluation.usd_spent for each in tried)
+    candidate, _, measured = min(tried, key=_rank)
+    _log(work, run, candidate, measured, spent)
+    return str(run.info.run_id)
+
+
+Tried = tuple[Candidate, Verdict, evaluation.Measured]
+
+
+def _rank(tried: Tried) -> tuple[int, int, float]:
+    _, verdict, measured = tried
+    quality = measured.evaluation.measurements.get("quality")
+    return _BEST_FIRST.index(verdict.outcome), len(verdict.named("FAIL")), -(quality.lower if quality else 0.0)
+
+
+def _try(work: Workspace, run: Run, candidate: Candidate, number: int | None) -> Tried:
+    """Measure one candidate; as a child run of its own where the stage tries several."""
+    measured = _measure(work, candidate)
+    if number is None:
+        return candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured
+    key = content_key(candidate.key, work.question)
+    child = tracking.stage_run(work.client, work.climb, candidate.stage, key, parent=run.info.run_id)
+    verdict = _log(work, child, candidate, measured, measured.evaluation.usd_spent, suffix=_how(candidate))
+    return candidate, verdict, measured
+
+
+def _how(candidate: Candidate) -> str:
+    constrained = bool(candidate.prompt and candidate.prompt.constrained)
+    return f"{candidate.model} {'constrained' if constrained else 'unconstrained'}"
+
+
+def _measure(work: Workspace, candidate: Candidate) -> evaluation.Measured:
+    rows, set_hash = work.gate_rows("traffic" if candidate.stage == "cache" else "gate")
+    with answering.open_answerer(work, candidate) as answerer:
+        return evaluation.evaluate(
+            work.use_case,
+            candidate,
+            answerer,
+            rows,
+            work.alphas,
+            set_hash,
+            out_of_scope=work.tables.get("out_of_scope"),
+            shifted=work.tables.get("shifted"),
+            on_look=reports.show_progress,
+        )
+
+
+def _log(
+    work: Workspace, run: Run, candidate: Candidate, measured: evaluation.Measured, spent: float, suffix: str = ""
+) -> Verdict:
+    """Log a measurement, read it back, judge what was read and log the verdict: the record decides (rule 3)."""
+    run_id, requirements = run.info.run_id, work.use_case.gate_requirements
+    model_id = tracking.log_candidate(work.client, run, candidate)
+    whole = measured.evaluation.model_copy(update={"usd_spent": spent})
+    estimated = {"usd.estimated": work.estimates.get(candidate.stage, 0.0)}  # type: ignore[call-overload]
+    tracking.log_evaluation(work.client, run_id, whole, measured.totals | estimated, model_id)
+    logged, verdict = tracking.judge_logged(work.client, run_id, requirements)
+    tags = _tags(work, candidate, logged, verdict)
+    name = reports.run_name(candidate.stage, verdict, logged, suffix)
+    tracking.log_verdict(work.client, run_id, name, verdict, tags, reports.gate_table(logged, verdict, requirements))
+    tracking.log_examples(work.client, run_id, measured)
+    reports.log_figure(work.client, run_id, measured, requirements)
+    work.client.set_terminated(run_id, "FAILED" if verdict.outcome == "ERROR" else "FINISHED")
+    if not suffix:
+        reports.show_stage(candidate.stage, logged, verdict, requirements, reused=False)
+    return verdict
+
+
+def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Verdict) -> dict[str, str]:
+    resolution = ladder.resolve(verdict, logged, work.use_case)
+    return {
+        "leastwise.venue": candidate.venue,
+        "leastwise.resolution": resolution or "",
+        "leastwise.sure": "no" if resolution == "pass" else "yes",
+        "leastwise.open_weights": "yes" if candidate.weights or work.model(candidate.model).is_open else "no",
+    }
+
+
+def _reuse(work: Workspace, done: Run, stage: Stage, key: str) -> str:
+    """Link a finished stage run of an earlier climb: nothing is measured or paid twice."""
+    if done.data.tags.get("mlflow.parentRunId") == work.climb.run_id:
+        return str(done.info.run_id)
+    run_id = tracking.link_reused(work.client, work.climb, done)
+    logged, verdict = tracking.judge_logged(work.client, run_id, work.use_case.gate_requirements)
+    reports.show_stage(stage, logged, verdict, work.use_case.gate_requirements, reused=True)
+    return run_id
+
+
+STAGE_NUMBER = {stage: number for number, stage in enumerate(LADDER, 1)}

@@ -1,0 +1,589 @@
+"""Trains a causal model on prompts and completions with peft and trl, proves the result, and answers with it.
+
+It neither judges what it trained nor chooses settings. Runs on the device there is, one process; several
+GPUs are untested. Full training holds the optimizer's state in the weights' own precision (bf16).
+While it runs, trl's checkpoints lie beside `out` (`.unfinished`): their optimizer state is a torch file, read back
+weights-only, never shipped, and deleted at the end. What is kept is safetensors and JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from leastwise.errors import BadInput
+from leastwise.prompts import Turn
+from tasks.weights import built, directory_hash
+
+_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_REPORT, _PROOF = "training.json", "proof/logits.safetensors"  # apart: whoever reads weights globs the folder
+_PROOF_TOLERANCE = 1e-3
+_PROOF_ROWS = 4
+_GROUPED_BATCHES = 32  # rows are sorted by length within so many batches, and the batches shuffled again
+_PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
+
+
+class TrainingSettings(BaseModel):
+    """How to train; the defaults suit a 100M-parameter model on two cores."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["lora", "full"] = Field("lora", description="lora trains adapters of 0.1-2% of the weights.")
+    rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
+    alpha: float = Field(32.0, gt=0, description="LoRA scaling: the update is multiplied by alpha / rank.")
+    learning_rate: float = Field(
+        2e-3, gt=0, lt=1, description="Peak learning rate; 1e-3 to 2e-3 for LoRA, 1e-5 to 1e-4 for full."
+    )
+    warmup_share: float = Field(0.06, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    epochs: int = Field(1, ge=1, le=100, description="Passes over the examples.")
+    max_examples: int = Field(2400, ge=1, description="Examples seen in all, every epoch counted; drawn at random.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Examples a step.")
+    upper_blocks_share: float = Field(
+        0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
+    )
+    max_tokens: int = Field(512, ge=8, description="Longest prompt and completion together, in tokens.")
+    eval_every_share: float = Field(0.5, gt=0, le=1, description="Share of the steps between two losses on dev rows.")
+    save_every_share: float = Field(0.25, gt=0, le=1, description="Share of the steps between two checkpoints.")
+    dev_examples: int = Field(64, ge=0, description="Rows of dev whose loss is followed.")
+    seed: int = Field(0, ge=0, description="Seed of the order of the rows and of the adapter.")
+    threads: int = Field(2, ge=1, le=1024, description="CPU threads.")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example: a prompt already in chat format (`format_chat`) and the completion without its end mark."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands; `loss` is the mean since the last report, nats a token."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+    examples_per_s: float
+    seconds_left: float
+
+
+class TrainingReport(BaseModel):
+    """What a training did; stored as `training.json` beside the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str = Field(description="Hash of settings, base and data: equal keys are the same training.")
+    settings: TrainingSettings
+    base_revision: str
+    examples: int
+    steps: int
+    resumed_from_step: int
+    seconds: float = Field(description="Of training since the last start, without loading.")
+    examples_per_s: float
+    trainable_share: float = Field(description="Share of all weights that were trained.")
+    train_losses: tuple[float, ...] = Field(description="Nats a completion token, at even distances.")
+    dev_losses: tuple[float, ...]
+    reload_difference: float = Field(description="Largest difference of a logit after saving and loading again.")
+    dtype: str
+    versions: dict[str, str]
+
+    def figures(self) -> dict[str, float]:
+        """What MLflow shows of it as metrics."""
+        return {
+            "examples": self.examples,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "examples_per_s": self.examples_per_s,
+            "trainable_share": self.trainable_share,
+            "reload_difference": self.reload_difference,
+            "loss": self.train_losses[-1],
+            **({"dev_loss": self.dev_losses[-1]} if self.dev_losses else {}),
+        }
+
+
+class PretrainReport(BaseModel):
+    """Continued pre-training: perplexity on held-out texts before and after, and the training behind it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    perplexity_before: float
+    perplexity_after: float
+    tokens: int = Field(description="Tokens trained on.")
+    training: TrainingReport
+
+
+def format_chat(tokenizer_dir: Path, messages: Sequence[Mapping[str, str] | Turn]) -> str:
+    """`messages` (role, content) in the model's chat template, ready for the assistant's answer.
+
+    As in llama.cpp, marks of the template inside a message are not escaped.
+    """
+    turns = [turn if isinstance(turn, Mapping) else {"role": turn.role, "content": turn.content} for turn in messages]
+    return str(_tokenizer(str(tokenizer_dir)).apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def fine_tune(
+    base: Path,
+    rows: Sequence[Row],
+    dev: Sequence[Row],
+    settings: TrainingSettings,
+    out: Path,
+    progress: Callable[[Progress], None] | None = None,
+) -> TrainingReport:
+    """Trains on `rows` and leaves a PEFT adapter (or for `full` a model) with `training.json` in `out`.
+
+    The same training already in `out` is not repeated; one that was killed goes on from its last checkpoint. Raises
+    BadInput for empty rows, a row over `max_tokens`, or an `out` that holds another training.
+    """
+    tokenizer = _tokenizer(str(base))
+    encoded = [_encoded(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(rows)]
+    watched = [_encoded(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(dev[: settings.dev_examples])]
+    return _train(base, encoded, watched, settings, out, progress)
+
+
+def continue_pretraining(
+    base: Path,
+    texts: Sequence[str],
+    held_out: Sequence[str],
+    settings: TrainingSettings,
+    out: Path,
+    progress: Callable[[Progress], None] | None = None,
+) -> PretrainReport:
+    """Continues pre-training on `texts`, packed to `max_tokens`, and leaves a merged model directory in `out`.
+
+    `max_examples` counts packed sequences. LoRA unless `method` is full. The lesson stays a small one: no replay of
+    general text guards against forgetting.
+    """
+    report_path = out / "pretraining.json"
+    packed = _packed(base, texts, settings.max_tokens)
+    work = out.with_name(f"{out.name}.adapter")
+    training = _train(base, packed, [], settings, work, progress)
+    if report_path.exists():
+        return PretrainReport.model_validate_json(report_path.read_text(encoding="utf-8"))
+    if not out.exists():
+        merge(base, work, out)
+    report = PretrainReport(
+        perplexity_before=perplexity(base, held_out, settings.threads),
+        perplexity_after=perplexity(out, held_out, settings.threads),
+        tokens=training.examples * settings.max_tokens,
+        training=training,
+    )
+    report_path.write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    return report
+
+
+def prove_reload(base: Path, adapter_dir: Path) -> float:
+    """The largest logit difference between the model as trained (kept in `proof/`) and as loaded from disk.
+
+    Raises RuntimeError above 1e-3. Meant for the machine and thread count of the training: bf16 rounds differently on
+    others.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    proof = load_file(adapter_dir / _PROOF)
+    model = _loaded(base, adapter_dir, attention="eager")
+    with torch.inference_mode():
+        logits = model(**_proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu()
+    difference = float((logits - proof["logits"]).abs().max())
+    if not difference <= _PROOF_TOLERANCE:
+        raise RuntimeError(
+            f"{adapter_dir}: reloaded on {base}, logits differ by {difference:.4f} from the trained model's"
+        )
+    return difference
+
+
+def merge(base: Path, adapter_dir: Path, out: Path) -> Path:
+    """Writes base and adapter as one model directory of safetensors with the tokenizer; an existing `out` is kept."""
+    if not out.exists():
+        with built(out) as folder:
+            model = _loaded(base, adapter_dir)
+            (model.merge_and_unload() if hasattr(model, "merge_and_unload") else model).save_pretrained(folder)
+            _tokenizer(str(base)).save_pretrained(folder)
+    return out
+
+
+def perplexity(model_dir: Path, texts: Sequence[str], threads: int = 2, max_tokens: int = 512) -> float:
+    """exp of the mean negative log-likelihood a token, texts apart, the first token of each unscored."""
+    import torch
+
+    tokenizer = _tokenizer(str(model_dir))
+    with _threads(threads), torch.inference_mode():
+        model = _loaded(model_dir)
+        total, count = 0.0, 0
+        for text in texts:
+            ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens).input_ids.to(
+                model.device
+            )
+            if ids.shape[1] > 1:
+                logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+                total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+                count += ids.shape[1] - 1
+    if not count:
+        raise BadInput("held-out texts: none has two tokens; perplexity needs at least one such text")
+    return math.exp(total / count)
+
+
+class Generator:
+    """Answers prompts greedily with a model directory, an adapter merged into it; loads at once, keeps it in memory."""
+
+    def __init__(self, model_dir: Path, adapter_dir: Path | None = None, threads: int = 2) -> None:
+        model = _loaded(model_dir, adapter_dir)
+        self.model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        self.tokenizer = _tokenizer(str(model_dir))
+        self.threads = threads
+
+    def answer(self, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32) -> list[str]:
+        """One answer a prompt (already in chat format), in their order, stripped; equal prompts are computed once."""
+        distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
+        found: dict[str, str] = {}
+        with _threads(self.threads):
+            for start in range(0, len(distinct), batch_size):
+                batch = distinct[start : start + batch_size]
+                found.update(zip(batch, self._batch(batch, max_new_tokens), strict=True))
+        return [found[prompt] for prompt in prompts]
+
+    def tokens(self, text: str) -> int:
+        """How many tokens `text` is."""
+        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _batch(self, prompts: list[str], max_new_tokens: int) -> list[str]:
+        import torch
+
+        pad = _pad_token_id(self.tokenizer)
+        ids = self.tokenizer(prompts, add_special_tokens=False).input_ids
+        longest = max(map(len, ids))
+        inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=self.model.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=self.model.device)
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=inputs,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=pad,
+                eos_token_id=self.tokenizer.eos_token_id,
+            )
+        return [text.strip() for text in self.tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)]
+
+
+def _train(
+    base: Path,
+    encoded: list[dict[str, list[int]]],
+    watched: list[dict[str, list[int]]],
+    settings: TrainingSettings,
+    out: Path,
+    progress: Callable[[Progress], None] | None,
+) -> TrainingReport:
+    if not encoded:
+        raise BadInput(f"{out}: no training rows; give at least one example")
+    key = _key(base, encoded, watched, settings)
+    if out.exists():
+        return _finished(out, key)
+    order = _order(encoded, settings)
+    unfinished = out.with_name(f"{out.name}.{key}.unfinished")
+    with _threads(settings.threads):
+        trainer = _trainer(base, [encoded[i] for i in order], watched, settings, unfinished)
+        checkpoint = _last_checkpoint(unfinished)
+        resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        clock = _attach_progress(trainer, settings, resumed, progress)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.monotonic() - clock
+        if watched and not any(
+            entry["step"] == trainer.state.global_step for entry in trainer.state.log_history if "eval_loss" in entry
+        ):
+            trainer.evaluate()
+        report = _report(trainer, key, base, settings, len(order), resumed, seconds)
+        with built(out) as folder:
+            _save(trainer.model, base, folder, [encoded[i] for i in order[:_PROOF_ROWS]])
+            report = report.model_copy(update={"reload_difference": prove_reload(base, folder)})
+            (folder / _REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return report
+
+
+def _key(
+    base: Path, encoded: list[dict[str, list[int]]], watched: list[dict[str, list[int]]], settings: TrainingSettings
+) -> str:
+    chosen = settings.model_dump(exclude={"threads"})  # threads change the speed only
+    content = json.dumps([directory_hash(base), chosen, encoded, watched], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _finished(out: Path, key: str) -> TrainingReport:
+    path = out / _REPORT
+    if not path.exists():
+        raise BadInput(f"{out} exists and holds no {_REPORT}; name a folder that does not exist yet, or remove it")
+    report = TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
+    if report.key != key:
+        raise BadInput(
+            f"{out} holds another training (key {report.key}, wanted {key}); name another folder or remove it"
+        )
+    return report
+
+
+def _order(encoded: list[dict[str, list[int]]], settings: TrainingSettings) -> list[int]:
+    """Rows in training order: shuffled, grouped by length within a window of batches, the batches shuffled again.
+
+    Fixed before training, so that a resumed one skips exactly what it has seen.
+    """
+    rng = random.Random(settings.seed)
+    drawn: list[int] = []
+    for _ in range(settings.epochs):
+        drawn += rng.sample(range(len(encoded)), len(encoded))
+    drawn = drawn[: settings.max_examples]
+    size, window = settings.batch_size, settings.batch_size * _GROUPED_BATCHES
+    ordered: list[int] = []
+    for start in range(0, len(drawn), window):
+        by_length = sorted(drawn[start : start + window], key=lambda i: len(encoded[i]["input_ids"]))
+        batches = [by_length[at : at + size] for at in range(0, len(by_length), size)]
+        full, rest = [b for b in batches if len(b) == size], [b for b in batches if len(b) < size]
+        rng.shuffle(full)
+        ordered += [i for batch in full + rest for i in batch]
+    return ordered
+
+
+def _encoded(tokenizer: Any, row: Row, at: int, max_tokens: int) -> dict[str, list[int]]:
+    prompt = tokenizer(row.prompt, add_special_tokens=False).input_ids
+    completion = tokenizer(row.completion + tokenizer.eos_token, add_special_tokens=False).input_ids
+    ids = prompt + completion
+    if not prompt or not row.completion:
+        raise BadInput(f"training row {at}: prompt or completion is empty; remove the row")
+    if len(ids) > max_tokens:
+        raise BadInput(
+            f"training row {at}: {len(ids)} tokens, more than max_tokens {max_tokens}; shorten it or raise it"
+        )
+    return {"input_ids": ids, "labels": [-100] * len(prompt) + completion}
+
+
+def _packed(base: Path, texts: Sequence[str], max_tokens: int) -> list[dict[str, list[int]]]:
+    tokenizer = _tokenizer(str(base))
+    stream = [
+        i for text in texts for i in (*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id)
+    ]
+    chunks = [stream[at : at + max_tokens] for at in range(0, len(stream), max_tokens)]
+    kept = [chunk for chunk in chunks if len(chunk) == max_tokens]
+    if not kept:
+        raise BadInput(
+            f"texts: {len(stream)} tokens in all, fewer than one sequence of max_tokens {max_tokens}; add texts"
+        )
+    return [{"input_ids": chunk, "labels": chunk} for chunk in kept]
+
+
+def _trainer(base: Path, ordered: list[Any], watched: list[Any], settings: TrainingSettings, folder: Path) -> Any:
+    from datasets import Dataset
+
+    from tasks.completion_trainer import CompletionCollator, CompletionTrainer
+
+    tokenizer = _tokenizer(str(base))
+    return CompletionTrainer(
+        model=_trainable(base, settings),
+        args=_arguments(settings, math.ceil(len(ordered) / settings.batch_size), folder, bool(watched)),
+        train_dataset=Dataset.from_list(ordered),
+        eval_dataset=Dataset.from_list(watched) if watched else None,
+        processing_class=tokenizer,
+        data_collator=CompletionCollator(_pad_token_id(tokenizer)),
+    )
+
+
+def _arguments(settings: TrainingSettings, steps: int, folder: Path, watched: bool) -> Any:
+    from trl.trainer.sft_config import SFTConfig
+
+    return SFTConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        num_train_epochs=1,  # `_order` has laid out every epoch
+        train_sampling_strategy="sequential",
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=math.ceil(settings.warmup_share * steps),
+        weight_decay=0.0,
+        optim="adamw_torch",
+        max_length=None,  # rows over max_tokens were refused, none is cut
+        bf16=False,  # the weights are bf16 where that pays; autocast would only cast to and fro
+        gradient_checkpointing=False,
+        prediction_loss_only=True,
+        eval_strategy="steps" if watched else "no",
+        eval_steps=max(1, math.ceil(settings.eval_every_share * steps)),
+        save_strategy="steps",
+        save_steps=max(1, math.ceil(settings.save_every_share * steps)),
+        save_total_limit=1,
+        logging_steps=max(1, steps // 20),
+        seed=settings.seed,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def _trainable(base: Path, settings: TrainingSettings) -> Any:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(settings.seed)
+    model = _loaded(base, attention="eager").train()
+    blocks = model.config.num_hidden_layers
+    upper = range(blocks - max(1, round(blocks * settings.upper_blocks_share)), blocks)
+    if settings.method == "full":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(any(f"layers.{block}." in name for block in upper))
+        return model
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=0.0,
+        target_modules=list(_LINEAR),
+        layers_to_transform=list(upper),
+        layers_pattern="layers",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def _attach_progress(
+    trainer: Any, settings: TrainingSettings, resumed: int, progress: Callable[[Progress], None] | None
+) -> float:
+    """Starts the clock of the training and reports each logged step; returns the start in monotonic seconds."""
+    from transformers.trainer_callback import PrinterCallback
+
+    from tasks.completion_trainer import StepReporter
+
+    started = time.monotonic()
+
+    def report(step: int, steps: int, loss: float) -> None:
+        if progress:
+            seconds = time.monotonic() - started
+            per_step = seconds / max(1, step - resumed)
+            progress(Progress(step, steps, loss, seconds, settings.batch_size / per_step, per_step * (steps - step)))
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(StepReporter(report))
+    return started
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; `trainer_state.json` is the last file of one."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _report(
+    trainer: Any, key: str, base: Path, settings: TrainingSettings, examples: int, resumed: int, seconds: float
+) -> TrainingReport:
+    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    history = trainer.state.log_history
+    done = examples - min(examples, resumed * settings.batch_size)
+    return TrainingReport(
+        key=key,
+        settings=settings,
+        base_revision=directory_hash(base),
+        examples=examples,
+        steps=trainer.state.global_step,
+        resumed_from_step=resumed,
+        seconds=round(seconds, 3),
+        examples_per_s=round(done / seconds, 3),
+        trainable_share=trained / sum(p.numel() for p in trainer.model.parameters()),
+        train_losses=tuple(entry["loss"] for entry in history if "loss" in entry),
+        dev_losses=tuple(entry["eval_loss"] for entry in history if "eval_loss" in entry),
+        reload_difference=math.nan,
+        dtype=str(next(trainer.model.parameters()).dtype).removeprefix("torch."),
+        versions={name: version(name) for name in _PACKAGES},
+    )
+
+
+def _save(model: Any, base: Path, folder: Path, rows: list[dict[str, list[int]]]) -> None:
+    """Adapter (or model with tokenizer) and the proof: a few prompts and the logits the model in memory gives."""
+    import torch
+    from safetensors.torch import save_file
+
+    prompts = [[i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == -100] for row in rows]
+    prompts = [prompt or row["input_ids"] for prompt, row in zip(prompts, rows, strict=True)]
+    longest = max(map(len, prompts))
+    proof = {
+        "input_ids": torch.tensor([[0] * (longest - len(p)) + p for p in prompts]),
+        "attention_mask": torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts]),
+    }
+    model.eval()
+    with torch.inference_mode():
+        proof["logits"] = (
+            model(**_proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu().contiguous()
+        )
+    (folder / _PROOF).parent.mkdir()
+    save_file(proof, folder / _PROOF)
+    model.save_pretrained(folder)
+    if not hasattr(model, "peft_config"):
+        _tokenizer(str(base)).save_pretrained(folder)
+
+
+def _proof_inputs(proof: dict[str, Any], device: Any) -> dict[str, Any]:
+    return {name: proof[name].to(device) for name in ("input_ids", "attention_mask")} | {"use_cache": False}
+
+
+def _loaded(model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa") -> Any:
+    """Model in eval mode on the device there is, with its adapter; `adapter_dir` may hold a full model instead."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapted = adapter_dir is not None and (adapter_dir / "adapter_config.json").exists()
+    source = model_dir if adapter_dir is None or adapted else adapter_dir
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(), attn_implementation=attention)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if adapted:
+        model = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+    return model.eval()
+
+
+def _dtype() -> Any:
+    """bf16 where the hardware multiplies in it, else fp32: emulated bf16 is slower than fp32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    flags = Path("/proc/cpuinfo")
+    words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
+    return torch.bfloat16 if words & {"avx512_bf16", "amx_bf16"} else torch.float32
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(directory: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def _pad_token_id(tokenizer: Any) -> int:
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Sets torch's CPU threads for a while; without passive waiting two busy processes stall each other."""
+    import torch
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

