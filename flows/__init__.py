@@ -3,14 +3,16 @@
 Importing any of them first makes the process quiet and keeps its state under the state directory.
 """
 
+import logging
 import os
+import warnings
 
 from tasks import storage
 
 _DEFAULTS = {
     "PREFECT_HOME": str(storage.home() / "prefect"),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_LEVEL": "ERROR",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # an exception reaches the shell anyway; workers log at INFO
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -21,6 +23,15 @@ _DEFAULTS = {
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",
     "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "LANCE_LOG": "error",
 }
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+
+# Deprecations inside pinned libraries are for us to read in a test run, not for whoever climbs a ladder.
+warnings.filterwarnings("ignore", category=FutureWarning)
+warnings.filterwarnings("ignore", category=DeprecationWarning)
+logging.getLogger("great_expectations").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -8,7 +8,7 @@ are handed in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
@@ -17,7 +17,7 @@ from leastwise import economics, ladder
 from leastwise.estimates import PROMPT_TOKENS, stage_estimates
 from leastwise.gate import SHARES
 from leastwise.ladder import MIN_TRAINING_ROWS, REMEDIES, Situation
-from leastwise.prices import Price, Usage, UnknownPrice
+from leastwise.prices import Price, UnknownPrice, Usage
 from leastwise.use_case import LADDER, Part, Stage, UseCase
 
 FEW_REQUESTS_PER_MONTH = 100_000
@@ -170,7 +170,8 @@ def _doubts(use_case: UseCase, stage: Stage, known: Known) -> dict[str, str]:
 def likely_usd_per_1k(use_case: UseCase, stage: Stage, known: Known) -> float | None:
     """Dollars of 1,000 requests at the cheapest allowed price, long prompts and full answers; None where unknown.
 
-    `cache` is left unknown (it depends on repetition) and so is the number of machines: one, plus the spares.
+    `cache` is the best it can do: every input token read from the cache, every repetition free. The number of machines
+    is not known beforehand: one, plus the spares.
     """
     hosting, month = use_case.hosting, use_case.traffic.requests_per_month
     if stage == "self_host":
@@ -185,14 +186,18 @@ def likely_usd_per_1k(use_case: UseCase, stage: Stage, known: Known) -> float | 
     prices = [known.prices[m.uri] for m in use_case.models.candidates if use_case.may_be_sent_to(m)]
     if stage in ("fine_tune", "pretrain"):
         prices = [price for price in (hosting.managed_price or known.base_price,) if price]
-    if stage == "cache" or not prices:
+    if not prices:
         return None
+    if stage == "cache":
+        tokens = PROMPT_TOKENS["prompt"]
+        hit = Usage(input_tokens=tokens, cached_tokens=tokens, output_tokens=use_case.traffic.output_tokens)
+        return 1000 * min(price.usd(hit) for price in prices) * (1 - (known.repeat_share or 0.0))
     usage = Usage(input_tokens=PROMPT_TOKENS[stage], output_tokens=use_case.traffic.output_tokens)
     tokens = economics.monthly_api_usd(
         min(prices, key=lambda p: p.usd(usage)), usage, 1000, use_case.traffic.retry_share
     )
     is_managed = use_case.models.base is not None and use_case.models.base.venue == "managed"
-    return tokens + (minimum if stage in ("fine_tune", "pretrain") and is_managed else 0.0)
+    return usd + (minimum if stage in ("fine_tune", "pretrain") and is_managed else 0.0)
 
 
 def _expected_stop(use_case: UseCase, known: Known, possible: list[Stage]) -> tuple[Stage | None, str]:
@@ -401,25 +406,3 @@ def _warnings(use_case: UseCase, known: Known, stages: tuple[StageAdvice, ...]) 
         silent = [m.uri for m in use_case.models.candidates if not m.is_open and m.training_on_output is not True]
         found += [f"{uri} may not teach a student until training_on_output says its terms allow it" for uri in silent]
     return found
-
-
-def as_markdown(advice: Advice, name: str, prices_as_of: Mapping[str, str]) -> str:
-    """The advice for people: MLflow's description and the Prefect artifact. `prices_as_of`: what, and its date."""
-    lines = [
-        f"## Advice for {name}, before spending anything",
-        "",
-        f"Expected stop: **{advice.expected_stop or 'none'}**",
-    ]
-    lines += [f"({advice.expected_why}).", "", "| stage | | why | estimate at worst |", "|---|---|---|---|"]
-    for each in advice.stages:
-        lines.append(f"| {each.stage} | {each.status.replace('_', ' ')} | {each.reason} | ${each.estimate_usd:.4g} |")
-    scratch = f"training from scratch: ${advice.from_scratch_usd:,.0f} in compute alone, never run"
-    lines += [f"| (from scratch) | refused | {scratch} | – |", "", "| looked at | found | advice |", "|---|---|---|"]
-    lines += [f"| {each.name} | {each.finding} | {each.advice} |" for each in advice.considerations]
-    lines += ["", "| requirement | examples that decide it (about) | rows |", "|---|---|---|"]
-    lines += [f"| {need.requirement} | {need.examples:,} | {need.rows:,} |" for need in advice.gate]
-    for title, texts in (("Missing", advice.missing), ("Beware", advice.warnings), ("Wait?", (advice.wait,))):
-        lines += ["", f"**{title}**", *(f"- {text}" for text in texts or ("nothing",))]
-    lines += ["", "**Level 5, training from scratch**", *(f"- {step}" for step in advice.from_scratch)]
-    dated = ", ".join(f"{what} {day}" for what, day in prices_as_of.items())
-    return "\n".join([*lines, "", f"Prices as of: {dated}."])

@@ -25,6 +25,7 @@ POINT_SHARE = 0.7
 TICKS = 2**30
 """Lower bounds are multiples of 1/TICKS, so that the same scores in other batches give the very same number."""
 CHUNK = 65_536
+MANY = 1_000
 
 _KELLY = special.expit(np.linspace(special.logit(0.01), special.logit(0.99), 16))
 
@@ -59,12 +60,12 @@ def log_e_binary(
 
 
 def log_most_binary(successes: FloatArray, failures: FloatArray, null: float) -> FloatArray:
-    """The most that any binary bet can have earned: the log likelihood ratio of the observed share. Cheap."""
+    """The most a bet on more than `null` can have earned: the log likelihood ratio of the observed share. Cheap."""
     n = np.maximum(successes + failures, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = special.xlogy(successes, successes / n) + special.xlogy(failures, failures / n)
         most: FloatArray = gain - special.xlogy(successes, null) - special.xlog1py(failures, -null)
-    return most
+    return np.where(successes > null * n, most + 1e-6, 0.0)
 
 
 def kelly_odds(null: float) -> FloatArray:
@@ -122,9 +123,9 @@ class _BinaryWalk:
     def log_e(self, null: float) -> FloatArray:
         return self.recipe.log_e_binary(self.successes, self.failures, null)
 
-    def may_reject(self, null: float) -> NDArray[np.intp]:
-        most = log_most_binary(self.successes, self.failures, null)
-        return np.flatnonzero(~(most < -np.log(self.recipe.alpha)) & (self.successes > 0))
+    def promise(self, null: float) -> FloatArray:
+        """At least log_e, and cheap."""
+        return log_most_binary(self.successes, self.failures, null)
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,10 @@ class _GradedWalk:
         grid: FloatArray = top + np.log(np.exp(growth - top).mean(axis=0))
         return self._stake(null) + grid
 
-    def may_reject(self, null: float) -> NDArray[np.intp]:
-        return np.arange(self.after.size)
+    def promise(self, null: float) -> FloatArray:
+        """At least log_e: the grid's best bet alone."""
+        growth: FloatArray = (self.sums - self.after * np.log1p(null * (self.odds - 1))[:, None]).max(axis=0)
+        return self._stake(null) + growth + 1e-9
 
     def _stake(self, null: float) -> float:
         """Log capital brought to the grid: what the binary bet was worth after it met the hinge.
@@ -189,12 +192,10 @@ class Evidence:
         offset = 0
         for walk, state in self._walks(self._decided_to, scores):
             self._decided_to = state
-            rows = walk.may_reject(self.recipe.null)
-            if rows.size:
-                crossed = rows[walk.take(rows).log_e(self.recipe.null) >= self._threshold]
-                if crossed.size:
-                    self.rejected = True
-                    return offset + int(crossed[0])
+            crossed = self._rejecting(walk, self.recipe.null)
+            if crossed.size:
+                self.rejected = True
+                return offset + int(crossed[0])
             offset += _length(walk)
         return None
 
@@ -210,35 +211,36 @@ class Evidence:
         return self._ticks / TICKS
 
     def _raise_bound(self, walk: _Walk) -> None:
-        # The running maximum over scores of each score's own bound, without inverting at every score.
-        while self._ticks + 1 < TICKS:
-            trial = (self._ticks + 1) / TICKS
-            walk = walk.take(walk.may_reject(trial))
-            if not _length(walk):
-                return
-            log_e = walk.log_e(trial)
-            rows = np.flatnonzero(log_e >= self._threshold)
-            if not rows.size:
-                return
-            self._ticks = self._invert(walk.take(np.array([int(np.argmax(log_e))])))
-            walk = walk.take(rows)
+        # Of many, first the most promising score alone, then what it leaves: a million need few exact evaluations.
+        if _length(walk) > MANY:
+            best = int(np.argmax(walk.promise((self._ticks + 1) / TICKS)))
+            self._ticks = self._invert(walk.take(np.array([best])))
+        self._ticks = self._invert(walk)
 
     def _invert(self, walk: _Walk) -> int:
-        low, high = self._ticks + 1, TICKS
-        while high - low > 1:
-            middle = (low + high) // 2
-            if walk.log_e(middle / TICKS)[0] >= self._threshold:
-                low = middle
+        """The most ticks that any score of the walk rejects, at least those so far; sheds scores that cannot."""
+        low, middle, high = self._ticks, self._ticks + 1, TICKS
+        while middle < high:
+            rejecting = self._rejecting(walk, middle / TICKS)
+            if rejecting.size:
+                low, walk = middle, walk.take(rejecting)
+            elif low == self._ticks:
+                return low
             else:
                 high = middle
+            middle = (low + high) // 2 if high - low > 1 else high
         return low
+
+    def _rejecting(self, walk: _Walk, null: float) -> NDArray[np.intp]:
+        rows = np.flatnonzero(walk.promise(null) >= self._threshold)
+        return rows[walk.take(rows).log_e(null) >= self._threshold] if rows.size else rows
 
     def _walks(self, state: _State, scores: FloatArray) -> Iterator[tuple[_Walk, _State]]:
         if not self.recipe.graded and state.hinge is None:
             graded = np.flatnonzero((scores != 0) & (scores != 1))
             split = int(graded[0]) if graded.size else scores.size
-            if split:
-                walk, state = self._binary(state, scores[:split])
+            for first in range(0, split, CHUNK):
+                walk, state = self._binary(state, scores[first : min(first + CHUNK, split)])
                 yield walk, state
             if split == scores.size:
                 return

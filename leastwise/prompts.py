@@ -5,6 +5,7 @@ It sends nothing and counts no tokens.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Literal
 
@@ -40,7 +41,12 @@ def render(
     """
     turns = [Turn(role="system", content=prompt.system)]
     for shot in (*prompt.shots, *examples):
-        turns += [Turn(role="user", content=shot.text), Turn(role="assistant", content=shot.label)]
+        turns += [Turn(role="user", content=shot.text), Turn(role="assistant", content=_shown(shot.label, prompt))]
     context = "".join(f"[{i}] {document}\n" for i, document in enumerate(documents, 1))
     turns.append(Turn(role="user", content=f"{context}{text}"))
     return tuple(turns)
+
+
+def _shown(label: str, prompt: Prompt) -> str:
+    """An example's answer in the format the request is held to: a model copies the form of its examples."""
+    return json.dumps({"label": label}) if prompt.constrained else label

@@ -51,8 +51,6 @@ class Move:
 
 def register(client: MlflowClient, use_case: str, run_id: str) -> str:
     """The version of the candidate that a run logged, made where there is none; registering moves no alias."""
-    from mlflow.exceptions import MlflowException
-
     run = client.get_run(run_id)
     model_id = run.data.tags.get("leastwise.model_id")
     if not model_id:
@@ -64,12 +62,9 @@ def register(client: MlflowClient, use_case: str, run_id: str) -> str:
     tags = {
         name: run.data.tags.get(name, "") for name in ("leastwise.candidate", "leastwise.stage", "leastwise.verdict")
     }
-    try:
-        made = client.create_model_version(
-            use_case, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=tags
-        )
-    except MlflowException as error:
-        raise RuntimeError(f"{use_case}: the candidate of run {run_id} could not be registered: {error}") from error
+    made = client.create_model_version(
+        use_case, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=tags
+    )
     return str(made.version)
 
 
@@ -81,6 +76,12 @@ def champion(client: MlflowClient, use_case: str) -> Registered | None:
 def challenger(client: MlflowClient, use_case: str) -> Registered | None:
     """The candidate that last challenged the champion, or None."""
     return _holder(client, use_case, CHALLENGER)
+
+
+def registered(client: MlflowClient, use_case: str, version: str) -> Registered:
+    """One version of a use case's registered model."""
+    run_id = str(client.get_model_version(use_case, version).run_id)
+    return Registered(version, run_id, tracking.load_candidate(client, run_id))
 
 
 def challenge(client: MlflowClient, use_case: str, version: str, reason: str) -> Move | None:
@@ -232,5 +233,4 @@ def _holder(client: MlflowClient, use_case: str, alias: str) -> Registered | Non
     found = _at(client, use_case, alias)
     if found is None:
         return None
-    run_id = str(found.run_id)
-    return Registered(str(found.version), run_id, tracking.load_candidate(client, run_id))
+    return registered(client, use_case, str(found.version))

@@ -1,0 +1,70 @@
+# The commands of this project; people, hooks and CI call only these. `make help` lists them.
+# Everything is set up on first use: the environment in .venv from requirements.lock, state in .leastwise.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+USE_CASE ?= use_cases/alert-triage.yaml
+TESTS ?= tests
+ROUNDS ?= 5
+
+# Nothing is reported to anybody and no model is fetched from a hub; idle threads must not starve the busy ones.
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export GX_ANALYTICS_ENABLED := false
+export HF_HUB_OFFLINE ?= 1
+export TRANSFORMERS_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM := false
+export OMP_WAIT_POLICY := PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help env data demo test check bench soak up down clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: .venv/.complete ## Set up .venv from requirements.lock; nothing to do where it is there
+
+# torch once more with its requirements: nothing to do for the CPU build, the CUDA libraries for the GPU build.
+.venv/.complete: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "leastwise: $(PYTHON) is not Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "leastwise: setting up .venv from requirements.lock, some minutes the first time …" >&2
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install -qq "$$(grep '^torch==' requirements.lock)"
+	@touch $@
+
+data: env ## Build the embedded use case's data; nothing to do where it is unchanged
+	@$(BIN)/python -m use_cases.build_alert_triage >/dev/null
+
+demo: data ## Climb the ladder on USE_CASE (default use_cases/alert-triage.yaml); no server, no key
+	@$(BIN)/python -m flows.customize $(USE_CASE)
+
+test: data ## Run the tests; TESTS="tests/unit -k gate" runs some
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: env ## Lint, types of the core, direction of the imports
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: data ## Run every measurement in benchmarks/
+	@set -e; for file in $$(ls benchmarks/*.py 2>/dev/null | grep -v __init__); do \
+	  echo "== $$file" >&2; $(BIN)/python -m "benchmarks.$$(basename $$file .py)"; done
+
+soak: data ## Run the tests ROUNDS times (default 5), with new random examples each time
+	@set -e; for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)" >&2; \
+	  $(BIN)/python -m pytest $(TESTS); done
+
+up: data ## Start the Prefect and MLflow servers, a worker a pool, and deploy every flow
+	@$(BIN)/python -m infra.local up
+
+down: env ## End exactly what `make up` started
+	@$(BIN)/python -m infra.local down
+
+clean: ## Remove the environment and caches; .leastwise stays, for it holds what was paid for
+	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,23 @@
+"""Upkeep: does a window of recent inputs still look like the rows the champion was judged on?"""
+
+from prefect import flow
+
+from tasks import watching
+from tasks.upkeep import Upkeep
+
+
+@flow(name="drift")
+def drift(use_case: str, window: str) -> Upkeep:
+    """Compare recent inputs with the reference and end as quiet or drift; nothing is changed.
+
+    Args:
+        use_case: Name of a saved use case, or the path or URI of a YAML file.
+        window: URI of a table of recent inputs, with the use case's text column; labels are not needed.
+    """
+    return watching.watch(use_case, window)
+
+
+if __name__ == "__main__":
+    from flows.command_line import run
+
+    run(drift)

@@ -1,0 +1,23 @@
+"""Upkeep: make what a climb, a stage or a retraining found the champion."""
+
+from prefect import flow
+
+from tasks import promotion
+from tasks.upkeep import Upkeep
+
+
+@flow(name="promote")
+def promote(use_case: str, mlflow_run_id: str) -> Upkeep:
+    """Register a candidate that passed and move the alias champion to it; the promotion log is written first.
+
+    Args:
+        use_case: Name of a saved use case, or the path or URI of a YAML file.
+        mlflow_run_id: MLflow run of a climb (its winner is meant), of a stage, or of a retraining.
+    """
+    return promotion.promote_run(use_case, mlflow_run_id)
+
+
+if __name__ == "__main__":
+    from flows.command_line import run
+
+    run(promote)

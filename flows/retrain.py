@@ -1,0 +1,27 @@
+"""Upkeep: train the champion again on new examples; the challenger replaces it only if it is surely not worse."""
+
+from prefect import flow
+
+from tasks import retraining, stages
+from tasks.upkeep import Upkeep
+
+
+@flow(name="retrain")
+def retrain(use_case: str, new_examples: str = "") -> Upkeep:
+    """Train the champion's adapter again, compare both on the same gate rows, promote or keep.
+
+    Args:
+        use_case: Name of a saved use case, or the path or URI of a YAML file.
+        new_examples: URI of new labelled rows, with the columns of data.train; empty: what data.train now holds.
+    """
+    run, ending = retraining.open_retraining(use_case, new_examples)
+    if ending:
+        return ending
+    stages.validate_training_data(run)
+    return retraining.challenge(run, retraining.train_again(run))
+
+
+if __name__ == "__main__":
+    from flows.command_line import run
+
+    run(retrain)

@@ -1,0 +1,22 @@
+"""Upkeep: make the champion's predecessor champion again."""
+
+from prefect import flow
+
+from tasks import promotion
+from tasks.upkeep import Upkeep
+
+
+@flow(name="rollback")
+def rollback(use_case: str) -> Upkeep:
+    """Move the alias champion back to its predecessor in the promotion log; the log is written first.
+
+    Args:
+        use_case: Name of a saved use case, or the path or URI of a YAML file.
+    """
+    return promotion.roll_back(use_case)
+
+
+if __name__ == "__main__":
+    from flows.command_line import run
+
+    run(rollback)

@@ -1,0 +1,155 @@
+"""Advice before spending: reads a use case, its rows and prices, hands them to `leastwise.advice`, shows and logs it.
+
+It opens no climb, draws on no alpha account, loads no weights and calls no model, so it also works for models that
+cannot run here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from leastwise.advice import Advice, Known, advise
+from leastwise.use_case import UseCase
+from tasks import evaluation, reports, tracking, use_cases
+from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+MARK = {"possible": "possible", "ruled_out": "– ruled out"}
+
+
+@dataclass(frozen=True)
+class AdviceEnding:
+    """What was advised; its fields are the JSON line a command prints."""
+
+    outcome: str
+    reason: str
+    expected_stop: str | None
+    usd_spent: float
+    calls_paid: int
+    mlflow_run_id: str
+
+
+@task(name="advise")
+def give_advice(use_case: str, overrides: use_cases.Overrides | None = None) -> AdviceEnding:
+    """Check a use case and its rows, say what can be said before spending, and log that as one MLflow run."""
+    wanted = use_cases.load(use_case, overrides)
+    client = tracking.connect()
+    tables = use_cases.Tables(wanted)
+    tables.check()
+    work = Workspace.before_climb(client, wanted, tables)
+    advice = advise(wanted, known(work))
+    note = as_markdown(advice, wanted.name, _dates(work))
+    show(advice, wanted)
+    run_id = _log(client, wanted, advice, note)
+    reports.publish_markdown(f"advice-{wanted.name}", note)
+    return AdviceEnding("advice", _reason(advice), advice.expected_stop, 0.0, 0, run_id)
+
+
+def known(work: Workspace) -> Known:
+    """Rows, prices and error probabilities of a use case, as the first question asked of its gate set would get them."""
+    models = work.use_case.models
+    alphas = evaluation.alphas(work.use_case, work.use_case.alpha * 6 / math.pi**2)
+    return Known(
+        rows={name: work.tables.rows(name) or 0 for name in use_cases.TABLES},
+        prices={model.uri: work.price(model.uri) for model in models.candidates},
+        base_price=work.price(models.base.uri) if models.base else None,
+        repeat_share=work.repeat_share,
+        alpha_pass=alphas.to_pass,
+        alpha_fail=alphas.to_fail,
+    )
+
+
+def _dates(work: Workspace) -> dict[str, str]:
+    given = {model.uri: model.price.as_of for model in work.use_case.models.candidates if model.price}
+    dates = {"the price book": work.book.as_of} | {uri: day for uri, day in given.items() if day}
+    return {what: day.isoformat() for what, day in dates.items()}
+
+
+def _reason(advice: Advice) -> str:
+    out = ", ".join(advice.named("ruled_out")) or "nothing"
+    return f"expected stop: {advice.expected_stop or 'none'} ({advice.expected_why}); ruled out: {out}"
+
+
+def _log(client: MlflowClient, use_case: UseCase, advice: Advice, note: str) -> str:
+    from mlflow.entities import Metric, RunTag
+
+    tags = {
+        "leastwise.kind": "advice",
+        "leastwise.use_case": use_case.name,
+        "leastwise.outcome": "advice",
+        "leastwise.reason": _reason(advice)[:5000],
+        tracking.NOTE: note[:5000],
+    }
+    metrics = {"usd.spent": 0.0, "calls.paid": 0.0, "usd.possible": advice.possible_usd}
+    metrics |= {f"usd.estimated.{each.stage}": each.estimate_usd for each in advice.stages}
+    run = client.create_run(
+        tracking.experiment(client, use_case.name), run_name=f"advice · expected stop {advice.expected_stop or 'none'}"
+    )
+    run_id = str(run.info.run_id)
+    now = int(run.info.start_time)
+    client.log_batch(
+        run_id, [Metric(k, v, now, 0) for k, v in metrics.items()], tags=[RunTag(k, v) for k, v in tags.items()]
+    )
+    client.log_text(run_id, note, "advice.md")
+    client.log_dict(run_id, advice.model_dump(mode="json"), "advice.json")
+    client.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def show(advice: Advice, use_case: UseCase) -> None:
+    """The advice on standard error."""
+    reports.say(f"\nLeastwise · advice for {use_case.name} · nothing is spent")
+    reports.say(f"{use_case.description.strip()}\n")
+    reports.say(f"{'stage':<12} {'':<12} {'at worst':>10}  why")
+    reports.say("─" * 110)
+    for each in advice.stages:
+        reports.say(f"{each.stage:<12} {MARK[each.status]:<12} {f'${each.estimate_usd:.4g}':>10}  {each.reason}")
+    reports.say(
+        f"{'(scratch)':<12} {'– refused':<12} {f'${advice.from_scratch_usd:,.0f}':>10}  {advice.from_scratch[0]}"
+    )
+    reports.say("─" * 110)
+    for considered in advice.considerations:
+        reports.say(f"{considered.name + ': ' + considered.finding:<58} → {considered.advice}")
+    reports.say("─" * 110)
+    for need in advice.gate:
+        reports.say(f"gate: {need.requirement} is decided by about {need.examples:,} examples, {need.rows:,} are there")
+    for text in advice.missing:
+        reports.say(f"missing: {text}")
+    for text in advice.warnings:
+        reports.say(f"beware: {text}")
+    reports.say(advice.wait)
+    reports.say(f"Expected stop: {advice.expected_stop or 'none'}: {advice.expected_why}.")
+
+
+def as_markdown(advice: Advice, name: str, prices_as_of: dict[str, str]) -> str:
+    """The same for MLflow's description and the Prefect artifact; every price source with its date."""
+    lines = [
+        f"## Advice for {name}, before spending anything",
+        "",
+        f"Expected stop: **{advice.expected_stop or 'none'}** ({advice.expected_why}).",
+        "",
+        "| stage | | why | estimate at worst |",
+        "|---|---|---|---|",
+        *(f"| {e.stage} | {e.status.replace('_', ' ')} | {e.reason} | ${e.estimate_usd:.4g} |" for e in advice.stages),
+        f"| (from scratch) | refused | below | ${advice.from_scratch_usd:,.0f} |",
+        "",
+        "| looked at | found | advice |",
+        "|---|---|---|",
+        *(f"| {each.name} | {each.finding} | {each.advice} |" for each in advice.considerations),
+        "",
+        "| requirement | examples that decide it (about) | rows |",
+        "|---|---|---|",
+        *(f"| {need.requirement} | {need.examples:,} | {need.rows:,} |" for need in advice.gate),
+    ]
+    parts = {"Missing": advice.missing, "Beware": advice.warnings, "Wait?": (advice.wait,)}
+    parts["Level 5, training from scratch (never run)"] = advice.from_scratch
+    for title, texts in parts.items():
+        lines += ["", f"**{title}**", "", *(f"- {text}" for text in texts or ("nothing",))]
+    dated = ", ".join(f"{what} {day}" for what, day in prices_as_of.items())
+    return "\n".join([*lines, "", f"Prices as of: {dated}."])

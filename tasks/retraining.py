@@ -1,0 +1,190 @@
+"""Training the champion again on old and new examples, and comparing the challenger with it on the same gate rows.
+
+The simple version: only a champion with a trained adapter is retrained; a distilled student is not (its teacher would
+have to be), nor is the base pre-trained further. The comparison is of quality; cost and latency are those of the same
+architecture. Examples are never dropped, so training data only grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from leastwise.candidate import Weights
+from leastwise.errors import BadInput
+from leastwise.gate import MAX_LOST_SHARE
+from leastwise.metrics import exact_label
+from leastwise.sequential import PairedTest
+from leastwise.use_case import Task, UseCase
+from tasks import answering, making, registry, storage, tracking, upkeep, use_cases, weights
+from tasks.evaluation import Answerer, looks
+from tasks.upkeep import Upkeep
+from tasks.use_cases import Tables
+from tasks.workspace import Workspace, content_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+MARGIN = 0.05  # where the use case sets no requirement on quality
+VERDICT = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Challenger minus champion in quality on the same rows, with an interval valid at every look."""
+
+    outcome: str
+    difference: float
+    lower: float
+    upper: float
+    n: int
+    lost: int
+    champion_quality: float
+    challenger_quality: float
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The metrics of the retraining's run."""
+        names = ("difference", "lower", "upper", "n", "lost", "champion_quality", "challenger_quality")
+        return {f"paired.{name}": float(getattr(self, name)) for name in names}
+
+
+def compare(
+    wanted: Task, looks_of_rows: Iterable[pd.DataFrame], champion: Answerer, challenger: Answerer, test: PairedTest
+) -> Comparison:
+    """Both answer the same rows look by look until the test is decided or the rows run out.
+
+    A row that the infrastructure lost for either counts against both outcomes.
+    """
+    theirs: list[float] = []
+    ours: list[float] = []
+    for rows in looks_of_rows:
+        old, new = champion.answer(rows), challenger.answer(rows)
+        pairs = [(a.text, b.text, want) for a, b, want in zip(old, new, rows["label"], strict=True)]
+        kept = [(a, b, want) for a, b, want in pairs if a is not None and b is not None]
+        theirs += [exact_label(wanted, a, want).quality for a, _, want in kept]
+        ours += [exact_label(wanted, b, want).quality for _, b, want in kept]
+        if kept:
+            test.add(ours[-len(kept) :], theirs[-len(kept) :])
+        if len(kept) < len(pairs):
+            test.add_lost(len(pairs) - len(kept))
+        if test.outcome != "undecided":
+            break
+    n = max(len(ours), 1)
+    return Comparison(
+        test.outcome, test.estimate, test.lower, test.upper, len(ours), test.lost, sum(theirs) / n, sum(ours) / n
+    )
+
+
+@task(name="open retraining")
+def open_retraining(use_case: str, new_examples: str = "") -> tuple[str, Upkeep | None]:
+    """Check the new examples and open the retraining's run; an ending where there is nothing to do."""
+    wanted, client = use_cases.load(use_case), tracking.connect()
+    champion = registry.champion(client, wanted.name)
+    if champion is None:
+        raise BadInput(f"{wanted.name}: has no champion to retrain; promote a run first (python -m flows.promote)")
+    trained = champion.candidate.weights
+    if trained is None or trained.kind != "adapter":
+        run_id = upkeep.open_run(client, wanted, "retrain", content_key("not trained", champion.version))
+        why = f"the champion ({champion.candidate.stage}) has no trained adapter, so there is nothing to train again"
+        return run_id, upkeep.close_run(client, run_id, "not_trained", why)
+    union = with_examples(wanted, _trained_on(client, champion), new_examples)
+    tables = Tables(union)
+    tables.check()
+    Workspace.before_climb(client, union, tables).check()
+    key = content_key("retrain", champion.version, tables.hashes["train"])
+    known = upkeep.recorded(client, union, "retrain", key)
+    if known:
+        return known.mlflow_run_id, known
+    tags = {"leastwise.champion": champion.version, "leastwise.stage": champion.candidate.stage}
+    return upkeep.open_run(client, union, "retrain", key, tags), None
+
+
+def with_examples(use_case: UseCase, trained_on: str | None, new_examples: str) -> UseCase:
+    """The use case with data.train replaced by the union of its own, what the champion was trained on, and the new.
+
+    An id given again with the same text replaces the label; with another text it is BadInput.
+    """
+    import pandas as pd
+
+    uris = list(dict.fromkeys(filter(None, [use_case.data.train, trained_on, new_examples])))
+    parts = [Tables(_training_on(use_case, uri)).need("train") for uri in uris]
+    union = pd.concat(parts, ignore_index=True).drop_duplicates(["id", "text"], keep="last")
+    twice = union["id"][union["id"].duplicated()]
+    if len(twice):
+        raise BadInput(f"new_examples ({new_examples}): id {twice.iloc[0]!r} is taken by another text; give new rows new ids")
+    stored = storage.home() / "retraining" / f"{content_key(*(storage.sha256(uri) for uri in uris))}.parquet"
+    if not stored.exists():
+        data = use_case.data
+        named = {"id": data.id_column, "text": data.text_column, "label": data.label_column}
+        storage.write_bytes(stored, union.rename(columns=named).to_parquet(index=False))
+    return _training_on(use_case, str(stored))
+
+
+def _training_on(use_case: UseCase, uri: str) -> UseCase:
+    return use_case.model_copy(update={"data": use_case.data.model_copy(update={"train": uri})})
+
+
+def _trained_on(client: MlflowClient, champion: registry.Registered) -> str | None:
+    """The training data of a champion that was itself retrained; None for one that came from a climb."""
+    if client.get_run(champion.run_id).data.tags.get("leastwise.kind") != "retrain":
+        return None
+    return tracking.load_use_case(client, champion.run_id).data.train
+
+
+def train_again(run_id: str) -> Weights:
+    """Train a new adapter on the union, on the base the champion's adapter is for."""
+    work = Workspace.of(run_id)
+    model = _champion(work, run_id).candidate.model
+    base = None if model == work.base().uri else str(weights.materialize(model, work.home))
+    return making.fine_tuned(run_id, base)
+
+
+@task(name="challenge")
+def challenge(run_id: str, trained: Weights) -> Upkeep:
+    """Compare the challenger with the champion, register it, and promote it only if it is surely not worse."""
+    work = Workspace.of(run_id)
+    champion = _champion(work, run_id)
+    old = champion.candidate
+    if old.weights and trained.revision == old.weights.revision:
+        return upkeep.close_run(work.client, run_id, "unchanged", "the training data are those the champion was trained on")
+    new = old.model_copy(update={"weights": trained, "parent": old.key})
+    quality = work.use_case.requirements.quality
+    margin = quality.margin if quality and quality.margin else MARGIN
+    alpha = tracking.draw_alpha(work.client, work.gate_hash, content_key("paired", old.key, new.key), work.use_case.alpha)
+    rows, _ = work.gate_rows("gate")
+    with answering.open_answerer(work, old) as theirs, answering.open_answerer(work, new) as ours:
+        test = PairedTest(margin, alpha_pass=alpha, alpha_fail=work.use_case.alpha)
+        measured = compare(work.use_case.task, looks(rows), theirs, ours, test)
+    figures = measured.figures | {"paired.margin": margin, "paired.alpha_pass": alpha}
+    if measured.lost > MAX_LOST_SHARE * max(measured.n, 1):
+        why = f"{measured.lost} of {measured.n + measured.lost} pairs were lost to the infrastructure; run it again"
+        return upkeep.close_run(work.client, run_id, "error", why, figures)
+    work.client.set_tag(run_id, "leastwise.verdict", VERDICT[measured.outcome])
+    work.client.set_tag(run_id, "leastwise.candidate", new.key)
+    tracking.log_candidate(work.client, work.client.get_run(run_id), new)
+    return settle(work.client, work.use_case.name, run_id, champion.version, measured, margin, figures)
+
+
+def settle(
+    client: MlflowClient, name: str, run_id: str, champion: str, measured: Comparison, margin: float, figures: dict[str, float]
+) -> Upkeep:
+    """Register the challenger of a run and let the comparison decide who is champion."""
+    version = registry.register(client, name, run_id)
+    shown = f"quality {measured.challenger_quality:.3f} against {measured.champion_quality:.3f}, difference at least "
+    shown += f"{measured.lower:+.3f} (tolerance {margin:g}, n={measured.n})"
+    registry.challenge(client, name, version, shown)
+    if measured.outcome == "pass":
+        registry.promote(client, name, version, f"surely not worse: {shown}")
+        return upkeep.close_run(client, run_id, "promoted", f"version {version} replaces {champion}: {shown}", figures)
+    why = "surely worse" if measured.outcome == "fail" else "not surely as good"
+    return upkeep.close_run(client, run_id, "kept", f"version {champion} stays, {version} is {why}: {shown}", figures)
+
+
+def _champion(work: Workspace, run_id: str) -> registry.Registered:
+    version = work.client.get_run(run_id).data.tags["leastwise.champion"]
+    return registry.registered(work.client, work.use_case.name, version)

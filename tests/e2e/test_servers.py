@@ -1,0 +1,213 @@
+"""`make up` and `make down` for real: both servers, both workers and all deployments, on free ports with a state of their own."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DEPLOYMENTS = {each["name"]: each for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
+RUN_S, POLL_S = 60.0, 0.3
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What is up for the tests of this file."""
+
+    environment: dict[str, str]
+    home: Path
+    prefect_url: str
+    mlflow_url: str
+
+    def call(self, path: str, body: object = None) -> Any:
+        """An answer of the Prefect API, as its UI asks."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.prefect_url}/api{path}", data, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def start(self, name: str, parameters: dict[str, object]) -> str:
+        """The id of a run started the way the UI's run form starts one."""
+        deployment = self.call(f"/deployments/name/{name}/{name}")
+        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
+        return str(self.call(f"/deployments/{deployment['id']}/create_flow_run", body)["id"])
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        """A run once it has ended, or as it is after RUN_S."""
+        deadline = time.monotonic() + RUN_S
+        while True:
+            run: dict[str, Any] = self.call(f"/flow_runs/{run_id}")
+            if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") or time.monotonic() > deadline:
+                return run
+            time.sleep(POLL_S)
+
+    def processes(self) -> list[psutil.Process]:
+        """What was started, and what that started."""
+        recorded = [
+            psutil.Process(each["pid"]) for each in json.loads((self.home / "up.json").read_text())["processes"]
+        ]
+        return recorded + [child for each in recorded for child in each.children(recursive=True)]
+
+
+def local(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "infra.local", command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def environment_of(home: Path, prefect_port: int, mlflow_port: int) -> dict[str, str]:
+    foreign = ("PREFECT_", "MLFLOW_TRACKING")  # this very test process may have a temporary Prefect server
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    ports = {"PREFECT_PORT": str(prefect_port), "MLFLOW_PORT": str(mlflow_port)}
+    return kept | ports | {"LEASTWISE_HOME": str(home)}
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    home = tmp_path_factory.mktemp("home")
+    prefect_port, mlflow_port = free_ports(2)
+    environment = environment_of(home, prefect_port, mlflow_port)
+    subprocess.run(
+        [sys.executable, "-m", "use_cases.build_alert_triage"],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
+    up = local("up", environment)
+    try:
+        assert up.returncode == 0, up.stderr
+        yield Servers(environment, home, f"http://127.0.0.1:{prefect_port}", f"http://127.0.0.1:{mlflow_port}")
+    finally:
+        local("down", environment)
+
+
+def test_every_flow_is_deployed_on_its_pool_under_its_own_name(servers: Servers) -> None:
+    deployed = {each["name"]: each["work_pool_name"] for each in servers.call("/deployments/filter", {})}
+    assert deployed == {name: each["work_pool"]["name"] for name, each in DEPLOYMENTS.items()}
+    flows = {each["name"] for each in servers.call("/flows/filter", {})}
+    assert flows == set(deployed)
+
+
+def test_no_schedule_spends_anything_before_a_person_switches_it_on(servers: Servers) -> None:
+    schedules = {
+        each["name"]: [schedule["active"] for schedule in each["schedules"]]
+        for each in servers.call("/deployments/filter", {})
+        if each["schedules"]
+    }
+    assert schedules == {"drift": [False], "retrain": [False], "rebaseline": [False]}
+
+
+def test_the_run_form_of_customize_explains_every_field(servers: Servers) -> None:
+    form = servers.call("/deployments/name/customize/customize")["parameter_openapi_schema"]
+    fields = form["properties"] | form["definitions"]["Overrides"]["properties"]
+    unexplained = [name for name, field in fields.items() if not field.get("description") or "default" not in field]
+    assert not unexplained
+    assert {"use_case", "quality_bound", "budget_usd", "last_stage", "approve_self_host"} <= set(fields)
+
+
+@pytest.mark.parametrize("overrides", [{"budget_usd": -1}, {"quality_bound": 90}, {"no_such_field": 1}])
+def test_the_form_refuses_a_bad_override_before_a_run_exists(servers: Servers, overrides: dict[str, object]) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        servers.start("customize", {"use_case": "alert-triage", "overrides": overrides})
+    assert refused.value.code == 409
+    assert next(iter(overrides)) in refused.value.read().decode()
+
+
+def test_a_run_started_as_the_ui_does_completes_on_a_worker(servers: Servers) -> None:
+    run = servers.ended(servers.start("advise", {"use_case": "alert-triage"}))
+    log = (servers.home / "logs" / "worker-cpu.log").read_text()
+    assert run["state"]["type"] == "COMPLETED", log[-3000:]
+    assert run["work_pool_name"] == "cpu"
+
+
+def test_mlflow_keeps_its_runs_where_the_demo_without_a_server_finds_them(servers: Servers) -> None:
+    with urllib.request.urlopen(
+        f"{servers.mlflow_url}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=10
+    ) as answer:
+        default = json.load(answer)["experiment"]
+    assert default["artifact_location"].startswith((servers.home / "mlartifacts").as_uri())
+    assert (servers.home / "mlflow.db").exists()
+
+
+def test_up_a_second_time_starts_nothing(servers: Servers) -> None:
+    before = (servers.home / "up.json").read_text()
+    again = local("up", servers.environment)
+    assert (again.returncode, (servers.home / "up.json").read_text()) == (0, before)
+    assert "already up" in again.stderr
+    assert servers.prefect_url in again.stderr
+    assert servers.mlflow_url in again.stderr
+
+
+@pytest.mark.parametrize("variable", ["PREFECT_PORT", "MLFLOW_PORT"])
+def test_an_occupied_port_is_named_with_the_variable_to_set_and_nothing_is_started(
+    variable: str, tmp_path: Path
+) -> None:
+    free, _ = free_ports(2)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        ports = {"PREFECT_PORT": free, "MLFLOW_PORT": free} | {variable: taken}
+        up = local("up", environment_of(tmp_path / "home", ports["PREFECT_PORT"], ports["MLFLOW_PORT"]))
+    assert (up.returncode, up.stdout) == (2, "")
+    assert up.stderr.count("\n") == 1
+    assert str(taken) in up.stderr
+    assert variable in up.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_down_spares_a_process_that_merely_has_a_recorded_id(tmp_path: Path) -> None:
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        recorded = {"name": "prefect", "pid": bystander.pid, "started": time.time() - 3600}
+        (tmp_path / "up.json").write_text(json.dumps({"prefect_port": 1, "mlflow_port": 2, "processes": [recorded]}))
+        assert local("down", environment_of(tmp_path, 1, 2)).returncode == 0
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_down_ends_everything_up_started_and_frees_the_ports(servers: Servers) -> None:
+    """Stands last: the other tests of this file need what it ends."""
+    processes = servers.processes()
+    assert len(processes) >= 4
+    down = local("down", servers.environment)
+    assert (down.returncode, [each for each in processes if is_alive(each)]) == (0, [])
+    assert not (servers.home / "up.json").exists()
+    for url in (servers.prefect_url, servers.mlflow_url):
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(url, timeout=2)

@@ -1,0 +1,128 @@
+"""`advise` checks, explains and logs without spending, also for models that cannot run here."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from flows.advise import advise
+from flows.command_line import run
+from leastwise.errors import BadInput
+from leastwise.use_case import UseCase
+from tasks import advising, tracking, use_cases
+from tasks.use_cases import Overrides, load
+from use_cases.build_alert_triage import build
+
+SAVED = ("alert-triage", "alert-triage-modest", "alert-triage-cheap")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state directory of its own with the embedded data in it."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEASTWISE_HOME", str(folder))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        build(folder / "data" / "alert-triage")
+        yield folder
+
+
+def advised(use_case: str, overrides: Overrides | None = None) -> tuple[advising.AdviceEnding, dict[str, Any]]:
+    """What the task gives back, and the advice as logged."""
+    ending = advising.give_advice.fn(use_case, overrides)
+    return ending, tracking.read_json(tracking.connect(), ending.mlflow_run_id, "advice.json")
+
+
+def statuses(logged: dict[str, Any]) -> dict[str, str]:
+    return {each["stage"]: each["status"] for each in logged["stages"]}
+
+
+def test_advice_is_one_run_in_the_use_cases_experiment_and_spends_nothing(home: Path) -> None:
+    ending, _ = advised("alert-triage")
+    client = MlflowClient(tracking.tracking_uri())
+    run = client.get_run(ending.mlflow_run_id)
+    assert (ending.outcome, ending.usd_spent, ending.calls_paid) == ("advice", 0.0, 0)
+    assert client.get_experiment(run.info.experiment_id).name == "alert-triage"
+    assert run.data.tags["leastwise.kind"] == "advice"
+    assert "| rag | possible |" in run.data.tags["mlflow.note.content"]
+    assert "the price book 20" in run.data.tags["mlflow.note.content"]
+    assert (run.data.metrics["usd.spent"], run.info.status) == (0.0, "FINISHED")
+    assert not any((home / name).exists() for name in ("ledger.db", "responses.db", "models", "indexes"))
+    accounts = client.get_experiment_by_name(tracking.ALPHA_EXPERIMENT)
+    assert accounts is None  # nothing is drawn on the gate set's alpha account
+
+
+def test_the_shipped_use_cases_expect_to_stop_where_they_should(capsys: pytest.CaptureFixture[str]) -> None:
+    demo, cheap = advised("alert-triage")[1], advised("alert-triage-cheap")[1]
+    assert statuses(demo)["pretrain"] == "ruled_out"
+    assert statuses(demo)["fine_tune"] == statuses(cheap)["self_host"] == "possible"
+    assert (demo["expected_stop"], cheap["expected_stop"]) == ("rag", "self_host")
+    shown = capsys.readouterr()
+    assert "pretrain     – ruled out" in shown.err
+    assert shown.out == ""
+
+
+def test_the_gate_set_of_the_shipped_use_cases_is_large_enough_for_their_margins() -> None:
+    for name in SAVED:
+        assert all(need["examples"] <= need["rows"] for need in advised(name)[1]["gate"])
+
+
+def test_modest_and_demo_differ_in_one_number_only() -> None:
+    demo, modest = (load(name).model_dump(exclude={"name", "description"}) for name in SAVED[:2])
+    bounds = [each["requirements"]["quality"].pop("bound") for each in (demo, modest)]
+    assert demo == modest
+    assert bounds[0] > bounds[1]
+
+
+def test_a_use_case_for_vllm_and_three_providers_is_validated_and_costed_here() -> None:
+    ending, logged = advised("support-llama-vllm")
+    assert statuses(logged)["fine_tune"] == "ruled_out"
+    assert "30 training examples" in ending.reason or "fine_tune" in ending.reason
+    assert all(each["estimate_usd"] > 0 for each in logged["stages"] if each["status"] == "possible")
+    assert any("quality: about" in text for text in logged["missing"])
+    schemes = {model.uri.split(":")[0] for model in load("support-llama-vllm").models.candidates}
+    assert schemes == {"hf", "openai", "anthropic", "google"}
+
+
+def test_an_override_changes_the_advice() -> None:
+    _, logged = advised("alert-triage", Overrides(last_stage="rag"))
+    assert statuses(logged)["fine_tune"] == "ruled_out"
+
+
+def test_an_unknown_use_case_is_named_with_those_there_are() -> None:
+    with pytest.raises(BadInput, match="no saved use case 'alert-tirage'; there are .*alert-triage"):
+        advising.give_advice.fn("alert-tirage")
+
+
+def test_missing_data_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path))
+    with pytest.raises(BadInput, match=r"data\.gate: .* does not exist; build it \(`make data`"):
+        advising.give_advice.fn("alert-triage")
+
+
+def test_every_saved_use_case_is_valid() -> None:
+    assert {"alert-triage", "support-llama-vllm"} <= set(use_cases.saved())
+    for name in use_cases.saved():
+        assert isinstance(load(name), UseCase)
+
+
+def test_the_flow_ends_with_one_line_of_json_and_an_artifact(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    monkeypatch.setattr(sys, "argv", ["advise", "use_cases/support-llama-vllm.yaml"])
+    with prefect_test_harness(server_startup_timeout=120):
+        with pytest.raises(SystemExit) as exit_:
+            run(advise)
+        with get_client(sync_client=True) as client:
+            keys = [artifact.key for artifact in client.read_artifacts()]
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert (exit_.value.code, len(printed)) == (0, 1)
+    assert json.loads(printed[0])["outcome"] == "advice"
+    assert keys == ["advice-support-llama-vllm"]
