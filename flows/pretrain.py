@@ -15,7 +15,7 @@ def pretrain(climb: str) -> str:
     stages.validate_training_data(climb)
     base = making.pretrained(climb)
     tuned = making.fine_tuned(climb, base)
-    return stages.evaluate_stage(climb, "pretrain", [stages.tuned_candidate(climb, "pretrain", tuned)])
+    return stages.evaluate_stage(climb, "pretrain", [stages.tuned_candidate(climb, "pretrain", tuned, base)])
 
 
 if __name__ == "__main__":

@@ -110,16 +110,14 @@ def _start_all(plan: Up) -> Up:
     plan = _start(plan, "prefect", _prefect_server(plan), environment)
     plan = _start(plan, "mlflow", _mlflow_server(plan), environment)
     _wait(plan, "prefect", lambda: _answers(f"{plan.prefect_url}/api/health"))
+    for pool, limit in POOLS.items():  # a worker makes its pool where there is none, and leaves one that is there alone
+        worker = ["prefect", "worker", "start", "--pool", pool, "--type", "process", "--name", f"{pool}-1"]
+        plan = _start(plan, f"worker-{pool}", [*worker, "--limit", limit], environment)
     for pool in POOLS:
-        _run(f"pool-{pool}", ["prefect", "work-pool", "create", pool, "--type", "process", "--overwrite"], environment)
-    for pool, limit in POOLS.items():
-        worker = ["prefect", "worker", "start", "--pool", pool, "--name", f"{pool}-1", "--limit", limit]
-        plan = _start(plan, f"worker-{pool}", worker, environment)
+        _wait(plan, f"worker-{pool}", lambda pool=pool: _has_worker(plan, pool))  # type: ignore[misc]
     _say("leastwise: deploying every flow of prefect.yaml …")
     _run("deploy", ["prefect", "--no-prompt", "deploy", "--all"], environment)
     _wait(plan, "mlflow", lambda: _answers(f"{plan.mlflow_url}/health"))
-    for pool in POOLS:
-        _wait(plan, f"worker-{pool}", lambda pool=pool: _has_worker(plan, pool))  # type: ignore[misc]
     return plan
 
 
@@ -184,7 +182,7 @@ def _wait(plan: Up, name: str, is_ready: Callable[[], bool]) -> None:
     """Until it is ready; StartError where the process of that name ends first or takes longer than READY_S."""
     waited_for = next(each for each in plan.processes if each.name == name)
     deadline = time.monotonic() + READY_S
-    while not is_ready():
+    while waited_for.process() is None or not is_ready():
         if waited_for.process() is None:
             raise StartError(f"{name} ended before it was ready; end of {_log(name)}:\n{_tail(name)}")
         if time.monotonic() > deadline:

@@ -193,9 +193,8 @@ def likely_usd_per_1k(use_case: UseCase, stage: Stage, known: Known) -> float | 
         hit = Usage(input_tokens=tokens, cached_tokens=tokens, output_tokens=use_case.traffic.output_tokens)
         return 1000 * min(price.usd(hit) for price in prices) * (1 - (known.repeat_share or 0.0))
     usage = Usage(input_tokens=PROMPT_TOKENS[stage], output_tokens=use_case.traffic.output_tokens)
-    tokens = economics.monthly_api_usd(
-        min(prices, key=lambda p: p.usd(usage)), usage, 1000, use_case.traffic.retry_share
-    )
+    cheapest = min(prices, key=lambda price: price.usd(usage))
+    usd = economics.monthly_api_usd(cheapest, usage, 1000, use_case.traffic.retry_share)
     is_managed = use_case.models.base is not None and use_case.models.base.venue == "managed"
     return usd + (minimum if stage in ("fine_tune", "pretrain") and is_managed else 0.0)
 

@@ -5,6 +5,7 @@ It measures time and counts tokens; it scores nothing. Servers it starts end whe
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -156,8 +157,10 @@ def _asker(work: Workspace, candidate: Candidate, price: Price | None, stack: Ex
         endpoint = stack.enter_context(_server(work, candidate))
         target = inference.Target.served(endpoint, candidate.model, revision)
     else:
+        # Open weights behind somebody's own endpoint often need no key, and clients refuse to start without one.
+        key = os.environ.get("OPENAI_API_KEY", "none") if model.is_open else None
         target = inference.Target(
-            candidate.model, revision, base_url=model.base_url, provider_cache=candidate.cache.provider
+            candidate.model, revision, base_url=model.base_url, api_key=key, provider_cache=candidate.cache.provider
         )
     return inference.Asker(
         target,

@@ -36,7 +36,7 @@ class CompletionCollator:
 class CompletionTrainer(SFTTrainer):
     """SFTTrainer without its full-length logits, entropy, accuracy and model card.
 
-    trl 1.16 scores every position off Triton devices (`add_fused_lm_head`), which on a CPU costs most of a step here.
+    trl 1.16 scores every position off Triton devices (`add_fused_lm_head`), the prompt's included.
     """
 
     def compute_loss(

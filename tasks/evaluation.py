@@ -123,8 +123,8 @@ class Tests:
         if name == "usd_per_1k_requests":
             worst, fixed = answerer.usd_worst_case, answerer.fixed_usd_per_request
             if worst == 0:
-                return KnownCost(fixed, wanted.bound / 1000, wanted.margin / 1000)
-            return sequential.CostTest(wanted.bound / 1000, wanted.margin / 1000, worst, fixed_usd=fixed, **both)
+                return KnownCost(1000 * fixed, wanted.bound, wanted.margin)
+            return sequential.CostTest(wanted.bound, wanted.margin, 1000 * worst, fixed_usd=1000 * fixed, **both)
         if self.use_case.data.population == "this_set" and name in ("quality", "adherence"):
             return sequential.ClosedSetTest(self.size, wanted.bound, wanted.margin, **both)
         return sequential.MeanTest(wanted.bound, wanted.margin, better="higher", **both)
@@ -156,12 +156,11 @@ class Tests:
 
     def _measurement(self, name: str, test: sequential.MeanTest) -> Measurement:
         wanted = self.use_case.requirements.bounds[name]  # type: ignore[index]
-        scale = 1000.0 if name == "usd_per_1k_requests" else 1.0
         return Measurement(
             name=name,
-            estimate=test.estimate * scale,
-            lower=test.lower * scale,
-            upper=test.upper * scale,
+            estimate=test.estimate,
+            lower=test.lower,
+            upper=test.upper,
             n=test.n,
             lost=self.lost if name in SHARES else 0,
             bound=wanted.bound,
@@ -250,7 +249,7 @@ def _score_look(tests: Tests, done: Measured, look: pd.DataFrame, answers: list[
     tests.add("quality", [s.quality for s in scores], lost)
     tests.add("adherence", [s.adherence for s in scores], lost)
     tests.add("p95_latency_ms", latencies)
-    tests.add("usd_per_1k_requests", [a.usd for _, a in scored])
+    tests.add("usd_per_1k_requests", [1000 * a.usd for _, a in scored])
     done.rows += [_row(row.id, row.text, row.label, a, s.quality, "gate") for (row, a), s in zip(scored, scores, strict=True)]
     done.rows += [
         _row(row.id, row.text, row.label, a, None, "gate")

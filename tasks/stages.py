@@ -7,6 +7,7 @@ the id of the climb's MLflow run, so that a stage can run in any process that re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import task
@@ -69,10 +70,14 @@ def cache_candidates(climb_id: str) -> list[Candidate]:
     return [parent.model_copy(update={"stage": "cache", "cache": policy, "parent": parent.key})]
 
 
-def tuned_candidate(climb_id: str, stage: Stage, model_uri: str, weights: Weights) -> Candidate:
-    """Trained weights behind a short prompt: retrieved examples go, documents stay if the parent needs them."""
+def tuned_candidate(climb_id: str, stage: Stage, weights: Weights, base_dir: str | None = None) -> Candidate:
+    """Trained weights behind a short prompt: retrieved examples go, documents stay if the parent needs them.
+
+    `base_dir` is the further pre-trained base they sit on, if it is not the use case's own.
+    """
     work = Workspace.of(climb_id)
     parent = work.parent_candidate()
+    model_uri = Path(base_dir).as_uri() if base_dir else work.base().uri
     return Candidate(
         stage=stage,
         model=model_uri,

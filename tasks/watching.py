@@ -36,9 +36,9 @@ def watch(use_case: str, window: str) -> Upkeep:
     wanted, client = use_cases.load(use_case), tracking.connect()
     encoder = _encoder(wanted)
     recent, known = read_window(wanted, window), _reference(Tables(wanted))
-    seed = int(hashlib.sha256("\n".join(recent["text"]).encode()).hexdigest()[:8], 16)
-    unit = _unit(wanted, recent, known)
-    sampled = [independent(rows, unit, seed) for rows in (known, recent)]
+    unit, seed = _unit(wanted, recent, known), _seed(recent)
+    sampled = [independent(rows, unit, _seed(rows)) for rows in (known, recent)]
+    _check_size(sampled[1], window, unit)
     vectors = [retrieval.embed(list(rows["text"]), encoder, cache=storage.home() / "embeddings") for rows in sampled]
     found = drift.drift_test(vectors[0], vectors[1], alpha=wanted.alpha, seed=seed)
     run_id = upkeep.open_run(client, wanted, "drift", content_key(window, str(seed)), {"leastwise.window": window[:500]})
@@ -72,6 +72,17 @@ def independent(rows: pd.DataFrame, unit: str | None, seed: int, most: int = MOS
     if unit:
         shuffled = shuffled[shuffled[unit].isna() | ~shuffled[unit].duplicated()]
     return shuffled.head(most)
+
+
+def _seed(rows: pd.DataFrame) -> int:
+    """From the content of each sample alone, so that every window meets the same reference rows, embedded once."""
+    return int(hashlib.sha256("\n".join(rows["text"]).encode()).hexdigest()[:8], 16)
+
+
+def _check_size(rows: pd.DataFrame, window: str, unit: str | None) -> None:
+    if len(rows) < drift.LEAST_ROWS:
+        of = f", one of each {unit}" if unit else ""
+        raise BadInput(f"window ({window}): {len(rows)} distinct texts{of}, at least {drift.LEAST_ROWS} are needed; take a longer window")
 
 
 def _unit(use_case: UseCase, *samples: pd.DataFrame) -> str | None:

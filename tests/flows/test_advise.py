@@ -94,7 +94,7 @@ def test_an_override_changes_the_advice() -> None:
 
 
 def test_an_unknown_use_case_is_named_with_those_there_are() -> None:
-    with pytest.raises(BadInput, match="no saved use case 'alert-tirage'; there are .*alert-triage"):
+    with pytest.raises(BadInput, match=r"no saved use case 'alert-tirage'; there are .*alert-triage"):
         advising.give_advice.fn("alert-tirage")
 
 
