@@ -275,6 +275,7 @@ class UseCase(Part):
     ask_above_usd: float = Field(100.0, ge=0, description="A stage estimated above this asks for approval.")
     on_undecided: OnUndecided = Field("estimate", description="What to do when the data ran out before the gate was sure.")
     reference: Literal["report", "stop"] = Field("report", description="stop: end the climb if no LLM is needed.")
+    confirm_rows: int = Field(1000, ge=1, description="Most test rows the winner's final figure is measured on.")
     allow_no_test: bool = Field(False, description="True: accept a climb whose final figure has no untouched split.")
 
     @model_validator(mode="after")

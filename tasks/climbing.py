@@ -13,8 +13,8 @@ import numpy as np
 from prefect import task
 
 from leastwise import ladder, sequential
-from leastwise.gate import Evaluation, Measurement, judge
-from leastwise.ladder import Record, Situation, Step
+from leastwise.gate import Evaluation, Measurement
+from leastwise.ladder import Record, Step
 from leastwise.use_case import LADDER, Stage
 from tasks import answering, evaluation, reference, reports, tracking, use_cases
 from tasks.workspace import Workspace
@@ -56,6 +56,9 @@ def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> s
     work.check()
     climb = tracking.open_climb(client, wanted, work.climb_key)
     reports.show_opening(wanted, climb, tracking.tracking_uri())
+    if climb.resumed:
+        for record in tracking.read_history(client, climb, wanted.gate_requirements):
+            reports.show_record(record, wanted.gate_requirements)
     return climb.run_id
 
 
@@ -109,19 +112,7 @@ def _measure_reference(work: Workspace, best: tuple[str, list[float]], set_hash:
 def next_step(climb_id: str, last_run_id: str | None = None, answers: dict[Stage, str] | None = None, can_ask: bool = False) -> Step:
     """The core's next step for a climb, from its logged history; `last_run_id` adds a stage that ended in ERROR."""
     work = Workspace.of(climb_id)
-    history = work.history(last_run_id)
-    situation = Situation(
-        train_rows=work.tables.rows("train"),
-        document_rows=work.tables.rows("documents"),
-        unlabelled_rows=work.tables.rows("unlabelled"),
-        repeat_share=work.repeat_share,
-        estimates=work.estimates,
-        usd_spent=work.usd_spent,
-        usd_spent_this_month=work.usd_spent_this_month,
-        answers=answers or {},
-        can_ask=can_ask,
-    )
-    return ladder.next_step(work.use_case, history, situation)
+    return ladder.next_step(work.use_case, work.history(last_run_id), work.situation(answers, can_ask))
 
 
 def skip(climb_id: str, stage: Stage, reason: str) -> None:
@@ -222,13 +213,3 @@ def stage_ending(climb_id: str, run_id: str) -> StageEnding:
         calls_paid=int(metrics.get("calls.paid", 0)),
         mlflow_run_id=run_id,
     )
-
-
-def judge_again(run_id: str) -> tuple[str, str]:
-    """Re-derive the verdict of a stage run from MLflow alone: (as logged, as judged now)."""
-    client = tracking.connect()
-    run = client.get_run(run_id)
-    climb = run.data.tags.get("mlflow.parentRunId", run_id)
-    use_case = tracking.load_use_case(client, climb)
-    verdict = judge(tracking.read_evaluation(run), use_case.gate_requirements)
-    return run.data.tags.get("leastwise.verdict", ""), verdict.outcome

@@ -118,6 +118,14 @@ def show_stage(
         say(f"{head}{verdict.reason}")
 
 
+def show_record(record: Record, requirements: Sequence[Requirement]) -> None:
+    """A row of the table that an earlier process of this climb had finished."""
+    if record.skipped:
+        show_skip(record.stage, record.skipped)
+    elif record.evaluation and record.verdict:
+        show_stage(record.stage, record.evaluation, record.verdict, requirements, reused=True)
+
+
 def show_skip(stage: str, reason: str) -> None:
     """A skipped stage."""
     _clock["stage"] = time.monotonic()
@@ -142,7 +150,6 @@ def show_ending(use_case: UseCase, ending: Ending, history: Sequence[Record], tr
     say("\nLook closer:")
     say(f"  .venv/bin/mlflow ui --backend-store-uri {tracking_uri} --port 5000    # experiment {use_case.name}")
     say("  make up                                                     # Prefect and MLflow UIs, all deployments")
-    say(f"  .venv/bin/python -m flows.judge {ending.mlflow_run_id}   # re-derive every verdict from the record")
 
 
 def decision(use_case: UseCase, ending: Ending, history: Sequence[Record]) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from leastwise.errors import BadInput
+from tasks import weights
 
 Mode = Literal["dense", "hybrid", "bm25"]
 
@@ -113,7 +114,13 @@ def _encoder_model(encoder: Path, _content: str) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    return SentenceTransformer(str(encoder), device="cpu", local_files_only=True, trust_remote_code=False)
+    return SentenceTransformer(
+        str(encoder),
+        device="cpu",
+        local_files_only=True,
+        trust_remote_code=False,
+        model_kwargs={"dtype": weights.native_dtype()},
+    )
 
 
 class torch_threads:  # noqa: N801 - reads as a statement: with torch_threads(2)
@@ -137,7 +144,9 @@ class torch_threads:  # noqa: N801 - reads as a statement: with torch_threads(2)
 def _embed_cached(texts: list[str], encoder: Path, threads: int, cache: Path) -> np.ndarray:
     cache.mkdir(parents=True, exist_ok=True)
     keys = [hashlib.sha256(text.encode()).digest() for text in texts]
-    with closing(sqlite3.connect(cache / f"embeddings-{encoder_hash(encoder)[:16]}.sqlite", timeout=60)) as store:
+    precision = str(weights.native_dtype()).removeprefix("torch.")
+    file = cache / f"embeddings-{encoder_hash(encoder)[:16]}-{precision}.sqlite"
+    with closing(sqlite3.connect(file, timeout=60)) as store:
         store.execute("PRAGMA journal_mode=WAL")
         store.execute("CREATE TABLE IF NOT EXISTS embedding (text_hash BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
         known = _stored_vectors(store, keys)

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
 from leastwise.prompts import Turn
-from tasks.weights import built, directory_hash
+from tasks.weights import built, directory_hash, native_dtype
 
 _LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _REPORT, _PROOF = "training.json", "proof/logits.safetensors"  # apart: whoever reads weights globs the folder
@@ -546,22 +546,11 @@ def _loaded(model_dir: Path, adapter_dir: Path | None = None, attention: str = "
 
     adapted = adapter_dir is not None and (adapter_dir / "adapter_config.json").exists()
     source = model_dir if adapter_dir is None or adapted else adapter_dir
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(), attn_implementation=attention)
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=native_dtype(), attn_implementation=attention)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     if adapted:
         model = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
     return model.eval()
-
-
-def _dtype() -> Any:
-    """bf16 where the hardware multiplies in it, else fp32: emulated bf16 is slower than fp32."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
-    return torch.bfloat16 if words & {"avx512_bf16", "amx_bf16"} else torch.float32
 
 
 @lru_cache(maxsize=8)

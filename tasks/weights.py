@@ -433,3 +433,14 @@ def _write_tensor(writer: gguf.GGUFWriter, name: str, tensor: np.ndarray, dtype:
         writer.add_tensor(name, gguf.quantize(tensor, kind), raw_dtype=kind)
     else:
         writer.add_tensor(name, tensor.astype(np.float16))
+
+
+def native_dtype() -> Any:
+    """bf16 where the hardware multiplies in it, else fp32: emulated bf16 is slower than fp32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    flags = Path("/proc/cpuinfo")
+    words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
+    return torch.bfloat16 if words & {"avx512_bf16", "amx_bf16"} else torch.float32

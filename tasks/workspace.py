@@ -17,9 +17,9 @@ import yaml
 from leastwise import estimates, ladder
 from leastwise.candidate import Candidate, Retriever
 from leastwise.errors import BadInput
-from leastwise.ladder import Record
+from leastwise.ladder import Record, Situation
 from leastwise.prices import Price, PriceBook
-from leastwise.use_case import LADDER, Model, Stage, UseCase
+from leastwise.use_case import Model, Stage, UseCase
 from tasks import evaluation, retrieval, storage, tracking, weights
 from tasks.ledger import Caps, Ledger, Meter
 from tasks.responses import ResponseStore
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PRICE_BOOK = Path(__file__).parents[1] / "infra" / "prices.yaml"
-NOT_IN_THE_QUESTION = {"description", "approvals", "ask_above_usd", "budget_usd", "budget_usd_per_month", "on_undecided"}
+NOT_IN_THE_QUESTION = {"description", "confirm_rows", "approvals", "ask_above_usd", "budget_usd", "budget_usd_per_month", "on_undecided"}
 THREADS = 2
 
 
@@ -95,8 +95,9 @@ class Workspace:
         return evaluation.seeded(frame, self.gate_hash), self.gate_hash
 
     def test_rows(self) -> pd.DataFrame | None:
-        """The untouched rows the winner is confirmed on."""
-        return self.tables.get("test")
+        """The untouched rows the winner is confirmed on, a seeded sample where there are more than `confirm_rows`."""
+        rows = self.tables.get("test")
+        return None if rows is None else evaluation.seeded(rows, self.gate_hash).head(self.use_case.confirm_rows)
 
     @cached_property
     def repeat_share(self) -> float | None:
@@ -234,9 +235,21 @@ class Workspace:
 
     def is_applicable(self, stage: Stage) -> bool:
         """Whether a stage that was not run could have been: within last_stage, not ruled out, not lacking anything."""
-        if LADDER.index(stage) > LADDER.index(self.use_case.last_stage):
-            return False
-        return ladder.could_run(self.use_case, stage, self.history())
+        return ladder.could_run(self.use_case, stage, self.history(), self.situation())
+
+    def situation(self, answers: dict[Stage, Any] | None = None, can_ask: bool = False) -> Situation:
+        """What the core must know beside use case and history."""
+        return Situation(
+            train_rows=self.tables.rows("train"),
+            document_rows=self.tables.rows("documents"),
+            unlabelled_rows=self.tables.rows("unlabelled"),
+            repeat_share=self.repeat_share,
+            estimates=self.estimates,
+            usd_spent=self.usd_spent,
+            usd_spent_this_month=self.usd_spent_this_month,
+            answers=answers or {},
+            can_ask=can_ask,
+        )
 
     def log_metrics(self, metrics: dict[str, Any]) -> None:
         """Figures on the climb's own run."""

