@@ -149,7 +149,7 @@ def test_an_unreachable_mlflow_server_is_named(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    with pytest.raises(BadInput, match="MLFLOW_TRACKING_URI.*cannot be reached"):
+    with pytest.raises(BadInput, match=r"MLFLOW_TRACKING_URI.*cannot be reached"):
         climbing.open_climb.fn(written(tmp_path, case))
 
 
