@@ -66,7 +66,7 @@ def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> s
 def measure_reference(climb_id: str) -> None:
     """Row 0: majority class, nearest neighbours and logistic regression on embeddings, on the same gate rows."""
     work = Workspace.of(climb_id)
-    if work.encoder is None or not work.tables.rows("train") or tracking.has_reference(work.client, work.climb):
+    if work.encoder is None or not work.tables.rows("train") or tracking.reference_runs(work.client, work.climb):
         return
     rows, set_hash = work.gate_rows("gate")
     best, table = _best_reference(work, rows)
@@ -92,7 +92,11 @@ def _scores(answers: list[str], expected: list[str]) -> list[float]:
 
 
 def _measure_reference(work: Workspace, best: tuple[str, list[float]], set_hash: str) -> Evaluation:
-    """Quality and adherence over the whole gate set; latency and cost of a reference are not measured yet."""
+    """Quality and adherence over the whole gate set.
+
+    Latency and cost of a reference are not measured yet: where they are required its verdict is ERROR, so that
+    `reference: stop` then never ends a climb on what nobody measured.
+    """
     name, scores = best
     alpha = work.alphas
     measurements = {}

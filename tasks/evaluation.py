@@ -74,7 +74,8 @@ def candidates_on_gate_set(use_case: UseCase) -> int:
     """K: every candidate a climb may judge on its gate set; fixed before the first look."""
     tries = 2 * len(use_case.models.candidates)
     stages = LADDER[: LADDER.index(use_case.last_stage) + 1]
-    return sum(tries if stage in ("prompt", "rag") else 1 for stage in stages)
+    reference = 1 if use_case.reference == "stop" else 0
+    return reference + sum(tries if stage in ("prompt", "rag") else 1 for stage in stages)
 
 
 def alphas(use_case: UseCase, drawn: float) -> Alphas:

@@ -45,7 +45,7 @@ def pretrained(climb_id: str) -> str:
     kept = [text for number, text in enumerate(texts) if number % 10]
     wanted = work.use_case.training
     settings = training.TrainingSettings(
-        seed=wanted.seed, max_examples=wanted.pretrain_steps * 16, learning_rate=wanted.learning_rate / 5
+        seed=wanted.seed, max_examples=wanted.pretrain_steps * 16, learning_rate=wanted.learning_rate / 5, max_tokens=128
     )
     out = work.home / "bases" / content_key(work.base().uri, settings.model_dump_json(), work.tables.hashes["documents"])
     reports.show_note(f"continued pre-training on {len(kept):,} documents")

@@ -120,6 +120,8 @@ def show_stage(
 
 def show_record(record: Record, requirements: Sequence[Requirement]) -> None:
     """A row of the table that an earlier process of this climb had finished."""
+    if record.stage == "reference":
+        return
     if record.skipped:
         show_skip(record.stage, record.skipped)
     elif record.evaluation and record.verdict:
@@ -160,6 +162,8 @@ def decision(use_case: UseCase, ending: Ending, history: Sequence[Record]) -> st
     sure = "" if ending.confirmed != "no" else " WARNING: the untouched test split does not confirm it."
     where = f"Stop at {ending.outcome}: the least customization that will do."
     avoided = f"Not climbing further avoids an estimated ${ending.usd_avoided:.2f}."
+    if ending.outcome == "reference":
+        where = "Stop at the reference: no LLM is needed."
     return f"{where} {ending.reason}. Confirmed on test: {ending.confirmed}.{sure} {spent} {avoided}"
 
 

@@ -306,10 +306,10 @@ def latest_run(client: MlflowClient, climb: Climb, stage: str) -> Run:
     return runs[0]
 
 
-def has_reference(client: MlflowClient, climb: Climb) -> bool:
-    """Whether row 0 of this climb is logged."""
+def reference_runs(client: MlflowClient, climb: Climb) -> list[Run]:
+    """Row 0 of this climb, once it is logged."""
     query = f"tags.`mlflow.parentRunId` = '{climb.run_id}' and tags.`leastwise.kind` = 'reference'"
-    return any(run.info.status == "FINISHED" for run in client.search_runs([climb.experiment_id], query))
+    return [run for run in client.search_runs([climb.experiment_id], query) if run.info.status == "FINISHED"]
 
 
 def read_history(
@@ -320,7 +320,7 @@ def read_history(
     `last_run_id` adds a stage that has just ended in ERROR: its run is not FINISHED, so that a resumed climb tries again.
     """
     wanted = tuple(requirements)
-    runs = stage_runs(client, climb)
+    runs = reference_runs(client, climb) + stage_runs(client, climb)
     if last_run_id and last_run_id not in {run.info.run_id for run in runs}:
         runs.append(client.get_run(last_run_id))
     return [_record(run, wanted) for run in runs]

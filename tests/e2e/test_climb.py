@@ -144,3 +144,22 @@ def test_a_budget_that_binds_in_the_middle_ends_the_climb_as_budget(
     status, ending, err = climb(tmp_path, case)
     assert (status, ending["outcome"]) == (3, "budget"), err
     assert ending["usd_spent"] <= 0.03
+
+
+def test_where_the_reference_may_stop_the_climb_no_model_is_asked(
+    tmp_path: Path, case: dict[str, Any], home_with_models: Path
+) -> None:
+    case["reference"] = "stop"
+    status, ending, err = climb(tmp_path, case)
+    assert (status, ending["outcome"], ending["calls_paid"]) == (0, "reference", 0), err
+    assert stages(home_with_models, ending["mlflow_run_id"]) == {}
+
+
+def test_a_reference_that_misses_the_bar_does_not_stop_the_climb(
+    tmp_path: Path, case: dict[str, Any], home_with_models: Path
+) -> None:
+    case["reference"], case["last_stage"] = "stop", "prompt"
+    case["requirements"]["quality"] = {"bound": 0.97, "margin": 0.05}
+    status, ending, err = climb(tmp_path, case)
+    assert (status, ending["outcome"]) == (3, "none"), err
+    assert list(stages(home_with_models, ending["mlflow_run_id"])) == ["prompt"]

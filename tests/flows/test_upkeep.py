@@ -210,5 +210,5 @@ def trained_stage(case_path: str) -> str:
     client, use_case = tracking.connect(), use_cases.load(case_path)
     climb = tracking.open_climb(client, use_case, "trained")
     weights = making.fine_tuned.fn(climb.run_id)
-    candidate = stages.tuned_candidate(climb.run_id, "fine_tune", use_case.models.base.uri, weights)
+    candidate = stages.tuned_candidate(climb.run_id, "fine_tune", weights)
     return measured_stage(case_path, candidate, 0.8, climb.run_id)
