@@ -72,51 +72,49 @@ def stages(home: Path, climb_id: str) -> dict[str, Any]:
     return {run.data.tags["leastwise.stage"]: run for run in client.search_runs([where], query)}
 
 
-def test_a_climb_stops_at_the_first_sufficient_stage_and_a_second_one_pays_for_nothing(
+def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_one_pays_for_nothing(
     tmp_path: Path, case: dict[str, Any], home_with_models: Path
 ) -> None:
+    _kill_after_some_answers(tmp_path, case, home_with_models)
+
     status, first, err = climb(tmp_path, case)
     assert (status, first["outcome"]) == (0, "rag"), err
-    assert first["calls_paid"] > 0 and first["usd_spent"] > 0
-    runs = stages(home_with_models, first["mlflow_run_id"])
+    assert "resuming the climb" in err
+    stored = answers_stored(home_with_models)
+    with sqlite3.connect(home_with_models / "ledger.db") as ledger:
+        counts = dict(ledger.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())
+    # Every stored answer was settled once; a call in flight at the kill counts at its worst case and may be asked again.
+    assert counts["settled"] == stored
+    assert counts.get("open", 0) == 0
+    _check_record(stages(home_with_models, first["mlflow_run_id"]))
+
+    status, second, err = climb(tmp_path, case)
+    assert (status, second["outcome"]) == (0, "rag"), err
+    assert (second["calls_paid"], second["usd_spent"]) == (0, 0)
+    assert second["mlflow_run_id"] != first["mlflow_run_id"]
+    assert "reused, nothing spent" in err
+    assert answers_stored(home_with_models) == stored
+
+
+def _kill_after_some_answers(folder: Path, case: dict[str, Any], home: Path) -> None:
+    process = start(folder, case)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not _has_answers(home, 30):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert answers_stored(home) >= 30
+
+
+def _check_record(runs: dict[str, Any]) -> None:
+    assert sorted(runs) == ["prompt", "rag"]
     assert runs["prompt"].data.tags["leastwise.verdict"] == "FAIL"
     assert runs["rag"].data.tags["leastwise.verdict"] == "PASS"
     assert runs["rag"].info.run_name.startswith("2 rag · PASS quality")
     metrics = runs["rag"].data.metrics
     assert metrics["quality.lower"] >= metrics["quality.bound"] - metrics["quality.margin"]
     assert "| quality | PASS |" in runs["rag"].data.tags["mlflow.note.content"]
-    assert "cache" not in runs
-    stored = answers_stored(home_with_models)
-
-    status, second, err = climb(tmp_path, case)
-    assert (status, second["outcome"]) == (0, "rag"), err
-    assert second["calls_paid"] == 0 and second["usd_spent"] == 0
-    assert second["mlflow_run_id"] != first["mlflow_run_id"]
-    assert "reused, nothing spent" in err
-    assert answers_stored(home_with_models) == stored
-
-
-def test_a_killed_climb_resumes_in_its_own_run_and_buys_no_answer_twice(
-    tmp_path: Path, case: dict[str, Any], home_with_models: Path
-) -> None:
-    process = start(tmp_path, case)
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not _has_answers(home_with_models, 30):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    bought = answers_stored(home_with_models)
-    assert bought >= 30
-
-    status, ending, err = climb(tmp_path, case)
-    assert (status, ending["outcome"]) == (0, "rag"), err
-    assert "resuming the climb" in err
-    with sqlite3.connect(home_with_models / "ledger.db") as ledger:
-        counts = dict(ledger.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())
-    # Every stored answer was settled once; a call in flight at the kill counts at its worst case and may be asked again.
-    assert counts["settled"] == answers_stored(home_with_models)
-    assert counts.get("open", 0) == 0
 
 
 def _has_answers(home: Path, wanted: int) -> bool:
@@ -153,13 +151,3 @@ def test_where_the_reference_may_stop_the_climb_no_model_is_asked(
     status, ending, err = climb(tmp_path, case)
     assert (status, ending["outcome"], ending["calls_paid"]) == (0, "reference", 0), err
     assert stages(home_with_models, ending["mlflow_run_id"]) == {}
-
-
-def test_a_reference_that_misses_the_bar_does_not_stop_the_climb(
-    tmp_path: Path, case: dict[str, Any], home_with_models: Path
-) -> None:
-    case["reference"], case["last_stage"] = "stop", "prompt"
-    case["requirements"]["quality"] = {"bound": 0.97, "margin": 0.05}
-    status, ending, err = climb(tmp_path, case)
-    assert (status, ending["outcome"]) == (3, "none"), err
-    assert list(stages(home_with_models, ending["mlflow_run_id"])) == ["prompt"]
