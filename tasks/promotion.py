@@ -12,7 +12,7 @@ from prefect import task
 
 from leastwise.errors import BadInput
 from leastwise.use_case import LADDER
-from tasks import climbing, registry, reports, tracking, use_cases
+from tasks import registry, reports, tracking, use_cases
 from tasks.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def promote_run(use_case: str, run_id: str) -> Upkeep:
     """Register the candidate of a climb, stage or retraining and make it the champion."""
     name, client = use_cases.load(use_case).name, tracking.connect()
     run = _measured_run(client, name, run_id)
-    reason = _leave(run)
+    reason = _leave(client, run)
     version = registry.register(client, name, run.info.run_id)
     move = registry.promote(client, name, version, reason)
     if move is None:
@@ -65,16 +65,20 @@ def _measured_run(client: MlflowClient, name: str, run_id: str) -> Run:
     return tracking.latest_run(client, tracking.climb_of(client, run_id), outcome)
 
 
-def _leave(run: Run) -> str:
+def _leave(client: MlflowClient, run: Run) -> str:
     """Why this run may be promoted; BadInput where it may not."""
     tags, run_id = run.data.tags, run.info.run_id
     kind = tags.get("leastwise.kind")
     if kind not in ("stage", "retrain"):
-        raise BadInput(f"mlflow_run_id: run {run_id} is a {kind or 'foreign'} run; name a climb, a stage or a retraining")
+        raise BadInput(
+            f"mlflow_run_id: run {run_id} is a {kind or 'foreign'} run; name a climb, a stage or a retraining"
+        )
     if kind == "retrain":
         verdict, estimated = tags.get("leastwise.verdict", "unfinished"), False
     else:
-        verdict, estimated = climbing.judge_again(run_id)[1], tags.get("leastwise.resolution") == "pass"
+        asked = tracking.load_use_case(client, tags["mlflow.parentRunId"]).gate_requirements
+        verdict = tracking.judge_logged(client, run_id, asked)[1].outcome
+        estimated = tags.get("leastwise.resolution") == "pass"
     if verdict != "PASS" and not estimated:
         raise BadInput(f"mlflow_run_id: run {run_id} is {verdict}, and only what passed is promoted; climb on")
     return tags.get("leastwise.reason", "passed")

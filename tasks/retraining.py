@@ -116,7 +116,9 @@ def with_examples(use_case: UseCase, trained_on: str | None, new_examples: str) 
     union = pd.concat(parts, ignore_index=True).drop_duplicates(["id", "text"], keep="last")
     twice = union["id"][union["id"].duplicated()]
     if len(twice):
-        raise BadInput(f"new_examples ({new_examples}): id {twice.iloc[0]!r} is taken by another text; give new rows new ids")
+        raise BadInput(
+            f"new_examples ({new_examples}): id {twice.iloc[0]!r} is taken by another text; give new rows new ids"
+        )
     stored = storage.home() / "retraining" / f"{content_key(*(storage.sha256(uri) for uri in uris))}.parquet"
     if not stored.exists():
         data = use_case.data
@@ -151,11 +153,15 @@ def challenge(run_id: str, trained: Weights) -> Upkeep:
     champion = _champion(work, run_id)
     old = champion.candidate
     if old.weights and trained.revision == old.weights.revision:
-        return upkeep.close_run(work.client, run_id, "unchanged", "the training data are those the champion was trained on")
+        return upkeep.close_run(
+            work.client, run_id, "unchanged", "the training data are those the champion was trained on"
+        )
     new = old.model_copy(update={"weights": trained, "parent": old.key})
     quality = work.use_case.requirements.quality
     margin = quality.margin if quality and quality.margin else MARGIN
-    alpha = tracking.draw_alpha(work.client, work.gate_hash, content_key("paired", old.key, new.key), work.use_case.alpha)
+    alpha = tracking.draw_alpha(
+        work.client, work.gate_hash, content_key("paired", old.key, new.key), work.use_case.alpha
+    )
     rows, _ = work.gate_rows("gate")
     with answering.open_answerer(work, old) as theirs, answering.open_answerer(work, new) as ours:
         test = PairedTest(margin, alpha_pass=alpha, alpha_fail=work.use_case.alpha)
@@ -171,7 +177,13 @@ def challenge(run_id: str, trained: Weights) -> Upkeep:
 
 
 def settle(
-    client: MlflowClient, name: str, run_id: str, champion: str, measured: Comparison, margin: float, figures: dict[str, float]
+    client: MlflowClient,
+    name: str,
+    run_id: str,
+    champion: str,
+    measured: Comparison,
+    margin: float,
+    figures: dict[str, float],
 ) -> Upkeep:
     """Register the challenger of a run and let the comparison decide who is champion."""
     version = registry.register(client, name, run_id)

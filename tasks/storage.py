@@ -8,6 +8,7 @@ put right raises `BadInput` with the URI and the remedy; an unreachable server, 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import posixpath
 import re
@@ -133,6 +134,13 @@ def read_table(uri: str | Path) -> pd.DataFrame:
     except Exception as error:  # each reader raises its own kinds: pyarrow, pandas, UnicodeDecodeError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(f"{_shown(str(uri))}: unreadable table ({reason}). Write the file again or fix it.") from error
+
+
+def write_table(table: pd.DataFrame, uri: str | Path) -> None:
+    """Write a table as Parquet, in one step: a reader never sees half of it."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_bytes(uri, buffer.getvalue())
 
 
 def sha256(uri: str | Path) -> str:

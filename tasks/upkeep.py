@@ -38,7 +38,9 @@ class Upkeep:
         return EXIT_STATUS.get(self.outcome, 0)
 
 
-def open_run(client: MlflowClient, use_case: UseCase, kind: Kind, key: str, tags: Mapping[str, str] | None = None) -> str:
+def open_run(
+    client: MlflowClient, use_case: UseCase, kind: Kind, key: str, tags: Mapping[str, str] | None = None
+) -> str:
     """The unfinished run of this kind and key, or a new one; gives back its id."""
     where = tracking.experiment(client, use_case.name)
     found = client.search_runs([where], f"{_is(kind, key)} and attributes.status = 'RUNNING'", max_results=1)

@@ -41,7 +41,9 @@ def watch(use_case: str, window: str) -> Upkeep:
     _check_size(sampled[1], window, unit)
     vectors = [retrieval.embed(list(rows["text"]), encoder, cache=storage.home() / "embeddings") for rows in sampled]
     found = drift.drift_test(vectors[0], vectors[1], alpha=wanted.alpha, seed=seed)
-    run_id = upkeep.open_run(client, wanted, "drift", content_key(window, str(seed)), {"leastwise.window": window[:500]})
+    run_id = upkeep.open_run(
+        client, wanted, "drift", content_key(window, str(seed)), {"leastwise.window": window[:500]}
+    )
     figures = {
         "drift.p_mmd": found.p_mmd,
         "drift.p_domain": found.p_domain,
@@ -82,7 +84,9 @@ def _seed(rows: pd.DataFrame) -> int:
 def _check_size(rows: pd.DataFrame, window: str, unit: str | None) -> None:
     if len(rows) < drift.LEAST_ROWS:
         of = f", one of each {unit}" if unit else ""
-        raise BadInput(f"window ({window}): {len(rows)} distinct texts{of}, at least {drift.LEAST_ROWS} are needed; take a longer window")
+        raise BadInput(
+            f"window ({window}): {len(rows)} distinct texts{of}, at least {drift.LEAST_ROWS} are needed; take a longer window"
+        )
 
 
 def _unit(use_case: UseCase, *samples: pd.DataFrame) -> str | None:
@@ -109,7 +113,9 @@ def open_rebaseline(use_case: str) -> str:
     wanted, client = use_cases.load(use_case), tracking.connect()
     champion = registry.champion(client, wanted.name)
     if champion is None:
-        raise BadInput(f"{wanted.name}: has no champion to step down from; promote a run first (python -m flows.promote)")
+        raise BadInput(
+            f"{wanted.name}: has no champion to step down from; promote a run first (python -m flows.promote)"
+        )
     tables = Tables(wanted)
     tables.check()
     work = Workspace.before_climb(client, wanted, tables)
@@ -149,5 +155,7 @@ def recommend(run_id: str, tried: Sequence[str], halted: str = "") -> Upkeep:
         return upkeep.close_run(work.client, run_id, "stay", f"{champion} stays: {reasons}")
     winner = next(run for run in runs if run.data.tags["leastwise.stage"] == enough)
     reports.show_note(f"to step down: python -m flows.promote {work.use_case.name} {winner.info.run_id}")
-    why = f"{enough} now suffices where {champion} is champion ({reasons}); promote run {winner.info.run_id} to step down"
+    why = (
+        f"{enough} now suffices where {champion} is champion ({reasons}); promote run {winner.info.run_id} to step down"
+    )
     return upkeep.close_run(work.client, run_id, "step_down", why)

@@ -20,7 +20,10 @@ from tasks import making, registry, stages, tracking, use_cases
 from tasks.upkeep import Upkeep
 
 LABELS = ("fruit", "metal")
-WORDS = {"fruit": ["apple", "pear", "plum", "cherry", "grape", "melon"], "metal": ["iron", "copper", "zinc", "silver", "nickel", "cobalt"]}
+WORDS = {
+    "fruit": ["apple", "pear", "plum", "cherry", "grape", "melon"],
+    "metal": ["iron", "copper", "zinc", "silver", "nickel", "cobalt"],
+}
 NAME = "fruit-or-metal"
 
 
@@ -35,7 +38,14 @@ class Provider(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": 20, "completion_tokens": 2, "total_tokens": 22}
         message = {"role": "assistant", "content": answer}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        reply = {"id": "1", "object": "chat.completion", "created": 1, "model": asked["model"], "choices": [choice], "usage": usage}
+        reply = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": asked["model"],
+            "choices": [choice],
+            "usage": usage,
+        }
         body = json.dumps(reply).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -118,7 +128,9 @@ def log_quality(client, run, use_case: UseCase, candidate: Candidate, lower: flo
         name="quality", estimate=lower + 0.02, lower=lower, upper=lower + 0.04, n=100, bound=wanted.bound,
         margin=wanted.margin, alpha_pass=0.01, alpha_fail=0.05,
     )  # fmt: skip
-    measured = Evaluation(stage=candidate.stage, candidate=candidate.key, gate_hash="g", measurements={"quality": quality})
+    measured = Evaluation(
+        stage=candidate.stage, candidate=candidate.key, gate_hash="g", measurements={"quality": quality}
+    )
     tracking.log_candidate(client, run, candidate)
     tracking.log_evaluation(client, run.info.run_id, measured, {})
     verdict = judge(measured, use_case.gate_requirements)

@@ -181,3 +181,9 @@ def test_home_is_below_the_current_folder_unless_moved(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert storage.home() == tmp_path / ".leastwise"
     assert storage.resolve("${LEASTWISE_HOME}", tmp_path) == str(tmp_path / ".leastwise")
+
+
+def test_a_written_table_is_read_back_as_it_was(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "label": ["x", "y"]})
+    storage.write_table(table, tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(storage.read_table(tmp_path / "table.parquet"), table)

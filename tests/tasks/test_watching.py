@@ -190,7 +190,11 @@ def test_what_the_champion_was_trained_on_is_not_forgotten_by_the_next_retrainin
 
 @pytest.mark.parametrize(
     ("row", "said"),
-    [(("2", "another text", "impact"), "id '2' is taken"), (("5", "five", "phishing"), "label"), (("6", " ", "impact"), "empty")],
+    [
+        (("2", "another text", "impact"), "id '2' is taken"),
+        (("5", "five", "phishing"), "label"),
+        (("6", " ", "impact"), "empty"),
+    ],
 )
 def test_new_examples_that_do_not_fit_are_bad_input(home, small, tmp_path, row, said):
     with pytest.raises(BadInput, match=said):
