@@ -104,8 +104,10 @@ def _encode(texts: list[str], encoder: Path, threads: int) -> np.ndarray:
     # sentence-transformers itself sorts by length, so a batch carries little padding
     model = _encoder_model(encoder, encoder_hash(encoder))
     with torch_threads(threads):
-        vectors = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
-    return np.asarray(vectors, dtype=np.float32)
+        encoded = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+    # bf16 rounds a unit vector to one of length 1 +- 0.4%; the search takes lengths for granted.
+    vectors = np.asarray(encoded, dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @remember
