@@ -134,14 +134,14 @@ def test_an_outage_is_an_error_and_never_a_reason_to_climb(
     assert ending["calls_paid"] == 0
 
 
-def test_a_budget_that_binds_in_the_middle_ends_the_climb_as_budget(
+def test_a_stage_that_could_exceed_the_budget_does_not_start(
     tmp_path: Path, case: dict[str, Any], home_with_models: Path
 ) -> None:
-    case["budget_usd_per_month"] = 0.03
-    case["budget_usd"] = 0.03
+    case["budget_usd"] = 0.04  # enough for the prompt stage at its worst (0.033), not for rag after it (0.057)
     status, ending, err = climb(tmp_path, case)
     assert (status, ending["outcome"]) == (3, "budget"), err
-    assert ending["usd_spent"] <= 0.03
+    assert "budget_usd" in ending["reason"]
+    assert list(stages(home_with_models, ending["mlflow_run_id"])) == ["prompt"]
 
 
 def test_where_the_reference_may_stop_the_climb_no_model_is_asked(
