@@ -27,6 +27,7 @@ _DEFAULTS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "LANCE_LOG": "error",
+    "LANCEDB_LOG": "error",
 }
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)

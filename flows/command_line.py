@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 from leastwise.errors import BadInput
+from tasks import leftovers
 
 
 def run(flow: Callable[..., Any]) -> None:
     """Run a flow on the command line's arguments and exit with its status."""
+    leftovers.watch()
     try:
         result = flow(*sys.argv[1:])
     except BadInput as error:

@@ -14,7 +14,9 @@ def distill(climb: str) -> str:
     """
     labels = making.teacher_labels(climb)
     student = making.distilled(climb, labels)
-    return stages.evaluate_stage(climb, "distill", [stages.student_candidate(climb, student)])
+    run = stages.evaluate_stage(climb, "distill", [stages.student_candidate(climb, student)])
+    stages.compare_with_teacher(climb, run)
+    return run
 
 
 if __name__ == "__main__":

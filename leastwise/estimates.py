@@ -26,15 +26,24 @@ def stage_estimates(
     found["rag"] = sum(_usd_a_call(use_case, price, "rag") * judged * 2 for price in prices.values())
     dearest = max(prices.values(), key=lambda p: p.input)
     found["cache"] = _usd_a_call(use_case, dearest, "cache") * rows["traffic"]
-    hours = use_case.training.max_examples / EXAMPLES_PER_S / 3600
-    training = hours * use_case.training.usd_per_hour
+    training = training_usd(use_case)
     served = _usd_a_call(use_case, base_price, "fine_tune") * judged if base_price else 0.0
     found["fine_tune"] = training + served
     found["pretrain"] = 2 * training + served
     labels = min(rows["unlabelled"], use_case.training.teacher_labels)
     found["distill"] = _usd_a_call(use_case, dearest, "rag") * labels + training / 4
-    found["self_host"] = use_case.hosting.usd_per_month_per_machine / 730
+    found["self_host"] = hosting_hour_usd(use_case)
     return found
+
+
+def training_usd(use_case: UseCase) -> float:
+    """Dollars one training may cost at worst: its examples at a slow EXAMPLES_PER_S on the machine that is paid."""
+    return use_case.training.max_examples / EXAMPLES_PER_S / 3600 * use_case.training.usd_per_hour
+
+
+def hosting_hour_usd(use_case: UseCase) -> float:
+    """Dollars of one hour of an own machine (a month has 730)."""
+    return use_case.hosting.usd_per_month_per_machine / 730
 
 
 def _usd_a_call(use_case: UseCase, price: Price, stage: Stage) -> float:

@@ -56,8 +56,9 @@ class Measurement(_Frozen):
     estimate: float
     lower: float
     upper: float
-    n: int = Field(ge=0, description="Examples behind it.")
-    lost: int = Field(0, ge=0, description="Examples the infrastructure lost after all retries.")
+    n: int = Field(ge=0, description="Examples behind it; units where rows share one.")
+    rows: int = Field(0, ge=0, description="Rows scored, where several make one example; 0 where each is one.")
+    lost: int = Field(0, ge=0, description="Rows the infrastructure lost after all retries.")
     bound: float
     margin: float
     alpha_pass: float = Field(gt=0, lt=1)
@@ -140,8 +141,9 @@ def _problem(got: Measurement, wanted: Requirement) -> str | None:
         return f"was measured against {got.bound:g} ± {got.margin:g}, not {wanted.bound:g} ± {wanted.margin:g}"
     if got.n == 0 and got.lower != got.upper:
         return "has no scored example"
-    if got.n and got.lost > MAX_LOST_SHARE * got.n:
-        return f"lost {got.lost} of {got.n} examples to the infrastructure (at most {MAX_LOST_SHARE:.0%})"
+    rows = got.rows or got.n
+    if got.n and got.lost > MAX_LOST_SHARE * rows:
+        return f"lost {got.lost} of {rows} examples to the infrastructure (at most {MAX_LOST_SHARE:.0%})"
     return None
 
 

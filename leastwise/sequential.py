@@ -34,18 +34,18 @@ from leastwise.scores import Better, Outcome, in_range
 __all__ = ["Better", "ClosedSetTest", "CostTest", "MeanTest", "Outcome", "PairedTest", "QuantileTest", "unit_means"]
 
 
-def unit_means(scores: ArrayLike, units: Sequence[Hashable]) -> FloatArray:
+def unit_means(scores: ArrayLike, units: Sequence[Hashable], high: float = 1.0) -> FloatArray:
     """One graded score for each unit: the mean over its rows, units in order of first appearance. Shape (units,).
 
     Rows of one unit (a conversation, a document, a customer) are not independent, so each unit counts once. The
     estimand becomes unit-weighted, the expected score of a random unit's random row; it differs from the
     request-weighted mean where large units score otherwise than small ones. Hand in complete units: a unit split over
-    two calls would count twice.
+    two calls would count twice. Scores lie in [0, high] (dollars have no upper end: high = inf), and so do their means.
     """
-    values = in_range(scores, 0.0, 1.0)
+    values = in_range(scores, 0.0, high)
     if values.size != len(units):
         raise ValueError(f"{values.size} scores for {len(units)} unit names: give each row its unit")
     rows: dict[Hashable, list[float]] = {}
     for value, unit in zip(values.tolist(), units, strict=True):
         rows.setdefault(unit, []).append(value)
-    return np.array([math.fsum(of_unit) / len(of_unit) for of_unit in rows.values()])
+    return np.array([min(math.fsum(of_unit) / len(of_unit), max(of_unit)) for of_unit in rows.values()])

@@ -71,7 +71,9 @@ class Data(Part):
     text_column: str = Field("text", description="Column with the input text.")
     label_column: str = Field("label", description="Column with the expected answer.")
     split_by: str | None = Field(None, description="Column whose groups must not be in two splits.")
-    unit_by: str | None = Field(None, description="Column whose rows count as one unit in the gate.")
+    unit_by: str | None = Field(
+        None, description="Column whose rows are one unit (a conversation, a customer) and count once in the gate."
+    )
     population: Literal["future_traffic", "this_set"] = Field(
         "future_traffic", description="this_set: the gate set itself is what must pass; margins may then be 0."
     )
@@ -288,13 +290,17 @@ class UseCase(Part):
             )
         if "shift_quality" in wanted and not self.data.shifted:
             raise ValueError("requirements.shift_quality: cannot be measured; add data.shifted (labelled shifted rows)")
-        if self.data.population == "future_traffic":
-            for name, bound in wanted.items():
-                if bound.margin == 0:
-                    raise ValueError(
-                        f"requirements.{name}.margin: 0 can never be decided for future traffic; give a tolerance, or "
-                        "declare data.population: this_set"
-                    )
+        for name, bound in wanted.items():
+            if bound.margin == 0 and name not in SHARES:
+                raise ValueError(
+                    f"requirements.{name}.margin: 0 can never be decided, since cost and latency are of future traffic "
+                    "whatever data.population says; give a tolerance"
+                )
+            if bound.margin == 0 and self.data.population == "future_traffic":
+                raise ValueError(
+                    f"requirements.{name}.margin: 0 can never be decided for future traffic; give a tolerance, or "
+                    "declare data.population: this_set"
+                )
         if not self.data.test and not self.allow_no_test:
             raise ValueError("data.test: missing; add an untouched split, or set allow_no_test: true")
         return self

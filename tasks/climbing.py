@@ -7,20 +7,14 @@ Which step comes next is decided by `leastwise.ladder` from the logged history.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
 from prefect import task
 
-from leastwise import ladder, sequential
-from leastwise.gate import Evaluation, Measurement
+from leastwise import ladder
 from leastwise.ladder import Record, Step
 from leastwise.use_case import LADDER, Stage
-from tasks import answering, evaluation, reference, reports, tracking, use_cases
+from tasks import answering, evaluation, reports, row_zero, tracking, use_cases
 from tasks.workspace import Workspace
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WINNERS = frozenset({*LADDER, "reference"})
 EXIT_STATUS = {"none": 3, "budget": 3, "rejected": 3, "undecided": 4, "error": 1}
@@ -55,6 +49,7 @@ def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> s
     work = Workspace.before_climb(client, wanted, tables)
     work.check()
     climb = tracking.open_climb(client, wanted, work.climb_key)
+    tracking.log_data(client, climb.run_id, work.data_sets())
     reports.show_opening(wanted, climb, tracking.tracking_uri())
     if climb.resumed:
         for record in tracking.read_history(client, climb, wanted.gate_requirements):
@@ -66,51 +61,8 @@ def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> s
 def measure_reference(climb_id: str) -> None:
     """Row 0: majority class, nearest neighbours and logistic regression on embeddings, on the same gate rows."""
     work = Workspace.of(climb_id)
-    if work.encoder is None or not work.tables.rows("train") or tracking.reference_runs(work.client, work.climb):
-        return
-    rows, set_hash = work.gate_rows("gate")
-    best, table = _best_reference(work, rows)
-    measured = _measure_reference(work, best, set_hash)
-    tracking.log_reference(work.client, work.climb, measured, reports.reference_table(table))
-    reports.show_reference(table, measured, work.use_case.gate_requirements)
-
-
-def _best_reference(work: Workspace, rows: pd.DataFrame) -> tuple[tuple[str, list[float]], dict[str, float]]:
-    """The reference with the best quality on dev, its scores on the gate rows, and the quality of all of them."""
-    train, dev = work.tables.need("train"), work.tables.get("dev")
-    assert work.encoder is not None
-    fits = reference.fit_reference(
-        train, dev if dev is not None else train, work.encoder, work.home / "embeddings", work.use_case.training.seed
-    )
-    scores = {fit.name: _scores(fit.predict(list(rows["text"])), list(rows["label"])) for fit in fits}
-    chosen = max(fits, key=lambda fit: fit.dev_accuracy).name
-    return (chosen, scores[chosen]), {name: sum(each) / len(each) for name, each in scores.items()}
-
-
-def _scores(answers: list[str], expected: list[str]) -> list[float]:
-    return [float(answer == want) for answer, want in zip(answers, expected, strict=True)]
-
-
-def _measure_reference(work: Workspace, best: tuple[str, list[float]], set_hash: str) -> Evaluation:
-    """Quality and adherence over the whole gate set.
-
-    Latency and cost of a reference are not measured yet: where they are required its verdict is ERROR, so that
-    `reference: stop` then never ends a climb on what nobody measured.
-    """
-    name, scores = best
-    alpha = work.alphas
-    measurements = {}
-    for metric, values in (("quality", scores), ("adherence", [1.0] * len(scores))):
-        wanted = work.use_case.requirements.bounds.get(metric)  # type: ignore[call-overload]
-        if wanted is None:
-            continue
-        test = sequential.MeanTest(wanted.bound, wanted.margin, alpha.to_pass, alpha.to_fail)
-        test.add(np.asarray(values))
-        measurements[metric] = Measurement(
-            name=metric, estimate=test.estimate, lower=test.lower, upper=test.upper, n=test.n, bound=wanted.bound,
-            margin=wanted.margin, alpha_pass=alpha.to_pass, alpha_fail=alpha.to_fail,
-        )  # fmt: skip
-    return Evaluation(stage="reference", candidate=name, gate_hash=set_hash, measurements=measurements)
+    if work.encoder is not None and work.tables.rows("train") and not tracking.reference_runs(work.client, work.climb):
+        row_zero.measure(work)
 
 
 def next_step(climb_id: str, last_run_id: str | None = None, answers: dict[Stage, str] | None = None, can_ask: bool = False) -> Step:
@@ -160,10 +112,16 @@ def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
         confirmed=confirmed,
         mlflow_run_id=climb_id,
     )
-    venue = work.candidate_of(outcome).venue if outcome in LADDER else ""
+    venue = _venue(work, outcome)
     tracking.log_ending(work.client, climb_id, ending, venue, reports.ladder_note(work.use_case, history, ending))
     reports.show_ending(work.use_case, ending, history, tracking.tracking_uri())
     return ending
+
+
+def _venue(work: Workspace, outcome: str) -> str:
+    if outcome == "reference":
+        return str(tracking.reference_runs(work.client, work.climb)[0].data.tags["leastwise.venue"])
+    return work.candidate_of(outcome).venue if outcome in LADDER else ""
 
 
 def _avoided(work: Workspace, history: list[Record]) -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leastwise.errors import BadInput
 from tasks.retrieval import encoder_hash, torch_threads
@@ -84,6 +84,18 @@ class StudentProgress:
     seconds: float
 
 
+class StudentAbout(BaseModel):
+    """What a student directory says of its head, in labels.json beside the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: tuple[str, ...] = Field(min_length=1, description="The head's answers, in the order of its rows")
+    max_tokens: int = Field(gt=0, description="Tokens read of a text; the rest is cut off")
+    decline_label: str | None = Field(None, description="The answer of an unsure student; none: it never declines")
+    decline_below: float = Field(0.0, ge=0, description="Confidence under which it declines")
+    normalize: bool = Field(False, description="Whether the head reads vectors of length 1, as a reference's does")
+
+
 @dataclass(frozen=True)
 class Answer:
     """A student's answer; `label` is the decline label where `confidence` is under the threshold."""
@@ -100,13 +112,15 @@ class Student:
     threads: int = 2
 
     @cached_property
-    def about(self) -> dict[str, Any]:
-        """labels, max_tokens, decline_below and decline_label, as stored beside the weights."""
+    def about(self) -> StudentAbout:
+        """What is stored beside the weights; BadInput where it is missing or does not read."""
         path = self.directory / "labels.json"
         if not path.is_file():
             raise BadInput(f"student {self.directory}: labels.json is missing; train it with train_student")
-        about: dict[str, Any] = json.loads(path.read_text())
-        return about
+        try:
+            return StudentAbout.model_validate_json(path.read_text())
+        except ValidationError as error:
+            raise BadInput(f"{path}: {error}; train the student again with train_student") from error
 
     @cached_property
     def _network(self) -> Any:
@@ -119,7 +133,7 @@ class Student:
         encoder = AutoModel.from_pretrained(
             self.directory, add_pooling_layer=False, local_files_only=True, dtype=torch.float32
         )
-        head = torch.nn.Linear(encoder.config.hidden_size, len(self.about["labels"]))
+        head = torch.nn.Linear(encoder.config.hidden_size, len(self.about.labels))
         head.load_state_dict(load_file(self.directory / "head.safetensors"))
         return torch.nn.ModuleDict({"encoder": encoder, "head": head}).eval()
 
@@ -130,21 +144,22 @@ class Student:
         return AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
 
     def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-        """Label probabilities, shape (n, labels), rows summing to 1, columns in the order of `about["labels"]`."""
+        """Label probabilities, shape (n, labels), rows summing to 1, columns in the order of `about.labels`."""
         import torch
 
-        tokens = _tokens(self._tokenizer, texts, self.about["max_tokens"])
+        tokens = _tokens(self._tokenizer, texts, self.about.max_tokens)
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
-        result = np.zeros((len(tokens), len(self.about["labels"])), dtype=np.float32)
+        result = np.zeros((len(tokens), len(self.about.labels)), dtype=np.float32)
         with torch_threads(self.threads), torch.inference_mode():
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                result[rows] = _logits(self._network, [tokens[i] for i in rows]).softmax(dim=1).numpy()
+                logits = _logits(self._network, [tokens[i] for i in rows], self.about.normalize)
+                result[rows] = logits.softmax(dim=1).numpy()
         return result
 
     def answer(self, texts: Sequence[str]) -> list[Answer]:
         """Label and confidence of each text, declining under the threshold where a decline label is set."""
-        labels, floor, decline = (self.about[name] for name in ("labels", "decline_below", "decline_label"))
+        labels, floor, decline = self.about.labels, self.about.decline_below, self.about.decline_label
         rows = self.probabilities(texts)
         chosen = [(labels[int(row.argmax())], float(row.max())) for row in rows]
         return [Answer(decline if decline is not None and top < floor else label, top) for label, top in chosen]
@@ -261,13 +276,10 @@ def _finished(out: Path, key: str) -> StudentReport | None:
 def _write_about(
     directory: Path, labels: Sequence[str], settings: StudentSettings, decline_label: str | None, decline_below: float
 ) -> None:
-    about = {
-        "labels": list(labels),
-        "max_tokens": settings.max_tokens,
-        "decline_label": decline_label,
-        "decline_below": decline_below,
-    }
-    (directory / "labels.json").write_text(json.dumps(about, indent=1))
+    about = StudentAbout(
+        labels=tuple(labels), max_tokens=settings.max_tokens, decline_label=decline_label, decline_below=decline_below
+    )
+    (directory / "labels.json").write_text(about.model_dump_json(indent=1))
 
 
 class _Training:
@@ -372,7 +384,7 @@ def _tokens(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[
     return tokens
 
 
-def _logits(network: Any, tokens: list[list[int]]) -> Any:
+def _logits(network: Any, tokens: list[list[int]], normalize: bool = False) -> Any:
     import torch
 
     lengths = torch.tensor([len(row) for row in tokens])
@@ -381,4 +393,4 @@ def _logits(network: Any, tokens: list[list[int]]) -> Any:
     ids[mask] = torch.tensor([token for row in tokens for token in row])
     hidden = network["encoder"](input_ids=ids, attention_mask=mask.long()).last_hidden_state
     pooled = (hidden * mask[..., None]).sum(dim=1) / lengths[:, None]
-    return network["head"](pooled).float()
+    return network["head"](torch.nn.functional.normalize(pooled, dim=1) if normalize else pooled).float()

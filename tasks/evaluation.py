@@ -1,28 +1,38 @@
 """Measuring a candidate: gate rows in seeded order, in looks, until the verdict is decided or the rows run out.
 
 It answers nothing itself (see `tasks.answering`) and it does not judge: the verdict is computed from what was logged.
-Rows that share a unit are not clustered yet (`data.unit_by` is refused), and population `this_set` uses the full set.
+
+**Units.** Where `data.unit_by` names a column, the rows that share its value (a conversation, a customer) are one unit
+and count once: quality, adherence, out-of-scope and shifted inputs by the mean of the unit's rows, cost by its mean,
+latency by one row drawn by hash (quantiles need independent times). The estimand is then unit-weighted: what a random row
+of a random unit scores, costs or takes. A unit that lost any row is lost as a whole, against PASS and against FAIL.
+
+**Population `this_set`.** Each share is judged on its own table as a closed set (gate rows, `out_of_scope`, `shifted`),
+counted in units where rows share one. Cost and latency stay claims about future traffic. Sampled traffic, on which `cache`
+is judged, keeps its own order, so there a verdict before the last row takes that order for a random one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from leastwise import metrics, sequential
+from leastwise import metrics
 from leastwise.candidate import Candidate
-from leastwise.gate import MAX_LOST_SHARE, SHARES, Evaluation, Measurement
-from leastwise.use_case import LADDER, UseCase
+from leastwise.evidence import FloatArray
+from leastwise.gate import MAX_LOST_SHARE, Evaluation
+from leastwise.use_case import LADDER, Task, UseCase
 from tasks.answering import Answer
+from tasks.gate_rows import LOOK, looks, seeded, unit_count, unit_numbers, unit_scores, whole_units
+from tasks.gate_tests import Alphas, Tests
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LOOK = 25
 MAIN = ("quality", "adherence", "p95_latency_ms", "usd_per_1k_requests")
 
 
@@ -41,17 +51,9 @@ class Answerer(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Alphas:
-    """Error probabilities of one candidate's tests."""
-
-    to_pass: float
-    to_fail: float
-
-
 @dataclass
 class Progress:
-    """How far an evaluation is; handed to whoever shows it."""
+    """How far an evaluation is, in rows; handed to whoever shows it."""
 
     stage: str
     rows: int
@@ -83,98 +85,6 @@ def alphas(use_case: UseCase, drawn: float) -> Alphas:
     return Alphas(drawn / candidates_on_gate_set(use_case), use_case.alpha / len(use_case.requirements.bounds))
 
 
-def gate_hash(table_hash: str, rows: int) -> str:
-    """Names a gate set and its order."""
-    return hashlib.sha256(f"{table_hash}:{rows}:{LOOK}".encode()).hexdigest()[:16]
-
-
-def seeded(frame: pd.DataFrame, seed_hex: str) -> pd.DataFrame:
-    """The rows in the order they are measured in: fixed by the content of the gate set, not by arrival."""
-    order = np.random.default_rng(int(seed_hex[:12], 16)).permutation(len(frame))
-    return frame.iloc[order].reset_index(drop=True)
-
-
-class KnownCost:
-    """A cost that does not depend on the request (machines by the month): nothing is sampled, so it is decided at once."""
-
-    n = 0
-
-    def __init__(self, usd: float, bound: float, margin: float) -> None:
-        self.estimate = self.lower = self.upper = usd
-        self.outcome = "pass" if usd <= bound + margin else "fail"
-
-
-class Tests:
-    """The sequential tests of one candidate, one a requirement."""
-
-    __test__ = False
-
-    def __init__(self, use_case: UseCase, alpha: Alphas, answerer: Answerer, size: int) -> None:
-        self.use_case = use_case
-        self.alpha = alpha
-        self.lost = 0
-        self.size = size
-        self.by_name = {name: self._start(name, answerer) for name in use_case.requirements.bounds}
-
-    def _start(self, name: str, answerer: Answerer):
-        wanted = self.use_case.requirements.bounds[name]  # type: ignore[index]
-        both = {"alpha_pass": self.alpha.to_pass, "alpha_fail": self.alpha.to_fail}
-        if name == "p95_latency_ms":
-            return sequential.QuantileTest(wanted.bound, wanted.margin, **both)
-        if name == "usd_per_1k_requests":
-            worst, fixed = answerer.usd_worst_case, answerer.fixed_usd_per_request
-            if worst == 0:
-                return KnownCost(1000 * fixed, wanted.bound, wanted.margin)
-            return sequential.CostTest(wanted.bound, wanted.margin, 1000 * worst, fixed_usd=1000 * fixed, **both)
-        if self.use_case.data.population == "this_set" and name in ("quality", "adherence"):
-            return sequential.ClosedSetTest(self.size, wanted.bound, wanted.margin, **both)
-        return sequential.MeanTest(wanted.bound, wanted.margin, better="higher", **both)
-
-    def add(self, name: str, values: list[float], lost: int = 0) -> None:
-        """Add observations of one requirement, if it is asked for; a decided test keeps its decision."""
-        test = self.by_name.get(name)
-        if test is None or isinstance(test, KnownCost):
-            return
-        if values:
-            test.add(values)
-        if lost:
-            test.add_lost(lost)
-
-    def open(self, *names: str) -> bool:
-        """Whether one of these requirements is still undecided and none at all has failed."""
-        if self.failed:
-            return False
-        return any(self.by_name[n].outcome == "undecided" for n in names if n in self.by_name)
-
-    @property
-    def failed(self) -> bool:
-        """Whether what the model answers has failed a requirement: nothing more needs to be known of it then.
-
-        A failure of cost or latency alone decides the verdict too, but whether quality holds decides what comes next:
-        the parent, the teacher and whether a cache is worth having. It is measured to its end.
-        """
-        return any(test.outcome == "fail" for name, test in self.by_name.items() if name in SHARES)
-
-    def measurements(self) -> dict[str, Measurement]:
-        """Every test that has seen an example, as it is logged."""
-        return {name: self._measurement(name, test) for name, test in self.by_name.items() if test.n or isinstance(test, KnownCost)}
-
-    def _measurement(self, name: str, test: sequential.MeanTest) -> Measurement:
-        wanted = self.use_case.requirements.bounds[name]  # type: ignore[index]
-        return Measurement(
-            name=name,
-            estimate=test.estimate,
-            lower=test.lower,
-            upper=test.upper,
-            n=test.n,
-            lost=self.lost if name in SHARES else 0,
-            bound=wanted.bound,
-            margin=wanted.margin,
-            alpha_pass=self.alpha.to_pass,
-            alpha_fail=self.alpha.to_fail,
-        )
-
-
 def evaluate(
     use_case: UseCase,
     candidate: Candidate,
@@ -187,13 +97,18 @@ def evaluate(
     shifted: pd.DataFrame | None = None,
     on_look: Callable[[Progress], None] | None = None,
 ) -> Measured:
-    """Measure a candidate on rows (already in the order to use) until its verdict is decided or they run out."""
-    tests = Tests(use_case, alpha, answerer, len(rows))
+    """Measure a candidate on rows (already in the order to use) until its verdict is decided or they run out.
+
+    Where `data.unit_by` is set every table has the column `tasks.use_cases.UNIT` (see `tasks.gate_rows`), and `n` counts units.
+    """
+    own = {name: table for name, table in (("ood_decline", out_of_scope), ("shift_quality", shifted)) if table is not None}
+    sizes = dict.fromkeys(MAIN, unit_count(rows)) | {name: unit_count(table) for name, table in own.items()}
+    tests = Tests(use_case, alpha, answerer, sizes)
     done = Measured(Evaluation(stage=candidate.stage, candidate=candidate.key, gate_hash=set_hash, measurements={}), {})
-    error = _gate(tests, done, answerer, rows, on_look)
+    error = _gate(use_case.task, tests, done, answerer, rows, on_look)
     if error is None and not tests.failed:
-        _beyond(tests, done, answerer, "ood_decline", out_of_scope)
-        _beyond(tests, done, answerer, "shift_quality", shifted)
+        for name, table in own.items():
+            _beyond(use_case.task, tests, done, answerer, name, seeded(table, set_hash))
     spent = sum(float(r["usd_paid"]) for r in done.rows)  # type: ignore[arg-type]
     done.evaluation = done.evaluation.model_copy(
         update={"measurements": tests.measurements(), "usd_spent": spent, "error": error}
@@ -205,7 +120,10 @@ def evaluate(
 def measure_all(
     use_case: UseCase, answerer: Answerer, rows: pd.DataFrame, on_look: Callable[[Progress], None] | None = None
 ) -> dict[str, tuple[float, int]]:
-    """Plain quality and adherence over all rows, each with its n: the figure that is reported, not a gate."""
+    """Plain quality and adherence over all rows, each with its n: the figure that is reported, not a gate.
+
+    Unit-weighted where rows share a unit, as in the gate; n then counts units.
+    """
     scores: list[metrics.Score] = []
     size = 4 * LOOK
     for start in range(0, len(rows), size):
@@ -213,73 +131,115 @@ def measure_all(
         answers = answerer.answer(part)
         scores += [metrics.exact_label(use_case.task, a.text or "", want) for a, want in zip(answers, part["label"], strict=True)]
         if on_look:
-            so_far = sum(s.quality for s in scores) / len(scores)
+            so_far = float(unit_scores(rows.head(len(scores)), [s.quality for s in scores]).mean())
             on_look(Progress("confirm on test", len(scores), len(rows), 0.0, {"quality": so_far}))
-    n = len(scores)
-    return {"quality": (sum(s.quality for s in scores) / n, n), "adherence": (sum(s.adherence for s in scores) / n, n)}
+    quality = unit_scores(rows, [s.quality for s in scores])
+    adherence = unit_scores(rows, [s.adherence for s in scores])
+    return {"quality": (float(quality.mean()), quality.size), "adherence": (float(adherence.mean()), adherence.size)}
 
 
 def _gate(
-    tests: Tests, done: Measured, answerer: Answerer, rows: pd.DataFrame, on_look: Callable[[Progress], None] | None
+    task: Task,
+    tests: Tests,
+    done: Measured,
+    answerer: Answerer,
+    rows: pd.DataFrame,
+    on_look: Callable[[Progress], None] | None,
 ) -> str | None:
     """Look after look over the gate rows; gives back why it had to stop, if the infrastructure failed."""
     for look in looks(rows):
         if not tests.open(*MAIN):
             break
-        answers = answerer.answer(look)
-        latencies = answerer.timed(look, answers) if tests.open("p95_latency_ms") else []
-        _score_look(tests, done, look, answers, latencies)
+        answered = _Answered.of(task, look, answerer.answer(look))
+        _add_look(tests, answered, answerer, done.evaluation.gate_hash)
+        done.rows += answered.as_rows("gate")
         _note_intervals(tests, done)
         if on_look:
             estimates = {name: m.estimate for name, m in tests.measurements().items()}
             usd = sum(float(r["usd_paid"]) for r in done.rows)  # type: ignore[arg-type]
             on_look(Progress(done.evaluation.stage, len(done.rows), len(rows), usd, estimates))
-        if tests.lost > max(1.0, MAX_LOST_SHARE * len(rows)):
+        lost = sum(r["answer"] is None for r in done.rows)
+        if lost > max(1.0, MAX_LOST_SHARE * len(rows)):
             reasons = sorted({str(r["error"]) for r in done.rows if r["error"]})
-            return f"{tests.lost} of {len(done.rows)} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
+            return f"{lost} of {len(done.rows)} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
     return None
 
 
-def looks(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """The rows in slices of one look."""
-    for start in range(0, len(rows), LOOK):
-        yield rows.iloc[start : start + LOOK]
+@dataclass(frozen=True)
+class _Answered:
+    """The rows of one look and what came of them; a score is None where the infrastructure lost the answer."""
+
+    rows: pd.DataFrame
+    answers: list[Answer]
+    scores: list[metrics.Score | None]
+
+    @classmethod
+    def of(cls, task: Task, rows: pd.DataFrame, answers: list[Answer], is_labelled: bool = True) -> _Answered:
+        wants = rows["label"] if is_labelled else [None] * len(rows)
+        scores = [
+            None if a.text is None else metrics.exact_label(task, a.text, want) for a, want in zip(answers, wants, strict=True)
+        ]
+        return cls(rows, answers, scores)
+
+    @property
+    def whole(self) -> np.ndarray:
+        return whole_units(self.rows, [score is None for score in self.scores])
+
+    @property
+    def lost_rows(self) -> int:
+        return sum(score is None for score in self.scores)
+
+    @property
+    def lost_units(self) -> int:
+        return unit_count(self.rows) - unit_count(self.rows.iloc[self.whole])
+
+    def means(self, value: Callable[[metrics.Score, Answer], float]) -> FloatArray:
+        """One value for each unit that lost no row."""
+        values = [value(self.scores[at], self.answers[at]) for at in self.whole]  # type: ignore[arg-type]
+        return unit_scores(self.rows.iloc[self.whole], values)
+
+    def one_a_unit(self, salt: str) -> list[int]:
+        """Positions of one row for each unit that lost none, drawn by a hash so that long units' first rows have no lead."""
+        numbers, drawn = unit_numbers(self.rows), {}
+        for at in sorted(self.whole, key=lambda at: _drawn(salt, self.rows["id"].iloc[at])):
+            drawn.setdefault(numbers[at], int(at))
+        return sorted(drawn.values())
+
+    def as_rows(self, split: str) -> list[dict[str, object]]:
+        """One record a row; only gate rows have a score of their own."""
+        is_gate = split == "gate"
+        wants = self.rows["label"] if split != "ood_decline" else [None] * len(self.rows)
+        scores = [score.quality if score and is_gate else None for score in self.scores]
+        each = zip(self.rows["id"], self.rows["text"], wants, self.answers, scores, strict=True)
+        return [_row(*one, split) for one in each]
 
 
-def _score_look(tests: Tests, done: Measured, look: pd.DataFrame, answers: list[Answer], latencies: list[float]) -> None:
-    scored = [(row, a) for row, a in zip(look.itertuples(), answers, strict=True) if a.text is not None]
-    scores = [metrics.exact_label(tests.use_case.task, a.text or "", row.label) for row, a in scored]
-    lost = len(answers) - len(scored)
-    tests.lost += lost
-    tests.add("quality", [s.quality for s in scores], lost)
-    tests.add("adherence", [s.adherence for s in scores], lost)
-    tests.add("p95_latency_ms", latencies)
-    tests.add("usd_per_1k_requests", [1000 * a.usd for _, a in scored])
-    done.rows += [_row(row.id, row.text, row.label, a, s.quality, "gate") for (row, a), s in zip(scored, scores, strict=True)]
-    done.rows += [
-        _row(row.id, row.text, row.label, a, None, "gate")
-        for row, a in zip(look.itertuples(), answers, strict=True)
-        if a.text is None
-    ]
+def _drawn(salt: str, row_id: object) -> bytes:
+    return hashlib.sha256(f"{salt}:{row_id}".encode()).digest()
 
 
-def _beyond(tests: Tests, done: Measured, answerer: Answerer, name: str, rows: pd.DataFrame | None) -> None:
+def _add_look(tests: Tests, answered: _Answered, answerer: Answerer, salt: str) -> None:
+    lost = answered.lost_units
+    tests.count(("quality", "adherence"), len(answered.rows) - answered.lost_rows, answered.lost_rows)
+    if tests.open("p95_latency_ms"):
+        drawn = answered.one_a_unit(salt)
+        timed = answerer.timed(answered.rows.iloc[drawn], [answered.answers[at] for at in drawn])
+        tests.add("p95_latency_ms", timed, lost)
+    tests.add("quality", answered.means(lambda score, _: score.quality), lost)
+    tests.add("adherence", answered.means(lambda score, _: score.adherence), lost)
+    tests.add("usd_per_1k_requests", answered.means(lambda _, answer: 1000 * answer.usd), lost)
+
+
+def _beyond(task: Task, tests: Tests, done: Measured, answerer: Answerer, name: str, rows: pd.DataFrame) -> None:
     """Requirements with rows of their own: out-of-scope inputs and shifted inputs."""
-    if rows is None or name not in tests.by_name:
-        return
-    task = tests.use_case.task
+    is_shift = name == "shift_quality"
     for look in looks(rows):
         if not tests.open(name):
             break
-        answers = answerer.answer(look)
-        labels = list(look["label"]) if name == "shift_quality" else [None] * len(look)
-        scores = [metrics.exact_label(task, a.text, want) for a, want in zip(answers, labels, strict=True) if a.text is not None]
-        values = [s.quality if name == "shift_quality" else s.declined for s in scores]
-        tests.add(name, values, len(answers) - len(scores))
-        done.rows += [
-            _row(row.id, row.text, want, a, None, name)
-            for row, a, want in zip(look.itertuples(), answers, labels, strict=True)
-        ]
+        answered = _Answered.of(task, look, answerer.answer(look), is_labelled=is_shift)
+        tests.count((name,), len(look) - answered.lost_rows, answered.lost_rows)
+        tests.add(name, answered.means(lambda score, _: score.quality if is_shift else score.declined), answered.lost_units)
+        done.rows += answered.as_rows(name)
 
 
 def _row(

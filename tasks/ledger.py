@@ -6,6 +6,7 @@ opens the same file (process ids are compared), not across machines.
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from leastwise.prices import Usage
 from tasks.responses import open_wal
 
 NANO = 1_000_000_000
+MACHINE = "/machine"  # ends the stage of an entry that paid for a machine's time, not for a call
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -111,10 +113,13 @@ class Ledger:
 
     def counts(self, climb_id: str) -> dict[str, int]:
         """How many calls of a climb are `open`, `settled`, `unknown` (counted at worst) or `released`."""
-        rows = self._connection.execute(
-            "SELECT state, count(*) FROM calls WHERE climb_id = ? GROUP BY state", (climb_id,)
-        )
-        return dict(rows.fetchall())
+        query = "SELECT state, count(*) FROM calls WHERE climb_id = ? AND stage NOT LIKE ? GROUP BY state"
+        return dict(self._connection.execute(query, (climb_id, f"%{MACHINE}")).fetchall())
+
+    def spent_by(self, climb_id: str, stage: str) -> float:
+        """Dollars settled for one stage of a climb, calls and machines, over all processes and resumptions."""
+        query = "SELECT sum(actual_nano_usd) FROM calls WHERE climb_id = ? AND stage IN (?, ?) AND state != 'open'"
+        return (self._connection.execute(query, (climb_id, stage, stage + MACHINE)).fetchone()[0] or 0) / NANO
 
     def close(self) -> None:
         self._connection.close()
@@ -198,6 +203,20 @@ class Meter:
     def reserve(self, usd_worst: float) -> int:
         """As `Ledger.reserve`, for this spender."""
         return self.ledger.reserve(self.caps, self.use_case, self.stage, usd_worst)
+
+    @contextmanager
+    def machine(self, usd_per_hour: float, usd_worst: float) -> Iterator[None]:
+        """Pay a machine's time while the block runs, `usd_worst` reserved before; time beyond that is paid too.
+
+        Raises BudgetExceeded before anything runs. A process that is killed inside leaves the reservation, which is
+        settled at its worst case as any other.
+        """
+        reservation = self.ledger.reserve(self.caps, self.use_case, self.stage + MACHINE, usd_worst)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.ledger.settle(reservation, (time.monotonic() - started) / 3600 * usd_per_hour)
 
 
 def _month_now() -> str:

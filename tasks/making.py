@@ -7,6 +7,7 @@ order, not chosen actively.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from prefect import task
 
 from leastwise.candidate import Candidate, Weights
 from leastwise.errors import BadInput
+from leastwise.estimates import training_usd
 from leastwise.metrics import normalize
 from leastwise.prompts import short_prompt
+from leastwise.use_case import Stage
 from tasks import answering, distillation, reports, storage, training, weights
 from tasks.workspace import Workspace, content_key
 
@@ -29,7 +32,9 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     rows, dev = _pairs(work, "train"), _pairs(work, "dev")[:200]
     out = work.home / "adapters" / content_key(work.base().uri, str(base), settings.model_dump_json(), work.tables.hashes["train"])
     reports.show_note(f"fine-tuning {settings.method} on {min(len(rows), settings.max_examples):,} examples")
-    report = training.fine_tune(base, rows, dev, settings, out, reports.show_training)
+    with _machine(work, "pretrain" if base_dir else "fine_tune", out):
+        report = training.fine_tune(base, rows, dev, settings, out, reports.show_training)
+    reports.show_note(f"trained in {report.seconds:.0f} s; reloaded, the logits differ by at most {report.reload_difference:.1g}")
     work.client.log_artifacts(climb_id, str(out), "adapter")
     work.log_metrics({f"training.{name}": value for name, value in report.figures().items()})
     return Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
@@ -49,7 +54,8 @@ def pretrained(climb_id: str) -> str:
     )
     out = work.home / "bases" / content_key(work.base().uri, settings.model_dump_json(), work.tables.hashes["documents"])
     reports.show_note(f"continued pre-training on {len(kept):,} documents")
-    report = training.continue_pretraining(base, kept, held_out, settings, out)
+    with _machine(work, "pretrain", out):
+        report = training.continue_pretraining(base, kept, held_out, settings, out)
     work.client.log_metric(climb_id, "pretrain.perplexity.before", report.perplexity_before)
     work.client.log_metric(climb_id, "pretrain.perplexity.after", report.perplexity_after)
     reports.show_note(f"held-out perplexity {report.perplexity_before:.1f} → {report.perplexity_after:.1f}")
@@ -92,13 +98,22 @@ def distilled(climb_id: str, labels_uri: str) -> Weights:
     dev = work.tables.need("dev")
     out = work.home / "students" / content_key(labels_uri, storage.sha256(labels_uri), settings.model_dump_json())
     reports.show_note(f"training a student on {len(labelled):,} teacher labels")
-    report = distillation.train_student(
-        encoder, list(labelled["text"]), targets, answers, (list(dev["text"]), list(dev["label"])), settings, out,
-        reports.show_training,
-    )  # fmt: skip
+    with _machine(work, "distill", out):
+        report = distillation.train_student(
+            encoder, list(labelled["text"]), targets, answers, (list(dev["text"]), list(dev["label"])), settings, out,
+            reports.show_training,
+        )  # fmt: skip
     work.client.log_artifacts(climb_id, str(out), "student")
-    reports.show_note(f"student: {report}")
+    work.log_metrics({"student.dev_accuracy": report.dev_accuracy, "student.seconds": report.train_seconds})
+    reports.show_note(f"student: {report.dev_accuracy:.3f} on dev after {report.train_seconds:.0f} s")
     return Weights(kind="student", uri=out.as_uri(), revision=weights.directory_hash(out))
+
+
+def _machine(work: Workspace, stage: Stage, out: Path) -> AbstractContextManager[None]:
+    """Pay the training machine while something is trained; what an earlier run finished costs nothing."""
+    if out.exists():
+        return nullcontext()
+    return work.meter(stage).machine(work.use_case.training.usd_per_hour, training_usd(work.use_case))
 
 
 def _settings(work: Workspace) -> dict[str, object]:

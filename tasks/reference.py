@@ -1,7 +1,7 @@
 """Row 0 of every ladder: what labels cost without an LLM (majority, nearest neighbours, logistic regression).
 
-It does not judge the references against requirements (the gate does) and does not tune anything but k and C, each on
-dev accuracy. Nothing here calls a model that is paid for.
+It does not judge the references against requirements (`tasks.row_zero` does) and does not tune anything but k and C,
+each on dev accuracy. Nothing here calls a model that is paid for.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 
 from leastwise.errors import BadInput
+from tasks import weights
+from tasks.distillation import StudentAbout
 from tasks.retrieval import embed, encoder_hash
 
 Name = Literal["majority class", "nearest neighbours", "embeddings + logistic regression"]
@@ -38,6 +40,14 @@ class Reference:
     encoder: Path
     cache: Path | None = None
     threads: int = 2
+
+    @property
+    def key(self) -> str:
+        """24 hex digits of the encoder, the labels and all that was learned: equal references answer alike."""
+        digest = hashlib.sha256(json.dumps([self.name, encoder_hash(self.encoder), self.labels, self.chosen]).encode())
+        for name in sorted(self.arrays):
+            digest.update(np.ascontiguousarray(self.arrays[name]).tobytes())
+        return digest.hexdigest()[:24]
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The likeliest label of each text; ties go to the first in sorted order."""
@@ -68,6 +78,54 @@ def _answered_ms(reference: Reference, text: str) -> float:
     start = time.perf_counter()
     reference.predict([text])
     return (time.perf_counter() - start) * 1000.0
+
+
+def as_student(
+    reference: Reference, out: Path, *, decline_label: str | None = None, decline_below: float = 0.0
+) -> Path:
+    """Write the logistic regression as the student directory `out`, which `tasks.distillation.Student` answers with.
+
+    The encoder keeps all its layers and its own longest input, in float32; the head reads its unit vectors. An `out`
+    that exists is left as it is: name it after the content. Raises BadInput for the other references, which are no
+    linear head, and for an encoder whose vectors are not the mean over its tokens. A prompt that an encoder puts before
+    every text by default is not carried over.
+    """
+    from safetensors.numpy import save_file
+
+    if reference.name != "embeddings + logistic regression":
+        raise BadInput(f"reference {reference.name!r}: is no linear head on an encoder, so it cannot be served as one")
+    encoder = _mean_pooling(reference.encoder)
+    about = StudentAbout(
+        labels=reference.labels, max_tokens=encoder.max_seq_length, normalize=True,
+        decline_label=decline_label, decline_below=decline_below,
+    )  # fmt: skip
+    linear, intercepts = (reference.arrays[name].astype(np.float32) for name in ("weights", "intercepts"))
+    with weights.built(out) as folder:
+        body = encoder[0].auto_model
+        body.pooler = None
+        body.save_pretrained(folder)
+        encoder.tokenizer.save_pretrained(folder)
+        save_file({"weight": np.ascontiguousarray(linear.T), "bias": intercepts}, folder / "head.safetensors")
+        (folder / "labels.json").write_text(about.model_dump_json(indent=1))
+    return out
+
+
+def _mean_pooling(encoder: Path) -> Any:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model = SentenceTransformer(
+        str(encoder), device="cpu", local_files_only=True, trust_remote_code=False, model_kwargs={"dtype": torch.float32}
+    )
+    parts = [type(part).__name__ for part in model]
+    if parts[:2] != ["Transformer", "Pooling"] or set(parts[2:]) - {"Normalize"} or model[1].pooling_mode != "mean":
+        raise BadInput(
+            f"models.embedder: {encoder} makes its vectors by {', '.join(parts)}, and only a mean over tokens can be served "
+            "as the reference; name another encoder, or set reference: report"
+        )
+    return model
 
 
 def fit_reference(

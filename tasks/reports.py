@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from leastwise.advice import more_to_decide
 from leastwise.gate import Evaluation, Measurement, Requirement, Verdict
 from leastwise.ladder import Record, best
 from leastwise.use_case import LADDER, UseCase
@@ -76,6 +77,24 @@ def show_note(text: str) -> None:
     say(f"  … {text}")
 
 
+def show_savings(totals: Mapping[str, float]) -> None:
+    """What the caches saved on the sampled traffic."""
+    show_note(
+        f"{totals['cache.exact_hits']:.0f} requests answered from the response cache, {totals['tokens.cached']:,.0f} of "
+        f"{totals['tokens.input']:,.0f} input tokens cached at the provider: ${totals['usd.saved']:.4f} of "
+        f"${totals['usd.without_cache']:.4f} saved"
+    )
+
+
+def show_teacher(stage: str, figures: Mapping[str, float]) -> None:
+    """A student beside its teacher."""
+    show_note(
+        f"student and {stage} teacher agree on {figures['teacher.agreement']:.0%} of {figures['teacher.n']:.0f} gate rows; "
+        f"quality {figures['teacher.difference']:+.3f} against the teacher's {figures['teacher.quality']:.3f} "
+        f"[{figures['teacher.difference.lower']:+.3f}, {figures['teacher.difference.upper']:+.3f}]"
+    )
+
+
 def show_training(progress: object) -> None:
     """Progress of a training: step, loss, speed and what is left."""
     now = time.monotonic()
@@ -112,6 +131,9 @@ def show_stage(
         n = f"n={m.n}" if m else ""
         say(f"{head}{outcomes[wanted.name]:<9} {wanted.name:<20} {shown} {n}")
         head = " " * 26
+    if verdict.outcome == "UNDECIDED":
+        for line in filter(None, more_needed(logged, verdict)):
+            say(f"{head}{line}")
     money = "reused, nothing spent" if reused else f"${logged.usd_spent:.4f}, {seconds:.0f} s"
     say(f"{head}{money}")
     if verdict.outcome == "ERROR":
@@ -202,12 +224,24 @@ def gate_table(logged: Evaluation, verdict: Verdict, requirements: Sequence[Requ
             f"| {wanted.name} | {outcomes[wanted.name].outcome} | {figure_of(m.name, m.estimate)} | [{low}, {high}] "
             f"| {sign} {bound} | {sign} {limit} | {m.n} | {m.alpha_pass:.2g} / {m.alpha_fail:.2g} |"
         )
+    lines += more_needed(logged, verdict)
     lines += [
         "",
         "A candidate at or beyond the gate's limit passes with probability at most alpha over the whole ladder; one that "
         "meets every bound fails with probability at most alpha a stage. The intervals hold at every look.",
     ]
     return "\n".join(lines)
+
+
+def more_needed(logged: Evaluation, verdict: Verdict) -> list[str]:
+    """How many more examples would decide what was left UNDECIDED, a line each; nothing where none can be named."""
+    lines = []
+    for name in verdict.named("UNDECIDED"):
+        m = logged.measurements.get(name)
+        more = more_to_decide(m) if m else None
+        if more:
+            lines += ["", f"About {more:,} more examples would decide {name}."]
+    return lines
 
 
 def ladder_note(use_case: UseCase, history: Sequence[Record], ending: Ending) -> str:

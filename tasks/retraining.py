@@ -20,7 +20,9 @@ from leastwise.metrics import exact_label
 from leastwise.sequential import PairedTest
 from leastwise.use_case import Task, UseCase
 from tasks import answering, making, registry, storage, tracking, upkeep, use_cases, weights
-from tasks.evaluation import Answerer, looks
+from tasks.answering import Answer
+from tasks.evaluation import Answerer
+from tasks.gate_rows import looks, unit_count, unit_scores, whole_units
 from tasks.upkeep import Upkeep
 from tasks.use_cases import Tables
 from tasks.workspace import Workspace, content_key
@@ -58,26 +60,33 @@ def compare(
 ) -> Comparison:
     """Both answer the same rows look by look until the test is decided or the rows run out.
 
-    A row that the infrastructure lost for either counts against both outcomes.
+    A row that the infrastructure lost for either counts against both outcomes. Where rows share a unit, a unit is one
+    pair: the means over its rows; it is lost with any of them.
     """
     theirs: list[float] = []
     ours: list[float] = []
     for rows in looks_of_rows:
         old, new = champion.answer(rows), challenger.answer(rows)
-        pairs = [(a.text, b.text, want) for a, b, want in zip(old, new, rows["label"], strict=True)]
-        kept = [(a, b, want) for a, b, want in pairs if a is not None and b is not None]
-        theirs += [exact_label(wanted, a, want).quality for a, _, want in kept]
-        ours += [exact_label(wanted, b, want).quality for _, b, want in kept]
-        if kept:
-            test.add(ours[-len(kept) :], theirs[-len(kept) :])
-        if len(kept) < len(pairs):
-            test.add_lost(len(pairs) - len(kept))
+        whole = whole_units(rows, [a.text is None or b.text is None for a, b in zip(old, new, strict=True)])
+        kept = rows.iloc[whole]
+        before = len(ours)
+        theirs += _quality(wanted, kept, [old[at] for at in whole])
+        ours += _quality(wanted, kept, [new[at] for at in whole])
+        if len(ours) > before:
+            test.add(ours[before:], theirs[before:])
+        if len(kept) < len(rows):
+            test.add_lost(unit_count(rows) - unit_count(kept))
         if test.outcome != "undecided":
             break
     n = max(len(ours), 1)
     return Comparison(
         test.outcome, test.estimate, test.lower, test.upper, len(ours), test.lost, sum(theirs) / n, sum(ours) / n
     )
+
+
+def _quality(task: Task, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    scores = [exact_label(task, a.text or "", want).quality for a, want in zip(answers, rows["label"], strict=True)]
+    return [float(mean) for mean in unit_scores(rows, scores)]
 
 
 @task(name="open retraining")

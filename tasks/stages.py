@@ -7,13 +7,15 @@ the id of the climb's MLflow run, so that a stage can run in any process that re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import task
 
-from leastwise import ladder
+from leastwise import ladder, sequential
 from leastwise.candidate import CachePolicy, Candidate, Prompt, Retriever, Weights
+from leastwise.estimates import hosting_hour_usd
 from leastwise.gate import Evaluation, Verdict, judge
 from leastwise.prompts import short_prompt, system_prompt
 from leastwise.use_case import LADDER, Model, Stage
@@ -163,14 +165,20 @@ def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate])
         return _reuse(work, done, stage, key)
     run = tracking.stage_run(work.client, work.climb, stage, key)
     tried = []
-    for number, candidate in enumerate(candidates, 1):
-        tried.append(_try(work, run, candidate, number if len(candidates) > 1 else None))
-        if tried[-1][1].outcome in ("PASS", "ERROR"):
-            break
-    spent = sum(each[2].evaluation.usd_spent for each in tried)
+    with _endpoint_paid(work, stage):
+        for number, candidate in enumerate(candidates, 1):
+            tried.append(_try(work, run, candidate, number if len(candidates) > 1 else None))
+            if tried[-1][1].outcome in ("PASS", "ERROR"):
+                break
     candidate, _, measured = min(tried, key=_rank)
-    _log(work, run, candidate, measured, spent)
+    _log(work, run, candidate, measured, work.ledger.spent_by(climb_id, stage))
     return str(run.info.run_id)
+
+
+def _endpoint_paid(work: Workspace, stage: Stage) -> AbstractContextManager[None]:
+    """An own endpoint is paid by the hour while it is measured; an api or a managed host bills each call."""
+    usd = hosting_hour_usd(work.use_case)
+    return work.meter(stage).machine(usd, usd) if stage == "self_host" else nullcontext()
 
 
 Tried = tuple[Candidate, Verdict, evaluation.Measured]
@@ -201,7 +209,7 @@ def _how(candidate: Candidate) -> str:
 def _measure(work: Workspace, candidate: Candidate) -> evaluation.Measured:
     rows, set_hash = work.gate_rows("traffic" if candidate.stage == "cache" else "gate")
     with answering.open_answerer(work, candidate) as answerer:
-        return evaluation.evaluate(
+        measured = evaluation.evaluate(
             work.use_case,
             candidate,
             answerer,
@@ -212,6 +220,10 @@ def _measure(work: Workspace, candidate: Candidate) -> evaluation.Measured:
             shifted=work.tables.get("shifted"),
             on_look=reports.show_progress,
         )
+        if isinstance(answerer, answering.ExactCache):
+            measured.totals |= answerer.saved()
+            reports.show_savings(measured.totals)
+    return measured
 
 
 def _log(
@@ -228,11 +240,40 @@ def _log(
     name = reports.run_name(candidate.stage, verdict, logged, suffix)
     tracking.log_verdict(work.client, run_id, name, verdict, tags, reports.gate_table(logged, verdict, requirements))
     tracking.log_examples(work.client, run_id, measured)
+    tracking.log_data(work.client, run_id, work.data_sets("traffic" if candidate.stage == "cache" else "gate"))
     reports.log_figure(work.client, run_id, measured, requirements)
     work.client.set_terminated(run_id, "FAILED" if verdict.outcome == "ERROR" else "FINISHED")
     if not suffix:
         reports.show_stage(candidate.stage, logged, verdict, requirements, reused=False)
     return verdict
+
+
+@task(name="compare with the teacher")
+def compare_with_teacher(climb_id: str, run_id: str) -> None:
+    """Student against teacher on the gate rows both answered: agreement, and how much worse it may be at most."""
+    work = Workspace.of(climb_id)
+    best = ladder.teacher([record for record in work.history() if record.stage != "distill"])
+    if best is None:
+        return
+    teacher_run = tracking.latest_run(work.client, work.climb, best.stage)
+    ours, theirs = (tracking.read_examples(work.client, run) for run in (run_id, teacher_run.info.run_id))
+    both = ours.merge(theirs, on="id", suffixes=("", "_teacher")).dropna(subset=["score", "score_teacher"])
+    if both.empty:
+        reports.show_note(f"student and its {best.stage} teacher answered no gate row in common")
+        return
+    quality = work.use_case.requirements.bounds.get("quality")
+    test = sequential.PairedTest(quality.margin if quality else 0.05, work.use_case.alpha, work.use_case.alpha)
+    test.add(both["score"].to_numpy(), both["score_teacher"].to_numpy())
+    figures = {
+        "teacher.n": len(both),
+        "teacher.agreement": float((both["answer"] == both["answer_teacher"]).mean()),
+        "teacher.quality": float(both["score_teacher"].mean()),
+        "teacher.difference": test.estimate,
+        "teacher.difference.lower": test.lower,
+        "teacher.difference.upper": test.upper,
+    }
+    tracking.log_figures(work.client, run_id, figures)
+    reports.show_teacher(best.stage, figures)
 
 
 def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Verdict) -> dict[str, str]:

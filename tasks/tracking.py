@@ -25,6 +25,7 @@ from leastwise.use_case import UseCase
 from tasks import storage
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -43,6 +44,16 @@ class Climb:
     run_id: str
     experiment_id: str
     resumed: bool
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A table of the use case as a run's input; `sha256` is of its file."""
+
+    name: str
+    sha256: str
+    uri: str
+    rows: int
 
 
 def tracking_uri() -> str:
@@ -167,6 +178,8 @@ def log_evaluation(
     for name, got in evaluation.measurements.items():
         values[name] = got.estimate
         values |= {f"{name}.{field}": float(getattr(got, field)) for field in _MEASURED}
+        if got.rows:
+            values[f"{name}.rows"] = float(got.rows)
         tags[f"{name}.better"] = Requirement(name=name, bound=got.bound, margin=got.margin).better
     now = int(time.time() * 1000)
     metrics = [Metric(k, v, now, 0, model_id=model_id, run_id=run_id) for k, v in values.items()]
@@ -180,7 +193,7 @@ def read_evaluation(run: Run) -> Evaluation:
     for name in filter(None, tags.get("leastwise.measured", "").split(",")):
         fields = {field: metrics.get(f"{name}.{field}") for field in _MEASURED}
         if name in metrics and all(v is not None for v in fields.values()):
-            counts = {k: int(fields.pop(k) or 0) for k in ("n", "lost")}
+            counts = {k: int(fields.pop(k) or 0) for k in ("n", "lost")} | {"rows": int(metrics.get(f"{name}.rows", 0))}
             measurements[name] = Measurement(name=name, estimate=metrics[name], **counts, **fields)  # type: ignore[arg-type]
     return Evaluation(
         stage=tags.get("leastwise.stage", ""),
@@ -266,6 +279,44 @@ def log_examples(client: MlflowClient, run_id: str, measured: Measured) -> None:
     columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "from_store", "set", "error"]
     client.log_table(run_id, pd.DataFrame(measured.rows, columns=columns), "examples.json")
     client.log_dict(run_id, measured.narrowing, "intervals.json")
+
+
+def read_examples(client: MlflowClient, run_id: str) -> pd.DataFrame:
+    """The per-example table of a stage run's gate rows; for a reused run, of the one it links to."""
+    import pandas as pd
+
+    origin = client.get_run(run_id).data.tags.get("leastwise.reused_from", run_id)
+    table = read_json(client, origin, "examples.json")
+    frame = pd.DataFrame(table["data"], columns=table["columns"])
+    return frame[frame["set"] == "gate"]
+
+
+def log_data(client: MlflowClient, run_id: str, data: Iterable[DataSet]) -> None:
+    """The tables a run was given, as its inputs."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=each.name,
+                digest=each.sha256[:36],
+                source_type="s3" if each.uri.startswith("s3://") else "local",
+                source=json.dumps({"uri": each.uri}),
+                profile=json.dumps({"num_rows": each.rows}),
+            ),
+            tags=[InputTag("mlflow.data.context", each.name)],
+        )
+        for each in data
+    ]
+    client.log_inputs(run_id, datasets=inputs)
+
+
+def log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, float]) -> None:
+    """More metrics on a run that was already logged."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    client.log_batch(run_id, [Metric(k, float(v), now, 0) for k, v in figures.items()])
 
 
 def link_reused(client: MlflowClient, climb: Climb, done: Run) -> str:

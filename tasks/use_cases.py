@@ -119,6 +119,8 @@ def _with_absolute_paths(use_case: UseCase, uri: str) -> UseCase:
 
 TABLES = ("gate", "test", "train", "dev", "documents", "unlabelled", "out_of_scope", "shifted", "traffic")
 LABELLED = frozenset({"gate", "test", "train", "dev", "shifted", "traffic"})
+MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
+UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
 
 
 class Tables:
@@ -129,7 +131,10 @@ class Tables:
         self._frames: dict[str, pd.DataFrame | None] = {}
 
     def get(self, name: str) -> pd.DataFrame | None:
-        """A table with columns id, text and (where it is labelled) label, or None where the use case has none."""
+        """A table with columns id, text and (where it is labelled) label, or None where the use case has none.
+
+        Where `data.unit_by` is set, the tables that are measured also have its column as UNIT.
+        """
         if name not in self._frames:
             self._frames[name] = self._read(name)
         return self._frames[name]
@@ -154,7 +159,8 @@ class Tables:
         if not storage.exists(uri):
             raise BadInput(f"data.{name}: {uri} does not exist; build it (`make data` builds the shipped ones) or correct the path")
         labelled = name in LABELLED
-        frame = storage.read_table(uri).rename(columns=self._columns())
+        raw = storage.read_table(uri)
+        frame = raw.rename(columns=self._columns())
         validation.check_rows(
             frame,
             source=f"data.{name} ({uri})",
@@ -163,6 +169,9 @@ class Tables:
             labels=self.use_case.task.answers if labelled else None,
             id="id",
         )
+        if data.unit_by and name in MEASURED:
+            _check_units(raw, data.unit_by, f"data.{name} ({uri})")
+            frame[UNIT] = raw[data.unit_by]
         return frame
 
     def _columns(self) -> dict[str, str]:
@@ -218,3 +227,15 @@ class Tables:
                 raise BadInput(
                     f"data.split_by: {column} {sorted(map(str, shared))[0]!r} is both in data.{first} and data.{second}; split by groups"
                 )
+
+
+def _check_units(raw: pd.DataFrame, column: str, source: str) -> None:
+    if column not in raw:
+        raise BadInput(
+            f"{source}: no column {column!r}, which data.unit_by names as the unit of its rows; add it, or correct or "
+            f"remove data.unit_by (columns: {', '.join(map(str, raw.columns))})"
+        )
+    missing = raw[column].isna().to_numpy()
+    if missing.any():
+        row = int(missing.argmax()) + 1
+        raise BadInput(f"{source}: row {row} has no {column!r}, the unit it belongs to (data.unit_by); fill it in")

@@ -20,7 +20,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder import Record, Situation
 from leastwise.prices import Price, PriceBook
 from leastwise.use_case import Model, Stage, UseCase
-from tasks import evaluation, retrieval, storage, tracking, weights
+from tasks import evaluation, gate_rows, retrieval, storage, tracking, weights
 from tasks.ledger import Caps, Ledger, Meter
 from tasks.responses import ResponseStore
 from tasks.use_cases import Tables
@@ -68,7 +68,9 @@ class Workspace:
     def question(self) -> str:
         """Names what the gates are asked: the use case without money and leave, and the content of its rows."""
         asked = self.use_case.model_dump(mode="json", exclude=NOT_IN_THE_QUESTION)
-        asked["data"] = self.tables.hashes
+        # What a row counts for changes the answer as much as the rows do; a default leaves older keys as they were.
+        counted = self.use_case.data.model_dump(include={"unit_by", "population"}, exclude_defaults=True)
+        asked["data"] = self.tables.hashes | counted
         return content_key(json.dumps(asked, sort_keys=True))
 
     @property
@@ -79,7 +81,11 @@ class Workspace:
     @cached_property
     def gate_hash(self) -> str:
         """Names the gate set, whose alpha account all climbs on it share."""
-        return evaluation.gate_hash(self.tables.hashes["gate"], len(self.tables.need("gate")))
+        return self._set_hash("gate")
+
+    def _set_hash(self, table: str) -> str:
+        rows = len(self.tables.need(table))
+        return gate_rows.gate_hash(self.tables.hashes[table], rows, self.use_case.data.unit_by)
 
     @cached_property
     def alphas(self) -> evaluation.Alphas:
@@ -91,13 +97,23 @@ class Workspace:
         """The rows a stage is judged on, in the order to use: the gate set seeded, or traffic in its own order."""
         frame = self.tables.need(table)
         if table == "traffic":
-            return frame, evaluation.gate_hash(self.tables.hashes["traffic"], len(frame))
-        return evaluation.seeded(frame, self.gate_hash), self.gate_hash
+            return frame, self._set_hash("traffic")
+        return gate_rows.seeded(frame, self.gate_hash), self.gate_hash
+
+    def data_sets(self, *names: str) -> list[tracking.DataSet]:
+        """These tables (all of the use case's without names) as MLflow logs them."""
+        paths = self.use_case.data.model_dump()
+        return [
+            tracking.DataSet(name, self.tables.hashes[name], paths[name], self.tables.rows(name) or 0)
+            for name in names or self.tables.hashes
+        ]
 
     def test_rows(self) -> pd.DataFrame | None:
         """The untouched rows the winner is confirmed on, a seeded sample where there are more than `confirm_rows`."""
         rows = self.tables.get("test")
-        return None if rows is None else evaluation.seeded(rows, self.gate_hash).head(self.use_case.confirm_rows)
+        if rows is None:
+            return None
+        return gate_rows.first_units(gate_rows.seeded(rows, self.gate_hash), self.use_case.confirm_rows)
 
     @cached_property
     def repeat_share(self) -> float | None:

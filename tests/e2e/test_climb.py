@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 
@@ -63,12 +64,12 @@ def answers_stored(home: Path) -> int:
         return int(store.execute("SELECT count(*) FROM answers").fetchone()[0])
 
 
-def stages(home: Path, climb_id: str) -> dict[str, Any]:
+def stages(home: Path, climb_id: str, kind: str = "stage") -> dict[str, Any]:
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     where = client.get_run(climb_id).info.experiment_id
-    query = f"tags.`mlflow.parentRunId` = '{climb_id}' and tags.`leastwise.kind` = 'stage'"
+    query = f"tags.`mlflow.parentRunId` = '{climb_id}' and tags.`leastwise.kind` = '{kind}'"
     return {run.data.tags["leastwise.stage"]: run for run in client.search_runs([where], query)}
 
 
@@ -105,6 +106,26 @@ def _kill_after_some_answers(folder: Path, case: dict[str, Any], home: Path) -> 
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert answers_stored(home) >= 30
+    _wait_until_nothing_runs(home)
+
+
+def _wait_until_nothing_runs(home: Path) -> None:
+    """A killed command leaves neither Prefect's temporary server nor a model server behind."""
+    deadline = time.monotonic() + 20
+    while left := _running_for(home):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def _running_for(home: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("LEASTWISE_COMMAND") and process.environ().get("LEASTWISE_HOME") == str(home):
+                found.append(" ".join(process.cmdline()))
+        except (psutil.Error, OSError):
+            continue
+    return found
 
 
 def _check_record(runs: dict[str, Any]) -> None:
@@ -151,3 +172,44 @@ def test_where_the_reference_may_stop_the_climb_no_model_is_asked(
     status, ending, err = climb(tmp_path, case)
     assert (status, ending["outcome"], ending["calls_paid"]) == (0, "reference", 0), err
     assert stages(home_with_models, ending["mlflow_run_id"]) == {}
+
+
+@pytest.fixture
+def judged(case: dict[str, Any]) -> dict[str, Any]:
+    """The case with latency and cost required, the reference allowed to end it, and no model that may be asked."""
+    more = {
+        "adherence": {"bound": 0.95, "margin": 0.1},
+        "p95_latency_ms": {"bound": 5000, "margin": 2000},
+        "usd_per_1k_requests": {"bound": 5.0, "margin": 1.0},  # one machine: (20 + 10) / 10,000 requests is $3
+    }
+    return case | {
+        "requirements": case["requirements"] | more,
+        "hosting": {"usd_per_month_per_machine": 20, "operations_usd_per_month": 10},
+        "reference": "stop",
+        "last_stage": "rag",
+        "approvals": {"prompt": "never", "rag": "never"},
+    }
+
+
+def test_a_served_reference_ends_the_climb_if_it_meets_latency_and_cost_too_and_does_not_if_it_is_too_slow(
+    tmp_path: Path, judged: dict[str, Any], home_with_models: Path
+) -> None:
+    status, first, err = climb(tmp_path, judged)
+    assert (status, first["outcome"], first["calls_paid"], first["usd_spent"]) == (0, "reference", 0, 0), err
+    _check_judged(stages(home_with_models, first["mlflow_run_id"], "reference")["reference"])
+
+    judged["requirements"]["p95_latency_ms"] = {"bound": 0.001, "margin": 0.001}
+    status, second, err = climb(tmp_path, judged)
+    assert (status, second["outcome"], second["calls_paid"]) == (3, "none", 0), err
+    slow = stages(home_with_models, second["mlflow_run_id"], "reference")["reference"].data.tags
+    assert (slow["leastwise.verdict"], slow["p95_latency_ms.verdict"]) == ("FAIL", "FAIL")
+    assert sorted(stages(home_with_models, second["mlflow_run_id"])) == ["prompt", "rag"]
+
+
+def _check_judged(run: Any) -> None:
+    assert (run.data.tags["leastwise.verdict"], run.data.tags["leastwise.venue"]) == ("PASS", "self_host")
+    assert run.info.run_name.startswith("0 reference · PASS")
+    measured = run.data.metrics
+    assert measured["quality.lower"] >= 0.2 and measured["adherence"] == 1
+    assert 0 < measured["p95_latency_ms"] <= measured["p95_latency_ms.upper"] <= 7000
+    assert measured["usd_per_1k_requests"] == pytest.approx(3.0)

@@ -1,11 +1,16 @@
 """The no-LLM references on a small set whose right answers are plain."""
 
+import dataclasses
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
-from tasks.reference import fit_reference
+from tasks.distillation import Student
+from tasks.reference import as_student, fit_reference
 from tasks.retrieval import embedder_dir
 
 TOPICS = {
@@ -29,6 +34,15 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def references(home):
     return fit_reference(rows(slice(0, -2)), rows(slice(-2, -1)), ENCODER, home, seed=0, threads=1)
+
+
+@pytest.fixture(scope="module")
+def student(references, home):
+    return as_student(references[2], home / "student", decline_label="neither", decline_below=0.5)
+
+
+PHRASES = ["a {}", "the old {} of my neighbour", "three {}s, seen yesterday", "{} " * 300]
+TEXTS = [phrase.format(*[word] * 300) for words in TOPICS.values() for word in words for phrase in PHRASES]
 
 
 def test_the_learned_references_generalise_and_the_majority_class_does_not(references):
@@ -69,3 +83,40 @@ def test_two_labels_are_enough_and_one_is_not(tmp_path):
         fit_reference(two.query("label == 'animals'"), two, ENCODER, None, seed=0)
     with pytest.raises(BadInput, match="dev: column label"):
         fit_reference(two, two[["text"]], ENCODER, None, seed=0)
+
+
+def test_a_reference_as_a_student_answers_as_the_reference(references, student):
+    served, own = Student(student, 1).probabilities(TEXTS), references[2].probabilities(TEXTS)
+    assert len(TEXTS) == 88 and len(set(own.argmax(axis=1))) == 3
+    assert np.mean(served.argmax(axis=1) == own.argmax(axis=1)) >= 0.99
+    np.testing.assert_allclose(served, own, atol=0.02)  # the reference embeds in bf16 where the machine has it
+
+
+def test_a_served_reference_reads_unit_vectors_with_the_whole_encoder_and_its_own_longest_input(student, tmp_path):
+    assert json.loads((student / "config.json").read_text())["num_hidden_layers"] == 6
+    about = json.loads((student / "labels.json").read_text())
+    assert (about["max_tokens"], about["normalize"]) == (256, True)
+    other = shutil.copytree(student, tmp_path / "other")
+    (other / "labels.json").write_text(json.dumps({k: v for k, v in about.items() if k != "normalize"}))
+    unlike = np.abs(Student(other, 1).probabilities(TEXTS[:8]) - Student(student, 1).probabilities(TEXTS[:8]))
+    assert unlike.max() > 0.05
+
+
+def test_a_served_reference_declines_only_below_its_threshold(references, student, tmp_path):
+    sure = references[2].confidence(TEXTS) >= 0.5 + 0.02
+    answers = np.asarray(Student(student, 1).predict(TEXTS))
+    assert "neither" in answers and sure.any() and (answers[sure] != "neither").all()
+    never = Student(as_student(references[2], tmp_path / "never"), 1).predict(TEXTS)
+    assert "neither" not in never
+
+
+def test_only_the_logistic_regression_on_a_mean_of_tokens_can_be_served(references, tmp_path):
+    for reference in references[:2]:
+        with pytest.raises(BadInput, match=reference.name):
+            as_student(reference, tmp_path / "student")
+    other = shutil.copytree(ENCODER, tmp_path / "encoder")
+    pooling = {"word_embedding_dimension": 384, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    (other / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    with pytest.raises(BadInput, match="mean over tokens"):
+        as_student(dataclasses.replace(references[2], encoder=other), tmp_path / "student")
+    assert not (tmp_path / "student").exists()

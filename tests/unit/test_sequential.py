@@ -259,3 +259,5 @@ def test_a_pair_that_agrees_needs_fewer_examples_and_a_better_challenger_is_supe
 
 def test_rows_that_share_a_unit_count_once():
     assert unit_means([1, 0, 1, 1], ["a", "a", "b", "a"]).tolist() == [2 / 3, 1.0]
+    assert unit_means([3.0, 5.0], ["a", "a"], high=math.inf).tolist() == [4.0]
+    assert unit_means([0.1] * 3, ["a"] * 3).tolist() == [0.1]  # rounding never leaves the range of the scores

