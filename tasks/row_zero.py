@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from leastwise.candidate import Candidate, Weights
 from leastwise.gate import Evaluation, judge
 from leastwise.use_case import UseCase
-from tasks import answering, distillation, evaluation, reference, reports, tracking
+from tasks import distillation, evaluation, reference, reports, stages, tracking
 from tasks.gate_rows import unit_count, unit_scores
 from tasks.gate_tests import Tests
 from tasks.reference import Reference
@@ -123,14 +123,8 @@ def _candidate(work: Workspace, fit: Reference) -> Candidate:
 
 
 def _evaluate(work: Workspace, candidate: Candidate) -> evaluation.Measured:
-    rows, set_hash = work.gate_rows("gate")
-    out_of_scope, shifted = work.tables.get("out_of_scope"), work.tables.get("shifted")
     reports.show_note("serving the reference as it would run in production")
-    with answering.open_answerer(work, candidate) as answerer:
-        measured = evaluation.evaluate(
-            work.use_case, candidate, answerer, rows, work.alphas, set_hash,
-            out_of_scope=out_of_scope, shifted=shifted, on_look=reports.show_progress,
-        )  # fmt: skip
+    measured = stages.measure(work, candidate)
     verdict = judge(measured.evaluation, work.use_case.gate_requirements)
     if verdict.outcome == "ERROR":  # no evidence must not buy a stage (rule 4): nothing is logged, so that a rerun tries again
         raise RuntimeError(f"the reference could not be measured: {verdict.reason}; run again to resume the climb")
@@ -160,6 +154,5 @@ def _log(
 
 def _reused(work: Workspace, key: str) -> str | None:
     """This climb's link to an earlier climb's run of the same key: what was measured keeps its figures (rule 8)."""
-    query = f"tags.`leastwise.key` = '{key}' and tags.`leastwise.kind` = 'reference' and attributes.status = 'FINISHED'"
-    found = work.client.search_runs([work.climb.experiment_id], query, max_results=1)
-    return tracking.link_reused(work.client, work.climb, found[0]) if found else None
+    done = tracking.finished(work.client, work.climb.experiment_id, key, kind="reference")
+    return tracking.link_reused(work.client, work.climb, done) if done else None

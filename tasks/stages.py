@@ -192,7 +192,7 @@ def _rank(tried: Tried) -> tuple[int, int, float]:
 
 def _try(work: Workspace, run: Run, candidate: Candidate, number: int | None) -> Tried:
     """Measure one candidate; as a child run of its own where the stage tries several."""
-    measured = _measure(work, candidate)
+    measured = measure(work, candidate)
     if number is None:
         return candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured
     key = content_key(candidate.key, work.question)
@@ -206,7 +206,8 @@ def _how(candidate: Candidate) -> str:
     return f"{candidate.model} {'constrained' if constrained else 'unconstrained'}"
 
 
-def _measure(work: Workspace, candidate: Candidate) -> evaluation.Measured:
+def measure(work: Workspace, candidate: Candidate) -> evaluation.Measured:
+    """Answer the rows a candidate is judged on as it would in production; nothing is logged yet."""
     rows, set_hash = work.gate_rows("traffic" if candidate.stage == "cache" else "gate")
     with answering.open_answerer(work, candidate) as answerer:
         measured = evaluation.evaluate(

@@ -155,9 +155,9 @@ def stage_run(client: MlflowClient, climb: Climb, stage: str, key: str, parent: 
     return client.create_run(climb.experiment_id, tags=tags, run_name=f"{stage} · running")
 
 
-def finished(client: MlflowClient, experiment_id: str, key: str) -> Run | None:
-    """A finished, error-free stage run with this key, from whichever climb."""
-    query = f"tags.`leastwise.key` = '{key}' and tags.`leastwise.kind` = 'stage' and attributes.status = 'FINISHED'"
+def finished(client: MlflowClient, experiment_id: str, key: str, kind: str = "stage") -> Run | None:
+    """A finished, error-free run of a stage (or of the judged reference) with this key, from whichever climb."""
+    query = f"tags.`leastwise.key` = '{key}' and tags.`leastwise.kind` = '{kind}' and attributes.status = 'FINISHED'"
     found = client.search_runs([experiment_id], query, max_results=5, order_by=["attributes.start_time DESC"])
     return next((r for r in found if r.data.tags.get("leastwise.verdict") in ("PASS", "FAIL", "UNDECIDED")), None)
 

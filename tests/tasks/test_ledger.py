@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leastwise.prices import Usage
-from tasks.ledger import BudgetExceeded, Caps, Ledger
+from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
 
 ROOT = Path(__file__).parents[2]
 CAPS = Caps("climb", usd=1.0, usd_per_month=1.5)
@@ -85,7 +86,7 @@ def test_several_processes_never_pass_the_cap_together(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from tasks.ledger import BudgetExceeded, Caps, Ledger
+from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
 ledger, made = Ledger(Path(sys.argv[1])), 0
 try:
     while True:
@@ -120,3 +121,27 @@ def test_whatever_is_reserved_settled_or_released_the_cap_holds(
             }[ending](call)
             assert ledger.spent("climb") <= 1.0 + 1e-9
             assert ledger.reserved("climb") == 0.0
+
+
+def test_a_machine_is_paid_for_its_time_within_the_caps_and_is_no_call(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    meter = Meter(ledger, CAPS, "triage", "fine_tune")
+    with meter.machine(usd_per_hour=3600.0, usd_worst=0.5):
+        assert ledger.reserved("climb") == 0.5
+        time.sleep(0.05)
+    spent = ledger.spent("climb")
+    assert 0.05 <= spent < 0.5
+    assert (ledger.spent_by("climb", "fine_tune"), ledger.spent_by("climb", "rag")) == (spent, 0.0)
+    assert ledger.counts("climb") == {}
+    with pytest.raises(BudgetExceeded, match="budget_usd"), meter.machine(3600.0, usd_worst=1.0):
+        pytest.fail("a machine that could pass the cap was started")
+
+
+def test_a_stage_has_spent_its_calls_and_its_machines(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    meter = Meter(ledger, CAPS, "triage", "self_host")
+    ledger.settle(meter.reserve(0.4), 0.25)
+    with meter.machine(0.0, usd_worst=0.1):
+        pass
+    assert ledger.spent_by("climb", "self_host") == 0.25
+    assert ledger.counts("climb") == {"settled": 1}
