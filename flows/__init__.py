@@ -35,5 +35,6 @@ for _name, _value in _DEFAULTS.items():
 # Deprecations inside pinned libraries are for us to read in a test run, not for whoever climbs a ladder.
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
+warnings.filterwarnings("ignore", message=r"(?s).*An input example was not provided")  # the signature is given
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,6 +1,7 @@
 """One way to run every flow from a shell: `python -m flows.NAME ARGUMENTS`, people on stderr, one JSON line on stdout.
 
-It holds no logic of a flow. Exit status: 0 passed, 3 none, budget or rejected, 4 undecided, 2 bad input, 1 error.
+It holds no logic of a flow. Exit status: 0 passed, 3 none, budget or rejected, 4 undecided, 2 bad input, 1 error,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ def run(flow: Callable[..., Any]) -> None:
             raise
         print(f"leastwise: {error}; see `python -m flows.NAME` in the README", file=sys.stderr)
         _finish({"outcome": "bad_input", "reason": str(error)}, 2)
+    except KeyboardInterrupt:
+        why = "interrupted; run the same command again: it goes on from here and buys no answer twice"
+        print(f"\nleastwise: {why}", file=sys.stderr)
+        _finish({"outcome": "interrupted", "reason": why}, 130)
     fields = dataclasses.asdict(result) if dataclasses.is_dataclass(result) else result
     _finish(fields, getattr(result, "exit_status", 0))
 

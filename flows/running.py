@@ -17,9 +17,17 @@ from flows.self_host import self_host
 from leastwise.ladder import Step
 from leastwise.use_case import Stage
 from tasks import climbing
+from tasks.ledger import BudgetExceeded
 
 STAGES = {flow.name: flow for flow in (prompt, rag, cache, fine_tune, pretrain, distill, self_host)}
 ON_GPU_POOL = frozenset({"fine_tune", "pretrain", "distill", "self_host"})
+
+
+class BudgetReachedOnPool(BudgetExceeded):
+    """A stage on a pool reached a cap; another process's exception arrives as text only."""
+
+    def __init__(self, message: str) -> None:
+        RuntimeError.__init__(self, message)
 
 
 def run_stage(stage: Stage, climb: str) -> str:
@@ -39,6 +47,8 @@ def _run_on_pool(stage: Stage, climb: str) -> str:
     # The result stays on the machine of the pool; what this process needs is in MLflow.
     finished = run_deployment(f"{stage}/{stage}", parameters={"climb": climb}, as_subflow=True)
     state = finished.state
+    if state and BudgetExceeded.__name__ in (state.message or ""):
+        raise BudgetReachedOnPool(state.message)
     if state is None or not state.is_completed():
         raise RuntimeError(f"the {stage} stage ended as {state.name if state else 'unknown'}: {state and state.message}")
     return climbing.stage_run_id(climb, stage)
@@ -46,5 +56,5 @@ def _run_on_pool(stage: Stage, climb: str) -> str:
 
 def ended(climb: str, step: Step) -> climbing.Ending:
     """Confirm a winner on the untouched test split, then write down the ending."""
-    confirmed = climbing.confirm(climb, step.stage) if step.outcome in STAGES else "not measured"
+    confirmed = climbing.confirm(climb, step.outcome) if step.outcome in climbing.WINNERS else "not measured"
     return climbing.finish(climb, step, confirmed)

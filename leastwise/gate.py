@@ -156,12 +156,17 @@ def _side(lower: float, upper: float, wanted: Requirement) -> Outcome:
 def describe(got: Measurement, wanted: Requirement, outcome: Outcome) -> str:
     """One requirement's verdict in words, the tolerance spelled out."""
     sign, worse = ("≥", "<") if wanted.better == "higher" else ("≤", ">")
-    tolerance = f"wanted {sign} {wanted.bound:.4g}, tolerance {wanted.margin:.3g}"
+    tolerance = f"wanted {sign} {_number(wanted.bound)}, tolerance {_number(wanted.margin)}"
+    estimate = f"{wanted.name} {_number(got.estimate)}"
     if outcome == "PASS":
-        return f"{wanted.name} {got.estimate:.4g}, surely {sign} {wanted.limit:.4g} ({tolerance}, n={got.n})"
+        return f"{estimate}, surely {sign} {_number(wanted.limit)} ({tolerance}, n={got.n})"
     if outcome == "FAIL":
-        return f"{wanted.name} {got.estimate:.4g} {worse} {wanted.bound:.4g} ({tolerance}, n={got.n})"
-    return f"{wanted.name} {got.estimate:.4g} in [{got.lower:.4g}, {got.upper:.4g}] is not decided ({tolerance}, n={got.n})"
+        return f"{estimate} {worse} {_number(wanted.bound)} ({tolerance}, n={got.n})"
+    return f"{estimate} in [{_number(got.lower)}, {_number(got.upper)}] is not decided ({tolerance}, n={got.n})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def plain_outcome(evaluation: Evaluation, requirements: Sequence[Requirement]) -> Outcome:

@@ -150,8 +150,11 @@ def best(history: Sequence[Record]) -> Record | None:
 
 
 def teacher(history: Sequence[Record]) -> Record | None:
-    """Who may teach a student: the highest lower bound of quality among the candidates that surely pass quality."""
-    passing = [r for r in evaluated(history) if r.passes("quality")]
+    """Who may teach a student: the highest lower bound of quality among the candidates that surely pass quality.
+
+    A cache answers as what is behind it, and is measured on traffic with its repetition: its quality is no teacher's.
+    """
+    passing = [r for r in evaluated(history) if r.passes("quality") and r.stage != "cache"]
     return max(passing, key=lambda r: r.quality_lower, default=None)
 
 

@@ -20,7 +20,7 @@ from leastwise.candidate import Candidate, Shot
 from leastwise.prices import Price, Usage
 from leastwise.prompts import Turn, render
 from leastwise.use_case import UseCase
-from tasks import inference, responses, serving, storage, weights
+from tasks import inference, reports, responses, serving, storage, weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,6 +198,7 @@ def _gguf_files(work: Workspace, candidate: Candidate) -> tuple[Path, Path | Non
     gguf = folder / f"{weights.directory_hash(base)}.gguf"
     if not gguf.exists():
         folder.mkdir(parents=True, exist_ok=True)
+        reports.show_note(f"converting {candidate.model} for llama.cpp, once")
         weights.to_gguf(base, gguf, dtype="q8_0")
     if candidate.weights is None:
         return gguf, None

@@ -79,15 +79,17 @@ def skip(climb_id: str, stage: Stage, reason: str) -> None:
 
 
 @task(name="confirm on test")
-def confirm(climb_id: str, stage: Stage) -> str:
-    """Measure the winner once more on the untouched test split; `yes`, `no`, or `not measured`."""
+def confirm(climb_id: str, outcome: str) -> str:
+    """Measure the winner, a stage or `reference`, once more on the untouched test split; `yes`, `no`, or `not measured`."""
     work = Workspace.of(climb_id)
     rows = work.test_rows()
     if rows is None:
         return "not measured"
-    candidate = work.candidate_of(stage)
-    with answering.open_answerer(work, candidate) as answerer:
-        figures = evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress)
+    if outcome == "reference":
+        figures = row_zero.confirm(work, rows)
+    else:
+        with answering.open_answerer(work, work.candidate_of(outcome)) as answerer:
+            figures = evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress)
     tracking.log_test(work.client, climb_id, figures)
     floors = {wanted.name: wanted.limit for wanted in work.use_case.gate_requirements}
     met = all(estimate >= floors[name] for name, (estimate, _) in figures.items() if name in floors)

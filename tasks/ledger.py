@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -205,18 +205,49 @@ class Meter:
         return self.ledger.reserve(self.caps, self.use_case, self.stage, usd_worst)
 
     @contextmanager
-    def machine(self, usd_per_hour: float, usd_worst: float) -> Iterator[None]:
-        """Pay a machine's time while the block runs, `usd_worst` reserved before; time beyond that is paid too.
+    def machine(self, usd_per_hour: float, usd_worst: float) -> Iterator["Machine"]:
+        """Pay a machine's time while the block runs, `usd_worst` reserved before; see `Machine` for time beyond that.
 
         Raises BudgetExceeded before anything runs. A process that is killed inside leaves the reservation, which is
         settled at its worst case as any other.
         """
-        reservation = self.ledger.reserve(self.caps, self.use_case, self.stage + MACHINE, usd_worst)
-        started = time.monotonic()
+        machine = Machine(self, usd_per_hour, usd_worst)
         try:
-            yield
+            yield machine
         finally:
-            self.ledger.settle(reservation, (time.monotonic() - started) / 3600 * usd_per_hour)
+            machine.settle()
+
+
+class Machine:
+    """A machine paid by the hour while it runs. Who uses it calls `keep_paid` between pieces of its work.
+
+    The caps hold up to one piece: what runs past the last reservation until the next `keep_paid` is paid all the same.
+    """
+
+    def __init__(self, meter: Meter, usd_per_hour: float, usd_worst: float) -> None:
+        self._meter = replace(meter, stage=meter.stage + MACHINE)
+        self._usd_per_hour, self._usd_worst = usd_per_hour, usd_worst
+        self._reservations, self._reserved_usd = [self._meter.reserve(usd_worst)], usd_worst
+        self._started = time.monotonic()
+
+    @property
+    def usd(self) -> float:
+        """Dollars so far."""
+        return (time.monotonic() - self._started) / 3600 * self._usd_per_hour
+
+    def keep_paid(self) -> None:
+        """Reserve more where the time reserved is used up; raises BudgetExceeded where a cap does not allow it."""
+        if self.usd > self._reserved_usd:
+            more = max(self._usd_worst / 4, self.usd - self._reserved_usd)
+            self._reservations.append(self._meter.reserve(more))
+            self._reserved_usd += more
+
+    def settle(self) -> None:
+        """Replace what is reserved by what the time came to."""
+        first, *more = self._reservations
+        self._meter.ledger.settle(first, self.usd)
+        for reservation in more:
+            self._meter.ledger.release(reservation)
 
 
 def _month_now() -> str:

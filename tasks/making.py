@@ -7,8 +7,10 @@ order, not chosen actively.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prefect import task
@@ -19,8 +21,13 @@ from leastwise.estimates import training_usd
 from leastwise.metrics import normalize
 from leastwise.prompts import short_prompt
 from leastwise.use_case import Stage
-from tasks import answering, distillation, reports, storage, training, weights
+from tasks import answering, distillation, evaluation, reports, storage, training, weights
 from tasks.workspace import Workspace, content_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SLICE = 250  # texts: the most labelling a crash can lose
 
 
 @task(name="fine-tune")
@@ -30,11 +37,17 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     base = Path(base_dir) if base_dir else weights.materialize(work.base().uri, work.home)
     settings = training.TrainingSettings(**_settings(work))
     rows, dev = _pairs(work, "train"), _pairs(work, "dev")[:200]
-    out = work.home / "adapters" / content_key(work.base().uri, str(base), settings.model_dump_json(), work.tables.hashes["train"])
-    reports.show_note(f"fine-tuning {settings.method} on {min(len(rows), settings.max_examples):,} examples")
-    with _machine(work, "pretrain" if base_dir else "fine_tune", out):
-        report = training.fine_tune(base, rows, dev, settings, out, reports.show_training)
-    reports.show_note(f"trained in {report.seconds:.0f} s; reloaded, the logits differ by at most {report.reload_difference:.1g}")
+    out = work.home / "adapters" / content_key(work.base().uri, weights.directory_hash(base), settings.model_dump_json(), work.tables.hashes["train"])
+    is_there = out.exists()
+    reports.show_note(
+        f"the adapter of an earlier climb is reused: same base, settings and examples ({out.name})"
+        if is_there
+        else f"fine-tuning {settings.method} on {min(len(rows), settings.max_examples):,} examples"
+    )
+    with _machine(work, "pretrain" if base_dir else "fine_tune", out) as on_progress:
+        report = training.fine_tune(base, rows, dev, settings, out, on_progress)
+    if not is_there:
+        reports.show_note(f"trained in {report.seconds:.0f} s; reloaded, the logits differ by at most {report.reload_difference:.1g}")
     work.client.log_artifacts(climb_id, str(out), "adapter")
     work.log_metrics({f"training.{name}": value for name, value in report.figures().items()})
     return Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
@@ -53,9 +66,9 @@ def pretrained(climb_id: str) -> str:
         seed=wanted.seed, max_examples=wanted.pretrain_steps * 16, learning_rate=wanted.learning_rate / 5, max_tokens=128
     )
     out = work.home / "bases" / content_key(work.base().uri, settings.model_dump_json(), work.tables.hashes["documents"])
-    reports.show_note(f"continued pre-training on {len(kept):,} documents")
-    with _machine(work, "pretrain", out):
-        report = training.continue_pretraining(base, kept, held_out, settings, out)
+    reports.show_note(f"continued pre-training on {len(kept):,} documents" + (": reused" if out.exists() else ""))
+    with _machine(work, "pretrain", out) as on_progress:
+        report = training.continue_pretraining(base, kept, held_out, settings, out, on_progress)
     work.client.log_metric(climb_id, "pretrain.perplexity.before", report.perplexity_before)
     work.client.log_metric(climb_id, "pretrain.perplexity.after", report.perplexity_after)
     reports.show_note(f"held-out perplexity {report.perplexity_before:.1f} → {report.perplexity_after:.1f}")
@@ -74,14 +87,24 @@ def teacher_labels(climb_id: str) -> str:
     out = work.home / "labels" / f"{content_key(teacher.key, work.tables.hashes['unlabelled'], str(len(texts)))}.parquet"
     if not out.exists():
         reports.show_note(f"{teacher.stage} teacher labels {len(texts):,} texts")
-        with answering.open_answerer(work, teacher) as answerer:
-            answers = answerer.answer(texts.assign(label=None))
+        answers = _labelled(work, teacher, texts.assign(label=None))
         labels = [normalize(work.use_case.task, a.text) if a.text is not None else None for a in answers]
         labelled = pd.DataFrame({"id": list(texts["id"]), "text": list(texts["text"]), "label": labels})
         out.parent.mkdir(parents=True, exist_ok=True)
         storage.write_table(labelled.dropna(), out)
     work.client.log_artifact(climb_id, str(out), "teacher")
     return str(out)
+
+
+def _labelled(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> list[answering.Answer]:
+    """The teacher's answers, in slices: each is stored before the next is asked for."""
+    answers: list[answering.Answer] = []
+    with answering.open_answerer(work, teacher) as answerer:
+        for start in range(0, len(texts), _SLICE):
+            answers += answerer.answer(texts.iloc[start : start + _SLICE])
+            usd = sum(0.0 if answer.from_store else answer.usd for answer in answers)
+            reports.show_progress(evaluation.Progress("teacher labels", len(answers), len(texts), usd, {}))
+    return answers
 
 
 @task(name="train the student")
@@ -97,23 +120,38 @@ def distilled(climb_id: str, labels_uri: str) -> Weights:
     encoder = retrieval.embedder_dir(work.use_case.models.student)
     dev = work.tables.need("dev")
     out = work.home / "students" / content_key(labels_uri, storage.sha256(labels_uri), settings.model_dump_json())
-    reports.show_note(f"training a student on {len(labelled):,} teacher labels")
-    with _machine(work, "distill", out):
+    is_there = out.exists()
+    if not is_there:
+        reports.show_note(f"training a student on {len(labelled):,} teacher labels")
+    with _machine(work, "distill", out) as on_progress:
         report = distillation.train_student(
             encoder, list(labelled["text"]), targets, answers, (list(dev["text"]), list(dev["label"])), settings, out,
-            reports.show_training,
+            on_progress,
         )  # fmt: skip
     work.client.log_artifacts(climb_id, str(out), "student")
     work.log_metrics({"student.dev_accuracy": report.dev_accuracy, "student.seconds": report.train_seconds})
-    reports.show_note(f"student: {report.dev_accuracy:.3f} on dev after {report.train_seconds:.0f} s")
+    how = "reused from an earlier climb" if is_there else f"after {report.train_seconds:.0f} s"
+    reports.show_note(f"student: {report.dev_accuracy:.3f} on dev, {how}")
     return Weights(kind="student", uri=out.as_uri(), revision=weights.directory_hash(out))
 
 
-def _machine(work: Workspace, stage: Stage, out: Path) -> AbstractContextManager[None]:
-    """Pay the training machine while something is trained; what an earlier run finished costs nothing."""
+@contextmanager
+def _machine(work: Workspace, stage: Stage, out: Path) -> Iterator[Callable[[Any], None]]:
+    """Pay the training machine while something is trained; gives what to call with each progress.
+
+    What an earlier run finished costs nothing. A training that a cap ends keeps its checkpoint, so that a rerun with a
+    higher cap goes on from there.
+    """
     if out.exists():
-        return nullcontext()
-    return work.meter(stage).machine(work.use_case.training.usd_per_hour, training_usd(work.use_case))
+        yield reports.show_training
+        return
+
+    def on_progress(progress: Any) -> None:
+        machine.keep_paid()
+        reports.show_training(progress)
+
+    with work.meter(stage).machine(work.use_case.training.usd_per_hour, training_usd(work.use_case)) as machine:
+        yield on_progress
 
 
 def _settings(work: Workspace) -> dict[str, object]:

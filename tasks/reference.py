@@ -18,7 +18,7 @@ import pandas as pd
 from leastwise.errors import BadInput
 from tasks import weights
 from tasks.distillation import StudentAbout
-from tasks.retrieval import embed, encoder_hash
+from tasks.retrieval import OnEmbedded, embed, encoder_hash
 
 Name = Literal["majority class", "nearest neighbours", "embeddings + logistic regression"]
 
@@ -129,7 +129,14 @@ def _mean_pooling(encoder: Path) -> Any:
 
 
 def fit_reference(
-    train: pd.DataFrame, dev: pd.DataFrame, encoder: Path, cache: Path | None, seed: int, *, threads: int = 2
+    train: pd.DataFrame,
+    dev: pd.DataFrame,
+    encoder: Path,
+    cache: Path | None,
+    seed: int,
+    *,
+    threads: int = 2,
+    on_chunk: OnEmbedded | None = None,
 ) -> list[Reference]:
     """The three references fitted on `train` and tuned on `dev` (columns text and label), weakest kind first.
 
@@ -141,7 +148,7 @@ def fit_reference(
     stored = cache / f"reference-{_key(train, dev, encoder, seed)}" if cache else None
     if stored is not None and (stored.with_suffix(".json")).is_file():
         return _load(stored, encoder, cache, threads)
-    references = _fit(train, dev, encoder, cache, seed, threads)
+    references = _fit(train, dev, encoder, cache, seed, threads, on_chunk)
     if stored is not None:
         _save(references, stored)
     return references
@@ -161,13 +168,19 @@ def _key(train: pd.DataFrame, dev: pd.DataFrame, encoder: Path, seed: int) -> st
 
 
 def _fit(
-    train: pd.DataFrame, dev: pd.DataFrame, encoder: Path, cache: Path | None, seed: int, threads: int
+    train: pd.DataFrame,
+    dev: pd.DataFrame,
+    encoder: Path,
+    cache: Path | None,
+    seed: int,
+    threads: int,
+    on_chunk: OnEmbedded | None,
 ) -> list[Reference]:
     labels = tuple(sorted(train["label"].unique()))
     targets = np.asarray([labels.index(label) for label in train["label"]])
     # a dev label never seen in training (-1) can only be missed
     wanted = np.asarray([labels.index(label) if label in labels else -1 for label in dev["label"]])
-    vectors = embed([*train["text"], *dev["text"]], encoder, threads=threads, cache=cache)
+    vectors = embed([*train["text"], *dev["text"]], encoder, threads=threads, cache=cache, on_chunk=on_chunk)
     split = (vectors[: len(train)], targets, vectors[len(train) :], wanted, len(labels))
     fits = {
         "majority class": _fit_majority(targets, wanted, len(labels)),

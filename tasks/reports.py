@@ -72,6 +72,14 @@ def show_progress(progress: Progress) -> None:
         say(line)
 
 
+def show_embedding(done: int, of: int) -> None:
+    """Progress of embedding texts for the first time."""
+    now = time.monotonic()
+    if now - _clock["shown"] >= 10:
+        _clock["shown"] = now
+        say(f"  … embedded {done:,} of {of:,} texts")
+
+
 def show_note(text: str) -> None:
     """A step inside a stage that takes a while."""
     say(f"  … {text}")

@@ -86,16 +86,21 @@ def _hash_of_files(stats: tuple[tuple[str, int, int], ...], encoder: Path) -> st
     return digest.hexdigest()
 
 
-def embed(texts: Sequence[str], encoder: Path, *, threads: int = 2, cache: Path | None = None) -> np.ndarray:
+OnEmbedded = Callable[[int, int], None]  # told how many texts are embedded, of how many
+
+
+def embed(
+    texts: Sequence[str], encoder: Path, *, threads: int = 2, cache: Path | None = None, on_chunk: OnEmbedded | None = None
+) -> np.ndarray:
     """Unit-length vectors of `texts`: float32, shape (n, d), in the order given; n >= 1.
 
     With a `cache` directory each distinct text is embedded once per encoder, ever: vectors are kept under the encoder's
-    hash and the text's, written every 1,024 texts. Last digits of a vector may depend on the batch it was in (padding).
+    hash and the text's, written every 1,024 texts, when `on_chunk` is told. Last digits of a vector may depend on the batch it was in (padding).
     """
     if not texts:
         raise BadInput("embed: no texts were given; give at least one")
     unique = list(dict.fromkeys(texts))
-    vectors = _embed_cached(unique, encoder, threads, cache) if cache else _encode(unique, encoder, threads)
+    vectors = _embed_cached(unique, encoder, threads, cache, on_chunk) if cache else _encode(unique, encoder, threads)
     place = {text: i for i, text in enumerate(unique)}
     return vectors[[place[text] for text in texts]]
 
@@ -143,7 +148,9 @@ class torch_threads:  # noqa: N801 - reads as a statement: with torch_threads(2)
         torch.set_num_threads(self._before)
 
 
-def _embed_cached(texts: list[str], encoder: Path, threads: int, cache: Path) -> np.ndarray:
+def _embed_cached(
+    texts: list[str], encoder: Path, threads: int, cache: Path, on_chunk: OnEmbedded | None
+) -> np.ndarray:
     cache.mkdir(parents=True, exist_ok=True)
     keys = [hashlib.sha256(text.encode()).digest() for text in texts]
     precision = str(weights.native_dtype()).removeprefix("torch.")
@@ -160,6 +167,8 @@ def _embed_cached(texts: list[str], encoder: Path, threads: int, cache: Path) ->
             with store:
                 rows = [(keys[i], known[keys[i]].tobytes()) for i in chunk]
                 store.executemany("INSERT OR IGNORE INTO embedding VALUES (?, ?)", rows)
+            if on_chunk:
+                on_chunk(min(start + _CHUNK_TEXTS, len(missing)), len(missing))
     return np.stack([known[key] for key in keys])
 
 

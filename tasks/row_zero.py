@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from leastwise.candidate import Candidate, Weights
 from leastwise.gate import Evaluation, judge
 from leastwise.use_case import UseCase
-from tasks import distillation, evaluation, reference, reports, stages, tracking
+from tasks import answering, distillation, evaluation, reference, reports, stages, tracking
 from tasks.gate_rows import unit_count, unit_scores
 from tasks.gate_tests import Tests
 from tasks.reference import Reference
@@ -42,7 +42,7 @@ def measure(work: Workspace) -> None:
     if _needs_server(work.use_case) and obstacle is None:
         _judge_served(work, next(fit for fit in fits if fit.name == SERVED), quality)
         return
-    best = max(fits, key=lambda fit: fit.dev_accuracy).name
+    best = _best(fits).name
     measured = _in_process(work, best, scores[best], rows, set_hash)
     if work.use_case.reference == "stop" and obstacle:
         measured = measured.model_copy(update={"error": obstacle})
@@ -52,10 +52,26 @@ def measure(work: Workspace) -> None:
         reports.show_note(f"the reference does not end this climb: {measured.error}")
 
 
+def confirm(work: Workspace, rows: pd.DataFrame) -> dict[str, tuple[float, int]]:
+    """Plain quality and adherence of the reference that ended the climb on `rows`, each with its n, as it was judged."""
+    if _needs_server(work.use_case):
+        run = tracking.reference_runs(work.client, work.climb)[0]
+        with answering.open_answerer(work, tracking.load_candidate(work.client, run.info.run_id)) as answerer:
+            return evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress)
+    quality = unit_scores(rows, _scores(_best(_fits(work)), rows))
+    return {"quality": (float(quality.mean()), quality.size), "adherence": (1.0, quality.size)}
+
+
+def _best(fits: list[Reference]) -> Reference:
+    return max(fits, key=lambda fit: fit.dev_accuracy)
+
+
 def _fits(work: Workspace) -> list[Reference]:
     assert work.encoder is not None
     seed = work.use_case.training.seed
-    return reference.fit_reference(work.tables.need("train"), _dev(work), work.encoder, work.home / "embeddings", seed)
+    return reference.fit_reference(
+        work.tables.need("train"), _dev(work), work.encoder, work.home / "embeddings", seed, on_chunk=reports.show_embedding
+    )
 
 
 def _dev(work: Workspace) -> pd.DataFrame:

@@ -20,9 +20,12 @@ from leastwise.gate import Evaluation, Verdict, judge
 from leastwise.prompts import short_prompt, system_prompt
 from leastwise.use_case import LADDER, Model, Stage
 from tasks import answering, evaluation, reports, tracking, validation
+from tasks.gate_rows import unit_scores, whole_units
+from tasks.ledger import Machine
 from tasks.workspace import Workspace, content_key
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.entities import Run
 
 _BEST_FIRST = ("PASS", "UNDECIDED", "FAIL", "ERROR")
@@ -165,9 +168,9 @@ def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate])
         return _reuse(work, done, stage, key)
     run = tracking.stage_run(work.client, work.climb, stage, key)
     tried = []
-    with _endpoint_paid(work, stage):
+    with _endpoint_paid(work, stage) as machine:
         for number, candidate in enumerate(candidates, 1):
-            tried.append(_try(work, run, candidate, number if len(candidates) > 1 else None))
+            tried.append(_try(work, run, candidate, number if len(candidates) > 1 else None, machine))
             if tried[-1][1].outcome in ("PASS", "ERROR"):
                 break
     candidate, _, measured = min(tried, key=_rank)
@@ -175,7 +178,7 @@ def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate])
     return str(run.info.run_id)
 
 
-def _endpoint_paid(work: Workspace, stage: Stage) -> AbstractContextManager[None]:
+def _endpoint_paid(work: Workspace, stage: Stage) -> AbstractContextManager[Machine | None]:
     """An own endpoint is paid by the hour while it is measured; an api or a managed host bills each call."""
     usd = hosting_hour_usd(work.use_case)
     return work.meter(stage).machine(usd, usd) if stage == "self_host" else nullcontext()
@@ -190,9 +193,9 @@ def _rank(tried: Tried) -> tuple[int, int, float]:
     return _BEST_FIRST.index(verdict.outcome), len(verdict.named("FAIL")), -(quality.lower if quality else 0.0)
 
 
-def _try(work: Workspace, run: Run, candidate: Candidate, number: int | None) -> Tried:
+def _try(work: Workspace, run: Run, candidate: Candidate, number: int | None, machine: Machine | None) -> Tried:
     """Measure one candidate; as a child run of its own where the stage tries several."""
-    measured = measure(work, candidate)
+    measured = measure(work, candidate, machine)
     if number is None:
         return candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured
     key = content_key(candidate.key, work.question)
@@ -206,8 +209,17 @@ def _how(candidate: Candidate) -> str:
     return f"{candidate.model} {'constrained' if constrained else 'unconstrained'}"
 
 
-def measure(work: Workspace, candidate: Candidate) -> evaluation.Measured:
-    """Answer the rows a candidate is judged on as it would in production; nothing is logged yet."""
+def measure(work: Workspace, candidate: Candidate, machine: Machine | None = None) -> evaluation.Measured:
+    """Answer the rows a candidate is judged on as it would in production; nothing is logged yet.
+
+    Raises BudgetExceeded where the `machine` it runs on has no more paid time.
+    """
+
+    def on_look(progress: evaluation.Progress) -> None:
+        if machine:
+            machine.keep_paid()
+        reports.show_progress(progress)
+
     rows, set_hash = work.gate_rows("traffic" if candidate.stage == "cache" else "gate")
     with answering.open_answerer(work, candidate) as answerer:
         measured = evaluation.evaluate(
@@ -219,7 +231,7 @@ def measure(work: Workspace, candidate: Candidate) -> evaluation.Measured:
             set_hash,
             out_of_scope=work.tables.get("out_of_scope"),
             shifted=work.tables.get("shifted"),
-            on_look=reports.show_progress,
+            on_look=on_look,
         )
         if isinstance(answerer, answering.ExactCache):
             measured.totals |= answerer.saved()
@@ -251,30 +263,44 @@ def _log(
 
 @task(name="compare with the teacher")
 def compare_with_teacher(climb_id: str, run_id: str) -> None:
-    """Student against teacher on the gate rows both answered: agreement, and how much worse it may be at most."""
+    """Student against teacher on the gate rows both answered: agreement, and how much worse it may be at most.
+
+    As in the gate, rows that share a unit count once, and a unit of which either lost a row does not count.
+    """
     work = Workspace.of(climb_id)
     best = ladder.teacher([record for record in work.history() if record.stage != "distill"])
     if best is None:
         return
     teacher_run = tracking.latest_run(work.client, work.climb, best.stage)
-    ours, theirs = (tracking.read_examples(work.client, run) for run in (run_id, teacher_run.info.run_id))
-    both = ours.merge(theirs, on="id", suffixes=("", "_teacher")).dropna(subset=["score", "score_teacher"])
+    both = _answered_by_both(work, run_id, teacher_run.info.run_id)
     if both.empty:
         reports.show_note(f"student and its {best.stage} teacher answered no gate row in common")
         return
+    ours, theirs = (unit_scores(both, both[name].tolist()) for name in ("score", "score_teacher"))
     quality = work.use_case.requirements.bounds.get("quality")
     test = sequential.PairedTest(quality.margin if quality else 0.05, work.use_case.alpha, work.use_case.alpha)
-    test.add(both["score"].to_numpy(), both["score_teacher"].to_numpy())
+    test.add(ours, theirs)
     figures = {
-        "teacher.n": len(both),
+        "teacher.n": float(ours.size),
         "teacher.agreement": float((both["answer"] == both["answer_teacher"]).mean()),
-        "teacher.quality": float(both["score_teacher"].mean()),
+        "teacher.quality": float(theirs.mean()),
         "teacher.difference": test.estimate,
         "teacher.difference.lower": test.lower,
         "teacher.difference.upper": test.upper,
     }
     tracking.log_figures(work.client, run_id, figures)
     reports.show_teacher(best.stage, figures)
+
+
+def _answered_by_both(work: Workspace, run_id: str, teacher_run_id: str) -> pd.DataFrame:
+    """The gate rows, in their order, of units that both answered whole, with the answer and score of each."""
+    ours, theirs = (tracking.read_examples(work.client, run) for run in (run_id, teacher_run_id))
+    answers = ours.merge(theirs, on="id", suffixes=("", "_teacher"))
+    rows = work.gate_rows("gate")[0].merge(
+        answers[["id", "answer", "score", "answer_teacher", "score_teacher"]], on="id", how="left"
+    )
+    lost = rows["score"].isna() | rows["score_teacher"].isna()
+    return rows.iloc[whole_units(rows, lost.tolist())]
 
 
 def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Verdict) -> dict[str, str]:

@@ -137,6 +137,20 @@ def test_a_machine_is_paid_for_its_time_within_the_caps_and_is_no_call(tmp_path:
         pytest.fail("a machine that could pass the cap was started")
 
 
+def test_a_machine_that_runs_on_is_paid_further_and_ends_where_a_cap_is_reached(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    meter = Meter(ledger, Caps("climb", usd=0.2, usd_per_month=None), "case", "fine_tune")
+    with pytest.raises(BudgetExceeded, match="budget_usd"), meter.machine(usd_per_hour=3600.0, usd_worst=0.1) as machine:
+        machine.keep_paid()
+        assert ledger.reserved("climb") == pytest.approx(0.1)  # time is left: nothing more is reserved
+        for _ in range(100):
+            time.sleep(0.01)
+            machine.keep_paid()
+            assert ledger.reserved("climb") <= 0.2
+    assert 0.15 < ledger.spent("climb") < 0.3  # up to the cap and the piece of work it was noticed after
+    assert ledger.reserved("climb") == 0
+
+
 def test_a_stage_has_spent_its_calls_and_its_machines(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     meter = Meter(ledger, CAPS, "triage", "self_host")

@@ -86,3 +86,16 @@ def test_a_reference_that_could_run_nowhere_does_not_end_a_climb(
     assert run.data.metrics["quality"] > 0.4
     assert (step.outcome == "reference") is (reason is None)
     assert reason is None or reason in run.data.tags["leastwise.error"]
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_reference_that_ends_the_climb_is_confirmed_on_test_as_it_was_judged(
+    tmp_path: Path, case: dict[str, Any], served: bool
+) -> None:
+    if served:
+        case["requirements"]["p95_latency_ms"] = {"bound": 9000, "margin": 1000}
+    work, _ = measured(tmp_path, case)
+    assert climbing.confirm.fn(work.climb.run_id, "reference") == "yes"
+    metrics = work.client.get_run(work.climb.run_id).data.metrics
+    assert metrics["test.quality"] > 0.4
+    assert metrics["test.adherence"] == 1.0

@@ -370,6 +370,12 @@ def test_only_a_sure_pass_of_quality_teaches_and_the_surest_does() -> None:
     assert teacher([unsure, fair, good]) == teacher([good, fair]) == good
 
 
+def test_a_cache_does_not_teach_for_its_quality_was_measured_on_repeated_traffic() -> None:
+    behind, cached = (record(s, fail="p95_latency_ms", lower=q) for s, q in (("rag", 0.75), ("cache", 0.9)))
+    assert teacher([behind, cached]) == behind
+    assert teacher([cached]) is None
+
+
 # -- rules 9 and 10: the reference, the last stage, the outcomes -------------------------------------------------------
 
 
