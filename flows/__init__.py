@@ -26,6 +26,7 @@ _DEFAULTS = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is for the JSON line
     "LANCE_LOG": "error",
     "LANCEDB_LOG": "error",
 }

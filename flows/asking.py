@@ -36,7 +36,7 @@ def ask(climb: str, step: Step) -> str:
     leave = pause_flow_run(
         wait_for_input=Leave.with_initial_data(description=f"**{step.stage}**: {step.reason}", answer="rejected"),
         timeout=WAIT_S,
-        key=f"leave-{step.stage}",
+        key=f"leave-{step.stage.replace('_', '-')}",  # Prefect takes no underscore
     )
     climbing.log_answer(climb, step.stage, leave.answer, leave.who, leave.why)
     return leave.answer

@@ -292,6 +292,7 @@ class StudentAnswerer:
         self.price = price_of(work, candidate)
         self.usd_worst_case = self.price.worst_case_usd(512, 1) if self.price else 0.0
         self.endpoint = stack.enter_context(_student_server(work, candidate))
+        self._tokenizer.encode("loaded before requests are timed, and by one thread")
         self.requests_per_s = self._measure_speed()
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, self.requests_per_s)
 
@@ -309,10 +310,17 @@ class StudentAnswerer:
             reply = serving.ask_student(self.endpoint, [text], column="text")
         except (RuntimeError, OSError) as error:
             return Answer(None, None, 0.0, error=str(error))
-        usage = Usage(input_tokens=len(text) // 3 + 2, output_tokens=1)
+        usage = Usage(input_tokens=len(self._tokenizer.encode(text)), output_tokens=1)
         usd = self.price.usd(usage) if self.price else 0.0
         label = str(reply.predictions[0]["label"])
         return Answer(label, reply.latency_ms, usd, usage.input_tokens, 0, 1, from_store=True)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        assert self.candidate.weights is not None
+        return AutoTokenizer.from_pretrained(storage.fetch(self.candidate.weights.uri, self.work.home / "fetched"))
 
     def _measure_speed(self) -> float:
         """Requests a second at the traffic's concurrency, on gate rows, after a warm-up."""

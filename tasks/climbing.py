@@ -115,7 +115,9 @@ def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
         mlflow_run_id=climb_id,
     )
     venue = _venue(work, outcome)
-    tracking.log_ending(work.client, climb_id, ending, venue, reports.ladder_note(work.use_case, history, ending))
+    note = reports.ladder_note(work.use_case, history, ending)
+    tracking.log_ending(work.client, climb_id, ending, venue, note)
+    reports.publish_markdown(f"ladder-{work.use_case.name}", note)
     reports.show_ending(work.use_case, ending, history, tracking.tracking_uri())
     return ending
 

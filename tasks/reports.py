@@ -5,9 +5,11 @@ It computes no figure of its own: it shows what was measured and logged.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from logging import Logger
 from typing import TYPE_CHECKING
 
 from leastwise.advice import more_to_decide
@@ -27,8 +29,24 @@ _clock = {"stage": time.monotonic(), "shown": 0.0}
 
 
 def say(line: str = "") -> None:
-    """A line for people: standard error, so that standard output carries only the JSON line."""
-    print(line, file=sys.stderr, flush=True)
+    """A line for people: standard error, so that standard output carries only the JSON line; on a worker the run's log."""
+    logger = _run_logger()
+    if logger is None:
+        print(line, file=sys.stderr, flush=True)
+    elif line.strip():
+        logger.info(line)
+
+
+def _run_logger() -> Logger | None:
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_run_logger
+
+    if not os.environ.get("PREFECT_API_URL"):
+        return None
+    try:
+        return get_run_logger()  # type: ignore[return-value]
+    except MissingContextError:
+        return None
 
 
 def figure_of(name: str, value: float) -> str:
@@ -272,12 +290,12 @@ def reference_table(table: dict[str, float]) -> str:
 
 
 def publish_markdown(key: str, markdown: str) -> None:
-    """The same table as a Prefect artifact, where a flow is running."""
+    """A table as a Prefect artifact, where a flow is running; the key may hold underscores."""
     from prefect.artifacts import create_markdown_artifact
     from prefect.context import FlowRunContext
 
     if FlowRunContext.get():
-        create_markdown_artifact(markdown, key=key)
+        create_markdown_artifact(markdown, key=key.replace("_", "-"))
 
 
 def log_figure(client: MlflowClient, run_id: str, measured: Measured, requirements: Sequence[Requirement]) -> None:

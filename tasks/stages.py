@@ -251,12 +251,14 @@ def _log(
     logged, verdict = tracking.judge_logged(work.client, run_id, requirements)
     tags = _tags(work, candidate, logged, verdict)
     name = reports.run_name(candidate.stage, verdict, logged, suffix)
-    tracking.log_verdict(work.client, run_id, name, verdict, tags, reports.gate_table(logged, verdict, requirements))
+    table = reports.gate_table(logged, verdict, requirements)
+    tracking.log_verdict(work.client, run_id, name, verdict, tags, table)
     tracking.log_examples(work.client, run_id, measured)
     tracking.log_data(work.client, run_id, work.data_sets("traffic" if candidate.stage == "cache" else "gate"))
     reports.log_figure(work.client, run_id, measured, requirements)
     work.client.set_terminated(run_id, "FAILED" if verdict.outcome == "ERROR" else "FINISHED")
     if not suffix:
+        reports.publish_markdown(f"gate-{candidate.stage}", table)
         reports.show_stage(candidate.stage, logged, verdict, requirements, reused=False)
     return verdict
 
@@ -318,8 +320,10 @@ def _reuse(work: Workspace, done: Run, stage: Stage, key: str) -> str:
     if done.data.tags.get("mlflow.parentRunId") == work.climb.run_id:
         return str(done.info.run_id)
     run_id = tracking.link_reused(work.client, work.climb, done)
-    logged, verdict = tracking.judge_logged(work.client, run_id, work.use_case.gate_requirements)
-    reports.show_stage(stage, logged, verdict, work.use_case.gate_requirements, reused=True)
+    requirements = work.use_case.gate_requirements
+    logged, verdict = tracking.judge_logged(work.client, run_id, requirements)
+    reports.publish_markdown(f"gate-{stage}", reports.gate_table(logged, verdict, requirements))
+    reports.show_stage(stage, logged, verdict, requirements, reused=True)
     return run_id
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 PRICE_BOOK = Path(__file__).parents[1] / "infra" / "prices.yaml"
 NOT_IN_THE_QUESTION = {"description", "confirm_rows", "approvals", "ask_above_usd", "budget_usd", "budget_usd_per_month", "on_undecided"}
+READ_AND_COUNTED = {"id_column", "text_column", "label_column", "unit_by", "population"}
 THREADS = 2
 
 
@@ -68,9 +69,8 @@ class Workspace:
     def question(self) -> str:
         """Names what the gates are asked: the use case without money and leave, and the content of its rows."""
         asked = self.use_case.model_dump(mode="json", exclude=NOT_IN_THE_QUESTION)
-        # What a row counts for changes the answer as much as the rows do; a default leaves older keys as they were.
-        counted = self.use_case.data.model_dump(include={"unit_by", "population"}, exclude_defaults=True)
-        asked["data"] = self.tables.hashes | counted
+        # How rows are read and counted changes the answer as much as they do; a default leaves older keys as they were.
+        asked["data"] = self.tables.hashes | self.use_case.data.model_dump(include=READ_AND_COUNTED, exclude_defaults=True)
         return content_key(json.dumps(asked, sort_keys=True))
 
     @property

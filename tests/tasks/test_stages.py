@@ -88,8 +88,8 @@ def test_a_run_names_the_tables_it_was_given(work: Workspace) -> None:
     assert work.tables.hashes["gate"].startswith(given.dataset.digest)
 
 
-@pytest.mark.parametrize(("lower", "upper", "says_more"), [(0.5, 0.9, True), (0.65, 0.9, False)])
-def test_only_an_undecided_requirement_says_how_many_more_examples_would_decide_it(
+@pytest.mark.parametrize(("lower", "upper", "says_more"), [(0.4, 0.9, True), (0.5, 0.9, False), (0.65, 0.9, False)])
+def test_only_what_is_undecided_and_not_between_floor_and_bound_says_how_many_more_examples_would_decide_it(
     lower: float, upper: float, says_more: bool
 ) -> None:
     measured = Evaluation(
@@ -97,3 +97,10 @@ def test_only_an_undecided_requirement_says_how_many_more_examples_would_decide_
     )
     table = reports.gate_table(measured, judge(measured, (QUALITY,)), (QUALITY,))
     assert ("more examples would decide quality" in table) is says_more
+
+
+@pytest.mark.parametrize("change", [{"text_column": "talk"}, {"unit_by": None}, {"population": "this_set"}])
+def test_other_columns_of_the_same_table_ask_another_question(work: Workspace, change: dict[str, Any]) -> None:
+    data = work.use_case.data.model_copy(update=change)
+    other = Workspace(work.client, work.use_case.model_copy(update={"data": data}), work.tables, work.climb)
+    assert other.question != work.question
