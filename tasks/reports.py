@@ -198,6 +198,9 @@ def show_ending(use_case: UseCase, ending: Ending, history: Sequence[Record], tr
     say("─" * 110)
     say(decision(use_case, ending, history))
     say("\nLook closer:")
+    if tracking_uri.startswith("http"):
+        say(f"  {tracking_uri}    # MLflow, experiment {use_case.name}, run {ending.mlflow_run_id}")
+        return
     say(f"  .venv/bin/mlflow ui --backend-store-uri {tracking_uri} --port 5000    # experiment {use_case.name}")
     say("  make up                                                     # Prefect and MLflow UIs, all deployments")
 

