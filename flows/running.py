@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from prefect.states import State
+
 from flows.cache import cache
 from flows.distill import distill
 from flows.fine_tune import fine_tune
@@ -46,12 +48,18 @@ def _run_on_pool(stage: Stage, climb: str) -> str:
 
     # The result stays on the machine of the pool; what this process needs is in MLflow.
     finished = run_deployment(f"{stage}/{stage}", parameters={"climb": climb}, as_subflow=True)
-    state = finished.state
-    if state and BudgetExceeded.__name__ in (state.message or ""):
-        raise BudgetReachedOnPool(state.message)
-    if state is None or not state.is_completed():
-        raise RuntimeError(f"the {stage} stage ended as {state.name if state else 'unknown'}: {state and state.message}")
+    require_completed(stage, finished.state)
     return climbing.stage_run_id(climb, stage)
+
+
+def require_completed(stage: Stage, state: State | None) -> None:
+    """Raise what ended a stage in another process: BudgetReachedOnPool for a cap, RuntimeError for anything else."""
+    if state is not None and state.is_completed():
+        return
+    message = (state and state.message) or "no message"
+    if f"{BudgetExceeded.__name__}: " in message:
+        raise BudgetReachedOnPool(message.partition(f"{BudgetExceeded.__name__}: ")[2])
+    raise RuntimeError(f"the {stage} stage ended as {state.name if state else 'unknown'}: {message}")
 
 
 def ended(climb: str, step: Step) -> climbing.Ending:

@@ -14,7 +14,7 @@ from prefect import task
 
 from leastwise.advice import Advice, Known, advise
 from leastwise.use_case import UseCase
-from tasks import evaluation, reports, tracking, use_cases
+from tasks import evaluation, reports, run_record, tracking, use_cases
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _log(client: MlflowClient, use_case: UseCase, advice: Advice, note: str) -> 
         "leastwise.use_case": use_case.name,
         "leastwise.outcome": "advice",
         "leastwise.reason": _reason(advice)[:5000],
-        tracking.NOTE: note[:5000],
+        run_record.NOTE: note[:5000],
     }
     metrics = {"usd.spent": 0.0, "calls.paid": 0.0, "usd.possible": advice.possible_usd}
     metrics |= {f"usd.estimated.{each.stage}": each.estimate_usd for each in advice.stages}

@@ -10,17 +10,28 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leastwise import economics
 from leastwise.candidate import Candidate, Shot
 from leastwise.prices import Price, Usage
 from leastwise.prompts import Turn, render
-from leastwise.use_case import UseCase
-from tasks import inference, reports, responses, serving, storage, weights
+from tasks import (
+    causal_model,
+    gguf_export,
+    inference,
+    providers,
+    reports,
+    responses,
+    serving,
+    storage,
+    training_rows,
+    weights,
+)
+from tasks.exact_cache import ExactCache
+from tasks.venue_cost import fixed_usd_per_request, price_of, worst_case_usd_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,43 +68,13 @@ def open_answerer(work: Workspace, candidate: Candidate) -> Iterator[Any]:
         yield ExactCache(answerer) if candidate.cache.exact else answerer
 
 
-def price_of(work: Workspace, candidate: Candidate) -> Price | None:
-    """Dollars per million tokens of this candidate in its venue; None where machines are paid instead."""
-    if candidate.venue == "self_host":
-        return None
-    if candidate.venue == "managed" and candidate.weights and work.use_case.hosting.managed_price:
-        return work.use_case.hosting.managed_price
-    return work.price(candidate.model)
-
-
-def fixed_usd_per_request(use_case: UseCase, venue: str, requests_per_s_per_machine: float | None) -> float:
-    """The part of the bill that does not depend on tokens, spread over the month's requests."""
-    hosting, month = use_case.hosting, use_case.traffic.requests_per_month
-    recurring = _retraining_usd_per_month(use_case)
-    if venue == "api":
-        return 0.0
-    if venue == "managed":
-        return (hosting.managed_minimum_usd_per_month + recurring) / month
-    machines = economics.machines_needed(
-        use_case.traffic.peak_requests_per_s, requests_per_s_per_machine or 1.0, hosting.spare_machines
-    )
-    fixed = machines * hosting.usd_per_month_per_machine
-    return (fixed + hosting.storage_usd_per_month + hosting.operations_usd_per_month + recurring) / month
-
-
-def _retraining_usd_per_month(use_case: UseCase) -> float:
-    training = use_case.training
-    labels = training.labels_per_retraining * training.usd_per_label
-    return labels * (365 / 12) / training.retrain_every_days
-
-
 class ServedAnswerer:
     """A model behind an OpenAI-compatible, Anthropic or Google endpoint, with retrieval before each request."""
 
     def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
         self.work, self.candidate = work, candidate
         self.price = price_of(work, candidate)
-        self.usd_worst_case = _worst_case_usd(work, candidate, self.price)
+        self.usd_worst_case = worst_case_usd_of(work, candidate, self.price)
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
         self.asker = stack.enter_context(_asker(work, candidate, self.price, stack))
 
@@ -105,9 +86,9 @@ class ServedAnswerer:
         prompt, use_case = self.candidate.prompt, self.work.use_case
         choices = use_case.task.answers if prompt and prompt.constrained else None
         requests = [
-            inference.Request(
+            providers.Request(
                 row_id=row_id,
-                messages=tuple(inference.Message(turn.role, turn.content) for turn in turns),
+                messages=tuple(providers.Message(turn.role, turn.content) for turn in turns),
                 max_tokens=use_case.traffic.output_tokens,
                 choices=choices,
             )
@@ -155,11 +136,11 @@ def _asker(work: Workspace, candidate: Candidate, price: Price | None, stack: Ex
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
     if model.is_open and not model.base_url:
         endpoint = stack.enter_context(_server(work, candidate))
-        target = inference.Target.served(endpoint, candidate.model, revision)
+        target = providers.Target.served(endpoint, candidate.model, revision)
     else:
         # Open weights behind somebody's own endpoint often need no key, and clients refuse to start without one.
         key = os.environ.get("OPENAI_API_KEY", "none") if model.is_open else None
-        target = inference.Target(
+        target = providers.Target(
             candidate.model, revision, base_url=model.base_url, api_key=key, provider_cache=candidate.cache.provider
         )
     return inference.Asker(
@@ -199,20 +180,13 @@ def _gguf_files(work: Workspace, candidate: Candidate) -> tuple[Path, Path | Non
     if not gguf.exists():
         folder.mkdir(parents=True, exist_ok=True)
         reports.show_note(f"converting {candidate.model} for llama.cpp, once")
-        weights.to_gguf(base, gguf, dtype="q8_0")
+        gguf_export.to_gguf(base, gguf, dtype="q8_0")
     if candidate.weights is None:
         return gguf, None
     adapter = folder / f"{candidate.weights.revision}.lora.gguf"
     if not adapter.exists():
-        weights.adapter_to_gguf(storage.fetch(candidate.weights.uri, folder), base, adapter)
+        gguf_export.adapter_to_gguf(storage.fetch(candidate.weights.uri, folder), base, adapter)
     return gguf, adapter
-
-
-def _worst_case_usd(work: Workspace, candidate: Candidate, price: Price | None) -> float:
-    if price is None:
-        return 0.0
-    context, output = work.model(candidate.model).context_tokens, work.use_case.traffic.output_tokens
-    return price.worst_case_usd(context - output, output)
 
 
 class TrainedAnswerer:
@@ -221,7 +195,7 @@ class TrainedAnswerer:
     def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
         self.work, self.candidate, self.stack = work, candidate, stack
         self.price = price_of(work, candidate)
-        self.usd_worst_case = _worst_case_usd(work, candidate, self.price)
+        self.usd_worst_case = worst_case_usd_of(work, candidate, self.price)
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
         self._http: ServedAnswerer | None = None
 
@@ -242,11 +216,10 @@ class TrainedAnswerer:
 
     @cached_property
     def _generator(self) -> Any:
-        from tasks import training
 
         assert self.candidate.weights is not None
         adapter = storage.fetch(self.candidate.weights.uri, self.work.home / "fetched")
-        return training.Generator(self._base, adapter, threads=THREADS)
+        return causal_model.Generator(self._base, adapter, threads=THREADS)
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -255,7 +228,6 @@ class TrainedAnswerer:
         return AutoTokenizer.from_pretrained(self._base)
 
     def _generated(self, rendered: list[tuple[Turn, ...]]) -> list[responses.StoredAnswer]:
-        from tasks import training
 
         assert self.candidate.weights is not None
         limit, store = self.work.use_case.traffic.output_tokens, self.work.store
@@ -270,7 +242,7 @@ class TrainedAnswerer:
         known = store.get_many(keys)
         missing = [i for i, key in enumerate(keys) if key not in known]
         if missing:
-            prompts = [training.format_chat(self._base, chats[i]) for i in missing]
+            prompts = [training_rows.format_chat(self._base, chats[i]) for i in missing]
             for i, prompt, text in zip(missing, prompts, self._generator.answer(prompts, limit), strict=True):
                 usage = Usage(input_tokens=len(self._tokenizer.encode(prompt)), output_tokens=len(self._tokenizer.encode(text)) + 1)
                 known[keys[i]] = responses.stored_now(text, "stop", usage, 0.0, 0.0)
@@ -341,59 +313,6 @@ def _student_server(work: Workspace, candidate: Candidate) -> AbstractContextMan
         directory.parent.mkdir(parents=True, exist_ok=True)
         student_model.save_pyfunc(storage.fetch(candidate.weights.uri, work.home / "fetched"), directory)
     return serving.serve_student(str(directory), log=work.home / "logs" / "student.log", threads=1)
-
-
-class ExactCache:
-    """Identical requests are answered from memory: what an exact response cache does to traffic that repeats."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self.usd_worst_case = inner.usd_worst_case
-        self.fixed_usd_per_request = inner.fixed_usd_per_request
-        self.held: dict[str, Answer] = {}
-        self.hits = 0
-        self.usd = self.usd_uncached = 0.0
-
-    def answer(self, rows: pd.DataFrame) -> list[Answer]:
-        """Ask only for what was not asked before, in the order of the traffic."""
-        fresh = rows.drop_duplicates("text")
-        fresh = fresh[~fresh["text"].isin(self.held.keys())]
-        first = dict(zip(fresh["text"], self.inner.answer(fresh) if len(fresh) else [], strict=True))
-        return [self._one(text, first) for text in rows["text"]]
-
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
-        """Latencies of hits and misses as traffic sees them."""
-        return [a.latency_ms for a in answers if a.text is not None and a.latency_ms is not None]
-
-    def saved(self) -> dict[str, float]:
-        """What caching was worth on this traffic: hits, and dollars against asking everything with nothing cached."""
-        return {
-            "cache.exact_hits": float(self.hits),
-            "usd.without_cache": self.usd_uncached,
-            "usd.saved": self.usd_uncached - self.usd,
-        }
-
-    def _one(self, text: str, first: dict[str, Answer]) -> Answer:
-        if text in first:
-            answer = first.pop(text)
-            if answer.text is not None:
-                self.held[text] = answer
-                self.usd += answer.usd
-                self.usd_uncached += self._usd_uncached(answer)
-            return answer
-        if text not in self.held:
-            return Answer(None, None, 0.0, error="the first request with this text was lost")
-        started = time.perf_counter()
-        held = self.held[text]
-        self.hits += 1
-        self.usd_uncached += self._usd_uncached(held)
-        looked_up_ms = (time.perf_counter() - started) * 1000
-        return replace(held, latency_ms=looked_up_ms, usd=0.0, input_tokens=0, cached_tokens=0, output_tokens=0, from_store=True)
-
-
-    def _usd_uncached(self, answer: Answer) -> float:
-        price = self.inner.price
-        return price.usd(Usage(answer.input_tokens, 0, 0, answer.output_tokens)) if price else 0.0
 
 
 def shots(rows: pd.DataFrame, count: int) -> tuple[Shot, ...]:

@@ -13,7 +13,7 @@ from prefect import task
 from leastwise import ladder
 from leastwise.ladder import Record, Step
 from leastwise.use_case import LADDER, Stage
-from tasks import answering, evaluation, reports, row_zero, tracking, use_cases
+from tasks import answering, evaluation, reports, row_zero, run_record, tracking, use_cases
 from tasks.workspace import Workspace
 
 WINNERS = frozenset({*LADDER, "reference"})
@@ -49,7 +49,7 @@ def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> s
     work = Workspace.before_climb(client, wanted, tables)
     work.check()
     climb = tracking.open_climb(client, wanted, work.climb_key)
-    tracking.log_data(client, climb.run_id, work.data_sets())
+    run_record.log_data(client, climb.run_id, work.data_sets())
     reports.show_opening(wanted, climb, tracking.tracking_uri())
     if climb.resumed:
         for record in tracking.read_history(client, climb, wanted.gate_requirements):
@@ -90,7 +90,7 @@ def confirm(climb_id: str, outcome: str) -> str:
     else:
         with answering.open_answerer(work, work.candidate_of(outcome)) as answerer:
             figures = evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress)
-    tracking.log_test(work.client, climb_id, figures)
+    run_record.log_test(work.client, climb_id, figures)
     floors = {wanted.name: wanted.limit for wanted in work.use_case.gate_requirements}
     met = all(estimate >= floors[name] for name, (estimate, _) in figures.items() if name in floors)
     reports.show_test(figures, met)
@@ -116,7 +116,7 @@ def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
     )
     venue = _venue(work, outcome)
     note = reports.ladder_note(work.use_case, history, ending)
-    tracking.log_ending(work.client, climb_id, ending, venue, note)
+    run_record.log_ending(work.client, climb_id, ending, venue, note)
     reports.publish_markdown(f"ladder-{work.use_case.name}", note)
     reports.show_ending(work.use_case, ending, history, tracking.tracking_uri())
     return ending

@@ -19,7 +19,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leastwise.errors import BadInput
-from tasks.retrieval import encoder_hash, torch_threads
+from tasks.retrieval import encoder_hash
+from tasks.threads import torch_threads
 
 _BATCHES_PER_BUCKET = 50  # rows are sorted by length within so many batches: little padding, order still random
 _HEAD_RATE = 10.0  # the head starts from nothing, the encoder does not

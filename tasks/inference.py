@@ -7,62 +7,36 @@ It does not score, judge or render prompts, and never turns a lost request into 
 import asyncio
 import json
 import math
-import os
 import random
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from leastwise.errors import BadInput
 from leastwise.prices import Usage
 from tasks.ledger import Meter
+from tasks.providers import (
+    Request,
+    Target,
+    chosen_label,
+    model_of,
+    parameters_of,
+    provider_messages,
+    settings_of,
+)
 from tasks.responses import ResponseStore, StoredAnswer, answer_key, stored_now
-from tasks.serving import Endpoint
 
 if TYPE_CHECKING:
-    from pydantic_ai.models import Model, ModelRequestParameters
-    from pydantic_ai.settings import ModelSettings
+    pass
 
-KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 FIRST_LIMIT = 8
 BACKOFF_S = (0.25, 8.0)
 LONGEST_RETRY_AFTER_S = 60.0
-CHOICE_TOKENS = 32  # `{"label": ""}` around the label: llama.cpp's grammar allows line breaks and spaces in it
 TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per request, per message
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """One row to answer. `choices` (or a `json_schema`) constrains the output where the provider offers it.
-
-    With `choices` the label itself comes back as text, and `max_tokens` speaks of the label alone: the JSON around it
-    is allowed for. `sample` tells repeated samples of the same row apart.
-    """
-
-    row_id: str
-    messages: tuple[Message, ...]
-    max_tokens: int
-    temperature: float = 0.0
-    json_schema: dict[str, Any] | None = None
-    choices: tuple[str, ...] | None = None
-    sample: int = 0
-
-    @property
-    def most_output_tokens(self) -> int:
-        """The cap on output tokens that is sent."""
-        return self.max_tokens + (CHOICE_TOKENS if self.choices else 0)
 
 
 @dataclass(frozen=True)
@@ -84,38 +58,6 @@ class Reply:
     from_store: bool
     error: str | None
     finish_reason: str
-
-
-@dataclass(frozen=True)
-class Target:
-    """Who is asked: `openai:NAME`, `anthropic:NAME`, `google:NAME`, or any other URI served OpenAI-compatibly.
-
-    `model` is the name to say to the server (default: what follows `provider:`); `revision` must change whenever the
-    weights, the adapter or the quantization behind `uri` change, for answers are kept under it. `api_key` defaults to
-    the provider's environment variable.
-    """
-
-    uri: str
-    revision: str = ""
-    model: str | None = None
-    base_url: str | None = None
-    api_key: str | None = field(default=None, repr=False, compare=False)
-    provider_cache: bool = False
-
-    @classmethod
-    def served(cls, endpoint: Endpoint, uri: str, revision: str) -> Self:
-        """A model that one of our own servers (or any OpenAI-compatible one) answers for."""
-        return cls(uri, revision, endpoint.model, endpoint.base_url, endpoint.api_key or "none")
-
-    @property
-    def provider(self) -> str:
-        prefix = self.uri.partition(":")[0]
-        return prefix if prefix in KEY_VARIABLES else "openai"
-
-    @property
-    def model_name(self) -> str:
-        prefix, _, rest = self.uri.partition(":")
-        return self.model or (rest if prefix in KEY_VARIABLES else self.uri)
 
 
 def request_key(target: Target, request: Request) -> str:
@@ -152,7 +94,7 @@ class AsyncAsker:
         self.throttle = Throttle(concurrency)
         self.calls_paid = 0
         self.faults: Counter[str] = Counter()
-        self._model = _model(target, timeout_s)
+        self._model = model_of(target, timeout_s)
 
     async def ask(self, requests: Sequence[Request], on_reply: Callable[[Reply], None] | None = None) -> list[Reply]:
         """Replies in the order of the requests; `on_reply` sees each as soon as it is there (and stored).
@@ -254,8 +196,8 @@ class AsyncAsker:
     async def _call(self, request: Request) -> StoredAnswer:
         from pydantic_ai.direct import model_request
 
-        settings, parameters = _settings(self.target, request, self.timeout_s), _parameters(request)
-        messages = _provider_messages(request.messages)
+        settings, parameters = settings_of(self.target, request, self.timeout_s), parameters_of(request)
+        messages = provider_messages(request.messages)
         started = time.perf_counter()
         response = await model_request(
             self._model, messages, model_settings=settings, model_request_parameters=parameters, instrument=False
@@ -263,7 +205,7 @@ class AsyncAsker:
         latency_ms = (time.perf_counter() - started) * 1000
         used = response.usage
         usage = Usage(used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)
-        text = _chosen(response.text or "", request)
+        text = chosen_label(response.text or "", request)
         return stored_now(text, response.finish_reason or "", usage, self.price(usage), latency_ms)
 
 
@@ -438,92 +380,3 @@ def _lost(request: Request, twin: Reply | None = None, error: str | None = None)
     )
 
 
-def _chosen(text: str, request: Request) -> str:
-    """The label out of `{"label": …}`; what does not parse (cut off, say) is the model's answer as it stands."""
-    if request.choices is None:
-        return text
-    try:
-        return str(json.loads(text)["label"])
-    except (ValueError, KeyError, TypeError):
-        return text
-
-
-def _parameters(request: Request) -> "ModelRequestParameters":
-    from pydantic_ai.models import ModelRequestParameters
-    from pydantic_ai.output import OutputObjectDefinition
-
-    schema = request.json_schema
-    if request.choices is not None:
-        label = {"type": "string", "enum": list(request.choices)}
-        schema = {
-            "type": "object", "properties": {"label": label}, "required": ["label"], "additionalProperties": False,
-        }  # fmt: skip
-    if schema is None:
-        return ModelRequestParameters()
-    wanted = OutputObjectDefinition(json_schema=schema, name="answer", strict=True)
-    return ModelRequestParameters(output_mode="native", output_object=wanted, allow_text_output=True)
-
-
-def _settings(target: Target, request: Request, timeout_s: float) -> "ModelSettings":
-    settings: dict[str, Any] = {"max_tokens": request.most_output_tokens, "temperature": request.temperature}
-    settings["request_timeout"] = timeout_s
-    if target.provider_cache and target.provider == "anthropic":
-        settings |= {"anthropic_cache_instructions": True, "anthropic_cache_messages": True}
-    if target.provider_cache and target.provider == "openai":
-        system = [m.content for m in request.messages if m.role == "system"]
-        settings["openai_prompt_cache_key"] = answer_key(uri=target.uri, system=system)[:32]
-    return settings  # type: ignore[return-value]
-
-
-def _provider_messages(messages: Sequence[Message]) -> list[Any]:
-    from pydantic_ai.messages import ModelRequest, ModelResponse, SystemPromptPart, TextPart, UserPromptPart
-
-    made: list[Any] = []
-    for message in messages:
-        if message.role == "assistant":
-            made.append(ModelResponse(parts=[TextPart(message.content)]))
-            continue
-        part = (SystemPromptPart if message.role == "system" else UserPromptPart)(message.content)
-        if made and isinstance(made[-1], ModelRequest):
-            made[-1] = ModelRequest(parts=[*made[-1].parts, part])
-        else:
-            made.append(ModelRequest(parts=[part]))
-    return made
-
-
-def _model(target: Target, timeout_s: float) -> "Model":
-    """The provider's model with its SDK's own retries off, for two layers of retries multiply."""
-    key = target.api_key or os.environ.get(KEY_VARIABLES[target.provider])
-    if not key:
-        raise BadInput(f"{target.uri}: no API key; set {KEY_VARIABLES[target.provider]} in the environment")
-    return {"openai": _openai_model, "anthropic": _anthropic_model, "google": _google_model}[target.provider](
-        target, key, timeout_s
-    )
-
-
-def _openai_model(target: Target, key: str, timeout_s: float) -> "Model":
-    from openai import AsyncOpenAI, DefaultAioHttpClient
-    from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    # httpx slows down under concurrency; the SDK's aiohttp transport does not (see docs).
-    transport = DefaultAioHttpClient(timeout=timeout_s)
-    client = AsyncOpenAI(base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
-    return OpenAIChatModel(target.model_name, provider=OpenAIProvider(openai_client=client))
-
-
-def _anthropic_model(target: Target, key: str, timeout_s: float) -> "Model":
-    from anthropic import AsyncAnthropic
-    from pydantic_ai.models.anthropic import AnthropicModel
-    from pydantic_ai.providers.anthropic import AnthropicProvider
-
-    client = AsyncAnthropic(base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s)
-    return AnthropicModel(target.model_name, provider=AnthropicProvider(anthropic_client=client))
-
-
-def _google_model(target: Target, key: str, timeout_s: float) -> "Model":
-    """Not run over the wire here: no server in reach speaks Google's interface."""
-    from pydantic_ai.models.google import GoogleModel
-    from pydantic_ai.providers.google import GoogleProvider
-
-    return GoogleModel(target.model_name, provider=GoogleProvider(api_key=key, base_url=target.base_url))

@@ -21,7 +21,7 @@ from leastwise.estimates import training_usd
 from leastwise.metrics import normalize
 from leastwise.prompts import short_prompt
 from leastwise.use_case import Stage
-from tasks import answering, distillation, evaluation, reports, storage, training, weights
+from tasks import answering, distillation, evaluation, reports, storage, training, training_rows, weights
 from tasks.workspace import Workspace, content_key
 
 if TYPE_CHECKING:
@@ -166,14 +166,14 @@ def _settings(work: Workspace) -> dict[str, object]:
     }
 
 
-def _pairs(work: Workspace, table: str) -> list[training.Row]:
+def _pairs(work: Workspace, table: str) -> list[training_rows.Row]:
     """Rows of a table as prompt and completion, the prompt as the chat endpoint will render it."""
     system = {"role": "system", "content": short_prompt(work.use_case.task)}
     frame = work.tables.need(table)
     base = weights.materialize(work.base().uri, work.home)
     chats = [[system, {"role": "user", "content": text}] for text in frame["text"]]
     return [
-        training.Row(training.format_chat(base, chat), label) for chat, label in zip(chats, frame["label"], strict=True)
+        training_rows.Row(training_rows.format_chat(base, chat), label) for chat, label in zip(chats, frame["label"], strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ from prefect import task
 
 from leastwise.errors import BadInput
 from leastwise.use_case import LADDER
-from tasks import registry, reports, tracking, use_cases
+from tasks import registry, reports, run_record, tracking, use_cases
 from tasks.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _leave(client: MlflowClient, run: Run) -> str:
         verdict, estimated = tags.get("leastwise.verdict", "unfinished"), False
     else:
         asked = tracking.load_use_case(client, tags["mlflow.parentRunId"]).gate_requirements
-        verdict = tracking.judge_logged(client, run_id, asked)[1].outcome
+        verdict = run_record.judge_logged(client, run_id, asked)[1].outcome
         estimated = tags.get("leastwise.resolution") == "pass"
     if verdict != "PASS" and not estimated:
         raise BadInput(f"mlflow_run_id: run {run_id} is {verdict}, and only what passed is promoted; climb on")

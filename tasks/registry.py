@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
-from tasks import tracking
+from tasks import run_record, tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +81,7 @@ def challenger(client: MlflowClient, use_case: str) -> Registered | None:
 def registered(client: MlflowClient, use_case: str, version: str) -> Registered:
     """One version of a use case's registered model."""
     run_id = str(client.get_model_version(use_case, version).run_id)
-    return Registered(version, run_id, tracking.load_candidate(client, run_id))
+    return Registered(version, run_id, run_record.load_candidate(client, run_id))
 
 
 def challenge(client: MlflowClient, use_case: str, version: str, reason: str) -> Move | None:
@@ -172,7 +172,7 @@ def _write(client: MlflowClient, use_case: str, event: Event, before: str, after
         "leastwise.after": after,
         "leastwise.reason": reason[:5000],
         "mlflow.user": getpass.getuser(),
-        tracking.NOTE: f"**{event}**: {_ALIAS[event]} from version {before or 'none'} to {after}. {reason}"[:5000],
+        run_record.NOTE: f"**{event}**: {_ALIAS[event]} from version {before or 'none'} to {after}. {reason}"[:5000],
     }
     name = f"{event} · {_ALIAS[event]} {before or 'none'} → {after}"
     run = client.create_run(tracking.experiment(client, use_case), tags=tags, run_name=name)

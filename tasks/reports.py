@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from logging import Logger
 from typing import TYPE_CHECKING
 
-from leastwise.advice import more_to_decide
+from leastwise.examples_needed import more_to_decide
 from leastwise.gate import Evaluation, Measurement, Requirement, Verdict
 from leastwise.ladder import Record, best
 from leastwise.use_case import LADDER, UseCase

@@ -19,7 +19,7 @@ from leastwise.gate import MAX_LOST_SHARE
 from leastwise.metrics import exact_label
 from leastwise.sequential import PairedTest
 from leastwise.use_case import Task, UseCase
-from tasks import answering, making, registry, storage, tracking, upkeep, use_cases, weights
+from tasks import answering, making, registry, run_record, storage, tracking, upkeep, use_cases, weights
 from tasks.answering import Answer
 from tasks.evaluation import Answerer
 from tasks.gate_rows import looks, unit_count, unit_scores, whole_units
@@ -181,7 +181,7 @@ def challenge(run_id: str, trained: Weights) -> Upkeep:
         return upkeep.close_run(work.client, run_id, "error", why, figures)
     work.client.set_tag(run_id, "leastwise.verdict", VERDICT[measured.outcome])
     work.client.set_tag(run_id, "leastwise.candidate", new.key)
-    tracking.log_candidate(work.client, work.client.get_run(run_id), new)
+    run_record.log_candidate(work.client, work.client.get_run(run_id), new)
     return settle(work.client, work.use_case.name, run_id, champion.version, measured, margin, figures)
 
 

@@ -24,6 +24,7 @@ import pandas as pd
 
 from leastwise.errors import BadInput
 from tasks import weights
+from tasks.threads import torch_threads
 
 Mode = Literal["dense", "hybrid", "bm25"]
 
@@ -128,24 +129,6 @@ def _encoder_model(encoder: Path, _content: str) -> Any:
         trust_remote_code=False,
         model_kwargs={"dtype": weights.native_dtype()},
     )
-
-
-class torch_threads:  # noqa: N801 - reads as a statement: with torch_threads(2)
-    """torch's thread count is the process's: set it for one block, then put it back."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-
-    def __enter__(self) -> None:
-        import torch
-
-        self._before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        torch.set_num_threads(self._before)
 
 
 def _embed_cached(

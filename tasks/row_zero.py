@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from leastwise.candidate import Candidate, Weights
 from leastwise.gate import Evaluation, judge
 from leastwise.use_case import UseCase
-from tasks import answering, distillation, evaluation, reference, reports, stages, tracking
+from tasks import answering, distillation, evaluation, reference, reports, run_record, stages, tracking
 from tasks.gate_rows import unit_count, unit_scores
 from tasks.gate_tests import Tests
 from tasks.reference import Reference
@@ -56,7 +56,7 @@ def confirm(work: Workspace, rows: pd.DataFrame) -> dict[str, tuple[float, int]]
     """Plain quality and adherence of the reference that ended the climb on `rows`, each with its n, as it was judged."""
     if _needs_server(work.use_case):
         run = tracking.reference_runs(work.client, work.climb)[0]
-        with answering.open_answerer(work, tracking.load_candidate(work.client, run.info.run_id)) as answerer:
+        with answering.open_answerer(work, run_record.load_candidate(work.client, run.info.run_id)) as answerer:
             return evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress)
     quality = unit_scores(rows, _scores(_best(_fits(work)), rows))
     return {"quality": (float(quality.mean()), quality.size), "adherence": (1.0, quality.size)}
@@ -110,7 +110,7 @@ def _judge_served(work: Workspace, fit: Reference, quality: dict[str, float]) ->
     key, requirements = content_key("reference", work.question, candidate.key), work.use_case.gate_requirements
     reused = _reused(work, key)
     run_id = reused or _log(work, candidate, fit.name, key, _evaluate(work, candidate), quality)
-    logged, verdict = tracking.judge_logged(work.client, run_id, requirements)
+    logged, verdict = run_record.judge_logged(work.client, run_id, requirements)
     reports.show_reference(quality, logged.model_copy(update={"candidate": fit.name}), requirements)
     reports.show_stage("reference", logged, verdict, requirements, reused=reused is not None)
 
@@ -159,12 +159,12 @@ def _log(
     tracking.log_reference(client, work.climb, measured.evaluation, table)
     run = tracking.reference_runs(client, work.climb)[0]
     run_id = str(run.info.run_id)
-    tracking.log_candidate(client, run, candidate)
-    tracking.log_examples(client, run_id, measured)
-    logged, verdict = tracking.judge_logged(client, run_id, requirements)
+    run_record.log_candidate(client, run, candidate)
+    run_record.log_examples(client, run_id, measured)
+    logged, verdict = run_record.judge_logged(client, run_id, requirements)
     note = f"{table}\n\n{reports.gate_table(logged, verdict, requirements)}"
     tags = {"leastwise.venue": candidate.venue, "leastwise.open_weights": "yes", "leastwise.key": key}
-    tracking.log_verdict(client, run_id, reports.run_name("reference", verdict, logged, name), verdict, tags, note)
+    run_record.log_verdict(client, run_id, reports.run_name("reference", verdict, logged, name), verdict, tags, note)
     return run_id
 
 

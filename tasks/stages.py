@@ -19,7 +19,7 @@ from leastwise.estimates import hosting_hour_usd
 from leastwise.gate import Evaluation, Verdict, judge
 from leastwise.prompts import short_prompt, system_prompt
 from leastwise.use_case import LADDER, Model, Stage
-from tasks import answering, evaluation, reports, tracking, validation
+from tasks import answering, evaluation, exact_cache, reports, run_record, tracking, validation
 from tasks.gate_rows import unit_scores, whole_units
 from tasks.ledger import Machine
 from tasks.workspace import Workspace, content_key
@@ -233,7 +233,7 @@ def measure(work: Workspace, candidate: Candidate, machine: Machine | None = Non
             shifted=work.tables.get("shifted"),
             on_look=on_look,
         )
-        if isinstance(answerer, answering.ExactCache):
+        if isinstance(answerer, exact_cache.ExactCache):
             measured.totals |= answerer.saved()
             reports.show_savings(measured.totals)
     return measured
@@ -244,17 +244,17 @@ def _log(
 ) -> Verdict:
     """Log a measurement, read it back, judge what was read and log the verdict: the record decides (rule 3)."""
     run_id, requirements = run.info.run_id, work.use_case.gate_requirements
-    model_id = tracking.log_candidate(work.client, run, candidate)
+    model_id = run_record.log_candidate(work.client, run, candidate)
     whole = measured.evaluation.model_copy(update={"usd_spent": spent})
     estimated = {"usd.estimated": work.estimates.get(candidate.stage, 0.0)}  # type: ignore[call-overload]
-    tracking.log_evaluation(work.client, run_id, whole, measured.totals | estimated, model_id)
-    logged, verdict = tracking.judge_logged(work.client, run_id, requirements)
+    run_record.log_evaluation(work.client, run_id, whole, measured.totals | estimated, model_id)
+    logged, verdict = run_record.judge_logged(work.client, run_id, requirements)
     tags = _tags(work, candidate, logged, verdict)
     name = reports.run_name(candidate.stage, verdict, logged, suffix)
     table = reports.gate_table(logged, verdict, requirements)
-    tracking.log_verdict(work.client, run_id, name, verdict, tags, table)
-    tracking.log_examples(work.client, run_id, measured)
-    tracking.log_data(work.client, run_id, work.data_sets("traffic" if candidate.stage == "cache" else "gate"))
+    run_record.log_verdict(work.client, run_id, name, verdict, tags, table)
+    run_record.log_examples(work.client, run_id, measured)
+    run_record.log_data(work.client, run_id, work.data_sets("traffic" if candidate.stage == "cache" else "gate"))
     reports.log_figure(work.client, run_id, measured, requirements)
     work.client.set_terminated(run_id, "FAILED" if verdict.outcome == "ERROR" else "FINISHED")
     if not suffix:
@@ -290,13 +290,13 @@ def compare_with_teacher(climb_id: str, run_id: str) -> None:
         "teacher.difference.lower": test.lower,
         "teacher.difference.upper": test.upper,
     }
-    tracking.log_figures(work.client, run_id, figures)
+    run_record.log_figures(work.client, run_id, figures)
     reports.show_teacher(best.stage, figures)
 
 
 def _answered_by_both(work: Workspace, run_id: str, teacher_run_id: str) -> pd.DataFrame:
     """The gate rows, in their order, of units that both answered whole, with the answer and score of each."""
-    ours, theirs = (tracking.read_examples(work.client, run) for run in (run_id, teacher_run_id))
+    ours, theirs = (run_record.read_examples(work.client, run) for run in (run_id, teacher_run_id))
     answers = ours.merge(theirs, on="id", suffixes=("", "_teacher"))
     rows = work.gate_rows("gate")[0].merge(
         answers[["id", "answer", "score", "answer_teacher", "score_teacher"]], on="id", how="left"
@@ -321,7 +321,7 @@ def _reuse(work: Workspace, done: Run, stage: Stage, key: str) -> str:
         return str(done.info.run_id)
     run_id = tracking.link_reused(work.client, work.climb, done)
     requirements = work.use_case.gate_requirements
-    logged, verdict = tracking.judge_logged(work.client, run_id, requirements)
+    logged, verdict = run_record.judge_logged(work.client, run_id, requirements)
     reports.publish_markdown(f"gate-{stage}", reports.gate_table(logged, verdict, requirements))
     reports.show_stage(stage, logged, verdict, requirements, reused=True)
     return run_id

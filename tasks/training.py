@@ -1,4 +1,4 @@
-"""Trains a causal model on prompts and completions with peft and trl, proves the result, and answers with it.
+"""Trains a causal model on prompts and completions with peft and trl, and proves the result.
 
 It neither judges what it trained nor chooses settings. Runs on the device there is, one process; several
 GPUs are untested. Full training holds the optimizer's state in the weights' own precision (bf16).
@@ -11,14 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -26,14 +22,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
-from leastwise.prompts import Turn
-from tasks.weights import built, directory_hash, native_dtype
+from tasks.causal_model import PROOF, loaded, merge, pad_token_id, perplexity, proof_inputs, prove_reload, tokenizer_of
+from tasks.threads import torch_threads
+from tasks.training_rows import Row, encoded_row, packed, training_order
+from tasks.weights import built, directory_hash
 
 _LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-_REPORT, _PROOF = "training.json", "proof/logits.safetensors"  # apart: whoever reads weights globs the folder
-_PROOF_TOLERANCE = 1e-3
+_REPORT = "training.json"
 _PROOF_ROWS = 4
-_GROUPED_BATCHES = 32  # rows are sorted by length within so many batches, and the batches shuffled again
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
 
 
@@ -61,14 +57,6 @@ class TrainingSettings(BaseModel):
     dev_examples: int = Field(64, ge=0, description="Rows of dev whose loss is followed.")
     seed: int = Field(0, ge=0, description="Seed of the order of the rows and of the adapter.")
     threads: int = Field(2, ge=1, le=1024, description="CPU threads.")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One example: a prompt already in chat format (`format_chat`) and the completion without its end mark."""
-
-    prompt: str
-    completion: str
 
 
 @dataclass(frozen=True)
@@ -128,15 +116,6 @@ class PretrainReport(BaseModel):
     training: TrainingReport
 
 
-def format_chat(tokenizer_dir: Path, messages: Sequence[Mapping[str, str] | Turn]) -> str:
-    """`messages` (role, content) in the model's chat template, ready for the assistant's answer.
-
-    As in llama.cpp, marks of the template inside a message are not escaped.
-    """
-    turns = [turn if isinstance(turn, Mapping) else {"role": turn.role, "content": turn.content} for turn in messages]
-    return str(_tokenizer(str(tokenizer_dir)).apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-
-
 def fine_tune(
     base: Path,
     rows: Sequence[Row],
@@ -150,9 +129,9 @@ def fine_tune(
     The same training already in `out` is not repeated; one that was killed goes on from its last checkpoint. Raises
     BadInput for empty rows, a row over `max_tokens`, or an `out` that holds another training.
     """
-    tokenizer = _tokenizer(str(base))
-    encoded = [_encoded(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(rows)]
-    watched = [_encoded(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(dev[: settings.dev_examples])]
+    tokenizer = tokenizer_of(str(base))
+    encoded = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(rows)]
+    watched = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(dev[: settings.dev_examples])]
     return _train(base, encoded, watched, settings, out, progress)
 
 
@@ -170,9 +149,9 @@ def continue_pretraining(
     general text guards against forgetting.
     """
     report_path = out / "pretraining.json"
-    packed = _packed(base, texts, settings.max_tokens)
+    sequences = packed(base, texts, settings.max_tokens)
     work = out.with_name(f"{out.name}.adapter")
-    training = _train(base, packed, [], settings, work, progress)
+    training = _train(base, sequences, [], settings, work, progress)
     if report_path.exists():
         return PretrainReport.model_validate_json(report_path.read_text(encoding="utf-8"))
     if not out.exists():
@@ -185,104 +164,6 @@ def continue_pretraining(
     )
     report_path.write_text(report.model_dump_json(indent=1), encoding="utf-8")
     return report
-
-
-def prove_reload(base: Path, adapter_dir: Path) -> float:
-    """The largest logit difference between the model as trained (kept in `proof/`) and as loaded from disk.
-
-    Raises RuntimeError above 1e-3. Meant for the machine and thread count of the training: bf16 rounds differently on
-    others.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    proof = load_file(adapter_dir / _PROOF)
-    model = _loaded(base, adapter_dir, attention="eager")
-    with torch.inference_mode():
-        logits = model(**_proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu()
-    difference = float((logits - proof["logits"]).abs().max())
-    if not difference <= _PROOF_TOLERANCE:
-        raise RuntimeError(
-            f"{adapter_dir}: reloaded on {base}, logits differ by {difference:.4f} from the trained model's"
-        )
-    return difference
-
-
-def merge(base: Path, adapter_dir: Path, out: Path) -> Path:
-    """Writes base and adapter as one model directory of safetensors with the tokenizer; an existing `out` is kept."""
-    if not out.exists():
-        with built(out) as folder:
-            model = _loaded(base, adapter_dir)
-            (model.merge_and_unload() if hasattr(model, "merge_and_unload") else model).save_pretrained(folder)
-            _tokenizer(str(base)).save_pretrained(folder)
-    return out
-
-
-def perplexity(model_dir: Path, texts: Sequence[str], threads: int = 2, max_tokens: int = 512) -> float:
-    """exp of the mean negative log-likelihood a token, texts apart, the first token of each unscored."""
-    import torch
-
-    tokenizer = _tokenizer(str(model_dir))
-    with _threads(threads), torch.inference_mode():
-        model = _loaded(model_dir)
-        total, count = 0.0, 0
-        for text in texts:
-            ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens).input_ids.to(
-                model.device
-            )
-            if ids.shape[1] > 1:
-                logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-                total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
-                count += ids.shape[1] - 1
-    if not count:
-        raise BadInput("held-out texts: none has two tokens; perplexity needs at least one such text")
-    return math.exp(total / count)
-
-
-class Generator:
-    """Answers prompts greedily with a model directory, an adapter merged into it; loads at once, keeps it in memory."""
-
-    def __init__(self, model_dir: Path, adapter_dir: Path | None = None, threads: int = 2) -> None:
-        model = _loaded(model_dir, adapter_dir)
-        self.model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-        # `generate` hands the head a slice of the last positions; on one that is not contiguous torch copies the whole
-        # weight once a row, which was half the time of a batch.
-        self.model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
-        self.tokenizer = _tokenizer(str(model_dir))
-        self.threads = threads
-
-    def answer(self, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32) -> list[str]:
-        """One answer a prompt (already in chat format), in their order, stripped; equal prompts are computed once."""
-        distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
-        found: dict[str, str] = {}
-        with _threads(self.threads):
-            for start in range(0, len(distinct), batch_size):
-                batch = distinct[start : start + batch_size]
-                found.update(zip(batch, self._batch(batch, max_new_tokens), strict=True))
-        return [found[prompt] for prompt in prompts]
-
-    def tokens(self, text: str) -> int:
-        """How many tokens `text` is."""
-        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
-
-    def _batch(self, prompts: list[str], max_new_tokens: int) -> list[str]:
-        import torch
-
-        pad = _pad_token_id(self.tokenizer)
-        ids = self.tokenizer(prompts, add_special_tokens=False).input_ids
-        longest = max(map(len, ids))
-        inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=self.model.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=self.model.device)
-        with torch.inference_mode():
-            output = self.model.generate(
-                input_ids=inputs,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=pad,
-                eos_token_id=self.tokenizer.eos_token_id,
-            )
-        return [text.strip() for text in self.tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)]
 
 
 def _train(
@@ -298,9 +179,9 @@ def _train(
     key = _key(base, encoded, watched, settings)
     if out.exists():
         return _finished(out, key)
-    order = _order(encoded, settings)
+    order = training_order(encoded, settings)
     unfinished = out.with_name(f"{out.name}.{key}.unfinished")
-    with _threads(settings.threads):
+    with torch_threads(settings.threads):
         trainer = _trainer(base, [encoded[i] for i in order], watched, settings, unfinished)
         checkpoint = _last_checkpoint(unfinished)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
@@ -340,67 +221,19 @@ def _finished(out: Path, key: str) -> TrainingReport:
     return report
 
 
-def _order(encoded: list[dict[str, list[int]]], settings: TrainingSettings) -> list[int]:
-    """Rows in training order: shuffled, grouped by length within a window of batches, the batches shuffled again.
-
-    Fixed before training, so that a resumed one skips exactly what it has seen.
-    """
-    rng = random.Random(settings.seed)
-    drawn: list[int] = []
-    for _ in range(settings.epochs):
-        drawn += rng.sample(range(len(encoded)), len(encoded))
-    drawn = drawn[: settings.max_examples]
-    size, window = settings.batch_size, settings.batch_size * _GROUPED_BATCHES
-    ordered: list[int] = []
-    for start in range(0, len(drawn), window):
-        by_length = sorted(drawn[start : start + window], key=lambda i: len(encoded[i]["input_ids"]))
-        batches = [by_length[at : at + size] for at in range(0, len(by_length), size)]
-        full, rest = [b for b in batches if len(b) == size], [b for b in batches if len(b) < size]
-        rng.shuffle(full)
-        ordered += [i for batch in full + rest for i in batch]
-    return ordered
-
-
-def _encoded(tokenizer: Any, row: Row, at: int, max_tokens: int) -> dict[str, list[int]]:
-    prompt = tokenizer(row.prompt, add_special_tokens=False).input_ids
-    completion = tokenizer(row.completion + tokenizer.eos_token, add_special_tokens=False).input_ids
-    ids = prompt + completion
-    if not prompt or not row.completion:
-        raise BadInput(f"training row {at}: prompt or completion is empty; remove the row")
-    if len(ids) > max_tokens:
-        raise BadInput(
-            f"training row {at}: {len(ids)} tokens, more than max_tokens {max_tokens}; shorten it or raise it"
-        )
-    return {"input_ids": ids, "labels": [-100] * len(prompt) + completion}
-
-
-def _packed(base: Path, texts: Sequence[str], max_tokens: int) -> list[dict[str, list[int]]]:
-    tokenizer = _tokenizer(str(base))
-    stream = [
-        i for text in texts for i in (*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id)
-    ]
-    chunks = [stream[at : at + max_tokens] for at in range(0, len(stream), max_tokens)]
-    kept = [chunk for chunk in chunks if len(chunk) == max_tokens]
-    if not kept:
-        raise BadInput(
-            f"texts: {len(stream)} tokens in all, fewer than one sequence of max_tokens {max_tokens}; add texts"
-        )
-    return [{"input_ids": chunk, "labels": chunk} for chunk in kept]
-
-
 def _trainer(base: Path, ordered: list[Any], watched: list[Any], settings: TrainingSettings, folder: Path) -> Any:
     from datasets import Dataset
 
     from tasks.completion_trainer import CompletionCollator, CompletionTrainer
 
-    tokenizer = _tokenizer(str(base))
+    tokenizer = tokenizer_of(str(base))
     return CompletionTrainer(
         model=_trainable(base, settings),
         args=_arguments(settings, math.ceil(len(ordered) / settings.batch_size), folder, bool(watched)),
         train_dataset=Dataset.from_list(ordered),
         eval_dataset=Dataset.from_list(watched) if watched else None,
         processing_class=tokenizer,
-        data_collator=CompletionCollator(_pad_token_id(tokenizer)),
+        data_collator=CompletionCollator(pad_token_id(tokenizer)),
     )
 
 
@@ -411,7 +244,7 @@ def _arguments(settings: TrainingSettings, steps: int, folder: Path, watched: bo
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
-        num_train_epochs=1,  # `_order` has laid out every epoch
+        num_train_epochs=1,  # `training_order` has laid out every epoch
         train_sampling_strategy="sequential",
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
@@ -443,7 +276,7 @@ def _trainable(base: Path, settings: TrainingSettings) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(settings.seed)
-    model = _loaded(base, attention="eager").train()
+    model = loaded(base, attention="eager").train()
     blocks = model.config.num_hidden_layers
     upper = range(blocks - max(1, round(blocks * settings.upper_blocks_share)), blocks)
     if settings.method == "full":
@@ -528,54 +361,12 @@ def _save(model: Any, base: Path, folder: Path, rows: list[dict[str, list[int]]]
     model.eval()
     with torch.inference_mode():
         proof["logits"] = (
-            model(**_proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu().contiguous()
+            model(**proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu().contiguous()
         )
-    (folder / _PROOF).parent.mkdir()
-    save_file(proof, folder / _PROOF)
+    (folder / PROOF).parent.mkdir()
+    save_file(proof, folder / PROOF)
     model.save_pretrained(folder)
     if not hasattr(model, "peft_config"):
-        _tokenizer(str(base)).save_pretrained(folder)
+        tokenizer_of(str(base)).save_pretrained(folder)
 
 
-def _proof_inputs(proof: dict[str, Any], device: Any) -> dict[str, Any]:
-    return {name: proof[name].to(device) for name in ("input_ids", "attention_mask")} | {"use_cache": False}
-
-
-def _loaded(model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa") -> Any:
-    """Model in eval mode on the device there is, with its adapter; `adapter_dir` may hold a full model instead."""
-    import torch
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    adapted = adapter_dir is not None and (adapter_dir / "adapter_config.json").exists()
-    source = model_dir if adapter_dir is None or adapted else adapter_dir
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=native_dtype(), attn_implementation=attention)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    if adapted:
-        model = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
-    return model.eval()
-
-
-@lru_cache(maxsize=8)
-def _tokenizer(directory: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(directory)
-
-
-def _pad_token_id(tokenizer: Any) -> int:
-    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Sets torch's CPU threads for a while; without passive waiting two busy processes stall each other."""
-    import torch
-
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

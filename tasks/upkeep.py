@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from leastwise.use_case import UseCase
-from tasks import reports, storage, tracking
+from tasks import reports, run_record, storage, tracking
 from tasks.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def close_run(
     tags = {
         "leastwise.outcome": outcome,
         "leastwise.reason": reason,
-        tracking.NOTE: note or f"### {outcome}\n{reason}",
+        run_record.NOTE: note or f"### {outcome}\n{reason}",
         "mlflow.runName": f"{kind} · {outcome} · {reason}"[:200],
     }
     client.log_batch(

@@ -20,7 +20,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder import Record, Situation
 from leastwise.prices import Price, PriceBook
 from leastwise.use_case import Model, Stage, UseCase
-from tasks import evaluation, gate_rows, retrieval, storage, tracking, weights
+from tasks import evaluation, gate_rows, retrieval, run_record, storage, tracking, weights
 from tasks.ledger import Caps, Ledger, Meter
 from tasks.responses import ResponseStore
 from tasks.use_cases import Tables
@@ -100,11 +100,11 @@ class Workspace:
             return frame, self._set_hash("traffic")
         return gate_rows.seeded(frame, self.gate_hash), self.gate_hash
 
-    def data_sets(self, *names: str) -> list[tracking.DataSet]:
+    def data_sets(self, *names: str) -> list[run_record.DataSet]:
         """These tables (all of the use case's without names) as MLflow logs them."""
         paths = self.use_case.data.model_dump()
         return [
-            tracking.DataSet(name, self.tables.hashes[name], paths[name], self.tables.rows(name) or 0)
+            run_record.DataSet(name, self.tables.hashes[name], paths[name], self.tables.rows(name) or 0)
             for name in names or self.tables.hashes
         ]
 
@@ -247,7 +247,7 @@ class Workspace:
 
     def candidate_of(self, stage: str) -> Candidate:
         """The candidate a stage of this climb measured."""
-        return tracking.load_candidate(self.client, tracking.latest_run(self.client, self.climb, stage).info.run_id)
+        return run_record.load_candidate(self.client, tracking.latest_run(self.client, self.climb, stage).info.run_id)
 
     def is_applicable(self, stage: Stage) -> bool:
         """Whether a stage that was not run could have been: within last_stage, not ruled out, not lacking anything."""

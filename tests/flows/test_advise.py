@@ -13,7 +13,7 @@ from flows.advise import advise
 from flows.command_line import run
 from leastwise.errors import BadInput
 from leastwise.use_case import UseCase
-from tasks import advising, tracking, use_cases
+from tasks import advising, run_record, tracking, use_cases
 from tasks.use_cases import Overrides, load
 from use_cases.build_alert_triage import build
 
@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def advised(use_case: str, overrides: Overrides | None = None) -> tuple[advising.AdviceEnding, dict[str, Any]]:
     """What the task gives back, and the advice as logged."""
     ending = advising.give_advice.fn(use_case, overrides)
-    return ending, tracking.read_json(tracking.connect(), ending.mlflow_run_id, "advice.json")
+    return ending, run_record.read_json(tracking.connect(), ending.mlflow_run_id, "advice.json")
 
 
 def statuses(logged: dict[str, Any]) -> dict[str, str]:

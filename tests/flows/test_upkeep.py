@@ -16,7 +16,7 @@ from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
 from leastwise.gate import Evaluation, Measurement, judge
 from leastwise.use_case import UseCase
-from tasks import making, registry, stages, tracking, use_cases
+from tasks import making, registry, run_record, stages, tracking, use_cases
 from tasks.upkeep import Upkeep
 
 LABELS = ("fruit", "metal")
@@ -131,10 +131,10 @@ def log_quality(client, run, use_case: UseCase, candidate: Candidate, lower: flo
     measured = Evaluation(
         stage=candidate.stage, candidate=candidate.key, gate_hash="g", measurements={"quality": quality}
     )
-    tracking.log_candidate(client, run, candidate)
-    tracking.log_evaluation(client, run.info.run_id, measured, {})
+    run_record.log_candidate(client, run, candidate)
+    run_record.log_evaluation(client, run.info.run_id, measured, {})
     verdict = judge(measured, use_case.gate_requirements)
-    tracking.log_verdict(client, run.info.run_id, candidate.stage, verdict, {}, "")
+    run_record.log_verdict(client, run.info.run_id, candidate.stage, verdict, {}, "")
     client.set_terminated(run.info.run_id)
 
 

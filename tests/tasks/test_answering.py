@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from leastwise.prices import Price
-from tasks.answering import Answer, ExactCache
+from tasks.answering import Answer
+from tasks.exact_cache import ExactCache
 
 
 class Inner:

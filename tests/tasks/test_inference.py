@@ -20,8 +20,9 @@ from aiohttp import web
 
 from leastwise.errors import BadInput
 from leastwise.prices import Usage
-from tasks.inference import Asker, Message, Request, Target, Throttle, ask, most_usage, request_key
+from tasks.inference import Asker, Throttle, ask, most_usage, request_key
 from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
+from tasks.providers import Message, Request, Target
 from tasks.responses import ResponseStore
 from tasks.serving import Endpoint, serve_causal
 

@@ -6,7 +6,7 @@ import pytest
 
 from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
-from tasks import registry, tracking
+from tasks import registry, run_record, tracking
 from tasks.registry import Move
 
 NAMES = (f"case-{number}" for number in itertools.count())
@@ -28,7 +28,7 @@ def name(client) -> str:
 def version(client, name: str, model: str) -> str:
     """A registered version of a synthetic candidate."""
     run = client.create_run(tracking.experiment(client, name), tags={"leastwise.kind": "stage"})
-    tracking.log_candidate(client, run, Candidate(stage="prompt", model=f"openai:{model}", venue="api"))
+    run_record.log_candidate(client, run, Candidate(stage="prompt", model=f"openai:{model}", venue="api"))
     return registry.register(client, name, run.info.run_id)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks import climbing, tracking
+from tasks import climbing, run_record, tracking
 from tasks.workspace import Workspace
 
 SIZES = {"train": 400, "dev": 80, "gate": 150, "test": 20, "out_of_scope": 60, "shifted": 60}
@@ -62,7 +62,7 @@ def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(tmp_p
     assert all(got.n > 0 or name == "usd_per_1k_requests" for name, got in record.evaluation.measurements.items())
     assert record.evaluation.measurements["ood_decline"].estimate > 0, "it declines, by a threshold fitted on dev"
     assert (run.data.tags["leastwise.venue"], run.data.tags["leastwise.verdict"]) == ("self_host", record.verdict.outcome)
-    assert tracking.load_candidate(work.client, run.info.run_id).stage == "reference"
+    assert run_record.load_candidate(work.client, run.info.run_id).stage == "reference"
 
     work.client.set_terminated(work.climb.run_id, "FINISHED")
     _, again = measured(tmp_path, case)

@@ -9,7 +9,7 @@ import yaml
 
 from leastwise.candidate import Candidate
 from leastwise.gate import Evaluation, Measurement, Requirement, judge
-from tasks import climbing, evaluation, reports, stages, tracking
+from tasks import climbing, evaluation, reports, run_record, stages, tracking
 from tasks.workspace import Workspace
 
 QUALITY = Requirement(name="quality", bound=0.8, margin=0.2)
@@ -48,14 +48,14 @@ def logged(work: Workspace, stage: str, right: dict[str, bool]) -> str:
     candidate = Candidate(stage=stage, model="openai:gpt-4o-mini", venue="api")
     run = tracking.stage_run(work.client, work.climb, stage, f"key-{stage}")
     measured = Evaluation(stage=stage, candidate=candidate.key, gate_hash="g", measurements={"quality": measurement(0.7, 0.9, 50)})
-    tracking.log_candidate(work.client, run, candidate)
-    tracking.log_evaluation(work.client, run.info.run_id, measured, {})
+    run_record.log_candidate(work.client, run, candidate)
+    run_record.log_evaluation(work.client, run.info.run_id, measured, {})
     rows = [
         {"id": row_id, "answer": "right" if is_right else "wrong", "score": float(is_right), "set": "gate"}
         for row_id, is_right in right.items()
     ]
-    tracking.log_examples(work.client, run.info.run_id, evaluation.Measured(measured, {}, rows=rows))
-    tracking.log_verdict(work.client, run.info.run_id, stage, judge(measured, (QUALITY,)), {}, "")
+    run_record.log_examples(work.client, run.info.run_id, evaluation.Measured(measured, {}, rows=rows))
+    run_record.log_verdict(work.client, run.info.run_id, stage, judge(measured, (QUALITY,)), {}, "")
     work.client.set_terminated(run.info.run_id)
     return str(run.info.run_id)
 

@@ -13,18 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from leastwise.errors import BadInput
-from tasks.training import (
-    Generator,
-    Row,
-    TrainingReport,
-    TrainingSettings,
-    continue_pretraining,
-    fine_tune,
-    format_chat,
-    merge,
-    perplexity,
-    prove_reload,
-)
+from tasks.causal_model import Generator, merge, perplexity, prove_reload
+from tasks.training import TrainingReport, TrainingSettings, continue_pretraining, fine_tune
+from tasks.training_rows import Row, format_chat
 
 LABELS = ("discovery", "impact", "exfiltration")
 SETTINGS = TrainingSettings(
@@ -134,7 +125,7 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_weights(t
     again = tmp_path / "adapter"
     script = tmp_path / "train.py"
     script.write_text(
-        "import sys, time\nfrom pathlib import Path\nfrom tasks.training import *\n"
+        "import sys, time\nfrom pathlib import Path\nfrom tasks.training import *\nfrom tasks.training_rows import Row\n"
         f"rows = [Row(*pair) for pair in {[(r.prompt, r.completion) for r in rows]!r}]\n"
         f"settings = TrainingSettings.model_validate_json({SETTINGS.model_dump_json()!r})\n"
         f"slow = lambda p: p.step >= 32 and time.sleep(60)\n"

@@ -12,7 +12,7 @@ from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
 from leastwise.sequential import PairedTest
 from leastwise.use_case import Task
-from tasks import registry, retraining, tracking, upkeep, use_cases, watching
+from tasks import registry, retraining, run_record, tracking, upkeep, use_cases, watching
 from tasks.answering import Answer
 from tasks.evaluation import looks
 from use_cases.build_alert_triage import build
@@ -139,7 +139,7 @@ def challenged(name: str, measured: retraining.Comparison) -> tuple[upkeep.Upkee
     for model in ("old", "new"):
         run_id = upkeep.open_run(client, use_case, "retrain", model)
         candidate = Candidate(stage="fine_tune", model=f"file:///{model}", venue="managed")
-        tracking.log_candidate(client, client.get_run(run_id), candidate)
+        run_record.log_candidate(client, client.get_run(run_id), candidate)
         if model == "old":
             registry.promote(client, name, registry.register(client, name, run_id), "first")
     ending = retraining.settle(client, name, run_id, "1", measured, 0.1, measured.figures)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leastwise.advice import Advice, Known, advise, examples_to_decide, more_to_decide
+from leastwise.advice import Advice, Known, advise
+from leastwise.examples_needed import examples_to_decide, more_to_decide
 from leastwise.gate import Measurement
 from leastwise.prices import Price, UnknownPrice
 from leastwise.sequential import MeanTest

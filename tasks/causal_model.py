@@ -1,0 +1,147 @@
+"""Runs a causal model with its adapter in process: answers in batches, perplexity, merging, the proof of a reload.
+
+It trains nothing (`tasks.training` does) and serves nothing. Runs on the device there is, one process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from leastwise.errors import BadInput
+from tasks.threads import torch_threads
+from tasks.weights import built, native_dtype
+
+PROOF = "proof/logits.safetensors"  # apart: whoever reads weights globs the folder
+_PROOF_TOLERANCE = 1e-3
+
+
+def prove_reload(base: Path, adapter_dir: Path) -> float:
+    """The largest logit difference between the model as trained (kept in `proof/`) and as loaded from disk.
+
+    Raises RuntimeError above 1e-3. Meant for the machine and thread count of the training: bf16 rounds differently on
+    others.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    proof = load_file(adapter_dir / PROOF)
+    model = loaded(base, adapter_dir, attention="eager")
+    with torch.inference_mode():
+        logits = model(**proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu()
+    difference = float((logits - proof["logits"]).abs().max())
+    if not difference <= _PROOF_TOLERANCE:
+        raise RuntimeError(
+            f"{adapter_dir}: reloaded on {base}, logits differ by {difference:.4f} from the trained model's"
+        )
+    return difference
+
+
+def merge(base: Path, adapter_dir: Path, out: Path) -> Path:
+    """Writes base and adapter as one model directory of safetensors with the tokenizer; an existing `out` is kept."""
+    if not out.exists():
+        with built(out) as folder:
+            model = loaded(base, adapter_dir)
+            (model.merge_and_unload() if hasattr(model, "merge_and_unload") else model).save_pretrained(folder)
+            tokenizer_of(str(base)).save_pretrained(folder)
+    return out
+
+
+def perplexity(model_dir: Path, texts: Sequence[str], threads: int = 2, max_tokens: int = 512) -> float:
+    """exp of the mean negative log-likelihood a token, texts apart, the first token of each unscored."""
+    import torch
+
+    tokenizer = tokenizer_of(str(model_dir))
+    with torch_threads(threads), torch.inference_mode():
+        model = loaded(model_dir)
+        total, count = 0.0, 0
+        for text in texts:
+            ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens).input_ids.to(
+                model.device
+            )
+            if ids.shape[1] > 1:
+                logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+                total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+                count += ids.shape[1] - 1
+    if not count:
+        raise BadInput("held-out texts: none has two tokens; perplexity needs at least one such text")
+    return math.exp(total / count)
+
+
+class Generator:
+    """Answers prompts greedily with a model directory, an adapter merged into it; loads at once, keeps it in memory."""
+
+    def __init__(self, model_dir: Path, adapter_dir: Path | None = None, threads: int = 2) -> None:
+        model = loaded(model_dir, adapter_dir)
+        self.model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        # `generate` hands the head a slice of the last positions; on one that is not contiguous torch copies the whole
+        # weight once a row, which was half the time of a batch.
+        self.model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+        self.tokenizer = tokenizer_of(str(model_dir))
+        self.threads = threads
+
+    def answer(self, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32) -> list[str]:
+        """One answer a prompt (already in chat format), in their order, stripped; equal prompts are computed once."""
+        distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
+        found: dict[str, str] = {}
+        with torch_threads(self.threads):
+            for start in range(0, len(distinct), batch_size):
+                batch = distinct[start : start + batch_size]
+                found.update(zip(batch, self._batch(batch, max_new_tokens), strict=True))
+        return [found[prompt] for prompt in prompts]
+
+    def tokens(self, text: str) -> int:
+        """How many tokens `text` is."""
+        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _batch(self, prompts: list[str], max_new_tokens: int) -> list[str]:
+        import torch
+
+        pad = pad_token_id(self.tokenizer)
+        ids = self.tokenizer(prompts, add_special_tokens=False).input_ids
+        longest = max(map(len, ids))
+        inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=self.model.device)
+        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=self.model.device)
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=inputs,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                pad_token_id=pad,
+                eos_token_id=self.tokenizer.eos_token_id,
+            )
+        return [text.strip() for text in self.tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)]
+
+
+def proof_inputs(proof: dict[str, Any], device: Any) -> dict[str, Any]:
+    return {name: proof[name].to(device) for name in ("input_ids", "attention_mask")} | {"use_cache": False}
+
+
+def loaded(model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa") -> Any:
+    """Model in eval mode on the device there is, with its adapter; `adapter_dir` may hold a full model instead."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapted = adapter_dir is not None and (adapter_dir / "adapter_config.json").exists()
+    source = model_dir if adapter_dir is None or adapted else adapter_dir
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=native_dtype(), attn_implementation=attention)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if adapted:
+        model = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+    return model.eval()
+
+
+@lru_cache(maxsize=8)
+def tokenizer_of(directory: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def pad_token_id(tokenizer: Any) -> int:
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)

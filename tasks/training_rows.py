@@ -1,0 +1,87 @@
+"""Prompts and completions as the rows a causal model is trained on: rendered, tokenized, packed and ordered.
+
+It trains nothing: `tasks.training` does, with the settings it is given.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leastwise.errors import BadInput
+from leastwise.prompts import Turn
+from tasks.causal_model import tokenizer_of
+
+if TYPE_CHECKING:
+    from tasks.training import TrainingSettings
+
+
+_GROUPED_BATCHES = 32  # rows are sorted by length within so many batches, and the batches shuffled again
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example: a prompt already in chat format (`format_chat`) and the completion without its end mark."""
+
+    prompt: str
+    completion: str
+
+
+def format_chat(tokenizer_dir: Path, messages: Sequence[Mapping[str, str] | Turn]) -> str:
+    """`messages` (role, content) in the model's chat template, ready for the assistant's answer.
+
+    As in llama.cpp, marks of the template inside a message are not escaped.
+    """
+    turns = [turn if isinstance(turn, Mapping) else {"role": turn.role, "content": turn.content} for turn in messages]
+    return str(tokenizer_of(str(tokenizer_dir)).apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+
+def training_order(encoded: list[dict[str, list[int]]], settings: TrainingSettings) -> list[int]:
+    """Rows in training order: shuffled, grouped by length within a window of batches, the batches shuffled again.
+
+    Fixed before training, so that a resumed one skips exactly what it has seen.
+    """
+    rng = random.Random(settings.seed)
+    drawn: list[int] = []
+    for _ in range(settings.epochs):
+        drawn += rng.sample(range(len(encoded)), len(encoded))
+    drawn = drawn[: settings.max_examples]
+    size, window = settings.batch_size, settings.batch_size * _GROUPED_BATCHES
+    ordered: list[int] = []
+    for start in range(0, len(drawn), window):
+        by_length = sorted(drawn[start : start + window], key=lambda i: len(encoded[i]["input_ids"]))
+        batches = [by_length[at : at + size] for at in range(0, len(by_length), size)]
+        full, rest = [b for b in batches if len(b) == size], [b for b in batches if len(b) < size]
+        rng.shuffle(full)
+        ordered += [i for batch in full + rest for i in batch]
+    return ordered
+
+
+def encoded_row(tokenizer: Any, row: Row, at: int, max_tokens: int) -> dict[str, list[int]]:
+    prompt = tokenizer(row.prompt, add_special_tokens=False).input_ids
+    completion = tokenizer(row.completion + tokenizer.eos_token, add_special_tokens=False).input_ids
+    ids = prompt + completion
+    if not prompt or not row.completion:
+        raise BadInput(f"training row {at}: prompt or completion is empty; remove the row")
+    if len(ids) > max_tokens:
+        raise BadInput(
+            f"training row {at}: {len(ids)} tokens, more than max_tokens {max_tokens}; shorten it or raise it"
+        )
+    return {"input_ids": ids, "labels": [-100] * len(prompt) + completion}
+
+
+def packed(base: Path, texts: Sequence[str], max_tokens: int) -> list[dict[str, list[int]]]:
+    tokenizer = tokenizer_of(str(base))
+    stream = [
+        i for text in texts for i in (*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id)
+    ]
+    chunks = [stream[at : at + max_tokens] for at in range(0, len(stream), max_tokens)]
+    kept = [chunk for chunk in chunks if len(chunk) == max_tokens]
+    if not kept:
+        raise BadInput(
+            f"texts: {len(stream)} tokens in all, fewer than one sequence of max_tokens {max_tokens}; add texts"
+        )
+    return [{"input_ids": chunk, "labels": chunk} for chunk in kept]
