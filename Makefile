@@ -33,8 +33,8 @@ env: .venv/.complete ## Set up .venv from requirements.lock; nothing to do where
 	  { echo "leastwise: $(PYTHON) is not Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "leastwise: setting up .venv from requirements.lock, some minutes the first time …" >&2
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --no-deps -r requirements.lock
-	@$(BIN)/python -m pip install -qq "$$(grep '^torch==' requirements.lock)"
+	@$(BIN)/python -m pip install -qq --no-compile --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install -qq --no-compile "$$(grep '^torch==' requirements.lock)"
 	@touch $@
 
 data: env ## Build the embedded use case's data; nothing to do where it is unchanged

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from leastwise.errors import BadInput
 from leastwise.prices import Usage
@@ -29,13 +29,11 @@ from tasks.providers import (
 )
 from tasks.responses import ResponseStore, StoredAnswer, answer_key, stored_now
 
-if TYPE_CHECKING:
-    pass
-
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 FIRST_LIMIT = 8
 BACKOFF_S = (0.25, 8.0)
 LONGEST_RETRY_AFTER_S = 60.0
+UNREACHABLE = "unreachable"
 TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per request, per message
 
 
@@ -94,6 +92,7 @@ class AsyncAsker:
         self.throttle = Throttle(concurrency)
         self.calls_paid = 0
         self.faults: Counter[str] = Counter()
+        self._unreachable = False
         self._model = model_of(target, timeout_s)
 
     async def ask(self, requests: Sequence[Request], on_reply: Callable[[Reply], None] | None = None) -> list[Reply]:
@@ -142,19 +141,25 @@ class AsyncAsker:
             await closing
 
     async def _answer(self, request: Request, key: str) -> tuple[Reply, StoredAnswer | None]:
-        """One answer, after at most `attempts` calls; only failures of the transport are tried again."""
+        """One answer, after at most `attempts` calls; only failures of the transport are tried again.
+
+        Once a request found nobody listening at every attempt, the others are sent once each until one gets through.
+        """
         failure = _Failure("not sent", retry=False, billed=False)
         for attempt in range(self.attempts):
             async with self.throttle:
                 outcome = await self._metered_call(request, key)
             if isinstance(outcome, StoredAnswer):
+                self._unreachable = False
                 return _reply(request, outcome, from_store=False), outcome
             failure = outcome
             self.faults[failure.kind] += 1
-            if not failure.retry:
+            if not failure.retry or (failure.kind == UNREACHABLE and self._unreachable):
                 break
             if attempt + 1 < self.attempts:
                 await self._wait(failure, attempt)
+        else:
+            self._unreachable = failure.kind == UNREACHABLE
         return _lost(request, error=failure.message), None
 
     async def _wait(self, failure: "_Failure", attempt: int) -> None:
@@ -330,20 +335,24 @@ def _failure(error: BaseException) -> _Failure | None:
         retry = (status in RETRIED_STATUSES or status >= 500) and not isinstance(error, ModelQuotaExceededError)
         return _Failure(message, retry, False, str(status), status == 429, error.retry_after)
     if isinstance(error, ModelAPIError):
-        return _Failure(message, True, not _never_connected(error), "transport")
+        if refused := _never_connected(error):
+            return _Failure(f"nobody listens there: {refused}"[:500], True, False, UNREACHABLE)
+        return _Failure(message, True, True, "transport")
     # An envelope of the wrong shape surfaces as whatever the SDK trips over first.
     if isinstance(error, (UnexpectedModelBehavior, LookupError, TypeError, ValueError, AttributeError)):
         return _Failure(message, True, True, "envelope")
     return None
 
 
-def _never_connected(error: BaseException) -> bool:
+def _never_connected(error: BaseException) -> BaseException | None:
+    """What kept a call from being sent at all; the SDKs wrap it, aiohttp's even as a timeout."""
     cause: BaseException | None = error
     while cause is not None:
-        if "ConnectError" in type(cause).__name__ or isinstance(cause, ConnectionRefusedError):
-            return True
+        name = type(cause).__name__
+        if "ConnectError" in name or "ConnectorError" in name or isinstance(cause, ConnectionRefusedError):
+            return cause
         cause = cause.__cause__ or cause.__context__
-    return False
+    return None
 
 
 async def _drain(work: deque[Coroutine[Any, Any, None]], workers: int) -> None:
@@ -378,5 +387,3 @@ def _lost(request: Request, twin: Reply | None = None, error: str | None = None)
     return Reply(
         request.row_id, "", math.nan, 0, 0, 0, 0, 0.0, False, error or (twin.error if twin else "lost"), "error"
     )
-
-

