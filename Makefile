@@ -44,7 +44,7 @@ demo: data ## Climb the ladder on USE_CASE (default use_cases/alert-triage.yaml)
 	@$(BIN)/python -m flows.customize $(USE_CASE)
 
 test: data ## Run the tests; TESTS="tests/unit -k gate" runs some
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
 check: env ## Lint, types of the core, direction of the imports
 	@$(BIN)/ruff check .
@@ -57,7 +57,7 @@ bench: data ## Run every measurement in benchmarks/
 
 soak: data ## Run the tests ROUNDS times (default 5), with new random examples each time
 	@set -e; for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)" >&2; \
-	  $(BIN)/python -m pytest $(TESTS); done
+	  $(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS); done
 
 up: data ## Start the Prefect and MLflow servers, a worker a pool, and deploy every flow
 	@$(BIN)/python -m infra.local up

