@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from aiohttp import web
 
 from leastwise.errors import BadInput
 from leastwise.prices import Usage
-from tasks.inference import Asker, Throttle, ask, most_usage, request_key
+from tasks.inference import Asker, Pace, Throttle, ask, most_usage, request_key
 from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
 from tasks.providers import Message, Request, Target
 from tasks.responses import ResponseStore
@@ -44,8 +45,11 @@ def request(row: object, text: str = "", **options: object) -> Request:
 class Faulty:
     """A chat server that fails in a planned way before it answers `ANSWER:<last message>`; counts what it answered."""
 
-    def __init__(self, faults: tuple[str, ...] = (), per_request: int = 1, delay_s: float = 0.0) -> None:
-        self.faults, self.per_request, self.delay_s = faults, per_request, delay_s
+    def __init__(
+        self, faults: tuple[str, ...] = (), per_request: int = 1, delay_s: float = 0.0, allowed_per_s: float = math.inf
+    ) -> None:
+        self.faults, self.per_request, self.delay_s, self.allowed_per_s = faults, per_request, delay_s, allowed_per_s
+        self.refused = 0
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.times: list[float] = []
@@ -53,7 +57,11 @@ class Faulty:
 
     async def chat(self, incoming: web.Request) -> web.StreamResponse:
         text = (await incoming.json())["messages"][-1]["content"]
-        self.times.append(time.monotonic())
+        now = time.monotonic()
+        if sum(at > now - 1 for at in self.times) >= self.allowed_per_s:
+            self.refused += 1
+            return web.Response(status=429, text="{}")
+        self.times.append(now)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -296,6 +304,45 @@ def test_the_throttle_halves_once_a_burst_and_grows_back() -> None:
     for _ in range(16):
         throttle.speed_up()
     assert 16.5 < throttle.limit <= 17
+
+
+def sent_at_pace(pace: Pace, seconds: float, allowed_per_s: float) -> tuple[int, int]:
+    """Calls accepted and refused by a provider that takes so many in any second, without anything in flight."""
+    now, taken, refused = 0.0, [], 0
+    while now < seconds:
+        now += max(pace.wait_s(now), 0.002)
+        pace.sent(now)
+        if sum(at > now - 1 for at in taken[-200:]) < allowed_per_s:
+            taken.append(now)
+        else:
+            refused += 1
+            pace.refused(now + 0.001)
+    return len(taken), refused
+
+
+@pytest.mark.parametrize("allowed", [8, 50, 150])
+def test_the_pace_keeps_near_a_limit_per_second_with_few_refusals(allowed: int) -> None:
+    accepted, refused = sent_at_pace(Pace(), 60.0, allowed)
+    assert accepted >= 0.85 * 60 * allowed
+    assert refused <= 0.02 * (accepted + refused) + 3
+
+
+def test_a_limit_that_was_raised_is_found_within_a_minute() -> None:
+    pace = Pace()
+    sent_at_pace(pace, 5.0, 20)
+    assert pace.per_s(10.0) < 30
+    assert pace.per_s(70.0) > 200
+
+
+def test_behind_a_limit_per_second_no_request_is_lost_and_few_are_refused(store: ResponseStore) -> None:
+    server = Faulty(delay_s=0.05, allowed_per_s=50)
+    with running(server) as target:
+        started = time.monotonic()
+        replies = ask(target, [request(i) for i in range(300)], store=store, price=price, concurrency=32)
+        seconds = time.monotonic() - started
+    assert not [r.error for r in replies if r.error] and sum(server.answered.values()) == 300
+    # Finding the limit costs up to as many refusals as were in flight; the benchmark has the figures of a long run.
+    assert server.refused <= 32 and seconds < 300 / 50 / 0.7
 
 
 def test_what_determines_the_answer_is_in_the_key_and_what_does_not_is_not() -> None:
