@@ -29,6 +29,7 @@ from leastwise.use_case import LADDER, Task, UseCase
 from tasks.answering import Answer
 from tasks.gate_rows import LOOK, looks, seeded, unit_count, unit_numbers, unit_scores, whole_units
 from tasks.gate_tests import Alphas, Tests
+from tasks.use_cases import UNIT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,7 +211,8 @@ class _Answered:
         is_gate = split == "gate"
         wants = self.rows["label"] if split != "ood_decline" else [None] * len(self.rows)
         scores = [score.quality if score and is_gate else None for score in self.scores]
-        each = zip(self.rows["id"], self.rows["text"], wants, self.answers, scores, strict=True)
+        units = self.rows[UNIT] if UNIT in self.rows else [None] * len(self.rows)
+        each = zip(self.rows["id"], self.rows["text"], wants, self.answers, scores, units, strict=True)
         return [_row(*one, split) for one in each]
 
 
@@ -243,7 +245,7 @@ def _beyond(task: Task, tests: Tests, done: Measured, answerer: Answerer, name: 
 
 
 def _row(
-    row_id: str, text: str, expected: str | None, answer: Answer, score: float | None, split: str
+    row_id: str, text: str, expected: str | None, answer: Answer, score: float | None, unit: object, split: str
 ) -> dict[str, object]:
     return {
         "id": row_id,
@@ -260,6 +262,7 @@ def _row(
         "output_tokens": answer.output_tokens,
         "error": answer.error,
         "set": split,
+        "unit": unit,
     }
 
 

@@ -141,7 +141,7 @@ def log_examples(client: MlflowClient, run_id: str, measured: Measured) -> None:
     """The per-example table and the intervals look by look, as artifacts."""
     import pandas as pd
 
-    columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "from_store", "set", "error"]
+    columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "from_store", "set", "error", "unit"]
     client.log_table(run_id, pd.DataFrame(measured.rows, columns=columns), "examples.json")
     client.log_dict(run_id, measured.narrowing, "intervals.json")
 

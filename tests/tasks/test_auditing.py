@@ -1,0 +1,115 @@
+"""Anybody can derive a verdict again from MLflow alone, and is told where what was logged does not hold together."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from leastwise.candidate import Candidate
+from leastwise.errors import BadInput
+from tasks import answering, auditing, climbing, stages
+from tasks.answering import Answer
+from tasks.workspace import Workspace
+
+PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
+
+
+class Toy:
+    """Answers rightly but for every fifth row, and loses the rows it is told to."""
+
+    usd_worst_case = 0.001
+    fixed_usd_per_request = 0.0
+
+    def __init__(self, lost: frozenset[str]) -> None:
+        self.lost = lost
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        return [self._one(row) for row in rows.itertuples()]
+
+    def _one(self, row: Any) -> Answer:
+        if row.id in self.lost:
+            return Answer(None, None, 0.0, error="connection reset")
+        return Answer(row.label if int(row.id[1:]) % 5 else "Other words", 20.0, 0.0001)
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        return [20.0] * len(rows)
+
+
+@pytest.fixture(params=[None, "talk"])
+def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A climb whose prompt stage was measured on 400 rows, with and without rows that share a unit; one row was lost."""
+    labels = ["yes" if i % 3 else "no" for i in range(400)]
+    rows = pd.DataFrame({"id": [f"r{i}" for i in range(400)], "text": [f"text {i}" for i in range(400)], "label": labels})
+    rows.assign(talk=[f"c{i // 3}" for i in range(400)]).to_parquet(tmp_path / "gate.parquet")
+    case: dict[str, Any] = {
+        "name": "audited",
+        "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
+        "data": {"gate": "gate.parquet"} | ({"unit_by": request.param} if request.param else {}),
+        "requirements": {"quality": {"bound": 0.8, "margin": 0.1}, "adherence": {"bound": 0.8, "margin": 0.1}},
+        "traffic": {"requests_per_month": 1000},
+        "models": {"candidates": [{"uri": "openai:gpt-4o-mini", "price": PRICE}]},
+        "allow_no_test": True,
+    }
+    path = tmp_path / "case.yaml"
+    path.write_text(yaml.safe_dump(case))
+    work = Workspace.of(climbing.open_climb.fn(str(path)))
+    first = work.gate_rows("gate")[0]["id"].iloc[7]
+
+    @contextmanager
+    def toy(*_: object):
+        yield Toy(frozenset({first}))
+
+    monkeypatch.setattr(answering, "open_answerer", toy)
+    stages.evaluate_stage.fn(work.climb.run_id, "prompt", [Candidate(stage="prompt", model="openai:gpt-4o-mini", venue="api")])
+    return work
+
+
+def stage(work: Workspace) -> Any:
+    found = work.client.search_runs([work.climb.experiment_id], "tags.`leastwise.kind` = 'stage'")
+    return found[0]
+
+
+def test_what_was_logged_is_derived_again_by_run_climb_and_experiment(climb: Workspace):
+    measured = stage(climb).data.metrics
+    assert measured["quality.lost"] == 1 and measured["quality.n"] > 50
+    for named in (stage(climb).info.run_id, climb.climb.run_id, "audited"):
+        ending = auditing.audit.fn(named)
+        assert (ending.outcome, ending.checked, ending.differing, ending.exit_status) == ("agrees", 1, (), 0)
+
+
+def test_an_interval_that_was_changed_afterwards_is_found(climb: Workspace):
+    run = stage(climb)
+    climb.client.log_metric(run.info.run_id, "quality.lower", 0.1)
+    climb.client.log_metric(run.info.run_id, "quality.upper", 0.2)
+    ending = auditing.audit.fn("audited")
+    assert (ending.outcome, ending.differing, ending.exit_status) == ("differs", (run.info.run_id,), 1)
+    said = auditing.differences(climb.client, stage(climb))
+    assert said[0].startswith("logged ") and "the interval gives FAIL" in said[0]
+    assert any("the answers give" in each for each in said)
+
+
+def test_a_verdict_that_was_changed_afterwards_is_found(climb: Workspace):
+    run = stage(climb)
+    other = "FAIL" if run.data.tags["quality.verdict"] != "FAIL" else "PASS"
+    climb.client.set_tag(run.info.run_id, "quality.verdict", other)
+    assert auditing.audit.fn(run.info.run_id).outcome == "differs"
+
+
+def test_an_answer_that_was_changed_afterwards_is_found(climb: Workspace, tmp_path: Path):
+    run = stage(climb)
+    table = json.loads(Path(climb.client.download_artifacts(run.info.run_id, "examples.json", str(tmp_path))).read_text())
+    answer = table["columns"].index("answer")
+    for row in table["data"][:30]:
+        row[answer] = "Other words"
+    climb.client.log_text(run.info.run_id, json.dumps(table), "examples.json")
+    assert any("the answers give" in each for each in auditing.differences(climb.client, stage(climb)))
+
+
+def test_what_holds_no_verdict_is_bad_input(climb: Workspace):
+    for named in ("no-such-experiment", "leastwise-alpha-accounts"):
+        with pytest.raises(BadInput, match="run_or_experiment"):
+            auditing.audit.fn(named)
