@@ -117,6 +117,7 @@ def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
     venue = _venue(work, outcome)
     note = reports.ladder_note(work.use_case, history, ending)
     run_record.log_ending(work.client, climb_id, ending, venue, note)
+    reports.log_ladder_figure(work.client, climb_id, history, work.use_case.gate_requirements)
     reports.publish_markdown(f"ladder-{work.use_case.name}", note)
     reports.show_ending(work.use_case, ending, history, tracking.tracking_uri())
     return ending

@@ -15,6 +15,7 @@ is judged, keeps its own order, so there a verdict before the last row takes tha
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,7 @@ import numpy as np
 from leastwise import metrics
 from leastwise.candidate import Candidate
 from leastwise.evidence import FloatArray
+from leastwise.examples_needed import more_to_decide
 from leastwise.gate import MAX_LOST_SHARE, Evaluation
 from leastwise.use_case import LADDER, Task, UseCase
 from tasks.answering import Answer
@@ -54,13 +56,14 @@ class Answerer(Protocol):
 
 @dataclass
 class Progress:
-    """How far an evaluation is, in rows; handed to whoever shows it."""
+    """How far an evaluation is, in rows; `to_go` is about how many more decide it, None where that is not known."""
 
     stage: str
     rows: int
     of: int
     usd: float
     estimates: dict[str, float]
+    to_go: int | None = None
 
 
 @dataclass
@@ -158,12 +161,25 @@ def _gate(
         if on_look:
             estimates = {name: m.estimate for name, m in tests.measurements().items()}
             usd = sum(float(r["usd_paid"]) for r in done.rows)  # type: ignore[arg-type]
-            on_look(Progress(done.evaluation.stage, len(done.rows), len(rows), usd, estimates))
+            to_go = _rows_to_go(tests, len(done.rows), len(rows))
+            on_look(Progress(done.evaluation.stage, len(done.rows), len(rows), usd, estimates, to_go))
         lost = sum(r["answer"] is None for r in done.rows)
         if lost > max(1.0, MAX_LOST_SHARE * len(rows)):
             reasons = sorted({str(r["error"]) for r in done.rows if r["error"]})
             return f"{lost} of {len(done.rows)} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
     return None
+
+
+def _rows_to_go(tests: Tests, rows: int, of: int) -> int | None:
+    """About how many more rows decide every open requirement, at most those that are left."""
+    if not tests.open(*MAIN):
+        return 0
+    wanted = [more_to_decide(m) for name, m in tests.measurements().items() if tests.by_name[name].outcome == "undecided"]
+    known = [examples for examples in wanted if examples]
+    if not known:
+        return None
+    rows_an_example = rows / max(m.n for m in tests.measurements().values())
+    return min(math.ceil(max(known) * rows_an_example), of - rows)
 
 
 @dataclass(frozen=True)

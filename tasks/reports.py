@@ -18,6 +18,8 @@ from leastwise.ladder import Record, best
 from leastwise.use_case import LADDER, UseCase
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from mlflow import MlflowClient
 
     from tasks.climbing import Ending
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 MARK = {"PASS": "✔ PASS", "FAIL": "✘ FAIL", "UNDECIDED": "? UNDECIDED", "ERROR": "! ERROR", "SKIPPED": "– skipped"}
 _clock = {"stage": time.monotonic(), "shown": 0.0}
+_COLOUR = {"PASS": "tab:green", "FAIL": "tab:red", "UNDECIDED": "tab:orange", "ERROR": "black", "reported": "tab:gray"}
+_bars: dict[tuple[str, str], UUID] = {}
 
 
 def say(line: str = "") -> None:
@@ -77,17 +81,20 @@ def show_opening(use_case: UseCase, climb: Climb, tracking_uri: str) -> None:
 
 
 def show_progress(progress: Progress) -> None:
-    """Progress inside a stage: one line on a terminal, now and then one in a log."""
+    """Progress inside a stage: one line on a terminal, now and then one in a log, and a bar in the Prefect UI."""
     now = time.monotonic()
     if now - _clock["shown"] < (0.5 if sys.stderr.isatty() else 15):
         return
     _clock["shown"] = now
     figures = " ".join(f"{name} {figure_of(name, value)}" for name, value in progress.estimates.items())
-    line = f"  … {progress.stage}: {progress.rows} of at most {progress.of} examples, ${progress.usd:.4f} {figures}"
+    to_go = "" if progress.to_go is None else f", about {progress.to_go:,} to go"
+    line = f"  … {progress.stage}: {progress.rows:,} of at most {progress.of:,} examples{to_go}, ${progress.usd:.4f} {figures}"
     if sys.stderr.isatty():
         print(f"\r{line[:118]:<118}", end="\r", file=sys.stderr, flush=True)
     else:
         say(line)
+    whole = progress.of if progress.to_go is None else progress.rows + progress.to_go
+    publish_progress(progress.stage, progress.rows / max(whole, 1), line.strip(" …"))
 
 
 def show_embedding(done: int, of: int) -> None:
@@ -292,6 +299,22 @@ def reference_table(table: dict[str, float]) -> str:
     return f"No-LLM references on the same gate rows.\n\n| reference | quality |\n|---|---|\n{rows}"
 
 
+def publish_progress(name: str, share: float, words: str) -> None:
+    """A progress bar among the artifacts of the flow that is running, where somebody can watch it: on a server."""
+    from prefect.artifacts import create_progress_artifact, update_progress_artifact
+    from prefect.context import FlowRunContext
+
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or not os.environ.get("PREFECT_API_URL"):
+        return
+    bar = (str(context.flow_run.id), name)
+    if bar in _bars:
+        update_progress_artifact(_bars[bar], 100 * share, description=words)
+    else:
+        key = f"progress-{name.replace('_', '-').replace(' ', '-')}"
+        _bars[bar] = create_progress_artifact(100 * share, key=key, description=words)
+
+
 def publish_markdown(key: str, markdown: str) -> None:
     """A table as a Prefect artifact, where a flow is running; the key may hold underscores."""
     from prefect.artifacts import create_markdown_artifact
@@ -320,6 +343,42 @@ def log_figure(client: MlflowClient, run_id: str, measured: Measured, requiremen
         axis.set(title=wanted.name, xlabel="examples")
         axis.legend(fontsize=7)
     client.log_figure(run_id, figure, "intervals.png")
+
+
+def log_ladder_figure(client: MlflowClient, climb_id: str, history: Sequence[Record], requirements: Sequence[Requirement]) -> None:
+    """A figure of the ladder: for each requirement, what every stage came to with its interval, against the bound."""
+    from matplotlib.figure import Figure
+
+    evaluated = [record for record in history if record.evaluation]
+    if not evaluated:
+        return
+    figure = Figure(figsize=(4.2 * len(requirements), 3.4), layout="constrained")
+    for axis, wanted in zip(figure.subplots(1, len(requirements), squeeze=False)[0], requirements, strict=True):
+        for place, record in enumerate(evaluated):
+            m = record.evaluation.measurements.get(wanted.name) if record.evaluation else None
+            if m is None:
+                continue
+            low, high = (_within(m, end) for end in (m.lower, m.upper))
+            ends = [[max(m.estimate - low, 0)], [max(high - m.estimate, 0)]]
+            axis.errorbar([place], [m.estimate], yerr=ends, fmt="o", capsize=4, color=_COLOUR[_side_of(record, wanted.name)])
+        axis.axhline(wanted.bound, color="tab:green", label="bound")
+        axis.axhline(wanted.limit, color="tab:red", linestyle="--", label="gate's limit")
+        axis.set_xticks(range(len(evaluated)), [record.stage for record in evaluated], rotation=30, ha="right")
+        axis.set(title=wanted.name, xlim=(-0.5, len(evaluated) - 0.5))
+        axis.legend(fontsize=7)
+    client.log_figure(climb_id, figure, "ladder.png")
+
+
+def _side_of(record: Record, name: str) -> str:
+    """The outcome of one requirement of a record; the reference is not judged."""
+    if record.stage == "reference" or record.verdict is None:
+        return "reported"
+    return next((each.outcome for each in record.verdict.requirements if each.name == name), "reported")
+
+
+def _within(m: Measurement, end: float) -> float:
+    """An end of an interval as far as it can be drawn: an open one three times as far as the estimate."""
+    return end if abs(end) < 1e12 else 3 * m.estimate
 
 
 def _drawable(row: dict[str, float | str], end: str) -> float:
