@@ -82,6 +82,7 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     assert counts["settled"] == stored
     assert counts.get("open", 0) == 0
     _check_record(stages(home_with_models, first["mlflow_run_id"]))
+    _check_audit(first["mlflow_run_id"])
 
     status, second, err = climb(tmp_path, case)
     assert (status, second["outcome"]) == (0, "rag"), err
@@ -130,6 +131,20 @@ def _check_record(runs: dict[str, Any]) -> None:
     metrics = runs["rag"].data.metrics
     assert metrics["quality.lower"] >= metrics["quality.bound"] - metrics["quality.margin"]
     assert "| quality | PASS |" in runs["rag"].data.tags["mlflow.note.content"]
+
+
+def _check_audit(climb_id: str) -> None:
+    """Every verdict is derived again from MLflow alone, by a command; the climb has its figure."""
+    import mlflow
+
+    audit = subprocess.run(
+        [sys.executable, "-m", "flows.audit", climb_id], cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True
+    )
+    ending = json.loads(audit.stdout.strip().splitlines()[-1])
+    assert (audit.returncode, ending["outcome"]) == (0, "agrees"), audit.stderr
+    assert ending["checked"] >= 4  # two stages and the tries of each
+    client = mlflow.MlflowClient(f"sqlite:///{os.environ['LEASTWISE_HOME']}/mlflow.db")
+    assert "ladder.png" in {each.path for each in client.list_artifacts(climb_id)}
 
 
 def _has_answers(home: Path, wanted: int) -> bool:
