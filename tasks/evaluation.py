@@ -117,7 +117,7 @@ def evaluate(
     done.evaluation = done.evaluation.model_copy(
         update={"measurements": tests.measurements(), "usd_spent": spent, "error": error}
     )
-    done.totals = _totals(done.rows)
+    done.totals = _totals(done.rows) | _reported(use_case.task, done.rows)
     return done
 
 
@@ -287,6 +287,15 @@ def _note_intervals(tests: Tests, done: Measured) -> None:
         {"requirement": m.name, "n": m.n, "estimate": m.estimate, "lower": m.lower, "upper": m.upper}
         for m in tests.measurements().values()
     ]
+
+
+def _reported(task: Task, rows: list[dict[str, object]]) -> dict[str, float]:
+    """Figures over the gate rows that are reported and not judged; none where no row has an answer."""
+    answered = [row for row in rows if row["set"] == "gate" and row["answer"] is not None]
+    if not answered:
+        return {}
+    labels = [metrics.normalize(task, str(row["answer"])) for row in answered]
+    return {"macro_f1": metrics.macro_f1(labels, [str(row["expected"]) for row in answered])}
 
 
 def _totals(rows: list[dict[str, object]]) -> dict[str, float]:

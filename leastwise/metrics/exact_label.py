@@ -1,7 +1,4 @@
-"""Scoring one answer to one request: what the model did wrong scores 0.
-
-It does not aggregate, and it never sees what the infrastructure lost: those rows have no answer to score.
-"""
+"""Is a label the right one, exactly? The metric of classification. It does not aggregate."""
 
 from __future__ import annotations
 
