@@ -5,6 +5,7 @@ What the model did wrong scores 0. No metric ever sees what the infrastructure l
 Whether an answer keeps to a JSON schema is asked of a library, in `tasks.schema_adherence`.
 """
 
+from leastwise.metrics.agreement import Agreement, agreement
 from leastwise.metrics.exact_label import Score, exact_label, normalize
 from leastwise.metrics.exact_match import exact_match
 from leastwise.metrics.field_f1 import field_f1
@@ -12,4 +13,7 @@ from leastwise.metrics.macro_f1 import macro_f1
 from leastwise.metrics.self_consistency import self_consistency
 from leastwise.metrics.token_f1 import token_f1
 
-__all__ = ["Score", "exact_label", "exact_match", "field_f1", "macro_f1", "normalize", "self_consistency", "token_f1"]
+__all__ = [
+    "Agreement", "Score", "agreement", "exact_label", "exact_match", "field_f1", "macro_f1", "normalize", "self_consistency",
+    "token_f1",
+]  # fmt: skip

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from sklearn.metrics import cohen_kappa_score, f1_score
 
-from leastwise.metrics import exact_label, exact_match, field_f1, macro_f1, self_consistency, token_f1
+from leastwise.metrics import agreement, exact_label, exact_match, field_f1, macro_f1, self_consistency, token_f1
 from leastwise.use_case import Task
 
 TASK = Task(instruction="Yes or no?", labels=("yes", "no"), decline_label="none")
@@ -88,3 +88,14 @@ def test_self_consistency_is_the_chance_that_two_answers_agree_however_many_are_
         assert np.mean(drawn) == pytest.approx(chance, abs=0.03)
     with pytest.raises(ValueError, match="at least two"):
         self_consistency(["a"])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=2, max_size=40))
+def test_agreement_above_chance_is_that_of_scikit_learn(pairs):
+    judge, human = map(list, zip(*pairs, strict=True))
+    got = agreement(judge, human)
+    assert got.share == np.mean([a == b for a, b in pairs])
+    if len({*judge, *human}) > 1:
+        assert got.kappa == pytest.approx(cohen_kappa_score(judge, human))
+    else:
+        assert got.kappa == 0
