@@ -40,6 +40,19 @@ def examples_to_decide(bound: float, margin: float, alpha_pass: float, alpha_fai
     return math.ceil(max(to_pass, to_fail))
 
 
+def price_of_splitting(got: Measurement, alpha: float) -> float:
+    """How many times the examples that this share's alphas take, beside a gate that had all of `alpha` on each side.
+
+    By Wald's lengths, so about; 1.0 where there is no margin or the alphas are not smaller.
+    """
+    if got.name not in SHARES or not 0 < got.bound - got.margin < min(got.bound, 1 - 1e-9):
+        return 1.0
+    split, whole = (
+        examples_to_decide(got.bound, got.margin, *pair) for pair in ((got.alpha_pass, got.alpha_fail), (alpha, alpha))
+    )
+    return max(1.0, split / whole)
+
+
 def more_to_decide(got: Measurement) -> int | None:
     """About how many more examples would decide a share that is undecided; 0 where its interval has decided it.
 

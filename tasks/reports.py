@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from logging import Logger
 from typing import TYPE_CHECKING
 
-from leastwise.examples_needed import more_to_decide
+from leastwise.examples_needed import more_to_decide, price_of_splitting
 from leastwise.gate import Evaluation, Measurement, Requirement, Verdict
 from leastwise.ladder import Record, best
 from leastwise.use_case import LADDER, UseCase
@@ -239,8 +239,8 @@ def run_name(stage: str, verdict: Verdict, logged: Evaluation, suffix: str = "")
     return f"{number} {stage} · {verdict.outcome}{figure}{' · ' + suffix if suffix else ''}"
 
 
-def gate_table(logged: Evaluation, verdict: Verdict, requirements: Sequence[Requirement]) -> str:
-    """The gate table in Markdown: what MLflow shows as the run's description."""
+def gate_table(logged: Evaluation, verdict: Verdict, requirements: Sequence[Requirement], alpha: float) -> str:
+    """The gate table in Markdown: what MLflow shows as the run's description. `alpha` is the use case's, before it is split."""
     outcomes = {each.name: each for each in verdict.requirements}
     lines = [
         f"### {verdict.outcome}",
@@ -264,9 +264,18 @@ def gate_table(logged: Evaluation, verdict: Verdict, requirements: Sequence[Requ
     lines += [
         "",
         "A candidate at or beyond the gate's limit passes with probability at most alpha over the whole ladder; one that "
-        "meets every bound fails with probability at most alpha a stage. The intervals hold at every look.",
+        f"meets every bound fails with probability at most alpha a stage (alpha {alpha:g}). The intervals hold at every look.",
+        *_splitting(logged, alpha),
     ]
     return "\n".join(lines)
+
+
+def _splitting(logged: Evaluation, alpha: float) -> list[str]:
+    """What it costs in examples that alpha is shared by everything this gate set may be asked."""
+    times = max((price_of_splitting(m, alpha) for m in logged.measurements.values()), default=1.0)
+    if times < 1.05:
+        return []
+    return [f"That alpha is shared by every candidate this gate set may judge takes about {times:.1f} times the examples."]
 
 
 def more_needed(logged: Evaluation, verdict: Verdict) -> list[str]:

@@ -162,7 +162,7 @@ def _log(
     run_record.log_candidate(client, run, candidate)
     run_record.log_examples(client, run_id, measured)
     logged, verdict = run_record.judge_logged(client, run_id, requirements)
-    note = f"{table}\n\n{reports.gate_table(logged, verdict, requirements)}"
+    note = f"{table}\n\n{reports.gate_table(logged, verdict, requirements, work.use_case.alpha)}"
     tags = {"leastwise.venue": candidate.venue, "leastwise.open_weights": "yes", "leastwise.key": key}
     run_record.log_verdict(client, run_id, reports.run_name("reference", verdict, logged, name), verdict, tags, note)
     return run_id

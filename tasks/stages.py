@@ -251,7 +251,7 @@ def _log(
     logged, verdict = run_record.judge_logged(work.client, run_id, requirements)
     tags = _tags(work, candidate, logged, verdict)
     name = reports.run_name(candidate.stage, verdict, logged, suffix)
-    table = reports.gate_table(logged, verdict, requirements)
+    table = reports.gate_table(logged, verdict, requirements, work.use_case.alpha)
     run_record.log_verdict(work.client, run_id, name, verdict, tags, table)
     run_record.log_examples(work.client, run_id, measured)
     run_record.log_data(work.client, run_id, work.data_sets("traffic" if candidate.stage == "cache" else "gate"))
@@ -322,7 +322,7 @@ def _reuse(work: Workspace, done: Run, stage: Stage, key: str) -> str:
     run_id = tracking.link_reused(work.client, work.climb, done)
     requirements = work.use_case.gate_requirements
     logged, verdict = run_record.judge_logged(work.client, run_id, requirements)
-    reports.publish_markdown(f"gate-{stage}", reports.gate_table(logged, verdict, requirements))
+    reports.publish_markdown(f"gate-{stage}", reports.gate_table(logged, verdict, requirements, work.use_case.alpha))
     reports.show_stage(stage, logged, verdict, requirements, reused=True)
     return run_id
 
