@@ -247,6 +247,9 @@ class Training(Part):
     rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
     upper_blocks_share: float = Field(0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained.")
     teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
+    label_in_batches: bool = Field(
+        False, description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait."
+    )
     pretrain_steps: int = Field(60, ge=1, description="Optimizer steps of continued pre-training.")
     seed: int = Field(0, ge=0, description="Seed of every shuffle and initialisation.")
     retrain_every_days: int = Field(90, ge=1, description="Days between retrainings, for recurring cost.")

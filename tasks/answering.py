@@ -19,6 +19,7 @@ from leastwise.candidate import Candidate, Shot
 from leastwise.prices import Price, Usage
 from leastwise.prompts import Turn, render
 from tasks import (
+    batches,
     causal_model,
     gguf_export,
     inference,
@@ -81,20 +82,36 @@ class ServedAnswerer:
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """Retrieve, render, ask; latency is the request's own plus its share of the retrieval."""
         started = time.perf_counter()
-        rendered = messages(self.work, self.candidate, list(rows["text"]))
+        requests = self._requests(rows)
         retrieval_ms = (time.perf_counter() - started) * 1000 / max(len(rows), 1)
+        return [_answer(reply, retrieval_ms) for reply in self.asker.ask(requests)]
+
+    @property
+    def offers_batches(self) -> bool:
+        """Whether `answer_in_batch` can be used."""
+        return batches.is_offered(self.asker.target)
+
+    def answer_in_batch(self, rows: pd.DataFrame) -> list[Answer]:
+        """As `answer`, through the provider's batch interface at its price; such answers have no latency."""
+        price = self.price
+        replies = batches.ask_in_batch(
+            self.asker.target, self._requests(rows), store=self.work.store, meter=self.asker.meter,
+            price=(lambda usage: price.usd(usage, batch=True)) if price else _free, jobs=self.work.home / "batches.db",
+        )  # fmt: skip
+        return [_answer(reply, 0.0) for reply in replies]
+
+    def _requests(self, rows: pd.DataFrame) -> list[providers.Request]:
+        rendered = messages(self.work, self.candidate, list(rows["text"]))
         prompt, use_case = self.candidate.prompt, self.work.use_case
-        choices = use_case.task.answers if prompt and prompt.constrained else None
-        requests = [
+        return [
             providers.Request(
                 row_id=row_id,
                 messages=tuple(providers.Message(turn.role, turn.content) for turn in turns),
                 max_tokens=use_case.traffic.output_tokens,
-                choices=choices,
+                choices=use_case.task.answers if prompt and prompt.constrained else None,
             )
             for row_id, turns in zip(rows["id"], rendered, strict=True)
         ]
-        return [_answer(reply, retrieval_ms) for reply in self.asker.ask(requests)]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """Every answer already came over HTTP."""

@@ -22,6 +22,7 @@ from tasks.providers import (
     Request,
     Target,
     chosen_label,
+    close,
     model_of,
     parameters_of,
     provider_messages,
@@ -115,7 +116,7 @@ class AsyncAsker:
         waiting: dict[str, list[int]] = {}
         for index, key in enumerate(keys):
             if key in held:
-                deliver(index, _reply(requests[index], held[key], from_store=True))
+                deliver(index, reply_of(requests[index], held[key], from_store=True))
             else:
                 waiting.setdefault(key, []).append(index)
 
@@ -123,7 +124,7 @@ class AsyncAsker:
             reply, answer = await self._answer(requests[indices[0]], key)
             deliver(indices[0], reply)
             for index in indices[1:]:
-                again = _reply(requests[index], answer, from_store=True) if answer else _lost(requests[index], reply)
+                again = reply_of(requests[index], answer, from_store=True) if answer else lost(requests[index], reply.error)
                 deliver(index, again)
 
         await _drain(deque(work(key, indices) for key, indices in waiting.items()), self.throttle.ceiling)
@@ -136,10 +137,7 @@ class AsyncAsker:
 
     async def aclose(self) -> None:
         """Close the HTTP connections."""
-        client = getattr(self._model, "client", None)
-        close = getattr(client, "close", None) or getattr(client, "aclose", None)
-        if close and asyncio.iscoroutine(closing := close()):
-            await closing
+        await close(self._model)
 
     async def _answer(self, request: Request, key: str) -> tuple[Reply, StoredAnswer | None]:
         """One answer, after at most `attempts` calls; only failures of the transport are tried again.
@@ -152,7 +150,7 @@ class AsyncAsker:
                 outcome = await self._metered_call(request, key)
             if isinstance(outcome, StoredAnswer):
                 self._unreachable = False
-                return _reply(request, outcome, from_store=False), outcome
+                return reply_of(request, outcome, from_store=False), outcome
             failure = outcome
             self.faults[failure.kind] += 1
             if not failure.retry or (failure.kind == UNREACHABLE and self._unreachable):
@@ -161,7 +159,7 @@ class AsyncAsker:
                 await self._wait(failure, attempt)
         else:
             self._unreachable = failure.kind == UNREACHABLE
-        return _lost(request, error=failure.message), None
+        return lost(request, failure.message), None
 
     async def _wait(self, failure: "_Failure", attempt: int) -> None:
         if failure.retry_after_s is not None:
@@ -224,6 +222,16 @@ class Asker:
     def __init__(self, target: Target, **options: Any) -> None:
         self._runner = asyncio.Runner()
         self._asker = AsyncAsker(target, **options)
+
+    @property
+    def target(self) -> Target:
+        """Who is asked."""
+        return self._asker.target
+
+    @property
+    def meter(self) -> Meter | None:
+        """Who pays; None where calls are free."""
+        return self._asker.meter
 
     @property
     def calls_paid(self) -> int:
@@ -437,7 +445,8 @@ async def _drain(work: deque[Coroutine[Any, Any, None]], workers: int) -> None:
         raise errors[0]
 
 
-def _reply(request: Request, answer: StoredAnswer, *, from_store: bool) -> Reply:
+def reply_of(request: Request, answer: StoredAnswer, *, from_store: bool) -> Reply:
+    """An answer as a reply to this request."""
     tokens = asdict(answer.usage)
     return Reply(
         row_id=request.row_id, text=answer.text, latency_ms=answer.latency_ms, usd=answer.usd, from_store=from_store,
@@ -445,7 +454,6 @@ def _reply(request: Request, answer: StoredAnswer, *, from_store: bool) -> Reply
     )  # fmt: skip
 
 
-def _lost(request: Request, twin: Reply | None = None, error: str | None = None) -> Reply:
-    return Reply(
-        request.row_id, "", math.nan, 0, 0, 0, 0, 0.0, False, error or (twin.error if twin else "lost"), "error"
-    )
+def lost(request: Request, error: str | None) -> Reply:
+    """What stands for an answer that the infrastructure lost."""
+    return Reply(request.row_id, "", math.nan, 0, 0, 0, 0, 0.0, False, error or "lost", "error")

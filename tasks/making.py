@@ -87,19 +87,22 @@ def teacher_labels(climb_id: str) -> str:
     out = work.home / "labels" / f"{content_key(teacher.key, work.tables.hashes['unlabelled'], str(len(texts)))}.parquet"
     if not out.exists():
         reports.show_note(f"{teacher.stage} teacher labels {len(texts):,} texts")
-        answers = _labelled(work, teacher, texts.assign(label=None))
+        answers = labelled(work, teacher, texts.assign(label=None))
         labels = [normalize(work.use_case.task, a.text) if a.text is not None else None for a in answers]
-        labelled = pd.DataFrame({"id": list(texts["id"]), "text": list(texts["text"]), "label": labels})
+        table = pd.DataFrame({"id": list(texts["id"]), "text": list(texts["text"]), "label": labels})
         out.parent.mkdir(parents=True, exist_ok=True)
-        storage.write_table(labelled.dropna(), out)
+        storage.write_table(table.dropna(), out)
     work.client.log_artifact(climb_id, str(out), "teacher")
     return str(out)
 
 
-def _labelled(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> list[answering.Answer]:
-    """The teacher's answers, in slices: each is stored before the next is asked for."""
+def labelled(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> list[answering.Answer]:
+    """The teacher's answers: in one batch where that is wanted of an api teacher, else in slices, each stored before the next."""
     answers: list[answering.Answer] = []
     with answering.open_answerer(work, teacher) as answerer:
+        in_batch = work.use_case.training.label_in_batches and isinstance(answerer, answering.ServedAnswerer)
+        if in_batch and answerer.offers_batches:
+            return answerer.answer_in_batch(texts)
         for start in range(0, len(texts), _SLICE):
             answers += answerer.answer(texts.iloc[start : start + _SLICE])
             usd = sum(0.0 if answer.from_store else answer.usd for answer in answers)

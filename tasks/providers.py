@@ -3,9 +3,11 @@
 It sends nothing: `tasks.inference` does, and counts, stores and retries.
 """
 
+import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -14,6 +16,7 @@ from tasks.responses import answer_key
 from tasks.serving import Endpoint
 
 if TYPE_CHECKING:
+    from openai import AsyncOpenAI
     from pydantic_ai.models import Model, ModelRequestParameters
     from pydantic_ai.settings import ModelSettings
 
@@ -139,23 +142,61 @@ def provider_messages(messages: Sequence[Message]) -> list[Any]:
 
 def model_of(target: Target, timeout_s: float) -> "Model":
     """The provider's model with its SDK's own retries off, for two layers of retries multiply."""
-    key = target.api_key or os.environ.get(KEY_VARIABLES[target.provider])
-    if not key:
-        raise BadInput(f"{target.uri}: no API key; set {KEY_VARIABLES[target.provider]} in the environment")
+    key = _key_of(target)
     return {"openai": _openai_model, "anthropic": _anthropic_model, "google": _google_model}[target.provider](
         target, key, timeout_s
     )
 
 
+def _key_of(target: Target) -> str:
+    key = target.api_key or os.environ.get(KEY_VARIABLES[target.provider])
+    if not key:
+        raise BadInput(f"{target.uri}: no API key; set {KEY_VARIABLES[target.provider]} in the environment")
+    return key
+
+
+def batch_model_of(target: Target) -> "Model":
+    """The provider's model for its batch interface; OpenAI's takes batches of its Responses interface."""
+    timeout_s = 120.0  # of one upload or look at a job, which the SDK may repeat
+    if target.provider != "openai":
+        return model_of(target, timeout_s)
+    from pydantic_ai.models.openai import OpenAIResponsesModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    key = _key_of(target)
+    return OpenAIResponsesModel(target.model_name, provider=OpenAIProvider(openai_client=_openai_client(target, key, timeout_s)))
+
+
+async def close(model: "Model") -> None:
+    """Close a model's HTTP connections."""
+    client = getattr(model, "client", None)
+    closing = getattr(client, "close", None) or getattr(client, "aclose", None)
+    if closing and inspect.isawaitable(closed := closing()):
+        await closed
+
+
+@asynccontextmanager
+async def closed_after(model: "Model") -> AsyncIterator[None]:
+    """Close a model's HTTP connections at the end of the block."""
+    try:
+        yield
+    finally:
+        await close(model)
+
+
 def _openai_model(target: Target, key: str, timeout_s: float) -> "Model":
-    from openai import AsyncOpenAI, DefaultAioHttpClient
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
 
+    return OpenAIChatModel(target.model_name, provider=OpenAIProvider(openai_client=_openai_client(target, key, timeout_s)))
+
+
+def _openai_client(target: Target, key: str, timeout_s: float) -> "AsyncOpenAI":
+    from openai import AsyncOpenAI, DefaultAioHttpClient
+
     # httpx slows down under concurrency; the SDK's aiohttp transport does not (see docs).
     transport = DefaultAioHttpClient(timeout=timeout_s)
-    client = AsyncOpenAI(base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
-    return OpenAIChatModel(target.model_name, provider=OpenAIProvider(openai_client=client))
+    return AsyncOpenAI(base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
 
 
 def _anthropic_model(target: Target, key: str, timeout_s: float) -> "Model":

@@ -1,0 +1,207 @@
+"""Over the wire: a batch is paid at its price, collected after a crash, and never stands in for an answer that is timed.
+
+The server is ours: it speaks the files and batches interface of OpenAI. No provider was asked.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from aiohttp import web
+
+from leastwise.candidate import Candidate, Prompt
+from leastwise.errors import BadInput
+from leastwise.prices import Usage
+from tasks import batches, climbing, making
+from tasks.batches import ask_in_batch, batch_key
+from tasks.inference import request_key
+from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
+from tasks.providers import Message, Request, Target
+from tasks.responses import ResponseStore
+from tasks.workspace import Workspace
+
+
+class BatchServer:
+    """Keeps files and jobs; a job ends after so many looks. A text with `broken` gets an error, one with `late` expires."""
+
+    def __init__(self, looks: int = 1) -> None:
+        self.looks, self.files, self.jobs, self.asked = looks, {}, {}, []
+
+    async def upload(self, incoming: web.Request) -> web.Response:
+        form = await incoming.post()
+        name = f"file-{len(self.files)}"
+        self.files[name] = form["file"].file.read().decode()
+        return web.json_response({"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "b", "purpose": "batch"})
+
+    async def create(self, incoming: web.Request) -> web.Response:
+        wanted = await incoming.json()
+        job = f"batch-{len(self.jobs)}"
+        lines = [json.loads(line) for line in self.files[wanted["input_file_id"]].splitlines()]
+        self.asked += [line["body"]["input"][-1]["content"] for line in lines]
+        answers = [self.answer(line) for line in lines]
+        self.files[f"out-{job}"] = "\n".join(json.dumps(answer) for answer in answers)
+        self.jobs[job] = {
+            "id": job, "object": "batch", "endpoint": "/v1/responses", "input_file_id": wanted["input_file_id"],
+            "completion_window": "24h", "status": "in_progress", "created_at": 1, "looks": 0,
+        }  # fmt: skip
+        return web.json_response(self.jobs[job])
+
+    @staticmethod
+    def answer(line: dict[str, Any]) -> dict[str, Any]:
+        text = str(line["body"]["input"][-1]["content"])
+        if "late" in text:
+            return {"id": "r", "custom_id": line["custom_id"], "response": None, "error": {"code": "batch_expired", "message": "late"}}
+        if "broken" in text:
+            body: dict[str, Any] = {"error": {"message": "no", "type": "invalid_request_error", "code": "bad"}}
+            return {"id": "r", "custom_id": line["custom_id"], "response": {"status_code": 400, "body": body}, "error": None}
+        content = [{"type": "output_text", "text": f"ANSWER:{text}", "annotations": []}]
+        output = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": content}]
+        usage = {
+            "input_tokens": 100, "output_tokens": 5, "total_tokens": 105,
+            "input_tokens_details": {"cached_tokens": 40}, "output_tokens_details": {"reasoning_tokens": 0},
+        }  # fmt: skip
+        body = {"id": "x", "object": "response", "created_at": 1, "model": "m", "status": "completed", "output": output, "usage": usage}
+        return {"id": "r", "custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
+
+    async def look(self, incoming: web.Request) -> web.Response:
+        job = self.jobs[incoming.match_info["id"]]
+        job["looks"] += 1
+        if job["looks"] >= self.looks:
+            job |= {"status": "completed", "output_file_id": f"out-{job['id']}"}
+        return web.json_response(job)
+
+    async def content(self, incoming: web.Request) -> web.Response:
+        return web.Response(text=self.files[incoming.match_info["id"]])
+
+    async def delete(self, incoming: web.Request) -> web.Response:
+        return web.json_response({"id": incoming.match_info["id"], "object": "file", "deleted": True})
+
+
+@contextmanager
+def running(server: BatchServer) -> Iterator[Target]:
+    loop, started, ports = asyncio.new_event_loop(), threading.Event(), []
+
+    async def start() -> web.AppRunner:
+        app = web.Application()
+        app.add_routes([
+            web.post("/v1/files", server.upload), web.get("/v1/files/{id}/content", server.content),
+            web.delete("/v1/files/{id}", server.delete), web.post("/v1/batches", server.create),
+            web.get("/v1/batches/{id}", server.look),
+        ])  # fmt: skip
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        ports.append(runner.addresses[0][1])
+        return runner
+
+    def serve() -> None:
+        runner = loop.run_until_complete(start())
+        started.set()
+        loop.run_forever()
+        loop.run_until_complete(runner.cleanup())
+        loop.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    started.wait(10)
+    try:
+        yield Target("openai:m", "1", base_url=f"http://127.0.0.1:{ports[0]}/v1", api_key="k")
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def half_price(usage: Usage) -> float:
+    return (usage.input_tokens - 0.9 * usage.cached_tokens + 4 * usage.output_tokens) / 2e6
+
+
+def request(text: str) -> Request:
+    return Request(text, (Message("system", "Name the tactic."), Message("user", text)), max_tokens=6)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    with ResponseStore(tmp_path / "answers.db") as store, Ledger(tmp_path / "ledger.db") as ledger:
+        meter = Meter(ledger, Caps("c", 1.0), "triage", "distill")
+        yield {"store": store, "price": half_price, "meter": meter, "jobs": tmp_path / "jobs.db", "first_poll_s": 0.02}
+
+
+def test_a_batch_is_one_job_paid_at_its_price_and_asked_once(options: dict[str, Any]) -> None:
+    server, wanted = BatchServer(looks=3), [request(f"row {i}") for i in range(5)] + [request("row 0")]
+    with running(server) as target:
+        replies = ask_in_batch(target, wanted, **options)
+        again = ask_in_batch(target, wanted, **options)
+    assert [r.text for r in replies] == [f"ANSWER:row {i}" for i in (0, 1, 2, 3, 4, 0)]
+    assert len(server.jobs) == 1 and sorted(server.asked) == [f"row {i}" for i in range(5)]
+    assert all(r.from_store for r in again) and [r.text for r in again] == [r.text for r in replies]
+    assert (replies[0].input_tokens, replies[0].cached_tokens, replies[0].output_tokens) == (100, 40, 5)
+    ledger = options["meter"].ledger
+    assert ledger.spent("c") == pytest.approx(5 * half_price(Usage(100, 40, 0, 5))) and ledger.reserved("c") == 0
+
+
+def test_what_the_provider_did_not_answer_is_lost_not_stored_and_not_paid(options: dict[str, Any]) -> None:
+    with running(BatchServer()) as target:
+        replies = ask_in_batch(target, [request("fine"), request("broken"), request("late")], **options)
+    assert [r.error is None for r in replies] == [True, False, False]
+    assert len(options["store"]) == 1
+    assert options["meter"].ledger.counts("c") == {"settled": 1, "released": 2}
+
+
+def test_a_job_that_was_left_waiting_is_collected_by_the_next_run_and_not_bought_again(options: dict[str, Any]) -> None:
+    server, wanted = BatchServer(looks=10_000), [request(f"row {i}") for i in range(3)]
+    with running(server) as target:
+        with pytest.raises(TimeoutError, match="run again"):
+            ask_in_batch(target, wanted, **options, patience_s=0.1)
+        server.looks = 1
+        replies = ask_in_batch(target, [*wanted, request("row 3")], **options)
+    assert [r.text for r in replies] == [f"ANSWER:row {i}" for i in range(4)]
+    assert sorted(server.asked) == [f"row {i}" for i in range(4)], "three of the first job, one of a second"
+
+
+def test_a_cap_below_the_worst_case_of_the_whole_batch_creates_no_job(options: dict[str, Any]) -> None:
+    server = BatchServer()
+    low = Meter(options["meter"].ledger, Caps("c", 1e-4), "triage", "distill")
+    with running(server) as target, pytest.raises(BudgetExceeded):
+        ask_in_batch(target, [request(f"row {i}") for i in range(50)], **(options | {"meter": low}))
+    assert not server.jobs and low.ledger.reserved("c") == 0 and low.ledger.spent("c") == 0
+
+
+def test_a_batch_answer_has_a_key_of_its_own_since_it_has_no_latency() -> None:
+    target, asked = Target("openai:m"), request("x")
+    assert batch_key(target, asked) != request_key(target, asked)
+
+
+def test_an_api_teacher_labels_in_one_batch_where_the_use_case_wants_it(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setattr(batches, "FIRST_POLL_S", 0.02)
+    rows = pd.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "label": ["yes", "no"]})
+    rows.to_parquet(tmp_path / "gate.parquet")
+    server = BatchServer()
+    with running(server) as target:
+        price = {"input": 1, "cached": 0.1, "output": 4, "batch_discount": 0.5}
+        case = {
+            "name": "in-batches", "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
+            "data": {"gate": "gate.parquet"}, "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
+            "traffic": {"requests_per_month": 1000}, "training": {"label_in_batches": True}, "allow_no_test": True,
+            "models": {"candidates": [{"uri": "openai:m", "base_url": target.base_url, "price": price}]},
+        }  # fmt: skip
+        (tmp_path / "case.yaml").write_text(yaml.safe_dump(case))
+        work = Workspace.of(climbing.open_climb.fn(str(tmp_path / "case.yaml")))
+        teacher = Candidate(stage="prompt", model="openai:m", venue="api", prompt=Prompt(system="Yes or no?"))
+        answers = making.labelled(work, teacher, rows)
+    assert [a.text for a in answers] == ["ANSWER:one", "ANSWER:two"] and len(server.jobs) == 1
+    assert work.usd_spent == pytest.approx(2 * (60 + 4 + 20) / 2e6, rel=1e-3), "half the price, cached input at a tenth"
+
+
+def test_open_weights_have_no_batch_interface(options: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="no batch interface"):
+        ask_in_batch(Target("file:///x", base_url="http://127.0.0.1:1/v1", api_key="k"), [request("x")], **options)
