@@ -127,6 +127,15 @@ def test_a_sample_of_the_test_split_takes_whole_units():
     assert len(gate_rows.first_units(table([1] * 10), 7)) == 7
 
 
+def test_progress_says_about_how_many_rows_are_to_go_and_none_once_all_is_decided():
+    rng, seen = np.random.default_rng(1), []
+    rows = table((rng.random(900) < 0.62).astype(int), per_unit=1)
+    measured(use_case({"quality": (0.7, 0.1)}), rows, on_look=seen.append)
+    assert len(seen) >= 3 and seen[-1].to_go == 0
+    assert all(p.to_go is None or 0 < p.to_go <= 900 - p.rows for p in seen[:-1])
+    assert any(p.to_go for p in seen[:-1])
+
+
 # -- units -------------------------------------------------------------------------------------------------------------
 
 
