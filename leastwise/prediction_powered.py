@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 from leastwise.bounded_mean import BoundedMeanTest
 from leastwise.errors import BadInput
 from leastwise.evidence import Evidence, FloatArray, Recipe, kelly_odds
-from leastwise.scores import PRIOR, above, below, in_range
+from leastwise.scores import PRIOR, below, in_range
 
 LEAST_HUMAN_GRADES = 100
 
@@ -80,8 +80,7 @@ class PredictionPoweredTest(BoundedMeanTest):
     def upper(self) -> float:
         """Above the mean human grade at every look with probability 1 - alpha_fail."""
         reached = 1 - self._failing.lower + self.error_interval[1]
-        failed, open_ = min(reached, below(self.bound)), max(reached, self.bound)
-        return {"pass": min(reached, above(1.0)), "fail": failed, "undecided": open_}[self.outcome]
+        return self._past_bound(reached, min(reached, below(self.bound)), max(reached, self.bound))
 
 
 def _lower(errors: FloatArray, alpha: float) -> float:

@@ -12,13 +12,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leastwise.errors import BadInput
 from leastwise.prices import Usage
-from tasks.inference import Reply, lost, most_usage, reply_of, request_key
+from tasks.inference import Reply, lost, reply_of, request_key, usd_worst
 from tasks.ledger import BudgetExceeded, Meter
 from tasks.providers import (
     Request,
@@ -67,22 +67,40 @@ def ask_in_batch(
     Every request's worst case is reserved before the job is created: BudgetExceeded creates none. What the provider did
     not run or answered with an error is a lost reply and is not stored. `jobs` is the file that notes open jobs.
     """
-    return asyncio.run(_asked(target, requests, store, price, meter, jobs, first_poll_s or FIRST_POLL_S, patience_s))
+    pace = _Pace(first_poll_s or FIRST_POLL_S, patience_s)
+    return asyncio.run(_asked(target, requests, _Books(store, price, meter), jobs, pace))
 
 
-async def _asked(
-    target: Target,
-    requests: Sequence[Request],
-    store: ResponseStore,
-    price: Callable[[Usage], float],
-    meter: Meter | None,
-    jobs: Path,
-    first_poll_s: float,
-    patience_s: float,
-) -> list[Reply]:
+@dataclass(frozen=True)
+class _Books:
+    """Where answers are kept, what they cost and who pays."""
+
+    store: ResponseStore
+    price: Callable[[Usage], float]
+    meter: Meter | None
+
+    def close(self, reservation: int | None, answer: StoredAnswer | None, is_billed: bool) -> None:
+        """Settle one reservation: at what the answer cost, at its worst where one may be billed, else release it."""
+        if self.meter is None or reservation is None:
+            return
+        if answer:
+            self.meter.ledger.settle(reservation, answer.usd, answer.usage)
+        elif is_billed:
+            self.meter.ledger.settle_at_worst(reservation)
+        else:
+            self.meter.ledger.release(reservation)
+
+
+@dataclass(frozen=True)
+class _Pace:
+    first_poll_s: float
+    patience_s: float
+
+
+async def _asked(target: Target, requests: Sequence[Request], books: _Books, jobs: Path, pace: _Pace) -> list[Reply]:
     keys = [batch_key(target, request) for request in requests]
     by_key = dict(zip(keys, requests, strict=True))
-    before = store.get_many(list(by_key))
+    before = books.store.get_many(list(by_key))
     missing = {key: request for key, request in by_key.items() if key not in before}
     failures: dict[str, str] = {}
     if missing:
@@ -90,14 +108,14 @@ async def _asked(
             raise BadInput(f"{target.uri}: has no batch interface; ask it one by one")
         model = batch_model_of(target)
         async with closed_after(model), _opened(jobs) as notes:
-            collect = _Collector(model, store, price, notes, first_poll_s, patience_s)
-            for job_id, handle, asked in _open_jobs(notes, target):
+            collect = _Collector(model, books, notes, pace)
+            for handle, asked in _open_jobs(notes, target):
                 wanted = {key: missing.pop(key) for key in asked if key in missing}
                 if wanted:
-                    failures |= await collect.wait(job_id, handle, wanted, {}, meter)
+                    failures |= await collect.wait(handle, wanted, {})
             if missing:
-                failures |= await _bought(collect, target, missing, meter, price)
-    found = store.get_many(list(by_key))
+                failures |= await _bought(collect, target, missing)
+    found = books.store.get_many(list(by_key))
     return [
         reply_of(request, found[key], from_store=key in before) if key in found
         else lost(request, failures.get(key, "the batch brought no answer"))
@@ -111,23 +129,20 @@ async def _opened(jobs: Path) -> AsyncIterator[Any]:
         yield notes
 
 
-async def _bought(
-    collect: _Collector, target: Target, missing: dict[str, Request], meter: Meter | None, price: Callable[[Usage], float]
-) -> dict[str, str]:
-    reserved: dict[str, int] = {}
+async def _bought(collect: _Collector, target: Target, missing: dict[str, Request]) -> dict[str, str]:
+    books, reserved = collect.books, {}
     encoded = [await collect.model.batch_encode(_batch_request(target, key, r)) for key, r in missing.items()]
     try:
         for key, request in missing.items():
-            if meter:
-                reserved[key] = meter.reserve(price(most_usage(request)))
+            if books.meter:
+                reserved[key] = books.meter.reserve(usd_worst(request, books.price))
         handle = await collect.model.batch_create(encoded)
     except BaseException as error:
         for reservation in reserved.values():
-            if meter:
-                (meter.ledger.settle_at_worst if _may_run(error) else meter.ledger.release)(reservation)
+            books.close(reservation, None, _may_run(error))
         raise
     _note(collect.notes, target, handle, list(missing))
-    return await collect.wait(handle.id, handle, missing, reserved, meter)
+    return await collect.wait(handle, missing, reserved)
 
 
 def _may_run(error: BaseException) -> bool:
@@ -139,16 +154,10 @@ def _may_run(error: BaseException) -> bool:
 class _Collector:
     """Waits for jobs and stores what they brought."""
 
-    def __init__(
-        self, model: Model, store: ResponseStore, price: Callable[[Usage], float], notes: Any, first_poll_s: float,
-        patience_s: float,
-    ) -> None:  # fmt: skip
-        self.model, self.store, self.price, self.notes = model, store, price, notes
-        self.first_poll_s, self.patience_s = first_poll_s, patience_s
+    def __init__(self, model: Model, books: _Books, notes: Any, pace: _Pace) -> None:
+        self.model, self.books, self.notes, self.pace = model, books, notes, pace
 
-    async def wait(
-        self, job_id: str, handle: Batch, asked: dict[str, Request], reserved: dict[str, int], meter: Meter | None
-    ) -> dict[str, str]:
+    async def wait(self, handle: Batch, asked: dict[str, Request], reserved: dict[str, int]) -> dict[str, str]:
         """Wait for a job, store its answers and settle what was reserved; gives back why a request has none, by key.
 
         A job of a process that died has no reservation left: the ledger counted it at its worst when it found that out.
@@ -158,33 +167,30 @@ class _Collector:
         except BaseException:
             # It goes on running and will be billed, whether or not somebody waits.
             for reservation in reserved.values():
-                if meter:
-                    meter.ledger.settle_at_worst(reservation)
+                self.books.close(reservation, None, is_billed=True)
             raise
         failures: dict[str, str] = {}
         for result in await self.model.batch_results(handle):
-            request = asked.get(result.custom_id)
-            if request is None:
+            if result.custom_id not in asked:
                 continue
-            answer = self._decoded(result, request)
-            if isinstance(answer, StoredAnswer):
-                self.store.put(result.custom_id, answer)
+            answer = self._decoded(result, asked[result.custom_id])
+            kept = answer if isinstance(answer, StoredAnswer) else None
+            if kept:
+                self.books.store.put(result.custom_id, kept)
             else:
-                failures[result.custom_id] = answer
-            reservation = reserved.pop(result.custom_id, None)
-            if meter and reservation is not None:
-                _settle(meter, reservation, answer)
+                failures[result.custom_id] = str(answer)
+            # An answer that came and cannot be read is billed all the same.
+            self.books.close(reserved.pop(result.custom_id, None), kept, is_billed=result.status == "succeeded")
         for reservation in reserved.values():
-            if meter:
-                meter.ledger.release(reservation)
-        self.notes.execute("UPDATE jobs SET collected = 1 WHERE id = ?", (job_id,))
+            self.books.close(reservation, None, is_billed=False)
+        self.notes.execute("UPDATE jobs SET collected = 1 WHERE id = ?", (handle.id,))
         return failures
 
     async def _ended(self, handle: Batch) -> Batch:
-        started, pause_s = time.monotonic(), self.first_poll_s
+        started, pause_s = time.monotonic(), self.pace.first_poll_s
         while handle.status != "ended":
-            if time.monotonic() - started > self.patience_s:
-                raise TimeoutError(f"batch {handle.id} has not ended after {self.patience_s:.0f} s; run again to go on waiting")
+            if time.monotonic() - started > self.pace.patience_s:
+                raise TimeoutError(f"batch {handle.id} has not ended after {self.pace.patience_s:.0f} s; run again to go on waiting")
             await asyncio.sleep(pause_s)
             pause_s = min(LONGEST_POLL_S, 1.5 * pause_s)
             handle = await self.model.batch_status(handle)
@@ -200,14 +206,7 @@ class _Collector:
         used = response.usage
         usage = Usage(used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)
         text = chosen_label(response.text or "", request)
-        return stored_now(text, response.finish_reason or "", usage, self.price(usage), 0.0)
-
-
-def _settle(meter: Meter, reservation: int, answer: StoredAnswer | str) -> None:
-    if isinstance(answer, StoredAnswer):
-        meter.ledger.settle(reservation, answer.usd, answer.usage)
-    else:
-        meter.ledger.release(reservation)
+        return stored_now(text, response.finish_reason or "", usage, self.books.price(usage), 0.0)
 
 
 def _batch_request(target: Target | None, key: str, request: Request) -> BatchRequest:
@@ -229,13 +228,13 @@ def _note(notes: Any, target: Target, handle: Batch, keys: list[str]) -> None:
     notes.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, 0)", (handle.id, _name(target), text, json.dumps(keys)))
 
 
-def _open_jobs(notes: Any, target: Target) -> list[tuple[str, Batch, list[str]]]:
+def _open_jobs(notes: Any, target: Target) -> list[tuple[Batch, list[str]]]:
     from pydantic import TypeAdapter
     from pydantic_ai.models.batch import Batch
 
-    query = "SELECT id, handle, keys FROM jobs WHERE target = ? AND collected = 0"
+    query = "SELECT handle, keys FROM jobs WHERE target = ? AND collected = 0"
     rows = notes.execute(query, (_name(target),)).fetchall()
-    return [(job_id, TypeAdapter(Batch).validate_json(handle), json.loads(keys)) for job_id, handle, keys in rows]
+    return [(TypeAdapter(Batch).validate_json(handle), json.loads(keys)) for handle, keys in rows]
 
 
 def _name(target: Target) -> str:

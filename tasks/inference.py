@@ -73,6 +73,12 @@ def most_usage(request: Request) -> Usage:
     return Usage(input_tokens=input_tokens, output_tokens=request.most_output_tokens)
 
 
+def usd_worst(request: Request, price: Callable[[Usage], float]) -> float:
+    """The most a call can cost: every token at the dearer of the plain and the cache-writing rate."""
+    most = most_usage(request)
+    return max(price(most), price(Usage(most.input_tokens, 0, most.input_tokens, most.output_tokens)))
+
+
 class AsyncAsker:
     """Holds the client, the adapted concurrency and the store over many `ask` calls, so that small looks are cheap."""
 
@@ -167,7 +173,7 @@ class AsyncAsker:
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(most, first * 2**attempt))
 
     async def _metered_call(self, request: Request, key: str) -> "StoredAnswer | _Failure":
-        reservation = self.meter.reserve(self._usd_worst(request)) if self.meter else None
+        reservation = self.meter.reserve(usd_worst(request, self.price)) if self.meter else None
         try:
             answer = await self._call(request)
             self.store.put(key, answer)
@@ -184,11 +190,6 @@ class AsyncAsker:
         if self.meter and reservation is not None:
             self.meter.ledger.settle(reservation, answer.usd, answer.usage)
         return answer
-
-    def _usd_worst(self, request: Request) -> float:
-        most = most_usage(request)
-        written = Usage(most.input_tokens, 0, most.input_tokens, most.output_tokens)
-        return max(self.price(most), self.price(written))
 
     def _count(self, reservation: int | None, *, billed: bool) -> None:
         if self.meter and reservation is not None:
