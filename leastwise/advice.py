@@ -14,12 +14,14 @@ from typing import Literal
 from pydantic import Field
 
 from leastwise import economics, ladder
-from leastwise.estimates import PROMPT_TOKENS, stage_estimates
+from leastwise.estimates import COUNTED, PROMPT_TOKENS, stage_estimates
 from leastwise.examples_needed import GateNeed, examples_to_decide
 from leastwise.gate import SHARES
+from leastwise.judge import LEAST_HUMAN_GRADES
 from leastwise.ladder import MIN_TRAINING_ROWS, REMEDIES, Situation
+from leastwise.part import Part
 from leastwise.prices import Price, UnknownPrice, Usage
-from leastwise.use_case import LADDER, Part, Stage, UseCase
+from leastwise.use_case import LADDER, Stage, UseCase
 
 FEW_REQUESTS_PER_MONTH = 100_000
 MANY_REQUESTS_PER_MONTH = 1_000_000
@@ -79,6 +81,7 @@ class Known(Part):
     rows: dict[str, int]
     prices: dict[str, Price]
     base_price: Price | None = None
+    judge_price: Price | None = None
     repeat_share: float | None = Field(None, ge=0, le=1)
     alpha_pass: float = Field(gt=0, lt=1, description="Of one candidate, after the ladder-wide split.")
     alpha_fail: float = Field(gt=0, lt=1, description="Of one requirement.")
@@ -124,8 +127,8 @@ def _estimates(use_case: UseCase, known: Known) -> dict[Stage, float]:
         raise UnknownPrice(
             f"models.candidates: no price for {', '.join(unpriced)}; give it one, or add it to the price book"
         )
-    counted = dict.fromkeys(("gate", "traffic", "out_of_scope", "shifted", "unlabelled"), 0) | known.rows
-    return stage_estimates(use_case, known.prices, known.base_price, counted)
+    counted = dict.fromkeys(COUNTED, 0) | known.rows
+    return stage_estimates(use_case, known.prices, known.base_price, counted, known.judge_price)
 
 
 def _stage_advice(use_case: UseCase, stage: Stage, known: Known, estimate_usd: float) -> StageAdvice:
@@ -343,6 +346,9 @@ def _missing(use_case: UseCase, known: Known, gate: tuple[GateNeed, ...]) -> lis
     ]
     if train < MIN_TRAINING_ROWS:
         lacking.append(f"data.train: {train:,} labelled examples; fine_tune needs {MIN_TRAINING_ROWS - train:,} more")
+    graded = known.rows.get("graded", 0)
+    if use_case.is_judged and graded < LEAST_HUMAN_GRADES:
+        lacking.append(f"data.graded: {graded} answers graded by people; a judge gates only with {LEAST_HUMAN_GRADES}")
     if not data.test:
         lacking.append("data.test: without an untouched split the winner's final figure is not clean")
     if not data.dev:
@@ -368,6 +374,9 @@ def _warnings(use_case: UseCase, known: Known, stages: tuple[StageAdvice, ...]) 
         found.append(
             f"budget_usd ${use_case.budget_usd:g} does not cover every possible stage (${sum(possible.values()):.4g})"
         )
+    judge = use_case.judge_model
+    if judge and judge.kin in {m.kin for m in (*use_case.models.candidates, *filter(None, [use_case.models.base]))}:
+        found.append(f"the judge {judge.uri} is of a family it judges ({judge.kin}), whose answers it may favour")
     if any(price.illustrative for price in known.prices.values()):
         found.append("prices marked illustrative: every figure in dollars is an example, nobody charges it")
     if "distill" in possible:

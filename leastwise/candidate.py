@@ -11,7 +11,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from leastwise.use_case import Part, Stage, Venue
+from leastwise.model import Venue
+from leastwise.part import Part
+from leastwise.use_case import Stage
 
 
 class Shot(Part):

@@ -12,27 +12,38 @@ from leastwise.prices import Price
 from leastwise.use_case import LADDER, Stage, UseCase
 
 PROMPT_TOKENS: dict[Stage, int] = {"prompt": 500, "rag": 900, "cache": 900, "fine_tune": 200, "pretrain": 200}
+JUDGE_TOKENS = (600, 40)  # rubric, input and answer; the grade in its JSON
 EXAMPLES_PER_S = 4.0
+COUNTED = ("gate", "traffic", "out_of_scope", "shifted", "unlabelled", "graded")
 
 
 def stage_estimates(
-    use_case: UseCase, prices: Mapping[str, Price], base_price: Price | None, rows: Mapping[str, int]
+    use_case: UseCase,
+    prices: Mapping[str, Price],
+    base_price: Price | None,
+    rows: Mapping[str, int],
+    judge_price: Price | None = None,
 ) -> dict[Stage, float]:
-    """Dollars of every stage at worst; `rows` counts gate, traffic, out_of_scope, shifted and unlabelled."""
+    """Dollars of every stage at worst; `rows` has a count for each of COUNTED."""
     judged = rows["gate"] + rows["out_of_scope"] + rows["shifted"]
-    each = [_usd_a_call(use_case, price, "prompt") * judged * 2 for price in prices.values()]
+    ways = 2 if use_case.task.can_be_constrained else 1
+    grading = judge_price.worst_case_usd(*JUDGE_TOKENS) * (rows["gate"] + rows["shifted"]) if judge_price else 0.0
     found: dict[Stage, float] = dict.fromkeys(LADDER, 0.0)
-    found["prompt"] = sum(each)
-    found["rag"] = sum(_usd_a_call(use_case, price, "rag") * judged * 2 for price in prices.values())
+    for stage in ("prompt", "rag"):
+        asking = sum(_usd_a_call(use_case, price, stage) for price in prices.values()) * judged * ways
+        found[stage] = asking + grading * ways * len(prices)
     dearest = max(prices.values(), key=lambda p: p.input)
     found["cache"] = _usd_a_call(use_case, dearest, "cache") * rows["traffic"]
     training = training_usd(use_case)
     served = _usd_a_call(use_case, base_price, "fine_tune") * judged if base_price else 0.0
-    found["fine_tune"] = training + served
-    found["pretrain"] = 2 * training + served
+    found["fine_tune"] = training + served + grading
+    found["pretrain"] = 2 * training + served + grading
     labels = min(rows["unlabelled"], use_case.training.teacher_labels)
     found["distill"] = _usd_a_call(use_case, dearest, "rag") * labels + training / 4
-    found["self_host"] = hosting_hour_usd(use_case)
+    found["self_host"] = hosting_hour_usd(use_case) + grading
+    if judge_price:  # once, whichever stage is first: what people graded, and the winner on test
+        found["prompt"] += judge_price.worst_case_usd(*JUDGE_TOKENS) * (rows["graded"] + use_case.confirm_rows)
+        found["cache"] += judge_price.worst_case_usd(*JUDGE_TOKENS) * rows["traffic"]
     return found
 
 

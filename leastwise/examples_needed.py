@@ -10,7 +10,7 @@ import math
 from pydantic import Field
 
 from leastwise.gate import SHARES, Measurement
-from leastwise.use_case import Part
+from leastwise.part import Part
 
 
 class GateNeed(Part):

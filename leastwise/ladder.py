@@ -13,8 +13,9 @@ from typing import Literal
 from pydantic import Field
 
 from leastwise.gate import Evaluation, RequirementVerdict, Verdict, plain_outcome
+from leastwise.part import Part
 from leastwise.prices import Usd
-from leastwise.use_case import LADDER, OnUndecided, Part, Stage, UseCase
+from leastwise.use_case import LADDER, OnUndecided, Stage, UseCase
 
 Resolution = Literal["pass", "climb", "stop", "ask"]
 Outcome = Literal[
@@ -261,6 +262,8 @@ def _lacks_for_pretrain(use_case: UseCase, history: Sequence[Record], now: Situa
 
 
 def _lacks_for_distill(use_case: UseCase, history: Sequence[Record], now: Situation) -> str | None:
+    if use_case.task.kind != "classification":
+        return f"a student answers with a label, and the task is {use_case.task.kind}"
     if teacher(history) is None:
         return "no candidate passes quality, so there is no teacher"
     if not use_case.models.student:

@@ -16,9 +16,8 @@ from scipy.special import logsumexp
 from leastwise.bounded_mean import BoundedMeanTest
 from leastwise.errors import BadInput
 from leastwise.evidence import Evidence, FloatArray, Recipe, kelly_odds
+from leastwise.judge import LEAST_HUMAN_GRADES
 from leastwise.scores import PRIOR, below, in_range
-
-LEAST_HUMAN_GRADES = 100
 
 
 class PredictionPoweredTest(BoundedMeanTest):
@@ -45,16 +44,17 @@ class PredictionPoweredTest(BoundedMeanTest):
     ) -> None:
         people, machine = in_range(human, 0.0, 1.0), in_range(judge, 0.0, 1.0)
         if people.size != machine.size:
-            raise ValueError(f"{people.size} human grades against {machine.size} of the judge: give both of the same answers")
+            raise ValueError(
+                f"{people.size} human grades against {machine.size} of the judge: give both of the same answers"
+            )
         if people.size < LEAST_HUMAN_GRADES:
             raise BadInput(
                 f"{people.size} human grades: a judge gates only with at least {LEAST_HUMAN_GRADES}; grade more, or report only"
             )
         if not 0 <= bound <= 1 or bound - margin <= 0:
             raise BadInput(f"bound {bound} with margin {margin} must leave a floor within (0, 1)")
-        errors = people - machine
-        self.mean_error = math.fsum(errors) / errors.size
-        self.error_interval = (_lower(errors, alpha_pass / 2), -_lower(-errors, alpha_fail / 2))
+        self.mean_error = math.fsum(people - machine) / people.size
+        self.error_interval = error_interval(people, machine, alpha_pass / 2, alpha_fail / 2)
         super().__init__(bound, margin, alpha_pass, alpha_fail, "higher", None)
 
     def _gather(self, floor: float, goal: float) -> tuple[Evidence, Evidence]:
@@ -62,7 +62,9 @@ class PredictionPoweredTest(BoundedMeanTest):
         lead, clamp = goal - floor, 1 - 1e-9
         return (
             Evidence(Recipe(min(max(floor - least, 0.0), clamp), lead, self.alpha_pass / 2, PRIOR, graded=False)),
-            Evidence(Recipe(min(max(1 - (goal - most), 0.0), clamp), lead, self.alpha_fail / 2, PRIOR[::-1], graded=False)),
+            Evidence(
+                Recipe(min(max(1 - (goal - most), 0.0), clamp), lead, self.alpha_fail / 2, PRIOR[::-1], graded=False)
+            ),
         )
 
     @property
@@ -81,6 +83,12 @@ class PredictionPoweredTest(BoundedMeanTest):
         """Above the mean human grade at every look with probability 1 - alpha_fail."""
         reached = 1 - self._failing.lower + self.error_interval[1]
         return self._past_bound(reached, min(reached, below(self.bound)), max(reached, self.bound))
+
+
+def error_interval(human: ArrayLike, judge: ArrayLike, alpha_lower: float, alpha_upper: float) -> tuple[float, float]:
+    """An interval of the judge's mean error (human - judge), each end wrong with its alpha; grades in [0, 1], shape m each."""
+    errors = np.asarray(human, dtype=float) - np.asarray(judge, dtype=float)
+    return _lower(errors, alpha_lower), -_lower(-errors, alpha_upper)
 
 
 def _lower(errors: FloatArray, alpha: float) -> float:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from leastwise.candidate import Prompt, Shot
-from leastwise.use_case import Part, Task
+from leastwise.part import Part
+from leastwise.task import Task
 
 
 class Turn(Part):
@@ -21,10 +22,19 @@ class Turn(Part):
 
 
 def system_prompt(task: Task) -> str:
-    """The long system prompt: instruction and the answers that are allowed, in the order of the use case."""
-    answers = ", ".join(task.labels)
+    """The long system prompt: instruction and the demanded format, in the order of the use case."""
+    return f"{task.instruction.strip()}\n{_demand(task)}"
+
+
+def _demand(task: Task) -> str:
+    if task.kind == "extraction":
+        schema = json.dumps(task.json_schema, ensure_ascii=False, separators=(",", ":"))
+        return f"Answer with one JSON object and nothing else, by this JSON schema: {schema}"
     decline = f" If the text fits none of them, answer {task.decline_label}." if task.decline_label else ""
-    return f"{task.instruction.strip()}\nAnswer with exactly one of: {answers}.{decline} Answer with the label only."
+    if task.kind == "classification":
+        return f"Answer with exactly one of: {', '.join(task.labels)}.{decline} Answer with the label only."
+    decline = f" If it cannot be answered, answer {task.decline_label}." if task.decline_label else ""
+    return f"Answer in at most {task.max_words} words.{decline}"
 
 
 def short_prompt(task: Task) -> str:
@@ -33,20 +43,24 @@ def short_prompt(task: Task) -> str:
 
 
 def render(
-    prompt: Prompt, text: str, *, documents: Sequence[str] = (), examples: Sequence[Shot] = ()
+    prompt: Prompt, text: str, *, documents: Sequence[str] = (), examples: Sequence[Shot] = (), enumerated: bool = True
 ) -> tuple[Turn, ...]:
     """The messages for one request: system, fixed shots, then one user turn with what was retrieved and the text.
 
-    Retrieved examples are ordered as given; put the most similar last, next to the request.
+    Retrieved examples are ordered as given; put the most similar last, next to the request. `enumerated`: the answers are
+    labels, which a constrained answer wraps in JSON; a record is JSON already.
     """
     turns = [Turn(role="system", content=prompt.system)]
     for shot in (*prompt.shots, *examples):
-        turns += [Turn(role="user", content=shot.text), Turn(role="assistant", content=_shown(shot.label, prompt))]
+        turns += [
+            Turn(role="user", content=shot.text),
+            Turn(role="assistant", content=_shown(shot.label, prompt.constrained and enumerated)),
+        ]
     context = "".join(f"[{i}] {document}\n" for i, document in enumerate(documents, 1))
     turns.append(Turn(role="user", content=f"{context}{text}"))
     return tuple(turns)
 
 
-def _shown(label: str, prompt: Prompt) -> str:
+def _shown(label: str, wrapped: bool) -> str:
     """An example's answer in the format the request is held to: a model copies the form of its examples."""
-    return json.dumps({"label": label}) if prompt.constrained else label
+    return json.dumps({"label": label}) if wrapped else label

@@ -5,54 +5,23 @@ It does not read the file it comes from, look at the data or know how a requirem
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from leastwise.gate import SHARES, Requirement, RequirementName
+from leastwise.judge import LEAST_HUMAN_GRADES, Judge
+from leastwise.model import Model, Venue, check_model_uri
+from leastwise.part import Part
 from leastwise.prices import Price
+from leastwise.task import Task
 
-Venue = Literal["api", "managed", "self_host"]
 Stage = Literal["prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host"]
 LADDER: tuple[Stage, ...] = ("prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host")
 Approval = Literal["ask", "granted", "never"]
 OnUndecided = Literal["estimate", "climb", "stop", "ask"]
-MODEL_URI = re.compile(r"^(hf|s3|file|package)://.+|^(openai|anthropic|google):.+")
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Part(BaseModel):
-    """A part of a use case: immutable, and a field it does not know is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Task(Part):
-    """What one request asks for. Classification only so far: extraction and question answering are not built yet."""
-
-    kind: Literal["classification"] = Field("classification", description="Kind of task; decides the quality metric.")
-    instruction: str = Field(min_length=1, max_length=4000, description="What the model is told to do, in words.")
-    labels: tuple[str, ...] = Field(min_length=2, max_length=200, description="The answers that are allowed.")
-    decline_label: str | None = Field(
-        None, description="The answer that means 'out of scope'; needed by the requirement ood_decline."
-    )
-    stable: bool = Field(True, description="False if labels or rules change often: training then never pays.")
-    domain_is_public: bool = Field(True, description="False if no public text resembles the domain (Level 4 may help).")
-
-    @model_validator(mode="after")
-    def _labels_are_distinct(self) -> Self:
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels: a label is listed twice; list every label once")
-        if self.decline_label in self.labels:
-            raise ValueError("decline_label: must not be one of labels; name an extra answer such as 'none'")
-        return self
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        """Every answer in the demanded format: the labels, and the way to decline where there is one."""
-        return self.labels + ((self.decline_label,) if self.decline_label else ())
 
 
 class Data(Part):
@@ -66,6 +35,11 @@ class Data(Part):
     unlabelled: str | None = Field(None, description="Text a teacher may label for distillation.")
     out_of_scope: str | None = Field(None, description="Inputs that must be declined; needed by ood_decline.")
     shifted: str | None = Field(None, description="Labelled rows from changed conditions; needed by shift_quality.")
+    graded: str | None = Field(
+        None,
+        description="Answers that people have graded 0..1 (columns id, text, answer, grade and, "
+        "where there is one, the expected answer); a judge gates only with 100 or more.",
+    )
     traffic: str | None = Field(None, description="Sample of real requests with their repetition; judges cache.")
     id_column: str = Field("id", description="Column with a unique id.")
     text_column: str = Field("text", description="Column with the input text.")
@@ -111,18 +85,15 @@ class Requirements(Part):
     @model_validator(mode="after")
     def _bounds_make_sense(self) -> Self:
         if not self.bounds:
-            raise ValueError("no requirement with a bound; add at least one, for example quality: {bound: 0.8, margin: 0.05}")
+            raise ValueError(
+                "no requirement with a bound; add at least one, for example quality: {bound: 0.8, margin: 0.05}"
+            )
         for name, wanted in self.bounds.items():
             _check_range(name, wanted)
         if self.quality and self.shift_quality and self.shift_quality.bound > self.quality.bound:
             raise ValueError(
                 f"shift_quality.bound: {self.shift_quality.bound:g} contradicts quality.bound {self.quality.bound:g}: "
                 "shifted inputs cannot be asked to do better than ordinary ones; lower it or raise quality"
-            )
-        if self.quality and self.adherence and self.quality.bound - self.quality.margin > self.adherence.bound:
-            raise ValueError(
-                f"adherence.bound: {self.adherence.bound:g} contradicts quality.bound {self.quality.bound:g}: an output "
-                "outside the format is never right, so such an adherence cannot pass; raise adherence"
             )
         return self
 
@@ -168,38 +139,6 @@ class Traffic(Part):
     retry_share: Share = Field(0.0, description="Share of requests that have to be sent twice.")
 
 
-class Model(Part):
-    """One model a stage may use."""
-
-    uri: str = Field(description="hf://…, s3://…, file://…, package://…, openai:…, anthropic:… or google:…")
-    venue: Venue = Field("api", description="Where it answers.")
-    host: str | None = Field(None, description="Host name of the endpoint, checked against residency.")
-    base_url: str | None = Field(None, description="OpenAI-compatible endpoint of that host; empty: the provider's own, "
-                                 "or for open weights a server that is started here.")
-    context_tokens: int = Field(2048, ge=128, description="Longest prompt plus answer the model takes.")
-    price: Price | None = Field(None, description="Dollars per million tokens; empty: from the price book.")
-    training_on_output: bool | None = Field(None, description="Whether its licence allows training on its answers.")
-
-    @model_validator(mode="after")
-    def _uri_is_readable(self) -> Self:
-        check_model_uri(self.uri)
-        return self
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the weights themselves are at hand, so that they can be trained and served."""
-        return "://" in self.uri
-
-
-def check_model_uri(uri: str) -> None:
-    """Raise ValueError for a model URI of an unknown scheme."""
-    if not MODEL_URI.match(uri):
-        raise ValueError(
-            f"uri: {uri!r} names no model; write hf://org/name, s3://bucket/path, file:///path, package://name, "
-            "openai:name, anthropic:name or google:name"
-        )
-
-
 class Models(Part):
     """The models a use case may draw on."""
 
@@ -222,7 +161,17 @@ class Retrieval(Part):
 
     examples: int = Field(8, ge=0, le=64, description="Labelled examples retrieved from data.train.")
     documents: int = Field(0, ge=0, le=64, description="Documents retrieved from data.documents.")
-    fixed_examples: int = Field(4, ge=0, le=64, description="Few-shot examples of the prompt stage, the same each time.")
+    fixed_examples: int = Field(
+        4, ge=0, le=64, description="Few-shot examples of the prompt stage, the same each time."
+    )
+
+
+class Consistency(Part):
+    """Asking again: does the same input get the same answer? Reported, not gated."""
+
+    rows: int = Field(50, ge=10, le=1000, description="Gate rows that are asked again.")
+    samples: int = Field(3, ge=2, le=20, description="Answers to each.")
+    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature of these answers.")
 
 
 class Hosting(Part):
@@ -245,10 +194,13 @@ class Training(Part):
     max_examples: int = Field(2400, ge=1, description="Examples seen in one training, all epochs together.")
     learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak learning rate.")
     rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
-    upper_blocks_share: float = Field(0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained.")
+    upper_blocks_share: float = Field(
+        0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
+    )
     teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
     label_in_batches: bool = Field(
-        False, description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait."
+        False,
+        description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait.",
     )
     pretrain_steps: int = Field(60, ge=1, description="Optimizer steps of continued pre-training.")
     seed: int = Field(0, ge=0, description="Seed of every shuffle and initialisation.")
@@ -270,15 +222,24 @@ class UseCase(Part):
     retrieval: Retrieval = Retrieval()
     hosting: Hosting = Hosting()
     training: Training = Training()
-    alpha: float = Field(0.05, gt=0, le=0.2, description="Probability of a false PASS over the whole ladder, and of a "
-                         "false FAIL a stage.")
+    judge: Judge | None = Field(None, description="A model that grades free text by a rubric.")
+    consistency: Consistency | None = Field(None, description="Measure how often repeated answers agree; costs calls.")
+    alpha: float = Field(
+        0.05,
+        gt=0,
+        le=0.2,
+        description="Probability of a false PASS over the whole ladder, and of a false FAIL a stage.",
+    )
     budget_usd: float = Field(10.0, ge=0, description="Hard cap on what one climb spends.")
     budget_usd_per_month: float = Field(100.0, ge=0, description="Hard cap on all flows of the use case in a month.")
     last_stage: Stage = Field("self_host", description="The last stage the climb may reach.")
-    approvals: dict[Stage, Approval] = Field({}, description="ask, granted or never by stage; pretrain and self_host "
-                                             "ask unless told otherwise.")
+    approvals: dict[Stage, Approval] = Field(
+        {}, description="ask, granted or never by stage; pretrain and self_host ask unless told otherwise."
+    )
     ask_above_usd: float = Field(100.0, ge=0, description="A stage estimated above this asks for approval.")
-    on_undecided: OnUndecided = Field("estimate", description="What to do when the data ran out before the gate was sure.")
+    on_undecided: OnUndecided = Field(
+        "estimate", description="What to do when the data ran out before the gate was sure."
+    )
     reference: Literal["report", "stop"] = Field("report", description="stop: end the climb if no LLM is needed.")
     confirm_rows: int = Field(1000, ge=1, description="Most test rows the winner's final figure is measured on.")
     allow_no_test: bool = Field(False, description="True: accept a climb whose final figure has no untouched split.")
@@ -290,6 +251,13 @@ class UseCase(Part):
             raise ValueError(
                 "requirements.ood_decline: cannot be measured; add data.out_of_scope (inputs to decline) and "
                 "task.decline_label (the answer that declines)"
+            )
+        quality, adherence = wanted.get("quality"), wanted.get("adherence")
+        is_label = self.task.kind == "classification"
+        if is_label and quality and adherence and quality.bound - quality.margin > adherence.bound:
+            raise ValueError(
+                f"requirements.adherence.bound: {adherence.bound:g} contradicts quality.bound {quality.bound:g}: an output "
+                "outside the format is never right, so such an adherence cannot pass; raise adherence"
             )
         if "shift_quality" in wanted and not self.data.shifted:
             raise ValueError("requirements.shift_quality: cannot be measured; add data.shifted (labelled shifted rows)")
@@ -318,6 +286,40 @@ class UseCase(Part):
                 f"in {' or '.join(limits.venues)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _judge_can_judge(self) -> Self:
+        if self.is_judged:
+            if self.judge is None or not self.data.graded:
+                raise ValueError(
+                    "task.metric: judge needs judge (models and rubric) and data.graded (answers graded by people, at least "
+                    f"{LEAST_HUMAN_GRADES}), from which the judge's error is known"
+                )
+            if self.data.unit_by or self.data.population == "this_set":
+                raise ValueError(
+                    "task.metric: judge grades rows of future traffic; remove data.unit_by and population: this_set, "
+                    "neither of which is built for a corrected judge"
+                )
+        if self.judge is None:
+            return self
+        if self.task.kind != "free_text":
+            raise ValueError(f"judge: grades free text; a {self.task.kind} is scored exactly, remove the judge")
+        if not any(self.may_be_sent_to(model) for model in self.judge.models):
+            raise ValueError("judge.models: residency allows none of them; name one in an allowed venue and host")
+        return self
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether quality is a judge's grade, corrected by people's."""
+        return self.task.kind == "free_text" and self.task.metric == "judge"
+
+    @property
+    def judge_model(self) -> Model | None:
+        """The judge: the first allowed model of another family than candidates and base, else the first allowed."""
+        if self.judge is None:
+            return None
+        judged = [*self.models.candidates, *filter(None, [self.models.base])]
+        return self.judge.chosen([m for m in self.judge.models if self.may_be_sent_to(m)], judged)
 
     def may_be_sent_to(self, model: Model) -> bool:
         """Whether residency lets data go to this model."""

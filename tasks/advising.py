@@ -53,12 +53,13 @@ def give_advice(use_case: str, overrides: use_cases.Overrides | None = None) -> 
 
 def known(work: Workspace) -> Known:
     """Rows, prices and error probabilities of a use case, as the first question asked of its gate set would get them."""
-    models = work.use_case.models
+    models, judge = work.use_case.models, work.use_case.judge_model
     alphas = evaluation.alphas(work.use_case, work.use_case.alpha * 6 / math.pi**2)
     return Known(
         rows={name: work.tables.rows(name) or 0 for name in use_cases.TABLES},
         prices={model.uri: work.price(model.uri) for model in models.candidates},
         base_price=work.price(models.base.uri) if models.base else None,
+        judge_price=work.price(judge.uri) if judge else None,
         repeat_share=work.repeat_share,
         alpha_pass=alphas.to_pass,
         alpha_fail=alphas.to_fail,

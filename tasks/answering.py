@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leastwise.candidate import Candidate, Shot
-from leastwise.prices import Price, Usage
+from leastwise.prices import Usage
 from leastwise.prompts import Turn, render
+from leastwise.task import completion_of
 from tasks import (
     batches,
     causal_model,
@@ -77,7 +78,7 @@ class ServedAnswerer:
         self.price = price_of(work, candidate)
         self.usd_worst_case = worst_case_usd_of(work, candidate, self.price)
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
-        self.asker = stack.enter_context(_asker(work, candidate, self.price, stack))
+        self.asker = open_asker(work, candidate, stack)
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """Retrieve, render, ask; latency is the request's own plus its share of the retrieval."""
@@ -102,16 +103,29 @@ class ServedAnswerer:
 
     def _requests(self, rows: pd.DataFrame) -> list[providers.Request]:
         rendered = messages(self.work, self.candidate, list(rows["text"]))
-        prompt, use_case = self.candidate.prompt, self.work.use_case
+        task, prompt = self.work.use_case.task, self.candidate.prompt
+        is_constrained = prompt is not None and prompt.constrained
         return [
             providers.Request(
                 row_id=row_id,
                 messages=tuple(providers.Message(turn.role, turn.content) for turn in turns),
-                max_tokens=use_case.traffic.output_tokens,
-                choices=use_case.task.answers if prompt and prompt.constrained else None,
+                max_tokens=self.work.use_case.traffic.output_tokens,
+                choices=task.answers if is_constrained else None,
+                json_schema=task.json_schema if is_constrained and task.kind == "extraction" else None,
             )
             for row_id, turns in zip(rows["id"], rendered, strict=True)
         ]
+
+    def repeated(self, rows: pd.DataFrame, samples: int, temperature: float) -> list[list[str]]:
+        """Several answers to each row, sampled at this temperature; without those the infrastructure lost."""
+        wanted = [
+            replace(request, temperature=temperature, sample=sample)
+            for request in self._requests(rows)
+            for sample in range(1, samples + 1)
+        ]
+        replies = self.asker.ask(wanted)
+        each = [replies[at : at + samples] for at in range(0, len(replies), samples)]
+        return [[reply.text for reply in of_row if not reply.error] for of_row in each]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """Every answer already came over HTTP."""
@@ -140,15 +154,24 @@ def messages(work: Workspace, candidate: Candidate, texts: list[str]) -> list[tu
     documents: list[list[str]] = [[] for _ in texts]
     if retriever and retriever.examples:
         found = work.index("train").search(texts, retriever.examples)
-        examples = [[Shot(text=hit.text, label=str(hit.label)) for hit in reversed(hits)] for hits in found]
+        examples = [[_shot(work, hit.text, str(hit.label)) for hit in reversed(hits)] for hits in found]
     if retriever and retriever.documents:
         found = work.index("documents").search(texts, retriever.documents)
         documents = [[hit.text for hit in hits] for hits in found]
-    return [render(prompt, t, documents=d, examples=e) for t, d, e in zip(texts, documents, examples, strict=True)]
+    is_label = work.use_case.task.answers is not None
+    return [
+        render(prompt, text, documents=found, examples=shown, enumerated=is_label)
+        for text, found, shown in zip(texts, documents, examples, strict=True)
+    ]
 
 
-def _asker(work: Workspace, candidate: Candidate, price: Price | None, stack: ExitStack) -> inference.Asker:
+def _shot(work: Workspace, text: str, label: str) -> Shot:
+    return Shot(text=text, label=completion_of(work.use_case.task, label))
+
+
+def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack) -> inference.Asker:
     """A client of the candidate's endpoint; for open weights without one, of a server started here."""
+    price = price_of(work, candidate)
     model = work.model(candidate.model)
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
     if model.is_open and not model.base_url:
@@ -160,13 +183,14 @@ def _asker(work: Workspace, candidate: Candidate, price: Price | None, stack: Ex
         target = providers.Target(
             candidate.model, revision, base_url=model.base_url, api_key=key, provider_cache=candidate.cache.provider
         )
-    return inference.Asker(
+    asker = inference.Asker(
         target,
         store=work.store,
         price=price.usd if price else _free,
         meter=work.meter(candidate.stage) if price and candidate.venue == "api" else None,
         concurrency=work.use_case.traffic.concurrency,
     )
+    return stack.enter_context(asker)
 
 
 def _free(usage: Usage) -> float:
@@ -332,14 +356,17 @@ def _student_server(work: Workspace, candidate: Candidate) -> AbstractContextMan
     return serving.serve_student(str(directory), log=work.home / "logs" / "student.log", threads=1)
 
 
-def shots(rows: pd.DataFrame, count: int) -> tuple[Shot, ...]:
-    """Fixed few-shot examples: the first row of each label in turn, in the order of the table."""
+def shots(work: Workspace, rows: pd.DataFrame, count: int) -> tuple[Shot, ...]:
+    """Fixed few-shot examples: the first row of each label in turn, in the order of the table; without labels the first rows."""
+    if work.use_case.task.answers is None:
+        first = rows.head(count)
+        return tuple(_shot(work, str(text), str(label)) for text, label in zip(first["text"], first["label"], strict=True))
     taken: list[Shot] = []
     for depth in range(count):
         for _, group in rows.groupby("label", sort=True):
             if len(taken) < count and depth < len(group):
                 row = group.iloc[depth]
-                taken.append(Shot(text=str(row["text"]), label=str(row["label"])))
+                taken.append(_shot(work, str(row["text"]), str(row["label"])))
         if len(taken) >= count:
             break
     return tuple(taken)

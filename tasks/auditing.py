@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from leastwise import metrics, sequential
+from leastwise import sequential
 from leastwise.errors import BadInput
 from leastwise.gate import Evaluation, Measurement, Verdict, judge
+from leastwise.prediction_powered import PredictionPoweredTest
 from leastwise.use_case import UseCase
 from tasks import gate_rows, reports, run_record, tracking
 from tasks.gate_rows import unit_count, unit_scores, whole_units
+from tasks.scoring import metric_of
 from tasks.use_cases import UNIT
 
 if TYPE_CHECKING:
@@ -127,11 +129,12 @@ def _replay_differences(client: MlflowClient, run: Run, use_case: UseCase, evalu
     answers = _answers(client, run, use_case)
     if answers is None:
         return
+    grades = _grades(client, run)
     for name in ("quality", "adherence"):
         logged = evaluation.measurements.get(name)
         if logged is None:
             continue
-        again = _tested_again(use_case, answers, name, logged)
+        again = _tested_again(use_case, answers, name, logged, grades)
         if (again.n, again.lower, again.upper) != (logged.n, logged.lower, logged.upper):
             yield (
                 f"{name}: logged [{logged.lower:.4f}, {logged.upper:.4f}] n={logged.n}, the answers give "
@@ -150,16 +153,30 @@ def _answers(client: MlflowClient, run: Run, use_case: UseCase) -> pd.DataFrame 
     return answers.rename(columns={"unit": UNIT}) if "unit" in answers else None
 
 
-def _tested_again(use_case: UseCase, answers: pd.DataFrame, name: str, logged: Measurement) -> Any:
-    test = sequential.MeanTest(logged.bound, logged.margin, logged.alpha_pass, logged.alpha_fail)
+def _tested_again(
+    use_case: UseCase, answers: pd.DataFrame, name: str, logged: Measurement, grades: dict[str, list[float]] | None
+) -> Any:
+    """The test of a requirement over logged answers; a judge's grades are taken as logged, for they were bought."""
+    alphas = logged.alpha_pass, logged.alpha_fail
+    is_graded = grades is not None and name == "quality"
+    test: Any = sequential.MeanTest(logged.bound, logged.margin, *alphas)
+    if is_graded and grades:
+        test = PredictionPoweredTest(logged.bound, logged.margin, grades["human"], grades["judge"], *alphas)
+    score = metric_of(use_case.task)
     for look in gate_rows.looks(answers):
-        whole = look.iloc[whole_units(look, look["answer"].isna().tolist())]
-        scores = [
-            metrics.exact_label(use_case.task, answer, expected)
-            for answer, expected in zip(whole["answer"], whole["expected"], strict=True)
-        ]
-        test.add(unit_scores(whole, [getattr(score, name) for score in scores]))
+        whole = look.iloc[whole_units(look, look["score"].isna().tolist())]
+        scores = [score(answer, expected) for answer, expected in zip(whole["answer"], whole["expected"], strict=True)]
+        values = whole["score"].tolist() if is_graded else [getattr(each, name) for each in scores]
+        test.add(unit_scores(whole, values))
         lost = unit_count(look) - unit_count(whole)
         if lost:
             test.add_lost(lost)
     return test
+
+
+def _grades(client: MlflowClient, run: Run) -> dict[str, list[float]] | None:
+    origin = str(run.data.tags.get("leastwise.reused_from") or run.info.run_id)
+    if not any(each.path == run_record.GRADES for each in client.list_artifacts(origin)):
+        return None
+    grades: dict[str, list[float]] = run_record.read_json(client, origin, run_record.GRADES)
+    return grades

@@ -13,7 +13,7 @@ from prefect import task
 from leastwise import ladder
 from leastwise.ladder import Record, Step
 from leastwise.use_case import LADDER, Stage
-from tasks import answering, evaluation, reports, row_zero, run_record, tracking, use_cases
+from tasks import answering, evaluation, judging, reports, row_zero, run_record, tracking, use_cases
 from tasks.workspace import Workspace
 
 WINNERS = frozenset({*LADDER, "reference"})
@@ -48,6 +48,7 @@ def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> s
     tables.check()
     work = Workspace.before_climb(client, wanted, tables)
     work.check()
+    judging.check_grades(work)
     climb = tracking.open_climb(client, wanted, work.climb_key)
     run_record.log_data(client, climb.run_id, work.data_sets())
     reports.show_opening(wanted, climb, tracking.tracking_uri())
@@ -61,7 +62,8 @@ def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> s
 def measure_reference(climb_id: str) -> None:
     """Row 0: majority class, nearest neighbours and logistic regression on embeddings, on the same gate rows."""
     work = Workspace.of(climb_id)
-    if work.encoder is not None and work.tables.rows("train") and not tracking.reference_runs(work.client, work.climb):
+    has_labels = work.use_case.task.answers is not None and work.tables.rows("train")
+    if work.encoder is not None and has_labels and not tracking.reference_runs(work.client, work.climb):
         row_zero.measure(work)
 
 
@@ -88,8 +90,9 @@ def confirm(climb_id: str, outcome: str) -> str:
     if outcome == "reference":
         figures = row_zero.confirm(work, rows)
     else:
-        with answering.open_answerer(work, work.candidate_of(outcome)) as answerer:
-            figures = evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress)
+        candidate = work.candidate_of(outcome)
+        with answering.open_answerer(work, candidate) as answerer, judging.open_scorer(work, candidate.stage) as scorer:
+            figures = evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress, scorer)
     run_record.log_test(work.client, climb_id, figures)
     floors = {wanted.name: wanted.limit for wanted in work.use_case.gate_requirements}
     met = all(estimate >= floors[name] for name, (estimate, _) in figures.items() if name in floors)

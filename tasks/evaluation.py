@@ -18,7 +18,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -27,10 +27,12 @@ from leastwise.candidate import Candidate
 from leastwise.evidence import FloatArray
 from leastwise.examples_needed import more_to_decide
 from leastwise.gate import MAX_LOST_SHARE, Evaluation
-from leastwise.use_case import LADDER, Task, UseCase
+from leastwise.task import Task
+from leastwise.use_case import LADDER, UseCase
 from tasks.answering import Answer
 from tasks.gate_rows import LOOK, looks, seeded, unit_count, unit_numbers, unit_scores, whole_units
 from tasks.gate_tests import Alphas, Tests
+from tasks.scoring import ExactScorer, Grades, Scorer, agree
 from tasks.use_cases import UNIT
 
 if TYPE_CHECKING:
@@ -68,17 +70,18 @@ class Progress:
 
 @dataclass
 class Measured:
-    """An evaluation, the totals behind it and one record a row."""
+    """An evaluation, the totals behind it and one record a row; `grades` where a judge's grades were corrected."""
 
     evaluation: Evaluation
     totals: dict[str, float]
     rows: list[dict[str, object]] = field(default_factory=list)
+    grades: Grades | None = None
     narrowing: list[dict[str, float | str]] = field(default_factory=list)
 
 
 def candidates_on_gate_set(use_case: UseCase) -> int:
     """K: every candidate a climb may judge on its gate set; fixed before the first look."""
-    tries = 2 * len(use_case.models.candidates)
+    tries = (2 if use_case.task.can_be_constrained else 1) * len(use_case.models.candidates)
     stages = LADDER[: LADDER.index(use_case.last_stage) + 1]
     reference = 1 if use_case.reference == "stop" else 0
     return reference + sum(tries if stage in ("prompt", "rag") else 1 for stage in stages)
@@ -97,6 +100,7 @@ def evaluate(
     alpha: Alphas,
     set_hash: str,
     *,
+    scorer: Scorer | None = None,
     out_of_scope: pd.DataFrame | None = None,
     shifted: pd.DataFrame | None = None,
     on_look: Callable[[Progress], None] | None = None,
@@ -107,43 +111,67 @@ def evaluate(
     """
     own = {name: table for name, table in (("ood_decline", out_of_scope), ("shift_quality", shifted)) if table is not None}
     sizes = dict.fromkeys(MAIN, unit_count(rows)) | {name: unit_count(table) for name, table in own.items()}
-    tests = Tests(use_case, alpha, answerer, sizes)
+    marker = scorer or ExactScorer(use_case.task)
+    tests = Tests(use_case, alpha, answerer, sizes, marker.grades)
     done = Measured(Evaluation(stage=candidate.stage, candidate=candidate.key, gate_hash=set_hash, measurements={}), {})
-    error = _gate(use_case.task, tests, done, answerer, rows, on_look)
+    done.grades = marker.grades
+    error = _gate(marker, tests, done, answerer, rows, on_look)
     if error is None and not tests.failed:
         for name, table in own.items():
-            _beyond(use_case.task, tests, done, answerer, name, seeded(table, set_hash))
-    spent = sum(float(r["usd_paid"]) for r in done.rows)  # type: ignore[arg-type]
+            _beyond(marker, tests, done, answerer, name, seeded(table, set_hash))
+    spent = sum(float(r["usd_paid"]) for r in done.rows) + marker.usd_paid  # type: ignore[arg-type]
     done.evaluation = done.evaluation.model_copy(
         update={"measurements": tests.measurements(), "usd_spent": spent, "error": error}
     )
-    done.totals = _totals(done.rows) | _reported(use_case.task, done.rows)
+    done.totals = _totals(done.rows) | _reported(use_case.task, done.rows) | marker.figures()
+    done.totals["calls.paid"] += done.totals.get("judge.calls", 0.0)
     return done
 
 
 def measure_all(
-    use_case: UseCase, answerer: Answerer, rows: pd.DataFrame, on_look: Callable[[Progress], None] | None = None
+    use_case: UseCase,
+    answerer: Answerer,
+    rows: pd.DataFrame,
+    on_look: Callable[[Progress], None] | None = None,
+    scorer: Scorer | None = None,
 ) -> dict[str, tuple[float, int]]:
     """Plain quality and adherence over all rows, each with its n: the figure that is reported, not a gate.
 
     Unit-weighted where rows share a unit, as in the gate; n then counts units.
     """
+    marker = scorer or ExactScorer(use_case.task)
     scores: list[metrics.Score] = []
     size = 4 * LOOK
     for start in range(0, len(rows), size):
         part = rows.iloc[start : start + size]
-        answers = answerer.answer(part)
-        scores += [metrics.exact_label(use_case.task, a.text or "", want) for a, want in zip(answers, part["label"], strict=True)]
+        scores += [score or _LOST for score in marker.score(part, answerer.answer(part))]
         if on_look:
             so_far = float(unit_scores(rows.head(len(scores)), [s.quality for s in scores]).mean())
-            on_look(Progress("confirm on test", len(scores), len(rows), 0.0, {"quality": so_far}))
+            on_look(Progress("confirm on test", len(scores), len(rows), marker.usd_paid, {"quality": so_far}))
     quality = unit_scores(rows, [s.quality for s in scores])
     adherence = unit_scores(rows, [s.adherence for s in scores])
-    return {"quality": (float(quality.mean()), quality.size), "adherence": (float(adherence.mean()), adherence.size)}
+    corrected = float(quality.mean()) + (marker.grades.mean_error if marker.grades else 0.0)
+    return {"quality": (corrected, quality.size), "adherence": (float(adherence.mean()), adherence.size)}
+
+
+_LOST = metrics.Score(quality=0.0, adherence=0.0, declined=0.0)
+
+
+def consistency(use_case: UseCase, answerer: Any, rows: pd.DataFrame) -> dict[str, float]:
+    """How often repeated answers to the same input agree, over the first gate rows; nothing where it is not asked for.
+
+    Trained weights and students answer greedily in process, the same each time: only what is served is asked again.
+    """
+    wanted = use_case.consistency
+    if wanted is None or not hasattr(answerer, "repeated"):
+        return {}
+    each = answerer.repeated(rows.head(wanted.rows), wanted.samples, wanted.temperature)
+    shares = [agree(use_case.task, texts) for texts in each if len(texts) > 1]
+    return {"self_consistency": float(np.mean(shares)), "self_consistency.n": float(len(shares))} if shares else {}
 
 
 def _gate(
-    task: Task,
+    marker: Scorer,
     tests: Tests,
     done: Measured,
     answerer: Answerer,
@@ -154,18 +182,18 @@ def _gate(
     for look in looks(rows):
         if not tests.open(*MAIN):
             break
-        answered = _Answered.of(task, look, answerer.answer(look))
+        answered = _Answered.of(marker, look, answerer.answer(look))
         _add_look(tests, answered, answerer, done.evaluation.gate_hash)
         done.rows += answered.as_rows("gate")
         _note_intervals(tests, done)
         if on_look:
             estimates = {name: m.estimate for name, m in tests.measurements().items()}
-            usd = sum(float(r["usd_paid"]) for r in done.rows)  # type: ignore[arg-type]
+            usd = sum(float(r["usd_paid"]) for r in done.rows) + marker.usd_paid  # type: ignore[arg-type]
             to_go = _rows_to_go(tests, len(done.rows), len(rows))
             on_look(Progress(done.evaluation.stage, len(done.rows), len(rows), usd, estimates, to_go))
-        lost = sum(r["answer"] is None for r in done.rows)
+        lost = sum(r["score"] is None for r in done.rows)
         if lost > max(1.0, MAX_LOST_SHARE * len(rows)):
-            reasons = sorted({str(r["error"]) for r in done.rows if r["error"]})
+            reasons = sorted({str(r["error"] or "the judge gave no grade") for r in done.rows if r["score"] is None})
             return f"{lost} of {len(done.rows)} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
     return None
 
@@ -191,12 +219,8 @@ class _Answered:
     scores: list[metrics.Score | None]
 
     @classmethod
-    def of(cls, task: Task, rows: pd.DataFrame, answers: list[Answer], is_labelled: bool = True) -> _Answered:
-        wants = rows["label"] if is_labelled else [None] * len(rows)
-        scores = [
-            None if a.text is None else metrics.exact_label(task, a.text, want) for a, want in zip(answers, wants, strict=True)
-        ]
-        return cls(rows, answers, scores)
+    def of(cls, marker: Scorer, rows: pd.DataFrame, answers: list[Answer], is_labelled: bool = True) -> _Answered:
+        return cls(rows, answers, marker.score(rows, answers, is_labelled))
 
     @property
     def whole(self) -> np.ndarray:
@@ -226,7 +250,7 @@ class _Answered:
         """One record a row; only gate rows have a score of their own."""
         is_gate = split == "gate"
         wants = self.rows["label"] if split != "ood_decline" else [None] * len(self.rows)
-        scores = [score.quality if score and is_gate else None for score in self.scores]
+        scores = [score if is_gate else None for score in self.scores]
         units = self.rows[UNIT] if UNIT in self.rows else [None] * len(self.rows)
         each = zip(self.rows["id"], self.rows["text"], wants, self.answers, scores, units, strict=True)
         return [_row(*one, split) for one in each]
@@ -248,27 +272,30 @@ def _add_look(tests: Tests, answered: _Answered, answerer: Answerer, salt: str) 
     tests.add("usd_per_1k_requests", answered.means(lambda _, answer: 1000 * answer.usd), lost)
 
 
-def _beyond(task: Task, tests: Tests, done: Measured, answerer: Answerer, name: str, rows: pd.DataFrame) -> None:
+def _beyond(marker: Scorer, tests: Tests, done: Measured, answerer: Answerer, name: str, rows: pd.DataFrame) -> None:
     """Requirements with rows of their own: out-of-scope inputs and shifted inputs."""
     is_shift = name == "shift_quality"
     for look in looks(rows):
         if not tests.open(name):
             break
-        answered = _Answered.of(task, look, answerer.answer(look), is_labelled=is_shift)
+        answered = _Answered.of(marker, look, answerer.answer(look), is_labelled=is_shift)
         tests.count((name,), len(look) - answered.lost_rows, answered.lost_rows)
         tests.add(name, answered.means(lambda score, _: score.quality if is_shift else score.declined), answered.lost_units)
         done.rows += answered.as_rows(name)
 
 
 def _row(
-    row_id: str, text: str, expected: str | None, answer: Answer, score: float | None, unit: object, split: str
+    row_id: str, text: str, expected: str | None, answer: Answer, score: metrics.Score | None, unit: object, split: str
 ) -> dict[str, object]:
+    """One line of the table of examples; `judged` only where a judge graded."""
+    judged = {} if score is None or score.judged is None else {"judged": score.judged}
     return {
         "id": row_id,
         "input": text,
         "expected": expected,
         "answer": answer.text,
-        "score": score,
+        "score": score.quality if score else None,
+        **judged,
         "latency_ms": answer.latency_ms,
         "usd": answer.usd,
         "usd_paid": 0.0 if answer.from_store else answer.usd,
@@ -292,7 +319,7 @@ def _note_intervals(tests: Tests, done: Measured) -> None:
 def _reported(task: Task, rows: list[dict[str, object]]) -> dict[str, float]:
     """Figures over the gate rows that are reported and not judged; none where no row has an answer."""
     answered = [row for row in rows if row["set"] == "gate" and row["answer"] is not None]
-    if not answered:
+    if not answered or task.kind != "classification":
         return {}
     labels = [metrics.normalize(task, str(row["answer"])) for row in answered]
     return {"macro_f1": metrics.macro_f1(labels, [str(row["expected"]) for row in answered])}

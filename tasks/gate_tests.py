@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 
 from leastwise import sequential
 from leastwise.gate import SHARES, Measurement
+from leastwise.prediction_powered import PredictionPoweredTest
 from leastwise.use_case import Bound, UseCase
+from tasks.scoring import Grades
 
 if TYPE_CHECKING:
     from tasks.evaluation import Answerer
+
+GRADED = frozenset({"quality", "shift_quality"})
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,14 @@ class Tests:
     """The sequential tests of one candidate.
 
     `sizes` says how many examples (units where rows share one) there are for each requirement that can be measured; with
-    population `this_set` it is the size of the closed set that requirement is about.
+    population `this_set` it is the size of the closed set that requirement is about. `grades`: quality is a judge's grade,
+    corrected by people's.
     """
 
     __test__ = False
 
-    def __init__(self, use_case: UseCase, alpha: Alphas, answerer: Answerer, sizes: Mapping[str, int]) -> None:
+    def __init__(self, use_case: UseCase, alpha: Alphas, answerer: Answerer, sizes: Mapping[str, int], grades: Grades | None = None) -> None:
+        self.grades = grades
         self.bounds: dict[str, Bound] = {n: b for n, b in use_case.requirements.bounds.items() if n in sizes}
         self.has_units = use_case.data.unit_by is not None
         self.is_closed = use_case.data.population == "this_set"
@@ -64,6 +70,8 @@ class Tests:
             if worst == 0:
                 return KnownCost(1000 * fixed, wanted.bound, wanted.margin)
             return sequential.CostTest(wanted.bound, wanted.margin, 1000 * worst, fixed_usd=1000 * fixed, **both)
+        if self.grades and name in GRADED:
+            return PredictionPoweredTest(wanted.bound, wanted.margin, self.grades.human, self.grades.judge, **both)
         if self.is_closed:
             return sequential.ClosedSetTest(size, wanted.bound, wanted.margin, **both)
         return sequential.MeanTest(wanted.bound, wanted.margin, better="higher", **both)

@@ -134,9 +134,13 @@ class AsyncAsker:
         await _drain(deque(work(key, indices) for key, indices in waiting.items()), self.throttle.ceiling)
         return [replies[index] for index in range(len(requests))]
 
+    @property
+    def offers_constraints(self) -> bool:
+        """Whether the model can be held to a JSON schema."""
+        return bool(self._model.profile.get("supports_json_schema_output", False))
+
     def _require_constraints(self, requests: Sequence[Request]) -> None:
-        offered = self._model.profile.get("supports_json_schema_output", False)
-        if not offered and any(r.choices is not None or r.json_schema is not None for r in requests):
+        if not self.offers_constraints and any(r.choices is not None or r.json_schema is not None for r in requests):
             raise BadInput(f"{self.target.uri}: this model offers no constrained output; use it unconstrained")
 
     async def aclose(self) -> None:
@@ -226,6 +230,11 @@ class Asker:
     def target(self) -> Target:
         """Who is asked."""
         return self._asker.target
+
+    @property
+    def offers_constraints(self) -> bool:
+        """As `AsyncAsker.offers_constraints`."""
+        return self._asker.offers_constraints
 
     @property
     def meter(self) -> Meter | None:

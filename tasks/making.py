@@ -20,6 +20,7 @@ from leastwise.errors import BadInput
 from leastwise.estimates import training_usd
 from leastwise.metrics import normalize
 from leastwise.prompts import short_prompt
+from leastwise.task import completion_of
 from leastwise.use_case import Stage
 from tasks import answering, distillation, evaluation, reports, storage, training, training_rows, weights
 from tasks.workspace import Workspace, content_key
@@ -176,7 +177,8 @@ def _pairs(work: Workspace, table: str) -> list[training_rows.Row]:
     base = weights.materialize(work.base().uri, work.home)
     chats = [[system, {"role": "user", "content": text}] for text in frame["text"]]
     return [
-        training_rows.Row(training_rows.format_chat(base, chat), label) for chat, label in zip(chats, frame["label"], strict=True)
+        training_rows.Row(training_rows.format_chat(base, chat), completion_of(work.use_case.task, label))
+        for chat, label in zip(chats, frame["label"], strict=True)
     ]
 
 

@@ -16,13 +16,12 @@ from prefect import task
 from leastwise.candidate import Weights
 from leastwise.errors import BadInput
 from leastwise.gate import MAX_LOST_SHARE
-from leastwise.metrics import exact_label
 from leastwise.sequential import PairedTest
-from leastwise.use_case import Task, UseCase
-from tasks import answering, making, registry, run_record, storage, tracking, upkeep, use_cases, weights
-from tasks.answering import Answer
+from leastwise.use_case import UseCase
+from tasks import answering, judging, making, registry, run_record, storage, tracking, upkeep, use_cases, weights
 from tasks.evaluation import Answerer
 from tasks.gate_rows import looks, unit_count, unit_scores, whole_units
+from tasks.scoring import Score, Scorer
 from tasks.upkeep import Upkeep
 from tasks.use_cases import Tables
 from tasks.workspace import Workspace, content_key
@@ -56,22 +55,22 @@ class Comparison:
 
 
 def compare(
-    wanted: Task, looks_of_rows: Iterable[pd.DataFrame], champion: Answerer, challenger: Answerer, test: PairedTest
+    marker: Scorer, looks_of_rows: Iterable[pd.DataFrame], champion: Answerer, challenger: Answerer, test: PairedTest
 ) -> Comparison:
     """Both answer the same rows look by look until the test is decided or the rows run out.
 
     A row that the infrastructure lost for either counts against both outcomes. Where rows share a unit, a unit is one
-    pair: the means over its rows; it is lost with any of them.
+    pair: the means over its rows; it is lost with any of them. Where a judge grades, the difference is between its grades.
     """
     theirs: list[float] = []
     ours: list[float] = []
     for rows in looks_of_rows:
-        old, new = champion.answer(rows), challenger.answer(rows)
-        whole = whole_units(rows, [a.text is None or b.text is None for a, b in zip(old, new, strict=True)])
+        old, new = (marker.score(rows, each.answer(rows)) for each in (champion, challenger))
+        whole = whole_units(rows, [a is None or b is None for a, b in zip(old, new, strict=True)])
         kept = rows.iloc[whole]
         before = len(ours)
-        theirs += _quality(wanted, kept, [old[at] for at in whole])
-        ours += _quality(wanted, kept, [new[at] for at in whole])
+        theirs += _quality(kept, [old[at] for at in whole])
+        ours += _quality(kept, [new[at] for at in whole])
         if len(ours) > before:
             test.add(ours[before:], theirs[before:])
         if len(kept) < len(rows):
@@ -84,9 +83,8 @@ def compare(
     )
 
 
-def _quality(task: Task, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
-    scores = [exact_label(task, a.text or "", want).quality for a, want in zip(answers, rows["label"], strict=True)]
-    return [float(mean) for mean in unit_scores(rows, scores)]
+def _quality(rows: pd.DataFrame, scores: list[Score | None]) -> list[float]:
+    return [float(mean) for mean in unit_scores(rows, [score.quality for score in scores if score is not None])]
 
 
 @task(name="open retraining")
@@ -172,9 +170,13 @@ def challenge(run_id: str, trained: Weights) -> Upkeep:
         work.client, work.gate_hash, content_key("paired", old.key, new.key), work.use_case.alpha
     )
     rows, _ = work.gate_rows("gate")
-    with answering.open_answerer(work, old) as theirs, answering.open_answerer(work, new) as ours:
+    with (
+        answering.open_answerer(work, old) as theirs,
+        answering.open_answerer(work, new) as ours,
+        judging.open_scorer(work, new.stage) as marker,
+    ):
         test = PairedTest(margin, alpha_pass=alpha, alpha_fail=work.use_case.alpha)
-        measured = compare(work.use_case.task, looks(rows), theirs, ours, test)
+        measured = compare(marker, looks(rows), theirs, ours, test)
     figures = measured.figures | {"paired.margin": margin, "paired.alpha_pass": alpha}
     if measured.lost > MAX_LOST_SHARE * max(measured.n, 1):
         why = f"{measured.lost} of {measured.n + measured.lost} pairs were lost to the infrastructure; run it again"

@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tasks.evaluation import Measured
 
 
+GRADES = "judge_grades.json"  # people's and the judge's grades of the same answers
 NOTE = "mlflow.note.content"
 _MEASURED = ("lower", "upper", "n", "lost", "bound", "margin", "alpha_pass", "alpha_fail")
 
@@ -142,7 +143,11 @@ def log_examples(client: MlflowClient, run_id: str, measured: Measured) -> None:
     import pandas as pd
 
     columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "from_store", "set", "error", "unit"]
+    if any("judged" in row for row in measured.rows):
+        columns.insert(5, "judged")
     client.log_table(run_id, pd.DataFrame(measured.rows, columns=columns), "examples.json")
+    if measured.grades:
+        client.log_dict(run_id, asdict(measured.grades), GRADES)
     client.log_dict(run_id, measured.narrowing, "intervals.json")
 
 

@@ -19,7 +19,7 @@ from leastwise.estimates import hosting_hour_usd
 from leastwise.gate import Evaluation, Verdict, judge
 from leastwise.prompts import short_prompt, system_prompt
 from leastwise.use_case import LADDER, Model, Stage
-from tasks import answering, evaluation, exact_cache, reports, run_record, tracking, validation
+from tasks import answering, evaluation, exact_cache, judging, reports, run_record, tracking, validation
 from tasks.gate_rows import unit_scores, whole_units
 from tasks.ledger import Machine
 from tasks.workspace import Workspace, content_key
@@ -35,7 +35,7 @@ def prompt_candidates(climb_id: str) -> list[Candidate]:
     """Every allowed model, cheapest first, unconstrained and constrained."""
     work = Workspace.of(climb_id)
     train, use_case = work.tables.get("train"), work.use_case
-    fixed = answering.shots(train, use_case.retrieval.fixed_examples) if train is not None else ()
+    fixed = answering.shots(work, train, use_case.retrieval.fixed_examples) if train is not None else ()
     words = system_prompt(use_case.task)
     return [
         Candidate(
@@ -46,7 +46,7 @@ def prompt_candidates(climb_id: str) -> list[Candidate]:
             prompt=Prompt(system=words, shots=fixed, constrained=constrained),
         )
         for model in _cheapest_first(work)
-        for constrained in (False, True)
+        for constrained in ((False, True) if use_case.task.can_be_constrained else (False,))
     ]
 
 
@@ -139,7 +139,8 @@ def validate_training_data(climb_id: str) -> None:
     """The Great Expectations gate on training examples; BadInput names what to repair."""
     work = Workspace.of(climb_id)
     rows = work.tables.need("train")
-    checked = validation.validate(rows, "examples", labels=list(work.use_case.task.answers))
+    labels = work.use_case.task.answers
+    checked = validation.validate(rows, "examples", labels=list(labels)) if labels else validation.validate(rows, "pairs")
     work.client.log_text(climb_id, validation.as_markdown(checked), "validation/examples.md")
     reports.publish_markdown("training-data", validation.as_markdown(checked))
     validation.require_valid(checked)
@@ -221,7 +222,7 @@ def measure(work: Workspace, candidate: Candidate, machine: Machine | None = Non
         reports.show_progress(progress)
 
     rows, set_hash = work.gate_rows("traffic" if candidate.stage == "cache" else "gate")
-    with answering.open_answerer(work, candidate) as answerer:
+    with answering.open_answerer(work, candidate) as answerer, judging.open_scorer(work, candidate.stage) as scorer:
         measured = evaluation.evaluate(
             work.use_case,
             candidate,
@@ -229,10 +230,12 @@ def measure(work: Workspace, candidate: Candidate, machine: Machine | None = Non
             rows,
             work.alphas,
             set_hash,
+            scorer=scorer,
             out_of_scope=work.tables.get("out_of_scope"),
             shifted=work.tables.get("shifted"),
             on_look=on_look,
         )
+        measured.totals |= evaluation.consistency(work.use_case, answerer, rows)
         if isinstance(answerer, exact_cache.ExactCache):
             measured.totals |= answerer.saved()
             reports.show_savings(measured.totals)

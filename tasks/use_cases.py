@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leastwise.errors import BadInput
 from leastwise.use_case import Approval, Stage, UseCase
-from tasks import storage, validation
+from tasks import scoring, storage, validation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,10 @@ def explain(error: ValidationError) -> str:
 
 
 def _explain_one(each: Any) -> str:
-    field = ".".join(str(part) for part in each["loc"])
+    at = each["loc"]
+    if len(at) > 1 and at[0] == "task":  # then comes the kind, which is no field of the file
+        at = (at[0], *at[2:])
+    field = ".".join(str(part) for part in at)
     if each["type"] == "extra_forbidden":
         return f"{field}: unknown field; remove it or check its spelling"
     if each["type"] == "missing":
@@ -117,8 +120,9 @@ def _with_absolute_paths(use_case: UseCase, uri: str) -> UseCase:
     return use_case.model_copy(update={"data": use_case.data.model_copy(update=absolute)})
 
 
-TABLES = ("gate", "test", "train", "dev", "documents", "unlabelled", "out_of_scope", "shifted", "traffic")
-LABELLED = frozenset({"gate", "test", "train", "dev", "shifted", "traffic"})
+TABLES = ("gate", "test", "train", "dev", "documents", "unlabelled", "out_of_scope", "shifted", "traffic", "graded")
+LABELLED = frozenset({"gate", "test", "train", "dev", "shifted", "traffic", "graded"})
+LABELLED_OR_JUDGED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  # a judge needs no expected answer there
 MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
 UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
 
@@ -158,21 +162,28 @@ class Tables:
             return None
         if not storage.exists(uri):
             raise BadInput(f"data.{name}: {uri} does not exist; build it (`make data` builds the shipped ones) or correct the path")
-        labelled = name in LABELLED
-        raw = storage.read_table(uri)
+        raw, source = storage.read_table(uri), f"data.{name} ({uri})"
         frame = raw.rename(columns=self._columns())
+        is_labelled = name in LABELLED and ("label" in frame or not self._may_lack_labels(name))
         validation.check_rows(
             frame,
-            source=f"data.{name} ({uri})",
+            source=source,
             text="text",
-            label="label" if labelled else None,
-            labels=self.use_case.task.answers if labelled else None,
+            label="label" if is_labelled else None,
+            labels=self.use_case.task.answers if is_labelled else None,
             id="id",
         )
+        if name in LABELLED:
+            frame["label"] = scoring.expected_texts(self.use_case.task, frame["label"], source) if is_labelled else None
+        if name == "graded":
+            validation.check_grades(frame, source)
         if data.unit_by and name in MEASURED:
-            _check_units(raw, data.unit_by, f"data.{name} ({uri})")
+            _check_units(raw, data.unit_by, source)
             frame[UNIT] = raw[data.unit_by]
         return frame
+
+    def _may_lack_labels(self, name: str) -> bool:
+        return name == "graded" or (self.use_case.is_judged and name in LABELLED_OR_JUDGED)
 
     def _columns(self) -> dict[str, str]:
         data = self.use_case.data

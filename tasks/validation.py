@@ -122,6 +122,20 @@ def check_rows(
         _check_unique(df[id], source, id)
 
 
+def check_grades(df: pd.DataFrame, source: str) -> None:
+    """Raises `BadInput` where the columns `answer` and `grade` are missing, or a grade is no number in 0..1."""
+    for column in ("answer", "grade"):
+        if column not in df.columns:
+            raise BadInput(f"{source}: no column {column!r} (it has {', '.join(map(str, df.columns))}). Add or rename it.")
+    missing = df["answer"].isna()
+    if missing.any():
+        raise BadInput(f"{source}: {_rows(missing)}: missing (NaN) 'answer'. Give the answer that was graded, empty if it was.")
+    outside = ~df["grade"].map(lambda grade: isinstance(grade, (int, float)) and 0 <= grade <= 1)
+    if outside.any():
+        found = df["grade"][outside].iloc[0]
+        raise BadInput(f"{source}: {_rows(outside)}: 'grade' {found!r} is no number in 0..1. Scale the grades, 1 being best.")
+
+
 def normalised(text: str) -> str:
     """Letters, digits and single spaces in one case: what counts as the same text."""
     return re.sub(r"\W+", " ", text).casefold().strip()

@@ -130,7 +130,8 @@ class Workspace:
 
     def model(self, uri: str) -> Model:
         """What the use case says of a model; further pre-trained weights inherit from the base."""
-        known = [*self.use_case.models.candidates, *filter(None, [self.use_case.models.base])]
+        judges = self.use_case.judge.models if self.use_case.judge else ()
+        known = [*self.use_case.models.candidates, *filter(None, [self.use_case.models.base]), *judges]
         found = next((model for model in known if model.uri == uri), None)
         return found or (self.use_case.models.base or known[0]).model_copy(update={"uri": uri})
 
@@ -155,8 +156,11 @@ class Workspace:
         """What each stage may cost at worst, dollars."""
         prices = {m.uri: self.price(m.uri) for m in self.use_case.models.candidates}
         base = self.use_case.models.base
-        rows = {name: self.tables.rows(name) or 0 for name in ("gate", "traffic", "out_of_scope", "shifted", "unlabelled")}
-        return estimates.stage_estimates(self.use_case, prices, self.price(base.uri) if base else None, rows)
+        judge = self.use_case.judge_model
+        rows = {name: self.tables.rows(name) or 0 for name in estimates.COUNTED}
+        return estimates.stage_estimates(
+            self.use_case, prices, self.price(base.uri) if base else None, rows, self.price(judge.uri) if judge else None
+        )
 
     @cached_property
     def store(self) -> ResponseStore:
@@ -186,7 +190,7 @@ class Workspace:
     def check(self) -> None:
         """What must hold before a climb is opened: writable state, known prices, readable models, money for a start."""
         storage.check_writable(self.home)
-        for model in self.use_case.models.candidates:
+        for model in (*self.use_case.models.candidates, *filter(None, [self.use_case.judge_model])):
             self.price(model.uri)
         for uri in self._open_uris():
             self.revision(uri)
@@ -200,7 +204,8 @@ class Workspace:
 
     def _open_uris(self) -> set[str]:
         models = self.use_case.models
-        uris = {m.uri for m in models.candidates if m.is_open and not m.base_url}
+        asked = (*models.candidates, *filter(None, [self.use_case.judge_model]))
+        uris = {m.uri for m in asked if m.is_open and not m.base_url}
         uris |= {uri for uri in (models.base.uri if models.base else None, models.embedder, models.student) if uri}
         return uris
 

@@ -1,15 +1,15 @@
 """Metrics, one a file: what one answer scores, and figures over many answers that are reported.
 
 What the model did wrong scores 0. No metric ever sees what the infrastructure lost: those rows have no answer to score.
-`exact_label` is what the gate uses so far; the metrics of extraction and of free answers wait for those kinds of task.
-Whether an answer keeps to a JSON schema is asked of a library, in `tasks.schema_adherence`.
+Which metric a task has is said in `tasks.scoring`. Whether an answer keeps to a JSON schema is asked of a library, in `tasks.schema_adherence`.
 """
 
 from leastwise.metrics.agreement import Agreement, agreement
-from leastwise.metrics.exact_label import Score, exact_label, normalize
+from leastwise.metrics.exact_label import exact_label, normalize
 from leastwise.metrics.exact_match import exact_match
 from leastwise.metrics.field_f1 import field_f1
 from leastwise.metrics.macro_f1 import macro_f1
+from leastwise.metrics.score import Score
 from leastwise.metrics.self_consistency import self_consistency
 from leastwise.metrics.token_f1 import token_f1
 

@@ -22,7 +22,9 @@ def agreement(judge: Sequence[Hashable], human: Sequence[Hashable]) -> Agreement
     Where both give one and the same grade to everything, chance alone would agree as well: kappa is 0.
     """
     if len(judge) != len(human) or not human:
-        raise ValueError(f"{len(judge)} grades of the judge, {len(human)} of people: give both of each answer, at least one")
+        raise ValueError(
+            f"{len(judge)} grades of the judge, {len(human)} of people: give both of each answer, at least one"
+        )
     n = len(human)
     share = sum(a == b for a, b in zip(judge, human, strict=True)) / n
     ours, theirs = Counter(judge), Counter(human)

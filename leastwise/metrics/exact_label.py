@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import string
 
-from leastwise.use_case import Part, Task
+from leastwise.metrics.score import Score
+from leastwise.task import Classification
 
 _EDGES = string.whitespace + string.punctuation
 
 
-class Score(Part):
-    """Scores of one answer, each in 0..1."""
-
-    quality: float
-    adherence: float
-    declined: float
-
-
-def exact_label(task: Task, answer: str, expected: str | None) -> Score:
+def exact_label(task: Classification, answer: str, expected: str | None) -> Score:
     """Exact label: `quality` after folding case and edge punctuation, `adherence` only for the demanded label as it is.
 
     `declined` is 1 where the answer is the decline label. `expected` None (an out-of-scope input) scores quality 0.
@@ -30,7 +23,7 @@ def exact_label(task: Task, answer: str, expected: str | None) -> Score:
     )
 
 
-def normalize(task: Task, answer: str) -> str | None:
+def normalize(task: Classification, answer: str) -> str | None:
     """The label an answer means, or None: exact but for case, surrounding blanks and punctuation."""
     folded = answer.strip(_EDGES).casefold()
     return next((label for label in task.answers if label.casefold() == folded), None)

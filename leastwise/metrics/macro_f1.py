@@ -17,7 +17,9 @@ def macro_f1(answers: Sequence[str | None], expected: Sequence[str]) -> float:
     (the scikit-learn default averages over it too). Raises ValueError for no rows or columns of unequal length.
     """
     if len(answers) != len(expected) or not expected:
-        raise ValueError(f"{len(answers)} answers to {len(expected)} expected labels: give one of each a row, at least one")
+        raise ValueError(
+            f"{len(answers)} answers to {len(expected)} expected labels: give one of each a row, at least one"
+        )
     right = Counter(want for got, want in zip(answers, expected, strict=True) if got == want)
     wanted, given = Counter(expected), Counter(answers)
     return sum(2 * right[label] / (wanted[label] + given[label]) for label in wanted) / len(wanted)

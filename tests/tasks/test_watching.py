@@ -11,14 +11,15 @@ import yaml
 from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
 from leastwise.sequential import PairedTest
-from leastwise.use_case import Task
+from leastwise.task import Classification
 from tasks import registry, retraining, run_record, tracking, upkeep, use_cases, watching
 from tasks.answering import Answer
 from tasks.evaluation import looks
+from tasks.scoring import ExactScorer
 from use_cases.build_alert_triage import build
 
 SAVED = Path(__file__).parents[2] / "use_cases"
-TASK = Task(instruction="Which?", labels=("yes", "no"))
+TASK = Classification(instruction="Which?", labels=("yes", "no"))
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def gate_rows(n: int = 400) -> pd.DataFrame:
 
 
 def compared(champion: Toy, challenger: Toy, n: int = 400) -> retraining.Comparison:
-    return retraining.compare(TASK, looks(gate_rows(n)), champion, challenger, PairedTest(0.1, 0.05, 0.05))
+    return retraining.compare(ExactScorer(TASK), looks(gate_rows(n)), champion, challenger, PairedTest(0.1, 0.05, 0.05))
 
 
 def test_a_challenger_that_answers_alike_is_surely_not_worse_before_the_rows_run_out():

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from leastwise.metrics import agreement, exact_label, exact_match, field_f1, macro_f1, self_consistency, token_f1
-from leastwise.use_case import Task
+from leastwise.task import Classification
 
-TASK = Task(instruction="Yes or no?", labels=("yes", "no"), decline_label="none")
+TASK = Classification(instruction="Yes or no?", labels=("yes", "no"), decline_label="none")
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(0, 3), st.sampled_from(["", "a", "b"])),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("xyz"), inner, max_size=3)),

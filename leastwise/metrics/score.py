@@ -1,0 +1,16 @@
+"""What one answer scores, whatever the kind of task."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from leastwise.part import Part
+
+
+class Score(Part):
+    """Scores of one answer, each in 0..1."""
+
+    quality: float
+    adherence: float
+    declined: float
+    judged: float | None = Field(None, description="A judge's grade, where one only reports.")
