@@ -29,8 +29,9 @@ def stage_estimates(
     ways = 2 if use_case.task.can_be_constrained else 1
     grading = judge_price.worst_case_usd(*JUDGE_TOKENS) * (rows["gate"] + rows["shifted"]) if judge_price else 0.0
     found: dict[Stage, float] = dict.fromkeys(LADDER, 0.0)
+    repeated = use_case.consistency.rows * use_case.consistency.samples if use_case.consistency else 0
     for stage in ("prompt", "rag"):
-        asking = sum(_usd_a_call(use_case, price, stage) for price in prices.values()) * judged * ways
+        asking = sum(_usd_a_call(use_case, price, stage) for price in prices.values()) * (judged + repeated) * ways
         found[stage] = asking + grading * ways * len(prices)
     dearest = max(prices.values(), key=lambda p: p.input)
     found["cache"] = _usd_a_call(use_case, dearest, "cache") * rows["traffic"]

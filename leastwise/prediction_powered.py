@@ -75,13 +75,13 @@ class PredictionPoweredTest(BoundedMeanTest):
     @property
     def lower(self) -> float:
         """Below the mean human grade at every look with probability 1 - alpha_pass."""
-        reached = self._passing.lower + self.error_interval[0]
+        reached = max(self._passing.lower + self.error_interval[0], 0.0)
         return max(reached, self._accept) if self.outcome == "pass" else min(reached, below(self._accept))
 
     @property
     def upper(self) -> float:
         """Above the mean human grade at every look with probability 1 - alpha_fail."""
-        reached = 1 - self._failing.lower + self.error_interval[1]
+        reached = min(1 - self._failing.lower + self.error_interval[1], 1.0)
         return self._past_bound(reached, min(reached, below(self.bound)), max(reached, self.bound))
 
 

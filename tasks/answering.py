@@ -116,16 +116,15 @@ class ServedAnswerer:
             for row_id, turns in zip(rows["id"], rendered, strict=True)
         ]
 
-    def repeated(self, rows: pd.DataFrame, samples: int, temperature: float) -> list[list[str]]:
-        """Several answers to each row, sampled at this temperature; without those the infrastructure lost."""
+    def repeated(self, rows: pd.DataFrame, samples: int, temperature: float) -> list[list[Answer]]:
+        """Several answers to each row, sampled at this temperature."""
         wanted = [
             replace(request, temperature=temperature, sample=sample)
             for request in self._requests(rows)
             for sample in range(1, samples + 1)
         ]
-        replies = self.asker.ask(wanted)
-        each = [replies[at : at + samples] for at in range(0, len(replies), samples)]
-        return [[reply.text for reply in of_row if not reply.error] for of_row in each]
+        answers = [_answer(reply, 0.0) for reply in self.asker.ask(wanted)]
+        return [answers[at : at + samples] for at in range(0, len(answers), samples)]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """Every answer already came over HTTP."""

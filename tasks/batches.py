@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FIRST_POLL_S, LONGEST_POLL_S = 5.0, 300.0
 A_DAY_S = 86_400.0
+MOST_REQUESTS, MOST_BYTES, BYTES_A_REQUEST = 10_000, 15_000_000, 1_000  # of one job
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -64,7 +65,7 @@ def ask_in_batch(
 ) -> list[Reply]:
     """Replies in the order of the requests, from the store where it has them; `price` is the batch price.
 
-    Every request's worst case is reserved before the job is created: BudgetExceeded creates none. What the provider did
+    Every request's worst case is reserved before the first job is created: BudgetExceeded creates none. What the provider did
     not run or answered with an error is a lost reply and is not stored. `jobs` is the file that notes open jobs.
     """
     pace = _Pace(first_poll_s or FIRST_POLL_S, patience_s)
@@ -130,19 +131,48 @@ async def _opened(jobs: Path) -> AsyncIterator[Any]:
 
 
 async def _bought(collect: _Collector, target: Target, missing: dict[str, Request]) -> dict[str, str]:
+    """Create as many jobs as the requests need, all before the first is waited for; everything is reserved before any."""
     books, reserved = collect.books, {}
-    encoded = [await collect.model.batch_encode(_batch_request(target, key, r)) for key, r in missing.items()]
+    encoded = {key: await collect.model.batch_encode(_batch_request(target, key, r)) for key, r in missing.items()}
+    waiting: list[tuple[Batch, list[str]]] = []
+    job: list[str] = []
     try:
         for key, request in missing.items():
             if books.meter:
                 reserved[key] = books.meter.reserve(usd_worst(request, books.price))
-        handle = await collect.model.batch_create(encoded)
+        for job in _jobs(missing):
+            handle = await collect.model.batch_create([encoded[key] for key in job])
+            _note(collect.notes, target, handle, job)
+            waiting.append((handle, job))
     except BaseException as error:
-        for reservation in reserved.values():
-            books.close(reservation, None, _may_run(error))
+        running = {key for _, keys in waiting for key in keys} | (set(job) if _may_run(error) else set())
+        for key, reservation in reserved.items():
+            books.close(reservation, None, is_billed=key in running)
         raise
-    _note(collect.notes, target, handle, list(missing))
-    return await collect.wait(handle, missing, reserved)
+    failures: dict[str, str] = {}
+    for handle, keys in waiting:
+        own = {key: reserved.pop(key) for key in keys if key in reserved}
+        try:
+            failures |= await collect.wait(handle, {key: missing[key] for key in keys}, own)
+        except BaseException:
+            for reservation in reserved.values():  # of jobs not waited for any more: they run on and are billed
+                books.close(reservation, None, is_billed=True)
+            raise
+    return failures
+
+
+def _jobs(missing: dict[str, Request]) -> list[list[str]]:
+    """Keys in jobs of at most MOST_REQUESTS and about MOST_BYTES, below every provider's limits."""
+    jobs: list[list[str]] = [[]]
+    size = 0
+    for key, request in missing.items():
+        more = sum(len(message.content.encode()) for message in request.messages) + BYTES_A_REQUEST
+        if jobs[-1] and (len(jobs[-1]) >= MOST_REQUESTS or size + more > MOST_BYTES):
+            jobs.append([])
+            size = 0
+        jobs[-1].append(key)
+        size += more
+    return jobs
 
 
 def _may_run(error: BaseException) -> bool:
@@ -201,7 +231,8 @@ class _Collector:
 
         try:
             response = self.model.batch_decode(result, _batch_request(None, result.custom_id, request))
-        except AgentRunError as error:
+        except (AgentRunError, LookupError, TypeError, ValueError, AttributeError) as error:
+            # An envelope of the wrong shape surfaces as whatever the SDK trips over first.
             return f"{type(error).__name__}: {error}"[:500]
         used = response.usage
         usage = Usage(used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)

@@ -119,12 +119,13 @@ def evaluate(
     if error is None and not tests.failed:
         for name, table in own.items():
             _beyond(marker, tests, done, answerer, name, seeded(table, set_hash))
-    spent = sum(float(r["usd_paid"]) for r in done.rows) + marker.usd_paid  # type: ignore[arg-type]
+    repeated, repeated_usd = _repeat(use_case, answerer, rows) if error is None else ({}, 0.0)
+    spent = sum(float(r["usd_paid"]) for r in done.rows) + marker.usd_paid + repeated_usd  # type: ignore[arg-type]
     done.evaluation = done.evaluation.model_copy(
         update={"measurements": tests.measurements(), "usd_spent": spent, "error": error}
     )
-    done.totals = _totals(done.rows) | _reported(use_case.task, done.rows) | marker.figures()
-    done.totals["calls.paid"] += done.totals.get("judge.calls", 0.0)
+    done.totals = _totals(done.rows) | _reported(use_case.task, done.rows) | marker.figures() | repeated
+    done.totals["calls.paid"] += sum(done.totals.get(f"{name}.calls", 0.0) for name in ("judge", "self_consistency"))
     return done
 
 
@@ -137,37 +138,43 @@ def measure_all(
 ) -> dict[str, tuple[float, int]]:
     """Plain quality and adherence over all rows, each with its n: the figure that is reported, not a gate.
 
-    Unit-weighted where rows share a unit, as in the gate; n then counts units.
+    Unit-weighted where rows share a unit, as in the gate; n then counts units. Units of which the infrastructure lost a
+    row are left out; where it lost more than 1% of the rows there is no figure: empty.
     """
     marker = scorer or ExactScorer(use_case.task)
-    scores: list[metrics.Score] = []
+    scores: list[metrics.Score | None] = []
     size = 4 * LOOK
     for start in range(0, len(rows), size):
         part = rows.iloc[start : start + size]
-        scores += [score or _LOST for score in marker.score(part, answerer.answer(part))]
+        scores += marker.score(part, answerer.answer(part))
         if on_look:
-            so_far = float(unit_scores(rows.head(len(scores)), [s.quality for s in scores]).mean())
-            on_look(Progress("confirm on test", len(scores), len(rows), marker.usd_paid, {"quality": so_far}))
-    quality = unit_scores(rows, [s.quality for s in scores])
-    adherence = unit_scores(rows, [s.adherence for s in scores])
+            known = [score.quality for score in scores if score]
+            on_look(Progress("confirm on test", len(scores), len(rows), marker.usd_paid, {"quality": float(np.mean(known or [0]))}))
+    lost = [score is None for score in scores]
+    if sum(lost) > MAX_LOST_SHARE * len(rows):
+        return {}
+    whole = whole_units(rows, lost)
+    kept, known = rows.iloc[whole], [scores[at] for at in whole]
+    quality = unit_scores(kept, [score.quality for score in known if score])
+    adherence = unit_scores(kept, [score.adherence for score in known if score])
     corrected = float(quality.mean()) + (marker.grades.mean_error if marker.grades else 0.0)
     return {"quality": (corrected, quality.size), "adherence": (float(adherence.mean()), adherence.size)}
 
 
-_LOST = metrics.Score(quality=0.0, adherence=0.0, declined=0.0)
-
-
-def consistency(use_case: UseCase, answerer: Any, rows: pd.DataFrame) -> dict[str, float]:
-    """How often repeated answers to the same input agree, over the first gate rows; nothing where it is not asked for.
+def _repeat(use_case: UseCase, answerer: Any, rows: pd.DataFrame) -> tuple[dict[str, float], float]:
+    """How often repeated answers to the same input agree, over the first gate rows, and the dollars that took.
 
     Trained weights and students answer greedily in process, the same each time: only what is served is asked again.
     """
     wanted = use_case.consistency
     if wanted is None or not hasattr(answerer, "repeated"):
-        return {}
+        return {}, 0.0
     each = answerer.repeated(rows.head(wanted.rows), wanted.samples, wanted.temperature)
-    shares = [agree(use_case.task, texts) for texts in each if len(texts) > 1]
-    return {"self_consistency": float(np.mean(shares)), "self_consistency.n": float(len(shares))} if shares else {}
+    texts = [[answer.text for answer in of_row if answer.text is not None] for of_row in each]
+    shares = [agree(use_case.task, of_row) for of_row in texts if len(of_row) > 1]
+    paid = [answer for of_row in each for answer in of_row if not answer.from_store and answer.error is None]
+    found = {"self_consistency.n": float(len(shares)), "self_consistency.calls": float(len(paid))}
+    return found | ({"self_consistency": float(np.mean(shares))} if shares else {}), sum(answer.usd for answer in paid)
 
 
 def _gate(

@@ -120,8 +120,13 @@ def agree(task: Task, texts: Sequence[str]) -> float:
     if task.kind == "classification":
         return metrics.self_consistency([metrics.normalize(task, text) or text for text in texts])
     if task.kind == "extraction":
-        return metrics.self_consistency([json.dumps(parsed(text), sort_keys=True) for text in texts])
+        return metrics.self_consistency([_canonical(text) for text in texts])
     return metrics.self_consistency([tuple(words(text)) for text in texts])
+
+
+def _canonical(text: str) -> str:
+    record = parsed(text)
+    return text if record is None else json.dumps(record, sort_keys=True)
 
 
 def expected_texts(task: Task, labels: pd.Series[Any], source: str) -> list[str]:

@@ -235,7 +235,6 @@ def measure(work: Workspace, candidate: Candidate, machine: Machine | None = Non
             shifted=work.tables.get("shifted"),
             on_look=on_look,
         )
-        measured.totals |= evaluation.consistency(work.use_case, answerer, rows)
         if isinstance(answerer, exact_cache.ExactCache):
             measured.totals |= answerer.saved()
             reports.show_savings(measured.totals)
@@ -310,7 +309,9 @@ def _answered_by_both(work: Workspace, run_id: str, teacher_run_id: str) -> pd.D
 
 def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Verdict) -> dict[str, str]:
     resolution = ladder.resolve(verdict, logged, work.use_case)
+    judge = work.use_case.judge_model
     return {
+        **({"leastwise.judge": f"{judge.uri} ({'gates' if work.use_case.is_judged else 'reports'})"} if judge else {}),
         "leastwise.venue": candidate.venue,
         "leastwise.resolution": resolution or "",
         "leastwise.sure": "no" if resolution == "pass" else "yes",

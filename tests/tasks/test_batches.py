@@ -32,6 +32,7 @@ class BatchServer:
 
     def __init__(self, looks: int = 1) -> None:
         self.looks, self.files, self.jobs, self.asked = looks, {}, {}, []
+        self.refuse_after = 99
 
     async def upload(self, incoming: web.Request) -> web.Response:
         form = await incoming.post()
@@ -41,6 +42,8 @@ class BatchServer:
 
     async def create(self, incoming: web.Request) -> web.Response:
         wanted = await incoming.json()
+        if len(self.jobs) >= self.refuse_after:
+            return web.json_response({"error": {"message": "no", "type": "invalid_request_error"}}, status=400)
         job = f"batch-{len(self.jobs)}"
         lines = [json.loads(line) for line in self.files[wanted["input_file_id"]].splitlines()]
         self.asked += [line["body"]["input"][-1]["content"] for line in lines]
@@ -57,6 +60,8 @@ class BatchServer:
         text = str(line["body"]["input"][-1]["content"])
         if "late" in text:
             return {"id": "r", "custom_id": line["custom_id"], "response": None, "error": {"code": "batch_expired", "message": "late"}}
+        if "garbled" in text:
+            return {"id": "r", "custom_id": line["custom_id"], "response": {"status_code": 200, "body": {"id": "x"}}, "error": None}
         if "broken" in text:
             body: dict[str, Any] = {"error": {"message": "no", "type": "invalid_request_error", "code": "bad"}}
             return {"id": "r", "custom_id": line["custom_id"], "response": {"status_code": 400, "body": body}, "error": None}
@@ -127,6 +132,44 @@ def test_what_the_provider_did_not_answer_is_lost_not_stored_and_not_paid(option
     assert [r.error is None for r in replies] == [True, False, False]
     assert len(options["store"]) == 1
     assert options["meter"].ledger.counts("c") == {"settled": 1, "released": 2}
+
+
+def test_an_answer_that_came_and_cannot_be_read_is_lost_but_paid_at_its_worst(options: dict[str, Any]) -> None:
+    with running(BatchServer()) as target:
+        fine, garbled = ask_in_batch(target, [request("fine"), request("garbled")], **options)
+    assert fine.error is None and garbled.error is not None
+    ledger = options["meter"].ledger
+    assert ledger.counts("c") == {"settled": 1, "unknown": 1} and ledger.reserved("c") == 0
+    assert ledger.spent("c") > half_price(Usage(100, 40, 0, 5))
+
+
+def test_more_requests_than_a_job_takes_are_several_jobs_and_one_cap(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "MOST_REQUESTS", 3)
+    server = BatchServer(looks=2)
+    with running(server) as target:
+        replies = ask_in_batch(target, [request(f"row {i}") for i in range(8)], **options)
+        assert [r.text for r in replies] == [f"ANSWER:row {i}" for i in range(8)]
+        assert len(server.jobs) == 3 and options["meter"].ledger.counts("c") == {"settled": 8}
+        monkeypatch.setattr(batches, "MOST_BYTES", 2_500)
+        ask_in_batch(target, [request(f"long {i} " + "x" * 1000) for i in range(3)], **options)
+    assert len(server.jobs) == 6
+
+
+def test_jobs_created_before_one_that_failed_are_kept_and_collected(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "MOST_REQUESTS", 2)
+    server, wanted = BatchServer(), [request(f"row {i}") for i in range(5)]
+    server.refuse_after = 1
+    with running(server) as target:
+        with pytest.raises(Exception, match="400"):
+            ask_in_batch(target, wanted, **options)
+        ledger = options["meter"].ledger
+        assert ledger.counts("c") == {"unknown": 2, "released": 3} and ledger.reserved("c") == 0
+        server.refuse_after = 99
+        replies = ask_in_batch(target, wanted, **options)
+    assert [r.text for r in replies] == [f"ANSWER:row {i}" for i in range(5)]
+    assert sorted(server.asked) == [f"row {i}" for i in range(5)], "none was asked twice"
 
 
 def test_a_job_that_was_left_waiting_is_collected_by_the_next_run_and_not_bought_again(options: dict[str, Any]) -> None:

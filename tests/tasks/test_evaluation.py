@@ -308,3 +308,10 @@ def test_a_candidate_whose_every_row_is_lost_has_no_estimate():
     got = measured(QUALITY, table([1] * 10), Toy(lost=frozenset(f"r{i}" for i in range(10)))).evaluation
     assert got.error and not got.measurements
     assert not any(math.isnan(m.estimate) for m in got.measurements.values())
+
+
+def test_the_final_figure_leaves_out_what_was_lost_and_is_none_where_that_is_more_than_one_in_a_hundred():
+    rows = table([1] * 150 + [0] * 50)
+    one_lost = evaluation.measure_all(QUALITY, Toy(lost=frozenset({"r0"})), rows)
+    assert one_lost["quality"] == (149 / 199, 199)
+    assert evaluation.measure_all(QUALITY, Toy(lost=frozenset({"r0", "r1", "r2"})), rows) == {}

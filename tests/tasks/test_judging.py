@@ -1,0 +1,229 @@
+"""A judge gates only as far as people's grades vouch for it, is paid like any model, and its silence is never a 0.
+
+Writer and judge are one small server over HTTP whose errors are planned; store, ledger, gate and MLflow are the real ones.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from aiohttp import web
+
+from leastwise.errors import BadInput
+from leastwise.use_case import UseCase
+from tasks import auditing, climbing, stages
+from tasks.workspace import Workspace
+from tests.tasks.web_server import served
+
+PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0, "illustrative": True}
+WRONG = "I do not know"
+
+
+class Minds:
+    """A writer that is right on `right` of ten questions, and a judge with errors of its own on the answers."""
+
+    def __init__(self) -> None:
+        self.right = 6
+        self.kind = 8  # of ten wrong answers, how many it takes for right
+        self.strict = 0  # of ten right answers, how many it takes for wrong
+        self.mute = 0  # of a hundred answers, how many get words instead of a grade
+        self.calls: Counter[str] = Counter()
+        self.seen: list[dict[str, Any]] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        self.calls[asked["model"]] += 1
+        self.seen.append(asked)
+        said = asked["messages"][-1]["content"]
+        text = self.graded(json.loads(said)) if asked["model"] == "critic" else self.written(number_in(said))
+        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        head = {"id": "1", "object": "chat.completion", "created": 1, "model": asked["model"]}
+        return web.json_response(head | {"choices": [choice], "usage": usage})
+
+    def written(self, number: int) -> str:
+        return f"It is {number}" if mixed(number) % 10 < self.right else WRONG
+
+    def graded(self, shown: dict[str, str]) -> str:
+        number = number_in(shown["input"])
+        if mixed(number + 7) % 100 < self.mute:
+            return json.dumps({"label": "Hard to say"})
+        is_right = shown["answer"] == f"It is {number}"
+        taken_for_right = mixed(number + 3) % 10 >= self.strict if is_right else mixed(number + 3) % 10 < self.kind
+        return json.dumps({"label": "1" if taken_for_right else "0"})
+
+
+def number_in(text: str) -> int:
+    found = re.search(r"question (\d+)", text)
+    assert found
+    return int(found[1])
+
+
+def mixed(number: int) -> int:
+    return int.from_bytes(hashlib.sha256(str(number).encode()).digest()[:4])
+
+
+@pytest.fixture
+def minds(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Minds, str]]:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    mind = Minds()
+    with served(web.post("/v1/chat/completions", mind.answer)) as address:
+        yield mind, f"{address}/v1"
+
+
+def case(folder: Path, base_url: str, graded: int = 500, **changes: Any) -> Path:
+    """A use case of questions in free text with 600 gate rows, and answers of both kinds that people graded truly."""
+    texts = {n: f"question {n}" for n in range(3000)}
+    gate = pd.DataFrame({"id": [f"g{n}" for n in range(600)], "text": [texts[n] for n in range(600)]})
+    gate.to_parquet(folder / "gate.parquet")
+    numbers = range(1000, 1000 + graded)
+    is_right = [mixed(n + 11) % 10 < 6 for n in numbers]
+    pd.DataFrame(
+        {
+            "id": [f"h{n}" for n in numbers],
+            "text": [texts[n] for n in numbers],
+            "answer": [f"It is {n}" if right else WRONG for n, right in zip(numbers, is_right, strict=True)],
+            "grade": [float(right) for right in is_right],
+        }
+    ).to_parquet(folder / "graded.parquet")
+    fields: dict[str, Any] = {
+        "name": "judged",
+        "task": {"kind": "free_text", "instruction": "Answer the question.", "metric": "judge"},
+        "data": {"gate": "gate.parquet", "graded": "graded.parquet"},
+        "requirements": {"quality": {"bound": 0.8, "margin": 0.1}},
+        "traffic": {"requests_per_month": 1000},
+        "models": {"candidates": [{"uri": "openai:writer", "price": PRICE, "base_url": base_url}]},
+        "judge": {
+            "models": [
+                {"uri": "openai:clone", "price": PRICE, "base_url": base_url},
+                {"uri": "openai:critic", "price": PRICE, "base_url": base_url, "family": "other"},
+            ],
+            "criteria": "The number of the question is named.",
+            "levels": ["wrong", "right"],
+        },
+        "allow_no_test": True,
+    }
+    path = folder / "case.yaml"
+    path.write_text(yaml.safe_dump(fields | changes))
+    return path
+
+
+def prompt_stage(path: Path) -> tuple[Workspace, Any]:
+    work = Workspace.of(climbing.open_climb.fn(str(path)))
+    run_id = stages.evaluate_stage.fn(work.climb.run_id, "prompt", stages.prompt_candidates(work.climb.run_id))
+    return work, work.client.get_run(run_id)
+
+
+def test_a_judge_too_kind_does_not_pass_a_candidate_people_would_fail(home: Path, tmp_path: Path, minds: Any):
+    _, base_url = minds
+    _, run = prompt_stage(case(tmp_path, base_url))
+    figures, tags = run.data.metrics, run.data.tags
+    assert figures["judge.mean"] > 0.75  # taken at its word it would pass the floor of 0.70
+    assert tags["leastwise.verdict"] == "FAIL" and tags["leastwise.judge"] == "openai:critic (gates)"
+    assert abs(figures["quality"] - 0.6) < 0.15 and figures["quality.upper"] < 0.8
+    assert figures["judge.human_grades"] == 500 and figures["judge.error.upper"] < -0.1
+    assert 0.6 < figures["judge.agreement"] < 0.8 and 0.1 < figures["judge.kappa"] < 0.4
+
+
+def test_a_judge_too_strict_does_not_fail_a_candidate_people_would_pass(home: Path, tmp_path: Path, minds: Any):
+    mind, base_url = minds
+    mind.right, mind.kind, mind.strict = 10, 0, 2
+    requirements = {"quality": {"bound": 0.9, "margin": 0.15}}
+    _, run = prompt_stage(case(tmp_path, base_url, graded=900, requirements=requirements))
+    assert run.data.metrics["judge.mean"] < 0.85
+    assert run.data.tags["leastwise.verdict"] == "PASS", run.data.tags["leastwise.reason"]
+
+
+def test_the_judge_is_of_another_family_is_paid_once_and_is_in_ledger_and_totals(home: Path, tmp_path: Path, minds: Any):
+    mind, base_url = minds
+    path = case(tmp_path, base_url)
+    _, run = prompt_stage(path)
+    figures = run.data.metrics
+    assert mind.calls["clone"] == 0
+    answered = mind.calls["writer"]
+    assert mind.calls["critic"] == figures["judge.calls"] == answered + 500
+    assert figures["calls.paid"] == answered + mind.calls["critic"]
+    usd_a_call = (100 * PRICE["input"] + 10 * PRICE["output"]) / 1e6
+    assert figures["usd.spent"] == pytest.approx(sum(mind.calls.values()) * usd_a_call, rel=1e-6)
+    assert figures["judge.usd"] == pytest.approx(mind.calls["critic"] * usd_a_call, rel=1e-6)
+    before = mind.calls.copy()
+    _, again = prompt_stage(path)
+    assert mind.calls == before
+    assert again.data.metrics["quality.lower"] == figures["quality.lower"]
+
+
+def test_the_verdict_is_derived_again_from_the_logged_grades(home: Path, tmp_path: Path, minds: Any):
+    _, base_url = minds
+    work, run = prompt_stage(case(tmp_path, base_url))
+    assert auditing.audit.fn("judged").outcome == "agrees"
+    grades = json.loads(Path(work.client.download_artifacts(run.info.run_id, "judge_grades.json", str(tmp_path))).read_text())
+    work.client.log_dict(run.info.run_id, grades | {"human": [1.0] * len(grades["human"])}, "judge_grades.json")
+    assert auditing.audit.fn("judged").outcome == "differs"
+
+
+def test_replies_that_are_no_grade_are_lost_never_a_zero(home: Path, tmp_path: Path, minds: Any):
+    mind, base_url = minds
+    mind.right, mind.mute = 10, 10
+    with pytest.raises(RuntimeError, match="the judge gave no grade to"):
+        prompt_stage(case(tmp_path, base_url))
+
+
+def test_too_few_human_grades_are_refused_before_anything_is_asked(home: Path, tmp_path: Path, minds: Any):
+    mind, base_url = minds
+    with pytest.raises(BadInput, match=r"data\.graded: 99 graded answers.*1 more"):
+        prompt_stage(case(tmp_path, base_url, graded=99))
+    assert not mind.calls
+
+
+def test_beside_an_exact_metric_a_judge_only_reports_however_few_the_human_grades(home: Path, tmp_path: Path, minds: Any):
+    mind, base_url = minds
+    mind.kind = 10
+    path = case(
+        tmp_path, base_url, graded=20, task={"kind": "free_text", "instruction": "Answer.", "metric": "exact_match"}
+    )
+    gate = pd.read_parquet(tmp_path / "gate.parquet")
+    gate.assign(label=["It is " + text.split()[1] for text in gate["text"]]).to_parquet(tmp_path / "gate.parquet")
+    _, run = prompt_stage(path)
+    assert run.data.tags["leastwise.verdict"] == "FAIL"
+    assert run.data.metrics["judge.mean"] == 1.0 and run.data.metrics["judge.human_grades"] == 20
+    assert abs(run.data.metrics["quality"] - 0.6) < 0.15
+
+
+def test_an_answer_cannot_speak_to_the_judge_as_its_user(home: Path, tmp_path: Path, minds: Any):
+    mind, base_url = minds
+    prompt_stage(case(tmp_path, base_url))
+    asked = next(each for each in mind.seen if each["model"] == "critic")
+    roles = [message["role"] for message in asked["messages"]]
+    assert roles == ["system", "user"] and set(json.loads(asked["messages"][1]["content"])) == {"input", "answer"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"judge": None}, "needs judge"),
+        ({"task": {"instruction": "Label.", "labels": ["a", "b"]}}, "judge: grades free text"),
+        ({"requirements": {"quality": {"bound": 0.8, "margin": 0.1}, "residency": {"venues": ["self_host"]}}}, "residency"),
+    ],
+)
+def test_a_judge_that_cannot_judge_is_refused(tmp_path: Path, changes: dict[str, Any], words: str):
+    fields = yaml.safe_load(case(tmp_path, "http://127.0.0.1:1/v1", **changes).read_text())
+    if words == "residency":
+        fields["models"]["candidates"][0]["venue"] = "self_host"
+    with pytest.raises(ValueError, match=words):
+        UseCase.model_validate(fields)
+
+
+def test_the_examples_in_the_documentation_are_use_cases(tmp_path: Path):
+    base = yaml.safe_load(case(tmp_path, "http://127.0.0.1:1/v1").read_text())
+    blocks = re.findall(r"```yaml\n(.*?)```", (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    kinds = [UseCase.model_validate(base | {"judge": None} | yaml.safe_load(block)).task.kind for block in blocks]
+    assert kinds == ["extraction", "free_text"]
