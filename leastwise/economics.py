@@ -12,7 +12,10 @@ from decimal import Decimal
 from fractions import Fraction
 from math import ceil, isfinite
 
+from pydantic import Field
+
 from leastwise.errors import BadInput
+from leastwise.part import Part
 from leastwise.prices import Price, Usage
 
 HOURS_PER_MONTH = 730
@@ -162,20 +165,16 @@ def training_usd(
     return training_hours(parameters, tokens, flops_per_s, utilisation) * usd_per_hour
 
 
-@dataclass(frozen=True, slots=True)
-class Multipliers:
+class Multipliers(Part):
     """What surrounds one training in its first year, as multiples of its cost: judgement, to be edited, not measured.
 
     The defaults make the whole 7 times the training, inside the 5-10 times that is usually named.
     """
 
-    curation: float = 2.0
-    evaluation: float = 0.5
-    retraining: float = 2.0
-    people: float = 1.5
-
-    def __post_init__(self) -> None:
-        _check(curation=self.curation, evaluation=self.evaluation, retraining=self.retraining, people=self.people)
+    curation: float = Field(2.0, ge=0, allow_inf_nan=False, description="Collecting, cleaning and labelling examples.")
+    evaluation: float = Field(0.5, ge=0, allow_inf_nan=False, description="Gate and test sets, and looking at failures.")
+    retraining: float = Field(2.0, ge=0, allow_inf_nan=False, description="Trainings that follow within the year.")
+    people: float = Field(1.5, ge=0, allow_inf_nan=False, description="Whoever builds and watches it.")
 
 
 @dataclass(frozen=True, slots=True)

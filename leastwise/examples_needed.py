@@ -40,6 +40,21 @@ def examples_to_decide(bound: float, margin: float, alpha_pass: float, alpha_fai
     return math.ceil(max(to_pass, to_fail))
 
 
+def expected_examples(quality: float, bound: float, margin: float, alpha_pass: float, alpha_fail: float) -> tuple[int, bool]:
+    """About how many 0/1 examples decide a candidate of that true quality, and whether they pass it.
+
+    The log of the evidence against "at most floor" grows by about KL(quality || floor) an example where quality is above
+    it, that against "at least bound" by KL(quality || bound) where it is below: Wald's lengths for a bet that has learnt
+    the true share. The shorter of the two is how it ends.
+    """
+    floor, goal = max(bound - margin, 1e-9), min(bound, 1 - 1e-9)
+    inf = math.inf
+    to_pass = math.log(1 / alpha_pass / 0.7) / _kl(quality, floor) if quality > floor else inf
+    to_fail = math.log(1 / alpha_fail / 0.7) / _kl(quality, goal) if quality < goal else inf
+    shorter = min(to_pass, to_fail)
+    return (10**6 if shorter > 10**6 else math.ceil(shorter)), to_pass <= to_fail
+
+
 def price_of_splitting(got: Measurement, alpha: float) -> float:
     """How many times the examples that this share's alphas take, beside a gate that had all of `alpha` on each side.
 

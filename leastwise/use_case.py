@@ -9,11 +9,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from leastwise.economics import Multipliers
 from leastwise.gate import SHARES, Requirement, RequirementName
 from leastwise.judge import LEAST_HUMAN_GRADES, Judge
 from leastwise.model import Model, Venue, check_model_uri
 from leastwise.part import Part
-from leastwise.prices import Price
+from leastwise.prices import Gpu, Price
 from leastwise.task import Task
 
 Stage = Literal["prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host"]
@@ -182,6 +183,7 @@ class Hosting(Part):
     storage_usd_per_month: float = Field(0.0, ge=0, description="Weights, logs and backups, dollars a month.")
     operations_usd_per_month: float = Field(0.0, ge=0, description="People's share for keeping it up, dollars a month.")
     managed_minimum_usd_per_month: float = Field(0.0, ge=0, description="Least a managed host bills a month.")
+    price_decline_per_year: float = Field(0.0, ge=0, lt=1, description="Share by which token prices are taken to fall a year.")
     managed_price: Price | None = Field(None, description="Dollars per million tokens of own weights at that host.")
     capacity: bool = Field(True, description="Whether machines to serve on are to be had; self_host needs it.")
 
@@ -189,7 +191,9 @@ class Hosting(Part):
 class Training(Part):
     """Limits of training and what its hardware costs."""
 
-    usd_per_hour: float = Field(0.0, ge=0, description="Dollars an hour of the training machine.")
+    usd_per_hour: float = Field(0.0, ge=0, description="Dollars an hour of the training machine; 0 with a gpu: from the "
+                                "price book.")
+    gpu: Gpu | None = Field(None, description="GPU of the training machine, whose speed estimates take; empty: this machine.")
     method: Literal["lora", "full"] = Field("lora", description="lora trains adapters of 0.1-2% of the weights.")
     max_examples: int = Field(2400, ge=1, description="Examples seen in one training, all epochs together.")
     learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak learning rate.")
@@ -207,6 +211,7 @@ class Training(Part):
     retrain_every_days: int = Field(90, ge=1, description="Days between retrainings, for recurring cost.")
     labels_per_retraining: int = Field(0, ge=0, description="New labels bought for one retraining.")
     usd_per_label: float = Field(0.0, ge=0, description="Dollars a human label costs.")
+    surrounding: Multipliers = Field(Multipliers(), description="What comes with a training, as multiples of its cost.")
 
 
 class UseCase(Part):

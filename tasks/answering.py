@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leastwise.candidate import Candidate, Shot
 from leastwise.prices import Usage
@@ -33,6 +33,7 @@ from tasks import (
     weights,
 )
 from tasks.exact_cache import ExactCache
+from tasks.ledger import Purpose
 from tasks.venue_cost import fixed_usd_per_request, price_of, worst_case_usd_of
 
 if TYPE_CHECKING:
@@ -57,28 +58,38 @@ class Answer:
     error: str | None = None
 
 
+class Payer(NamedTuple):
+    """Which stage pays for calls, and what for."""
+
+    stage: str
+    purpose: Purpose
+
+
 @contextmanager
-def open_answerer(work: Workspace, candidate: Candidate) -> Iterator[Any]:
-    """What answers for this candidate: a student, trained weights, or a model behind HTTP."""
+def open_answerer(work: Workspace, candidate: Candidate, payer: Payer | None = None) -> Iterator[Any]:
+    """What answers for this candidate: a student, trained weights, or a model behind HTTP.
+
+    Its calls are paid as the evaluation of the candidate's own stage, unless a `payer` is named.
+    """
     with ExitStack() as stack:
         if candidate.weights and candidate.weights.kind == "student":
             answerer: Any = StudentAnswerer(work, candidate, stack)
         elif candidate.weights:
             answerer = TrainedAnswerer(work, candidate, stack)
         else:
-            answerer = ServedAnswerer(work, candidate, stack)
+            answerer = ServedAnswerer(work, candidate, stack, payer)
         yield ExactCache(answerer) if candidate.cache.exact else answerer
 
 
 class ServedAnswerer:
     """A model behind an OpenAI-compatible, Anthropic or Google endpoint, with retrieval before each request."""
 
-    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
+    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack, payer: Payer | None = None) -> None:
         self.work, self.candidate = work, candidate
         self.price = price_of(work, candidate)
         self.usd_worst_case = worst_case_usd_of(work, candidate, self.price)
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
-        self.asker = open_asker(work, candidate, stack)
+        self.asker = open_asker(work, candidate, stack, payer)
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """Retrieve, render, ask; latency is the request's own plus its share of the retrieval."""
@@ -168,8 +179,9 @@ def _shot(work: Workspace, text: str, label: str) -> Shot:
     return Shot(text=text, label=completion_of(work.use_case.task, label))
 
 
-def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack) -> inference.Asker:
+def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: Payer | None = None) -> inference.Asker:
     """A client of the candidate's endpoint; for open weights without one, of a server started here."""
+    stage, purpose = payer or Payer(candidate.stage, "evaluation")
     price = price_of(work, candidate)
     model = work.model(candidate.model)
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
@@ -186,7 +198,7 @@ def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack) -> infer
         target,
         store=work.store,
         price=price.usd if price else _free,
-        meter=work.meter(candidate.stage) if price and candidate.venue == "api" else None,
+        meter=work.meter(stage, purpose) if price and candidate.venue == "api" else None,
         concurrency=work.use_case.traffic.concurrency,
     )
     return stack.enter_context(asker)

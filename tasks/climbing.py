@@ -13,7 +13,7 @@ from prefect import task
 from leastwise import ladder
 from leastwise.ladder import Record, Step
 from leastwise.use_case import LADDER, Stage
-from tasks import answering, evaluation, judging, reports, row_zero, run_record, tracking, use_cases
+from tasks import answering, bills, costing, evaluation, judging, reports, row_zero, run_record, tracking, use_cases
 from tasks.workspace import Workspace
 
 WINNERS = frozenset({*LADDER, "reference"})
@@ -121,9 +121,12 @@ def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
         mlflow_run_id=climb_id,
     )
     venue = _venue(work, outcome)
-    note = reports.ladder_note(work.use_case, history, ending)
+    bill, figures = bills.report(work, outcome)
+    note = f"{reports.ladder_note(work.use_case, history, ending)}\n\n{bill}"
+    work.log_metrics(figures | {f"usd.spent.{purpose}": usd for purpose, usd in work.ledger.spent_for(climb_id).items()})
     run_record.log_ending(work.client, climb_id, ending, venue, note)
     reports.log_ladder_figure(work.client, climb_id, history, work.use_case.gate_requirements)
+    bills.log_figures(work)
     reports.publish_markdown(f"ladder-{work.use_case.name}", note)
     reports.show_ending(work.use_case, ending, history, tracking.tracking_uri())
     return ending
@@ -137,8 +140,8 @@ def _venue(work: Workspace, outcome: str) -> str:
 
 def _avoided(work: Workspace, history: list[Record]) -> float:
     """Estimates of the stages that were not run and could have been: skipped ones do not count."""
-    done = {record.stage for record in history}
-    return sum(work.estimates.get(stage, 0.0) for stage in LADDER if stage not in done and work.is_applicable(stage))
+    done, known = {record.stage for record in history}, costing.expected(work)
+    return sum(known[stage].usd for stage in LADDER if stage not in done and work.is_applicable(stage))
 
 
 def stage_run_id(climb_id: str, stage: Stage) -> str:

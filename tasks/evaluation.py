@@ -76,6 +76,7 @@ class Measured:
     totals: dict[str, float]
     rows: list[dict[str, object]] = field(default_factory=list)
     grades: Grades | None = None
+    timed_ms: list[float] = field(default_factory=list)
     narrowing: list[dict[str, float | str]] = field(default_factory=list)
 
 
@@ -124,7 +125,7 @@ def evaluate(
     done.evaluation = done.evaluation.model_copy(
         update={"measurements": tests.measurements(), "usd_spent": spent, "error": error}
     )
-    done.totals = _totals(done.rows) | _reported(use_case.task, done.rows) | marker.figures() | repeated
+    done.totals = _totals(done.rows) | _throughput(use_case, done) | _reported(use_case.task, done.rows) | marker.figures() | repeated
     done.totals["calls.paid"] += sum(done.totals.get(f"{name}.calls", 0.0) for name in ("judge", "self_consistency"))
     return done
 
@@ -190,7 +191,7 @@ def _gate(
         if not tests.open(*MAIN):
             break
         answered = _Answered.of(marker, look, answerer.answer(look))
-        _add_look(tests, answered, answerer, done.evaluation.gate_hash)
+        done.timed_ms += _add_look(tests, answered, answerer, done.evaluation.gate_hash)
         done.rows += answered.as_rows("gate")
         _note_intervals(tests, done)
         if on_look:
@@ -267,9 +268,11 @@ def _drawn(salt: str, row_id: object) -> bytes:
     return hashlib.sha256(f"{salt}:{row_id}".encode()).digest()
 
 
-def _add_look(tests: Tests, answered: _Answered, answerer: Answerer, salt: str) -> None:
+def _add_look(tests: Tests, answered: _Answered, answerer: Answerer, salt: str) -> list[float]:
+    """Add one look to every test; gives back the latencies over HTTP that were measured for it, milliseconds."""
     lost = answered.lost_units
     tests.count(("quality", "adherence"), len(answered.rows) - answered.lost_rows, answered.lost_rows)
+    timed: list[float] = []
     if tests.open("p95_latency_ms"):
         drawn = answered.one_a_unit(salt)
         timed = answerer.timed(answered.rows.iloc[drawn], [answered.answers[at] for at in drawn])
@@ -277,6 +280,7 @@ def _add_look(tests: Tests, answered: _Answered, answerer: Answerer, salt: str) 
     tests.add("quality", answered.means(lambda score, _: score.quality), lost)
     tests.add("adherence", answered.means(lambda score, _: score.adherence), lost)
     tests.add("usd_per_1k_requests", answered.means(lambda _, answer: 1000 * answer.usd), lost)
+    return timed
 
 
 def _beyond(marker: Scorer, tests: Tests, done: Measured, answerer: Answerer, name: str, rows: pd.DataFrame) -> None:
@@ -330,6 +334,13 @@ def _reported(task: Task, rows: list[dict[str, object]]) -> dict[str, float]:
         return {}
     labels = [metrics.normalize(task, str(row["answer"])) for row in answered]
     return {"macro_f1": metrics.macro_f1(labels, [str(row["expected"]) for row in answered])}
+
+
+def _throughput(use_case: UseCase, done: Measured) -> dict[str, float]:
+    """Requests a second at the traffic's concurrency, by Little's law from the mean latency; none where nothing was timed."""
+    timed = done.timed_ms or [float(r["latency_ms"]) for r in done.rows if r["latency_ms"] is not None]  # type: ignore[arg-type]
+    mean_ms = float(np.mean(timed)) if timed else 0.0
+    return {"requests_per_s": 1000 * use_case.traffic.concurrency / mean_ms} if mean_ms > 0 else {}
 
 
 def _totals(rows: list[dict[str, object]]) -> dict[str, float]:

@@ -152,7 +152,7 @@ class JudgeScorer:
                 stage=self._stage, model=model.uri, revision=self.work.revision(model.uri), venue=model.venue,
                 cache=CachePolicy(provider=True),
             )  # fmt: skip
-            self._asker = answering.open_asker(self.work, judge, self._stack)
+            self._asker = answering.open_asker(self.work, judge, self._stack, answering.Payer(self._stage, "judge"))
         return self._asker
 
 

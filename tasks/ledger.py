@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import psutil
 
@@ -21,6 +21,7 @@ from leastwise.prices import Usage
 from tasks.responses import open_wal
 
 NANO = 1_000_000_000
+Purpose = Literal["data", "teacher", "judge", "training", "evaluation", "serving"]
 MACHINE = "/machine"  # ends the stage of an entry that paid for a machine's time, not for a call
 
 SCHEMA = """
@@ -29,7 +30,8 @@ CREATE TABLE IF NOT EXISTS calls (
     state TEXT NOT NULL, worst_nano_usd INTEGER NOT NULL, actual_nano_usd INTEGER NOT NULL DEFAULT 0,
     input_tokens INTEGER NOT NULL DEFAULT 0, cached_tokens INTEGER NOT NULL DEFAULT 0,
     cache_write_tokens INTEGER NOT NULL DEFAULT 0, output_tokens INTEGER NOT NULL DEFAULT 0,
-    pid INTEGER NOT NULL, pid_started REAL NOT NULL
+    pid INTEGER NOT NULL, pid_started REAL NOT NULL, purpose TEXT NOT NULL DEFAULT 'evaluation',
+    reserved_unix_s REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS open_calls ON calls (pid) WHERE state = 'open';
 CREATE TABLE IF NOT EXISTS totals (
@@ -68,10 +70,18 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._connection = open_wal(path, SCHEMA)
+        self._add_missing_columns()
         self._pid_started = psutil.Process().create_time()
         self.orphans_settled = self._settle_orphans()
 
-    def reserve(self, caps: Caps, use_case: str, stage: str, usd_worst: float) -> int:
+    def _add_missing_columns(self) -> None:
+        """A ledger of an earlier version keeps what it says: its entries count as evaluation, at no known time."""
+        known = {row[1] for row in self._connection.execute("PRAGMA table_info(calls)")}
+        for column, kind in {"purpose": "TEXT NOT NULL DEFAULT 'evaluation'", "reserved_unix_s": "REAL NOT NULL DEFAULT 0"}.items():
+            if column not in known:
+                self._connection.execute(f"ALTER TABLE calls ADD COLUMN {column} {kind}")
+
+    def reserve(self, caps: Caps, use_case: str, stage: str, usd_worst: float, purpose: Purpose = "evaluation") -> int:
         """Reserve a call's worst case and return its id; raises BudgetExceeded if a cap could break."""
         if not (math.isfinite(usd_worst) and usd_worst >= 0):
             raise ValueError(f"usd_worst is {usd_worst}; a reservation needs a finite price of at least 0")
@@ -80,9 +90,9 @@ class Ledger:
             self._check(f"climb:{caps.climb_id}", "budget_usd", caps.usd, worst)
             self._check(f"month:{use_case}:{month}", "budget_usd_per_month", caps.usd_per_month, worst)
             cursor = self._connection.execute(
-                "INSERT INTO calls (climb_id, use_case, stage, month, state, worst_nano_usd, pid, pid_started) "
-                "VALUES (?, ?, ?, ?, 'open', ?, ?, ?)",
-                (caps.climb_id, use_case, stage, month, worst, os.getpid(), self._pid_started),
+                "INSERT INTO calls (climb_id, use_case, stage, month, state, worst_nano_usd, pid, pid_started, purpose, "
+                "reserved_unix_s) VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
+                (caps.climb_id, use_case, stage, month, worst, os.getpid(), self._pid_started, purpose, time.time()),
             )
             self._move((caps.climb_id, use_case, month), spent=0, reserved=worst)
         return int(cursor.lastrowid or 0)
@@ -120,6 +130,36 @@ class Ledger:
         """Dollars settled for one stage of a climb, calls and machines, over all processes and resumptions."""
         query = "SELECT sum(actual_nano_usd) FROM calls WHERE climb_id = ? AND stage IN (?, ?) AND state != 'open'"
         return (self._connection.execute(query, (climb_id, stage, stage + MACHINE)).fetchone()[0] or 0) / NANO
+
+    def spent_for(self, climb_id: str) -> dict[str, float]:
+        """Dollars settled for a climb (or any flow's run) by purpose, dearest first."""
+        return self._by_purpose("climb_id = ?", climb_id)
+
+    def spent_for_stage(self, climb_id: str, stage: str) -> dict[str, float]:
+        """Dollars settled for one stage of a climb by purpose, dearest first."""
+        return self._by_purpose("climb_id = ? AND stage IN (?, ?)", climb_id, stage, stage + MACHINE)
+
+    def spent_for_in_all(self, use_case: str) -> dict[str, float]:
+        """Dollars settled for a use case over every run and flow, by purpose, dearest first."""
+        return self._by_purpose("use_case = ?", use_case)
+
+    def _by_purpose(self, where: str, *values: str) -> dict[str, float]:
+        query = (
+            f"SELECT purpose, sum(actual_nano_usd) AS nano FROM calls WHERE {where} AND state != 'open' "  # noqa: S608 (our own words)
+            "GROUP BY purpose HAVING nano > 0 ORDER BY nano DESC"
+        )
+        return {purpose: nano / NANO for purpose, nano in self._connection.execute(query, values)}
+
+    def over_time(self, use_case: str, since_unix_s: float) -> list[tuple[float, str, float]]:
+        """What a use case was billed since a moment: (unix seconds of the reservation, purpose, dollars), oldest first.
+
+        Entries of one purpose within a minute are one line, so that a climb of many calls stays short.
+        """
+        query = (
+            "SELECT min(reserved_unix_s), purpose, sum(actual_nano_usd) FROM calls WHERE use_case = ? AND state != 'open' "
+            "AND reserved_unix_s >= ? GROUP BY CAST(reserved_unix_s / 60 AS INTEGER), purpose ORDER BY 1"
+        )
+        return [(at, purpose, nano / NANO) for at, purpose, nano in self._connection.execute(query, (use_case, since_unix_s))]
 
     def close(self) -> None:
         self._connection.close()
@@ -199,10 +239,15 @@ class Meter:
     caps: Caps
     use_case: str
     stage: str
+    purpose: Purpose = "evaluation"
 
     def reserve(self, usd_worst: float) -> int:
         """As `Ledger.reserve`, for this spender."""
-        return self.ledger.reserve(self.caps, self.use_case, self.stage, usd_worst)
+        return self.ledger.reserve(self.caps, self.use_case, self.stage, usd_worst, self.purpose)
+
+    def pay(self, usd: float) -> None:
+        """Book what was bought outside (labels by people): raises BudgetExceeded where a cap does not allow it."""
+        self.ledger.settle(self.reserve(usd), usd)
 
     @contextmanager
     def machine(self, usd_per_hour: float, usd_worst: float) -> Iterator["Machine"]:

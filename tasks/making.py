@@ -22,7 +22,7 @@ from leastwise.metrics import normalize
 from leastwise.prompts import short_prompt
 from leastwise.task import completion_of
 from leastwise.use_case import Stage
-from tasks import answering, distillation, evaluation, reports, storage, training, training_rows, weights
+from tasks import answering, costing, distillation, evaluation, reports, storage, training, training_rows, weights
 from tasks.workspace import Workspace, content_key
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     rows, dev = _pairs(work, "train"), _pairs(work, "dev")[:200]
     out = work.home / "adapters" / content_key(work.base().uri, weights.directory_hash(base), settings.model_dump_json(), work.tables.hashes["train"])
     is_there = out.exists()
+    if not is_there:
+        costing.announce(work, "pretrain" if base_dir else "fine_tune")
     reports.show_note(
         f"the adapter of an earlier climb is reused: same base, settings and examples ({out.name})"
         if is_there
@@ -87,6 +89,7 @@ def teacher_labels(climb_id: str) -> str:
     texts = work.tables.need("unlabelled").head(work.use_case.training.teacher_labels)
     out = work.home / "labels" / f"{content_key(teacher.key, work.tables.hashes['unlabelled'], str(len(texts)))}.parquet"
     if not out.exists():
+        costing.announce(work, "distill")
         reports.show_note(f"{teacher.stage} teacher labels {len(texts):,} texts")
         answers = labelled(work, teacher, texts.assign(label=None))
         labels = [normalize(work.use_case.task, a.text) if a.text is not None else None for a in answers]
@@ -100,7 +103,7 @@ def teacher_labels(climb_id: str) -> str:
 def labelled(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> list[answering.Answer]:
     """The teacher's answers: in one batch where that is wanted of an api teacher, else in slices, each stored before the next."""
     answers: list[answering.Answer] = []
-    with answering.open_answerer(work, teacher) as answerer:
+    with answering.open_answerer(work, teacher, answering.Payer("distill", "teacher")) as answerer:
         in_batch = work.use_case.training.label_in_batches and isinstance(answerer, answering.ServedAnswerer)
         if in_batch and answerer.offers_batches:
             return answerer.answer_in_batch(texts)
@@ -154,7 +157,7 @@ def _machine(work: Workspace, stage: Stage, out: Path) -> Iterator[Callable[[Any
         machine.keep_paid()
         reports.show_training(progress)
 
-    with work.meter(stage).machine(work.use_case.training.usd_per_hour, training_usd(work.use_case)) as machine:
+    with work.meter(stage, "training").machine(work.use_case.training.usd_per_hour, training_usd(work.use_case)) as machine:
         yield on_progress
 
 

@@ -46,7 +46,7 @@ def measure(work: Workspace) -> None:
     measured = _in_process(work, best, scores[best], rows, set_hash)
     if work.use_case.reference == "stop" and obstacle:
         measured = measured.model_copy(update={"error": obstacle})
-    tracking.log_reference(work.client, work.climb, measured, reports.reference_table(quality))
+    tracking.log_reference(work.client, work.climb, measured, reports.reference_table(quality), quality)
     reports.show_reference(quality, measured, work.use_case.gate_requirements)
     if measured.error:
         reports.show_note(f"the reference does not end this climb: {measured.error}")
@@ -156,7 +156,7 @@ def _log(
     """
     client, requirements = work.client, work.use_case.gate_requirements
     table = reports.reference_table(quality)
-    tracking.log_reference(client, work.climb, measured.evaluation, table)
+    tracking.log_reference(client, work.climb, measured.evaluation, table, quality)
     run = tracking.reference_runs(client, work.climb)[0]
     run_id = str(run.info.run_id)
     run_record.log_candidate(client, run, candidate)

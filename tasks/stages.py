@@ -19,7 +19,7 @@ from leastwise.estimates import hosting_hour_usd
 from leastwise.gate import Evaluation, Verdict, judge
 from leastwise.prompts import short_prompt, system_prompt
 from leastwise.use_case import LADDER, Model, Stage
-from tasks import answering, evaluation, exact_cache, judging, reports, run_record, tracking, validation
+from tasks import answering, costing, evaluation, exact_cache, judging, reports, run_record, tracking, validation
 from tasks.gate_rows import unit_scores, whole_units
 from tasks.ledger import Machine
 from tasks.workspace import Workspace, content_key
@@ -168,6 +168,8 @@ def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate])
     if done is not None:
         return _reuse(work, done, stage, key)
     run = tracking.stage_run(work.client, work.climb, stage, key)
+    if stage in ("prompt", "rag", "cache", "self_host"):  # what the others cost is spent by now
+        costing.announce(work, stage)
     tried = []
     with _endpoint_paid(work, stage) as machine:
         for number, candidate in enumerate(candidates, 1):
@@ -182,7 +184,7 @@ def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate])
 def _endpoint_paid(work: Workspace, stage: Stage) -> AbstractContextManager[Machine | None]:
     """An own endpoint is paid by the hour while it is measured; an api or a managed host bills each call."""
     usd = hosting_hour_usd(work.use_case)
-    return work.meter(stage).machine(usd, usd) if stage == "self_host" else nullcontext()
+    return work.meter(stage, "serving").machine(usd, usd) if stage == "self_host" else nullcontext()
 
 
 Tried = tuple[Candidate, Verdict, evaluation.Measured]
@@ -245,10 +247,10 @@ def _log(
     work: Workspace, run: Run, candidate: Candidate, measured: evaluation.Measured, spent: float, suffix: str = ""
 ) -> Verdict:
     """Log a measurement, read it back, judge what was read and log the verdict: the record decides (rule 3)."""
-    run_id, requirements = run.info.run_id, work.use_case.gate_requirements
+    run_id, requirements, stage = run.info.run_id, work.use_case.gate_requirements, candidate.stage
     model_id = run_record.log_candidate(work.client, run, candidate)
     whole = measured.evaluation.model_copy(update={"usd_spent": spent})
-    estimated = {"usd.estimated": work.estimates.get(candidate.stage, 0.0)}  # type: ignore[call-overload]
+    estimated = {} if suffix or stage == "reference" else costing.figures(work, stage, spent)
     run_record.log_evaluation(work.client, run_id, whole, measured.totals | estimated, model_id)
     logged, verdict = run_record.judge_logged(work.client, run_id, requirements)
     tags = _tags(work, candidate, logged, verdict)

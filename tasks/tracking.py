@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -258,8 +259,8 @@ def totals(client: MlflowClient, climb: Climb) -> dict[str, float]:
     return {name: sum(run.data.metrics.get(name, 0.0) for run in runs) for name in names}
 
 
-def log_reference(client: MlflowClient, climb: Climb, evaluation: Evaluation, note: str) -> None:
-    """Row 0 as a stage run of its own, with no verdict: it is reported, not judged."""
+def log_reference(client: MlflowClient, climb: Climb, evaluation: Evaluation, note: str, quality: Mapping[str, float]) -> None:
+    """Row 0 as a stage run of its own, with no verdict: it is reported, not judged. `quality` by name of the reference."""
     tags = {
         "leastwise.kind": "reference",
         "leastwise.stage": "reference",
@@ -270,7 +271,7 @@ def log_reference(client: MlflowClient, climb: Climb, evaluation: Evaluation, no
     quality = evaluation.measurements.get("quality")
     shown = f"quality {quality.estimate:.2f}" if quality else evaluation.candidate
     run = client.create_run(climb.experiment_id, tags=tags, run_name=f"0 reference · {evaluation.candidate} {shown}")
-    log_evaluation(client, run.info.run_id, evaluation, {})
+    log_evaluation(client, run.info.run_id, evaluation, {f"reference.{re.sub(r'[^a-z]+', '_', k)}": v for k, v in quality.items()})
     client.set_terminated(run.info.run_id, "FINISHED")
 
 

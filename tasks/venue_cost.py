@@ -28,7 +28,7 @@ def price_of(work: Workspace, candidate: Candidate) -> Price | None:
 def fixed_usd_per_request(use_case: UseCase, venue: str, requests_per_s_per_machine: float | None) -> float:
     """The part of the bill that does not depend on tokens, spread over the month's requests."""
     hosting, month = use_case.hosting, use_case.traffic.requests_per_month
-    recurring = _retraining_usd_per_month(use_case)
+    recurring = retraining_usd_per_month(use_case)
     if venue == "api":
         return 0.0
     if venue == "managed":
@@ -40,7 +40,8 @@ def fixed_usd_per_request(use_case: UseCase, venue: str, requests_per_s_per_mach
     return (fixed + hosting.storage_usd_per_month + hosting.operations_usd_per_month + recurring) / month
 
 
-def _retraining_usd_per_month(use_case: UseCase) -> float:
+def retraining_usd_per_month(use_case: UseCase) -> float:
+    """Labels bought for retraining, spread over months of 365/12 days."""
     training = use_case.training
     labels = training.labels_per_retraining * training.usd_per_label
     return labels * (365 / 12) / training.retrain_every_days

@@ -21,7 +21,7 @@ from leastwise.ladder import Record, Situation
 from leastwise.prices import Price, PriceBook
 from leastwise.use_case import Model, Stage, UseCase
 from tasks import evaluation, gate_rows, retrieval, run_record, storage, tracking, weights
-from tasks.ledger import Caps, Ledger, Meter
+from tasks.ledger import Caps, Ledger, Meter, Purpose
 from tasks.responses import ResponseStore
 from tasks.use_cases import Tables
 
@@ -56,6 +56,11 @@ class Workspace:
     def of(climb_id: str) -> Workspace:
         """The workspace of an open climb; rows and stores are opened once a process."""
         return _opened(climb_id, tracking.tracking_uri())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a climb is open."""
+        return self._climb is not None
 
     @property
     def climb(self) -> tracking.Climb:
@@ -172,10 +177,10 @@ class Workspace:
         """Every dollar spent or reserved."""
         return Ledger(self.home / "ledger.db")
 
-    def meter(self, stage: str) -> Meter:
-        """The hard caps of this climb and month, for one stage's calls."""
+    def meter(self, stage: str, purpose: Purpose = "evaluation") -> Meter:
+        """The hard caps of this climb and month, for one stage's calls or machines."""
         caps = Caps(self.climb.run_id, self.use_case.budget_usd, self.use_case.budget_usd_per_month)
-        return Meter(self.ledger, caps, self.use_case.name, stage)
+        return Meter(self.ledger, caps, self.use_case.name, stage, purpose)
 
     @property
     def usd_spent(self) -> float:

@@ -153,7 +153,7 @@ def test_training_takes_six_operations_a_parameter_and_token() -> None:
 
 def test_true_cost_is_5_to_10_times_the_training_and_every_part_can_be_edited() -> None:
     assert 500 <= true_cost_of_fine_tuning(100).total_usd <= 1000
-    assert true_cost_of_fine_tuning(100, Multipliers(1, 0, 0, 0)).total_usd == 200
+    assert true_cost_of_fine_tuning(100, Multipliers(curation=1, evaluation=0, retraining=0, people=0)).total_usd == 200
     assert len(astuple(true_cost_of_fine_tuning(100))) == 5
 
 

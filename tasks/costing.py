@@ -1,0 +1,88 @@
+"""What stages are expected to cost, from this use case's own rows, prices, models and hardware; and what they did cost.
+
+The arithmetic is in `leastwise.expected`; caps are held by what a stage may cost at worst (`leastwise.estimates`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from leastwise.expected import Expected, Facts, Sizes, expected_costs
+from leastwise.task import completion_of
+from leastwise.use_case import Stage
+from tasks import evaluation, hardware, reports, tracking
+from tasks.use_cases import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tasks.workspace import Workspace
+
+SAMPLE = 200  # rows whose lengths are averaged
+
+
+def expected(work: Workspace) -> dict[Stage, Expected]:
+    """The expected cost of every stage, as far as is known now: once row 0 is measured, retrieval and training are guessed by it."""
+    return expected_costs(work.use_case, facts(work))
+
+
+def facts(work: Workspace) -> Facts:
+    """What the expectation is made of. Before a climb is open, alphas are those of the first question asked of the gate set."""
+    models, judge = work.use_case.models, work.use_case.judge_model
+    alphas = work.alphas if work.is_open else evaluation.alphas(work.use_case, work.use_case.alpha * 6 / math.pi**2)
+    machine = hardware.of(work.use_case, work.book, work.home) if models.base or models.student else None
+    return Facts(
+        prices={model.uri: work.price(model.uri) for model in models.candidates},
+        judge_price=work.price(judge.uri) if judge else None,
+        rows={name: work.tables.rows(name) or 0 for name in TABLES},
+        sizes=_sizes(work),
+        hardware=machine,
+        base_parameters=hardware.parameters(models.base.uri) if models.base else 0.0,
+        student_parameters=hardware.parameters(models.student),
+        quality=_guesses(work),
+        alpha_pass=alphas.to_pass,
+        alpha_fail=alphas.to_fail,
+    )
+
+
+def _sizes(work: Workspace) -> Sizes:
+    gate, shown = work.tables.need("gate"), work.tables.get("train")
+    given = {"text": _mean_length(gate, "text")}
+    labelled = shown if shown is not None else gate
+    if labelled["label"].notna().all():
+        answers = labelled["label"].head(SAMPLE).map(lambda label: len(completion_of(work.use_case.task, label)))
+        given |= {"answer": float(answers.mean()), "example": _mean_length(labelled, "text") + float(answers.mean())}
+    documents = work.tables.get("documents")
+    return Sizes(**given | ({"document": _mean_length(documents, "text")} if documents is not None else {}))
+
+
+def _mean_length(rows: pd.DataFrame, column: str) -> float:
+    return float(rows[column].head(SAMPLE).str.len().mean())
+
+
+def _guesses(work: Workspace) -> dict[Stage, float]:
+    """Retrieved examples do about what nearest neighbours do, training what logistic regression does; row 0 has both."""
+    runs = tracking.reference_runs(work.client, work.climb) if work.is_open else []
+    known = runs[0].data.metrics if runs else {}
+    found: dict[Stage, float] = {}
+    if "reference.nearest_neighbours" in known:
+        found["rag"] = found["cache"] = known["reference.nearest_neighbours"]
+    if "reference.embeddings_logistic_regression" in known:
+        trained = known["reference.embeddings_logistic_regression"]
+        found |= {"fine_tune": trained, "pretrain": trained, "distill": trained}
+    return found
+
+
+def announce(work: Workspace, stage: Stage) -> None:
+    """Say before a stage what it is expected to cost and how that comes."""
+    known = expected(work)[stage]
+    reports.show_note(f"{stage} is expected to cost ${known.usd:.4f} (at worst ${work.estimates[stage]:.4f}): {'; '.join(known.steps)}")
+
+
+def figures(work: Workspace, stage: Stage, spent: float) -> dict[str, float]:
+    """A stage's estimate beside its actual cost, as metrics of its run; `usd.estimate_ratio` is actual over expected."""
+    known = expected(work)[stage]
+    found = {"usd.estimated": known.usd, "usd.estimated.worst": work.estimates.get(stage, 0.0), "calls.estimated": known.calls}
+    by_purpose = {f"usd.spent.{purpose}": usd for purpose, usd in work.ledger.spent_for_stage(work.climb.run_id, stage).items()}
+    return found | by_purpose | ({"usd.estimate_ratio": spent / known.usd} if known.usd > 0 and spent > 0 else {})

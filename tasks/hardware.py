@@ -1,0 +1,89 @@
+"""How fast the training machine computes, and how large a model is: what the cost of a training is estimated from.
+
+A GPU's speed is its data sheet's peak times the share that training usually reaches; none was measured here. This machine's
+is measured once, by a second of matrix products, and kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from leastwise.expected import Hardware
+from leastwise.prices import Gpu, PriceBook
+from leastwise.use_case import UseCase
+from tasks import retrieval, weights
+
+PEAK_FLOPS_PER_S: dict[Gpu, float] = {"A10G": 70e12, "L4": 121e12, "A100": 312e12, "H100": 989e12, "H200": 989e12}  # dense bf16
+GPU_SHARE = 0.4
+CPU_SHARE = {"bfloat16": 0.2, "float32": 0.6}  # of a large matrix product's speed, reached by the embedded training
+
+
+def of(use_case: UseCase, book: PriceBook, home: Path) -> Hardware:
+    """The machine a use case trains on, with its price; UnknownPrice where neither it nor the book has one for the GPU."""
+    wanted = use_case.training
+    if wanted.gpu is None:
+        return Hardware(flops_per_s=_this_machine(home), usd_per_hour=wanted.usd_per_hour)
+    usd = wanted.usd_per_hour or book.gpu_usd_per_hour(wanted.gpu)
+    return Hardware(flops_per_s=PEAK_FLOPS_PER_S[wanted.gpu] * GPU_SHARE, usd_per_hour=usd, name=wanted.gpu)
+
+
+def parameters(uri: str | None) -> float:
+    """How many weights a model has: counted where they are at hand, read off its name where not; 0 where neither says."""
+    if uri is None:
+        return 0.0
+    if uri.startswith("package://") and uri.count("gguf") == 0:
+        try:
+            return _in_gguf(weights.package_gguf(uri))
+        except ValueError:
+            return _in_safetensors(retrieval.embedder_dir(uri))
+    if uri.startswith("file://"):
+        return _in_safetensors(Path(uri.removeprefix("file://")))
+    named = re.search(r"(\d+(?:\.\d+)?)([bm])\b", uri.casefold())
+    return float(named[1]) * {"b": 1e9, "m": 1e6}[named[2]] if named else 0.0
+
+
+@lru_cache(maxsize=16)
+def _in_gguf(file: Path) -> float:
+    from gguf import GGUFReader
+
+    return float(sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors))
+
+
+def _in_safetensors(directory: Path) -> float:
+    from math import prod
+
+    from safetensors import safe_open
+
+    total = 0
+    for file in directory.glob("*.safetensors"):
+        with safe_open(file, framework="numpy") as tensors:
+            total += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118 (no iterator)
+    return float(total)
+
+
+def _this_machine(home: Path) -> float:
+    note = home / "hardware.json"
+    if not note.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps({"flops_per_s": _measured()}))
+    return float(json.loads(note.read_text())["flops_per_s"])
+
+
+def _measured() -> float:
+    """Operations a second that a training reaches on this processor, by its better number format."""
+    import torch
+
+    size, rates = 1536, []
+    for name, share in CPU_SHARE.items():
+        left, right = (torch.randn(size, size).to(getattr(torch, name)) for _ in range(2))
+        best = float("inf")
+        for _ in range(4):
+            started = time.perf_counter()
+            left @ right
+            best = min(best, time.perf_counter() - started)
+        rates.append(share * 2 * size**3 / best)
+    return max(rates)
