@@ -16,6 +16,7 @@ from pydantic import Field
 from leastwise import economics, ladder
 from leastwise.estimates import COUNTED, PROMPT_TOKENS, stage_estimates
 from leastwise.examples_needed import GateNeed, examples_to_decide
+from leastwise.expected import Expected
 from leastwise.gate import SHARES
 from leastwise.judge import LEAST_HUMAN_GRADES
 from leastwise.ladder import MIN_TRAINING_ROWS, REMEDIES, Situation
@@ -41,6 +42,8 @@ class StageAdvice(Part):
     status: Literal["possible", "ruled_out"]
     reason: str
     estimate_usd: float = Field(ge=0, description="What it may cost at worst, dollars; also where it is ruled out.")
+    expected_usd: float | None = Field(None, ge=0, description="What it is expected to cost, dollars; None: not worked out.")
+    arithmetic: tuple[str, ...] = Field((), description="How the expected figure comes.")
 
 
 class Consideration(Part):
@@ -82,6 +85,7 @@ class Known(Part):
     prices: dict[str, Price]
     base_price: Price | None = None
     judge_price: Price | None = None
+    expected: dict[Stage, Expected] = Field({}, description="What each stage is expected to cost.")
     repeat_share: float | None = Field(None, ge=0, le=1)
     alpha_pass: float = Field(gt=0, lt=1, description="Of one candidate, after the ladder-wide split.")
     alpha_fail: float = Field(gt=0, lt=1, description="Of one requirement.")
@@ -135,11 +139,19 @@ def _stage_advice(use_case: UseCase, stage: Stage, known: Known, estimate_usd: f
     why_not = ladder.ruled_out(use_case, stage, known.situation)
     if why_not:
         return StageAdvice(stage=stage, status="ruled_out", reason=why_not, estimate_usd=estimate_usd)
+    expected = known.expected.get(stage)
     helps = ", ".join(name for name in use_case.requirements.bounds if name in REMEDIES[stage])
     doubts = [f"hardly meets {name}: {why}" for name, why in _doubts(use_case, stage, known).items()]
     leave = "needs approval" if use_case.approval(stage, estimate_usd) == "ask" else ""
     reason = "; ".join(filter(None, [f"can help with {helps}", *doubts, leave]))
-    return StageAdvice(stage=stage, status="possible", reason=reason, estimate_usd=estimate_usd)
+    return StageAdvice(
+        stage=stage,
+        status="possible",
+        reason=reason,
+        estimate_usd=estimate_usd,
+        expected_usd=expected.usd if expected else None,
+        arithmetic=expected.steps if expected else (),
+    )
 
 
 # -- what arithmetic says of cost and latency --------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from leastwise.gate import Evaluation, RequirementVerdict, Verdict, plain_outcome
+from leastwise.model import Venue
 from leastwise.part import Part
 from leastwise.prices import Usd
 from leastwise.use_case import LADDER, OnUndecided, Stage, UseCase
@@ -134,6 +135,17 @@ def could_run(use_case: UseCase, stage: Stage, history: Sequence[Record], situat
     """Whether a stage above the winner was applicable: not ruled out, and nothing it needs is missing."""
     now = situation or Situation()
     return ruled_out(use_case, stage, now) is None and _LACKS[stage](use_case, history, now) is None
+
+
+def student_venue(use_case: UseCase) -> Venue | None:
+    """Where a distilled student would answer: at a managed host, where residency does not allow that on own machines.
+
+    Which host that will be is not known yet, so a list of hosts rules it out.
+    """
+    limits = use_case.requirements.residency
+    if limits is None or ("managed" in limits.venues and not limits.hosts):
+        return "managed"
+    return "self_host" if "self_host" in limits.venues else None
 
 
 def evaluated(history: Sequence[Record]) -> tuple[Record, ...]:
@@ -268,6 +280,10 @@ def _lacks_for_distill(use_case: UseCase, history: Sequence[Record], now: Situat
         return "no candidate passes quality, so there is no teacher"
     if not use_case.models.student:
         return "models.student is not set"
+    if not use_case.task.stable:
+        return "the task is not stable (task.stable is false): a student would soon answer by old rules"
+    if student_venue(use_case) is None:
+        return "residency allows neither a managed host nor an own endpoint for a student"
     if not use_case.data.unlabelled or now.unlabelled_rows == 0:
         return "data.unlabelled is not set: there is nothing for a teacher to label"
     return None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from prefect import task
 
 from leastwise.advice import Advice, Known, advise
 from leastwise.use_case import UseCase
-from tasks import evaluation, reports, run_record, tracking, use_cases
+from tasks import costing, evaluation, reports, run_record, tracking, use_cases
 from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def give_advice(use_case: str, overrides: use_cases.Overrides | None = None) -> 
     tables.check()
     work = Workspace.before_climb(client, wanted, tables)
     advice = advise(wanted, known(work))
+    if stale := work.book.stale(datetime.now(UTC).date()):
+        advice = advice.model_copy(update={"warnings": (*advice.warnings, stale)})
     note = as_markdown(advice, wanted.name, _dates(work))
     show(advice, wanted)
     run_id = _log(client, wanted, advice, note)
@@ -60,6 +63,7 @@ def known(work: Workspace) -> Known:
         prices={model.uri: work.price(model.uri) for model in models.candidates},
         base_price=work.price(models.base.uri) if models.base else None,
         judge_price=work.price(judge.uri) if judge else None,
+        expected=costing.expected(work),
         repeat_share=work.repeat_share,
         alpha_pass=alphas.to_pass,
         alpha_fail=alphas.to_fail,
@@ -88,7 +92,8 @@ def _log(client: MlflowClient, use_case: UseCase, advice: Advice, note: str) -> 
         run_record.NOTE: note[:5000],
     }
     metrics = {"usd.spent": 0.0, "calls.paid": 0.0, "usd.possible": advice.possible_usd}
-    metrics |= {f"usd.estimated.{each.stage}": each.estimate_usd for each in advice.stages}
+    metrics |= {f"usd.estimated.worst.{each.stage}": each.estimate_usd for each in advice.stages}
+    metrics |= {f"usd.estimated.{each.stage}": each.expected_usd for each in advice.stages if each.expected_usd is not None}
     run = client.create_run(
         tracking.experiment(client, use_case.name), run_name=f"advice · expected stop {advice.expected_stop or 'none'}"
     )
@@ -107,12 +112,14 @@ def show(advice: Advice, use_case: UseCase) -> None:
     """The advice on standard error."""
     reports.say(f"\nLeastwise · advice for {use_case.name} · nothing is spent")
     reports.say(f"{use_case.description.strip()}\n")
-    reports.say(f"{'stage':<12} {'':<12} {'at worst':>10}  why")
+    reports.say(f"{'stage':<12} {'':<12} {'expected':>10} {'at worst':>10}  why")
     reports.say("─" * 110)
     for each in advice.stages:
-        reports.say(f"{each.stage:<12} {MARK[each.status]:<12} {f'${each.estimate_usd:.4g}':>10}  {each.reason}")
+        reports.say(
+            f"{each.stage:<12} {MARK[each.status]:<12} {_usd(each.expected_usd):>10} {_usd(each.estimate_usd):>10}  {each.reason}"
+        )
     reports.say(
-        f"{'(scratch)':<12} {'– refused':<12} {f'${advice.from_scratch_usd:,.0f}':>10}  {advice.from_scratch[0]}"
+        f"{'(scratch)':<12} {'– refused':<12} {'':>10} {f'${advice.from_scratch_usd:,.0f}':>10}  {advice.from_scratch[0]}"
     )
     reports.say("─" * 110)
     for considered in advice.considerations:
@@ -128,6 +135,10 @@ def show(advice: Advice, use_case: UseCase) -> None:
     reports.say(f"Expected stop: {advice.expected_stop or 'none'}: {advice.expected_why}.")
 
 
+def _usd(value: float | None) -> str:
+    return "" if value is None else f"${value:.4g}"
+
+
 def as_markdown(advice: Advice, name: str, prices_as_of: dict[str, str]) -> str:
     """The same for MLflow's description and the Prefect artifact; every price source with its date."""
     lines = [
@@ -135,10 +146,13 @@ def as_markdown(advice: Advice, name: str, prices_as_of: dict[str, str]) -> str:
         "",
         f"Expected stop: **{advice.expected_stop or 'none'}** ({advice.expected_why}).",
         "",
-        "| stage | | why | estimate at worst |",
-        "|---|---|---|---|",
-        *(f"| {e.stage} | {e.status.replace('_', ' ')} | {e.reason} | ${e.estimate_usd:.4g} |" for e in advice.stages),
-        f"| (from scratch) | refused | below | ${advice.from_scratch_usd:,.0f} |",
+        "| stage | | why | expected | at worst |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {e.stage} | {e.status.replace('_', ' ')} | {e.reason} | {_usd(e.expected_usd)} | {_usd(e.estimate_usd)} |"
+            for e in advice.stages
+        ),
+        f"| (from scratch) | refused | below | | ${advice.from_scratch_usd:,.0f} |",
         "",
         "| looked at | found | advice |",
         "|---|---|---|",
@@ -149,6 +163,9 @@ def as_markdown(advice: Advice, name: str, prices_as_of: dict[str, str]) -> str:
         *(f"| {need.requirement} | {need.examples:,} | {need.rows:,} |" for need in advice.gate),
     ]
     parts = {"Missing": advice.missing, "Beware": advice.warnings, "Wait?": (advice.wait,)}
+    parts["How the expected figures come"] = tuple(
+        f"{each.stage}: {'; '.join(each.arithmetic)}" for each in advice.stages if each.arithmetic
+    )
     parts["Level 5, training from scratch (never run)"] = advice.from_scratch
     for title, texts in parts.items():
         lines += ["", f"**{title}**", "", *(f"- {text}" for text in texts or ("nothing",))]

@@ -96,15 +96,15 @@ def tuned_candidate(climb_id: str, stage: Stage, weights: Weights, base_dir: str
 
 
 def student_candidate(climb_id: str, weights: Weights) -> Candidate:
-    """A distilled student at a managed host."""
+    """A distilled student at a managed host, or on own machines where residency wants that."""
     work = Workspace.of(climb_id)
-    teacher = work.teacher_candidate()
-    assert work.use_case.models.student is not None
+    teacher, venue = work.teacher_candidate(), ladder.student_venue(work.use_case)
+    assert work.use_case.models.student is not None and venue is not None
     return Candidate(
         stage="distill",
         model=work.use_case.models.student,
         revision=work.revision(work.use_case.models.student),
-        venue="managed",
+        venue=venue,
         weights=weights,
         parent=teacher.key,
     )

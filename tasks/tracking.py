@@ -268,10 +268,11 @@ def log_reference(client: MlflowClient, climb: Climb, evaluation: Evaluation, no
         "leastwise.venue": "none",
         NOTE: note,
     }
-    quality = evaluation.measurements.get("quality")
-    shown = f"quality {quality.estimate:.2f}" if quality else evaluation.candidate
+    measured = evaluation.measurements.get("quality")
+    shown = f"quality {measured.estimate:.2f}" if measured else evaluation.candidate
     run = client.create_run(climb.experiment_id, tags=tags, run_name=f"0 reference · {evaluation.candidate} {shown}")
-    log_evaluation(client, run.info.run_id, evaluation, {f"reference.{re.sub(r'[^a-z]+', '_', k)}": v for k, v in quality.items()})
+    named = {f"reference.{re.sub('[^a-z]+', '_', name)}": value for name, value in quality.items()}
+    log_evaluation(client, run.info.run_id, evaluation, named)
     client.set_terminated(run.info.run_id, "FINISHED")
 
 

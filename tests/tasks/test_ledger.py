@@ -159,3 +159,44 @@ def test_a_stage_has_spent_its_calls_and_its_machines(tmp_path: Path) -> None:
         pass
     assert ledger.spent_by("climb", "self_host") == 0.25
     assert ledger.counts("climb") == {"settled": 1}
+
+
+def test_what_was_spent_is_told_by_purpose_for_a_climb_a_stage_and_the_use_case(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    caps, other = Caps("a", 10.0), Caps("b", 10.0)
+    for owner, stage, purpose, usd in (
+        (caps, "prompt", "evaluation", 0.1), (caps, "prompt", "judge", 0.3), (caps, "distill", "teacher", 0.2),
+        (other, "retrain", "data", 0.5),
+    ):  # fmt: skip
+        Meter(ledger, owner, "triage", stage, purpose).pay(usd)  # type: ignore[arg-type]
+    with Meter(ledger, caps, "triage", "distill", "training").machine(3600.0, 1.0):
+        pass
+    ledger.release(Meter(ledger, caps, "triage", "prompt", "serving").reserve(0.4))
+    assert list(ledger.spent_for_stage("a", "prompt")) == ["judge", "evaluation"]
+    assert set(ledger.spent_for("a")) == {"judge", "teacher", "evaluation", "training"}
+    assert ledger.spent_for_in_all("triage")["data"] == pytest.approx(0.5)
+    entries = ledger.over_time("triage", time.time() - 3600)
+    assert {purpose for _, purpose, _ in entries} == {"evaluation", "judge", "teacher", "data", "training", "serving"}
+    assert sum(usd for _, _, usd in entries) == pytest.approx(ledger.spent("a") + ledger.spent("b"))
+    assert ledger.over_time("triage", time.time() + 60) == []
+
+
+def test_buying_labels_is_held_by_the_month_like_everything_else(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    meter = Meter(ledger, Caps("a", None, 1.0), "triage", "retrain", "data")
+    meter.pay(0.8)
+    with pytest.raises(BudgetExceeded, match="budget_usd_per_month"):
+        meter.pay(0.3)
+    assert ledger.spent_month("triage", MONTH) == pytest.approx(0.8)
+
+
+def test_a_ledger_of_an_earlier_version_keeps_its_entries_and_caps(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        ledger.settle(ledger.reserve(CAPS, "triage", "prompt", 0.4), 0.25)
+        for column in ("purpose", "reserved_unix_s"):
+            ledger._connection.execute(f"ALTER TABLE calls DROP COLUMN {column}")
+    with Ledger(path) as ledger:
+        assert ledger.spent("climb") == 0.25 and ledger.spent_for("climb") == {"evaluation": 0.25}
+        Meter(ledger, CAPS, "triage", "prompt", "judge").pay(0.1)
+        assert ledger.spent_for("climb") == {"evaluation": 0.25, "judge": pytest.approx(0.1)}

@@ -1,0 +1,86 @@
+"""The expected cost of a stage moves with what it is made of, names its arithmetic, and is never above the worst case."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from leastwise.estimates import stage_estimates
+from leastwise.examples_needed import expected_examples
+from leastwise.expected import Facts, Hardware, Sizes, examples_of, expected_costs, request_usage, training_tokens
+from leastwise.prices import Price
+from leastwise.sequential import MeanTest
+from leastwise.use_case import LADDER
+from tests.unit.test_advice import CHEAP, LISTED, PLENTY, QUALITY, use_case
+
+ROWS = PLENTY | {"out_of_scope": 0, "shifted": 0, "graded": 0}
+MACHINE = Hardware(flops_per_s=1e12, usd_per_hour=2.0)
+
+
+def facts(**changes: Any) -> Facts:
+    fields: dict[str, Any] = {
+        "prices": {"openai:big": LISTED}, "rows": ROWS, "hardware": MACHINE, "base_parameters": 1e8, "alpha_pass": 0.005,
+        "alpha_fail": 0.0125, "sizes": Sizes(text=100, answer=10, example=110, document=500),
+    }  # fmt: skip
+    return Facts(**fields | changes)
+
+
+@pytest.mark.parametrize("quality", [0.2, 0.5, 0.7, 0.9, 0.99])
+def test_the_examples_expected_are_about_what_the_real_gate_takes(quality: float) -> None:
+    named, passes = expected_examples(quality, 0.8, 0.1, 0.005, 0.0125)
+    rng, counts, outcomes = np.random.default_rng(3), [], []
+    for _ in range(60):
+        test = MeanTest(0.8, 0.1, 0.005, 0.0125)
+        while test.outcome == "undecided" and test.n < 5000:
+            test.add((rng.random(5) < quality).astype(float))
+        counts.append(test.n)
+        outcomes.append(test.outcome == "pass")
+    assert 0.5 < max(named, 10) / np.mean(counts) < 2  # less than half a look makes no difference
+    if abs(quality - 0.7) > 0.02:
+        assert passes == (np.mean(outcomes) > 0.5)
+
+
+def test_a_candidate_expected_to_pass_is_tried_once_and_one_expected_to_fail_in_every_way() -> None:
+    good = expected_costs(use_case(), facts(quality={"rag": 0.95}))["rag"]
+    bad = expected_costs(use_case(), facts(quality={"rag": 0.3}))["rag"]
+    assert (len(good.steps), len(bad.steps)) == (1, 2)
+    assert bad.calls == 50 and examples_of(use_case(), "rag", facts(quality={"rag": 0.3})) == (25, False)
+
+
+def test_a_stage_that_can_never_run_costs_nothing_and_says_so() -> None:
+    found = expected_costs(use_case(requirements=QUALITY), facts())["cache"]
+    assert (found.usd, found.steps) == (0.0, ("can never run",))
+
+
+def test_training_is_operations_over_speed_times_the_hour() -> None:
+    wanted = use_case(training={"max_examples": 1000, "upper_blocks_share": 1.0})
+    tokens = training_tokens(wanted, facts().sizes, ROWS)
+    expected = 4 * 1e8 * tokens / 1e12 / 3600 * 2.0  # LoRA: two of six operations forward, two of them back
+    assert expected_costs(wanted, facts())["fine_tune"].usd == pytest.approx(expected)
+    full = wanted.model_copy(update={"training": wanted.training.model_copy(update={"method": "full"})})
+    assert expected_costs(full, facts())["fine_tune"].usd == pytest.approx(expected * 1.5)
+    fast = facts(hardware=MACHINE.model_copy(update={"flops_per_s": 4e12}))
+    assert expected_costs(wanted, fast)["fine_tune"].usd == pytest.approx(expected / 4)
+
+
+def test_a_prompt_has_its_examples_and_a_trained_candidate_only_its_instruction() -> None:
+    sizes = facts().sizes
+    prompt, rag, tuned = (request_usage(use_case(), stage, sizes).input_tokens for stage in ("prompt", "rag", "fine_tune"))
+    assert tuned < 0.5 * prompt < rag
+    longer = request_usage(use_case(), "rag", sizes.model_copy(update={"text": 4100.0})).input_tokens
+    assert longer == rag + 1000
+
+
+def test_a_judge_doubles_the_calls_and_is_paid() -> None:
+    plain, judged = (expected_costs(use_case(), facts(judge_price=price))["prompt"] for price in (None, CHEAP))
+    assert judged.calls == 2 * plain.calls and judged.usd > plain.usd
+
+
+@pytest.mark.parametrize("price", [CHEAP, LISTED])
+def test_what_is_expected_is_never_above_what_caps_are_held_by(price: Price) -> None:
+    wanted = use_case(training={"usd_per_hour": 2.0, "teacher_labels": 500}, hosting={"usd_per_month_per_machine": 700})
+    worst = stage_estimates(wanted, {"openai:big": price}, CHEAP, ROWS)
+    slow = Hardware(flops_per_s=2e11, usd_per_hour=2.0)
+    known = expected_costs(wanted, facts(prices={"openai:big": price}, hardware=slow))
+    assert all(known[stage].usd <= worst[stage] for stage in LADDER)
+    assert all(known[stage].usd > 0 for stage in ("prompt", "rag", "fine_tune", "distill", "self_host"))
