@@ -3,6 +3,7 @@
 from prefect import flow
 
 from tasks import retraining, stages
+from tasks.ledger import BudgetExceeded
 from tasks.upkeep import Upkeep
 
 
@@ -17,8 +18,12 @@ def retrain(use_case: str, new_examples: str = "") -> Upkeep:
     run, ending = retraining.open_retraining(use_case, new_examples)
     if ending:
         return ending
-    stages.validate_training_data(run)
-    return retraining.challenge(run, retraining.train_again(run))
+    try:
+        retraining.pay_for_labels(run, use_case, new_examples)
+        stages.validate_training_data(run)
+        return retraining.challenge(run, retraining.train_again(run))
+    except BudgetExceeded as limit:
+        return retraining.halted(run, str(limit))
 
 
 if __name__ == "__main__":

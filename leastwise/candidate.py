@@ -46,6 +46,7 @@ class CachePolicy(Part):
     provider: bool = Field(False, description="Provider prompt caching switched on, prompt laid out for it.")
     exact: bool = Field(False, description="Identical requests are answered from a store.")
     ttl_s: int = Field(86_400, ge=1, description="How long a stored answer may be given out, seconds.")
+    most_bytes: int = Field(256_000_000, ge=1, description="Size of the store; what was used longest ago goes first.")
 
 
 class Weights(Part):

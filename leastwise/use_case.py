@@ -42,6 +42,8 @@ class Data(Part):
         "where there is one, the expected answer); a judge gates only with 100 or more.",
     )
     traffic: str | None = Field(None, description="Sample of real requests with their repetition; judges cache.")
+    time_column: str | None = Field(None, description="Column of data.traffic with the time of a request (date or unix seconds); "
+                                    "without it requests are taken as evenly spread over the month.")
     id_column: str = Field("id", description="Column with a unique id.")
     text_column: str = Field("text", description="Column with the input text.")
     label_column: str = Field("label", description="Column with the expected answer.")
@@ -167,6 +169,13 @@ class Retrieval(Part):
     )
 
 
+class Caching(Part):
+    """The response cache of production, whose gain the cache stage judges by replaying traffic."""
+
+    ttl_s: int = Field(86_400, ge=1, le=31_536_000, description="How long an answer may be given out again, seconds.")
+    most_mb: float = Field(256.0, gt=0, le=1_000_000, description="Size of the store in megabytes.")
+
+
 class Consistency(Part):
     """Asking again: does the same input get the same answer? Reported, not gated."""
 
@@ -227,6 +236,7 @@ class UseCase(Part):
     retrieval: Retrieval = Retrieval()
     hosting: Hosting = Hosting()
     training: Training = Training()
+    caching: Caching = Caching()
     judge: Judge | None = Field(None, description="A model that grades free text by a rubric.")
     consistency: Consistency | None = Field(None, description="Measure how often repeated answers agree; costs calls.")
     alpha: float = Field(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leastwise.candidate import Candidate, Shot
+from leastwise.curves import SECONDS_PER_MONTH
 from leastwise.prices import Usage
 from leastwise.prompts import Turn, render
 from leastwise.task import completion_of
@@ -78,7 +79,8 @@ def open_answerer(work: Workspace, candidate: Candidate, payer: Payer | None = N
             answerer = TrainedAnswerer(work, candidate, stack)
         else:
             answerer = ServedAnswerer(work, candidate, stack, payer)
-        yield ExactCache(answerer) if candidate.cache.exact else answerer
+        requests_per_s = work.use_case.traffic.requests_per_month / SECONDS_PER_MONTH
+        yield ExactCache(answerer, candidate, requests_per_s, stack) if candidate.cache.exact else answerer
 
 
 class ServedAnswerer:
@@ -200,6 +202,7 @@ def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: P
         price=price.usd if price else _free,
         meter=work.meter(stage, purpose) if price and candidate.venue == "api" else None,
         concurrency=work.use_case.traffic.concurrency,
+        warm_first=candidate.cache.provider,
     )
     return stack.enter_context(asker)
 

@@ -19,7 +19,7 @@ from tasks import retrieval, weights
 
 PEAK_FLOPS_PER_S: dict[Gpu, float] = {"A10G": 70e12, "L4": 121e12, "A100": 312e12, "H100": 989e12, "H200": 989e12}  # dense bf16
 GPU_SHARE = 0.4
-CPU_SHARE = {"bfloat16": 0.2, "float32": 0.6}  # of a large matrix product's speed, reached by the embedded training
+CPU_SHARE = {"bfloat16": 0.14, "float32": 0.6}  # of a large matrix product's speed, reached by the embedded training
 
 
 def of(use_case: UseCase, book: PriceBook, home: Path) -> Hardware:

@@ -80,7 +80,10 @@ def usd_worst(request: Request, price: Callable[[Usage], float]) -> float:
 
 
 class AsyncAsker:
-    """Holds the client, the adapted concurrency and the store over many `ask` calls, so that small looks are cheap."""
+    """Holds the client, the adapted concurrency and the store over many `ask` calls, so that small looks are cheap.
+
+    `warm_first`: the first request of all goes out alone, so that those after it find their common prefix cached.
+    """
 
     def __init__(
         self,
@@ -92,6 +95,7 @@ class AsyncAsker:
         concurrency: int = 8,
         timeout_s: float = 60.0,
         attempts: int = 5,
+        warm_first: bool = False,
     ) -> None:
         self.target, self.store, self.price, self.meter = target, store, price, meter
         self.timeout_s, self.attempts = timeout_s, attempts
@@ -99,6 +103,7 @@ class AsyncAsker:
         self.calls_paid = 0
         self.faults: Counter[str] = Counter()
         self._unreachable = False
+        self._warm = not warm_first
         self._model = model_of(target, timeout_s)
 
     async def ask(self, requests: Sequence[Request], on_reply: Callable[[Reply], None] | None = None) -> list[Reply]:
@@ -131,6 +136,11 @@ class AsyncAsker:
                 again = reply_of(requests[index], answer, from_store=True) if answer else lost(requests[index], reply.error)
                 deliver(index, again)
 
+        if waiting and not self._warm:
+            # Alone, so that the provider has the common prefix before many requests that share it come at once.
+            self._warm = True
+            first = next(iter(waiting))
+            await _drain(deque([work(first, waiting.pop(first))]), 1)
         await _drain(deque(work(key, indices) for key, indices in waiting.items()), self.throttle.ceiling)
         return [replies[index] for index in range(len(requests))]
 

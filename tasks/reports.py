@@ -111,11 +111,11 @@ def show_note(text: str) -> None:
 
 
 def show_savings(totals: Mapping[str, float]) -> None:
-    """What the caches saved on the sampled traffic."""
+    """What the caches saved on the sampled traffic; input and bill apart."""
     show_note(
-        f"{totals['cache.exact_hits']:.0f} requests answered from the response cache, {totals['tokens.cached']:,.0f} of "
-        f"{totals['tokens.input']:,.0f} input tokens cached at the provider: ${totals['usd.saved']:.4f} of "
-        f"${totals['usd.without_cache']:.4f} saved"
+        f"{totals['cache.exact_hits']:.0f} requests ({totals['cache.hit_rate']:.0%}) answered from the response cache, "
+        f"{totals['cache.cached_share']:.0%} of the others' input tokens cached at the provider: {totals['cache.input_saving']:.0%} "
+        f"off the input, {totals['cache.bill_saving']:.0%} off the bill (${totals['usd.saved']:.4f} of ${totals['usd.without_cache']:.4f})"
     )
 
 

@@ -108,20 +108,22 @@ def open_retraining(use_case: str, new_examples: str = "") -> tuple[str, Upkeep 
     if known:
         return known.mlflow_run_id, known
     tags = {"leastwise.champion": champion.version, "leastwise.stage": champion.candidate.stage}
-    run_id = upkeep.open_run(client, union, "retrain", key, tags)
-    if new_examples:
-        _pay_for_labels(run_id, union, wanted, new_examples)
-    return run_id, None
+    return upkeep.open_run(client, union, "retrain", key, tags), None
 
 
-def _pay_for_labels(run_id: str, union: UseCase, wanted: UseCase, new_examples: str) -> None:
-    """Book what people's labels of the new examples cost, once a run, under the month's cap as everything else."""
-    work = Workspace.of(run_id)
+def pay_for_labels(run_id: str, use_case: str, new_examples: str) -> None:
+    """Book what people's labels of the new examples cost, once a run; raises BudgetExceeded where a cap does not allow it."""
+    work, wanted = Workspace.of(run_id), use_cases.load(use_case)
     already = set(Tables(wanted).need("train")["id"]) if wanted.data.train else set()
-    new = [row_id for row_id in Tables(_training_on(wanted, new_examples)).need("train")["id"] if row_id not in already]
-    usd = len(new) * union.training.usd_per_label
+    new = set(Tables(_training_on(wanted, new_examples)).need("train")["id"]) - already if new_examples else set()
+    usd = len(new) * wanted.training.usd_per_label
     if usd > 0 and "data" not in work.ledger.spent_for(run_id):
         work.meter("retrain", "data").pay(usd)
+
+
+def halted(run_id: str, why: str) -> Upkeep:
+    """The ending of a retraining that a cap stopped; it can be taken up again."""
+    return upkeep.close_run(tracking.connect(), run_id, "budget", why)
 
 
 def with_examples(use_case: UseCase, trained_on: str | None, new_examples: str) -> UseCase:

@@ -70,8 +70,8 @@ def rag_candidates(climb_id: str) -> list[Candidate]:
 
 def cache_candidates(climb_id: str) -> list[Candidate]:
     """The parent with provider prompt caching and an exact response cache."""
-    parent = _needed_parent(climb_id)
-    policy = CachePolicy(provider=True, exact=True)
+    parent, wanted = _needed_parent(climb_id), Workspace.of(climb_id).use_case.caching
+    policy = CachePolicy(provider=True, exact=True, ttl_s=wanted.ttl_s, most_bytes=round(wanted.most_mb * 1e6))
     return [parent.model_copy(update={"stage": "cache", "cache": policy, "parent": parent.key})]
 
 

@@ -124,6 +124,7 @@ TABLES = ("gate", "test", "train", "dev", "documents", "unlabelled", "out_of_sco
 LABELLED = frozenset({"gate", "test", "train", "dev", "shifted", "traffic", "graded"})
 LABELLED_OR_JUDGED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  # a judge needs no expected answer there
 MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
+TIME = "leastwise_time"  # when a request of the traffic came, unix seconds, where data.time_column says it
 UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
 
 
@@ -177,6 +178,10 @@ class Tables:
             frame["label"] = scoring.expected_texts(self.use_case.task, frame["label"], source) if is_labelled else None
         if name == "graded":
             validation.check_grades(frame, source)
+        if data.time_column and name == "traffic":
+            frame[TIME] = validation.unix_seconds(raw, data.time_column, source)
+            order = frame[TIME].argsort(kind="stable")
+            frame, raw = frame.iloc[order].reset_index(drop=True), raw.iloc[order].reset_index(drop=True)
         if data.unit_by and name in MEASURED:
             _check_units(raw, data.unit_by, source)
             frame[UNIT] = raw[data.unit_by]

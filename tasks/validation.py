@@ -136,6 +136,23 @@ def check_grades(df: pd.DataFrame, source: str) -> None:
         raise BadInput(f"{source}: {_rows(outside)}: 'grade' {found!r} is no number in 0..1. Scale the grades, 1 being best.")
 
 
+def unix_seconds(df: pd.DataFrame, column: str, source: str) -> pd.Series[float]:
+    """A column of dates or unix seconds as unix seconds; BadInput names the first row that is neither."""
+    import pandas as pd
+
+    if column not in df.columns:
+        raise BadInput(f"{source}: no column {column!r}, which data.time_column names. Add it, or remove data.time_column.")
+    if pd.api.types.is_numeric_dtype(df[column]):
+        seconds = df[column].astype(float)
+    else:
+        dates = pd.to_datetime(df[column], errors="coerce", utc=True, format="ISO8601")
+        seconds = (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+    unread = seconds.isna()
+    if unread.any():
+        raise BadInput(f"{source}: {_rows(unread)}: {column!r} is no time. Give an ISO date or unix seconds.")
+    return seconds
+
+
 def normalised(text: str) -> str:
     """Letters, digits and single spaces in one case: what counts as the same text."""
     return re.sub(r"\W+", " ", text).casefold().strip()

