@@ -14,7 +14,7 @@ def distill(climb: str) -> str:
     """
     labels = making.teacher_labels(climb)
     student = making.distilled(climb, labels)
-    run = stages.evaluate_stage(climb, "distill", [stages.student_candidate(climb, student)])
+    run = stages.evaluate_stage(climb, "distill", stages.distill_tries(climb, student))
     stages.compare_with_teacher(climb, run)
     return run
 

@@ -12,7 +12,7 @@ def prompt(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    return stages.evaluate_stage(climb, "prompt", stages.prompt_candidates(climb))
+    return stages.evaluate_stage(climb, "prompt", stages.prompt_tries(climb))
 
 
 if __name__ == "__main__":

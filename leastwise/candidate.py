@@ -57,6 +57,13 @@ class Weights(Part):
     revision: str = Field(description="Hash of their content.")
 
 
+class Cascade(Part):
+    """A cheaper candidate that is asked first."""
+
+    first: Candidate
+    below: float = Field(ge=0, le=1, description="Confidence of the first's answer below which the other is asked.")
+
+
 class Candidate(Part):
     """Model + venue + prompt + retriever + cache policy + weights, and the candidate it came from."""
 
@@ -69,6 +76,7 @@ class Candidate(Part):
     cache: CachePolicy = CachePolicy()
     weights: Weights | None = None
     decline_below: float | None = Field(None, ge=0, le=1, description="Confidence below which the student declines.")
+    cascade: Cascade | None = Field(None, description="Who answers first; this candidate answers what that is unsure of.")
     parent: str | None = Field(None, description="Key of the candidate it was made from.")
 
     @property

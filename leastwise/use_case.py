@@ -237,6 +237,8 @@ class UseCase(Part):
     hosting: Hosting = Hosting()
     training: Training = Training()
     caching: Caching = Caching()
+    cascades: bool = Field(True, description="Where cost is required, prompt (with two models or more) and distill also try a "
+                           "cheap candidate that hands on what it is unsure of.")
     judge: Judge | None = Field(None, description="A model that grades free text by a rubric.")
     consistency: Consistency | None = Field(None, description="Measure how often repeated answers agree; costs calls.")
     alpha: float = Field(
@@ -322,6 +324,11 @@ class UseCase(Part):
         if not any(self.may_be_sent_to(model) for model in self.judge.models):
             raise ValueError("judge.models: residency allows none of them; name one in an allowed venue and host")
         return self
+
+    @property
+    def offers_cascades(self) -> bool:
+        """Whether a cascade may be tried: only cost is a reason to, and its threshold is chosen by exact scores."""
+        return self.cascades and "usd_per_1k_requests" in self.requirements.bounds and not self.is_judged
 
     @property
     def is_judged(self) -> bool:

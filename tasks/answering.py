@@ -33,6 +33,7 @@ from tasks import (
     training_rows,
     weights,
 )
+from tasks.cascade import CascadeAnswerer
 from tasks.exact_cache import ExactCache
 from tasks.ledger import Purpose
 from tasks.venue_cost import fixed_usd_per_request, price_of, worst_case_usd_of
@@ -57,6 +58,8 @@ class Answer:
     output_tokens: int = 0
     from_store: bool = False
     error: str | None = None
+    confidence: float | None = None
+    escalated: bool = False
 
 
 class Payer(NamedTuple):
@@ -67,18 +70,26 @@ class Payer(NamedTuple):
 
 
 @contextmanager
-def open_answerer(work: Workspace, candidate: Candidate, payer: Payer | None = None) -> Iterator[Any]:
+def open_answerer(
+    work: Workspace, candidate: Candidate, payer: Payer | None = None, *, confident: bool = False
+) -> Iterator[Any]:
     """What answers for this candidate: a student, trained weights, or a model behind HTTP.
 
-    Its calls are paid as the evaluation of the candidate's own stage, unless a `payer` is named.
+    Its calls are paid as the evaluation of the candidate's own stage, unless a `payer` is named. `confident`: answers come
+    with a confidence where the model tells one.
     """
     with ExitStack() as stack:
-        if candidate.weights and candidate.weights.kind == "student":
-            answerer: Any = StudentAnswerer(work, candidate, stack)
+        if candidate.cascade:
+            pays, rest = payer or Payer(candidate.stage, "evaluation"), candidate.model_copy(update={"cascade": None})
+            first = stack.enter_context(open_answerer(work, candidate.cascade.first, pays, confident=True))
+            then = stack.enter_context(open_answerer(work, rest, pays))
+            answerer: Any = CascadeAnswerer(first, then, candidate.cascade.below)
+        elif candidate.weights and candidate.weights.kind == "student":
+            answerer = StudentAnswerer(work, candidate, stack)
         elif candidate.weights:
             answerer = TrainedAnswerer(work, candidate, stack)
         else:
-            answerer = ServedAnswerer(work, candidate, stack, payer)
+            answerer = ServedAnswerer(work, candidate, stack, payer, confident)
         requests_per_s = work.use_case.traffic.requests_per_month / SECONDS_PER_MONTH
         yield ExactCache(answerer, candidate, requests_per_s, stack) if candidate.cache.exact else answerer
 
@@ -86,8 +97,10 @@ def open_answerer(work: Workspace, candidate: Candidate, payer: Payer | None = N
 class ServedAnswerer:
     """A model behind an OpenAI-compatible, Anthropic or Google endpoint, with retrieval before each request."""
 
-    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack, payer: Payer | None = None) -> None:
-        self.work, self.candidate = work, candidate
+    def __init__(
+        self, work: Workspace, candidate: Candidate, stack: ExitStack, payer: Payer | None = None, confident: bool = False
+    ) -> None:
+        self.work, self.candidate, self._confident = work, candidate, confident
         self.price = price_of(work, candidate)
         self.usd_worst_case = worst_case_usd_of(work, candidate, self.price)
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
@@ -125,6 +138,7 @@ class ServedAnswerer:
                 max_tokens=self.work.use_case.traffic.output_tokens,
                 choices=task.answers if is_constrained else None,
                 json_schema=task.json_schema if is_constrained and task.kind == "extraction" else None,
+                wants_confidence=self._confident,
             )
             for row_id, turns in zip(rows["id"], rendered, strict=True)
         ]
@@ -155,6 +169,7 @@ def _answer(reply: inference.Reply, retrieval_ms: float) -> Answer:
         cached_tokens=reply.cached_tokens,
         output_tokens=reply.output_tokens,
         from_store=reply.from_store,
+        confidence=reply.confidence,
     )
 
 
@@ -271,7 +286,6 @@ class TrainedAnswerer:
 
     @cached_property
     def _generator(self) -> Any:
-
         assert self.candidate.weights is not None
         adapter = storage.fetch(self.candidate.weights.uri, self.work.home / "fetched")
         return causal_model.Generator(self._base, adapter, threads=THREADS)
@@ -283,7 +297,6 @@ class TrainedAnswerer:
         return AutoTokenizer.from_pretrained(self._base)
 
     def _generated(self, rendered: list[tuple[Turn, ...]]) -> list[responses.StoredAnswer]:
-
         assert self.candidate.weights is not None
         limit, store = self.work.use_case.traffic.output_tokens, self.work.store
         chats = [[turn.model_dump() for turn in turns] for turns in rendered]
@@ -340,7 +353,8 @@ class StudentAnswerer:
         usage = Usage(input_tokens=len(self._tokenizer.encode(text)), output_tokens=1)
         usd = self.price.usd(usage) if self.price else 0.0
         label = str(reply.predictions[0]["label"])
-        return Answer(label, reply.latency_ms, usd, usage.input_tokens, 0, 1, from_store=True)
+        sure = float(reply.predictions[0]["confidence"])
+        return Answer(label, reply.latency_ms, usd, usage.input_tokens, 0, 1, from_store=True, confidence=sure)
 
     @cached_property
     def _tokenizer(self) -> Any:

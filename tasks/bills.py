@@ -15,7 +15,8 @@ import numpy as np
 from leastwise.candidate import Candidate
 from leastwise.curves import SECONDS_PER_MONTH, Crossing, Machines, Option, cheapest, crossings, sensitivity
 from leastwise.economics import payback_months, true_cost_of_fine_tuning
-from leastwise.prices import Usage
+from leastwise.ladder import best
+from leastwise.prices import Price, Usage
 from leastwise.use_case import LADDER
 from tasks import run_record, tracking
 from tasks.venue_cost import price_of, retraining_usd_per_month
@@ -55,10 +56,13 @@ def _option(work: Workspace, candidate: Candidate, run: Run, name: str, venue: s
         )  # fmt: skip
         fixed = hosting.storage_usd_per_month + hosting.operations_usd_per_month
         return Option(name=name, machines=machines, fixed_usd_per_month=fixed, recurring_usd_per_month=recurring)
+    price, usage = price_of(work, candidate), _usage(figures)
+    if candidate.cascade:  # two prices: what a request came to on average stands for both
+        price, usage = Price(input=figures.get("usd.per_request", 0.0), output=0.0), Usage(1_000_000)
     return Option(
         name=name,
-        price=price_of(work, candidate),
-        usage=_usage(figures),
+        price=price,
+        usage=usage,
         retry_share=work.use_case.traffic.retry_share,
         minimum_usd_per_month=hosting.managed_minimum_usd_per_month if venue == "managed" else 0.0,
         recurring_usd_per_month=recurring,
@@ -97,10 +101,16 @@ def report(work: Workspace, outcome: str) -> tuple[str, dict[str, float]]:
         )
     if stale := work.book.stale(datetime.now(UTC).date()):
         lines += ["", f"**Beware**: {stale}."]
-    lines += ["", *_crossing_lines(known, now, ratio)]
+    lines += ["", *_crossing_lines(_of_interest(known, outcome), now, ratio)]
     more, metrics = _payback(work, known, outcome, now, ratio)
     metrics |= {"usd.month.cheapest": cheapest(known, now, ratio).month(now, ratio).total_usd}
     return "\n".join([*lines, "", *more]), metrics
+
+
+def _of_interest(known: list[Option], outcome: str) -> list[Option]:
+    """All that is rented, and the winner on own machines; without a winner every pair is shown."""
+    winner = [option for option in known if option.machines and option.name.removesuffix(OWN) == outcome]
+    return [option for option in known if option.price is not None] + winner if winner else known
 
 
 def _crossing_lines(known: list[Option], now: float, ratio: float) -> list[str]:
@@ -136,17 +146,17 @@ def _payback(
         return [], {}
     trained = sum(work.ledger.spent_for_stage(work.climb.run_id, stage).get("training", 0.0) for stage in LADDER)
     true = true_cost_of_fine_tuning(trained, work.use_case.training.surrounding)
-    earlier = [option for option in known if option.name in ("prompt", "rag", "cache")]
+    untrained = best([record for record in work.history() if record.stage in ("prompt", "rag", "cache")])
     words = ", ".join(f"{name.removesuffix('_usd')} ${usd:,.4g}" for name, usd in asdict(true).items())
     lines = [f"Training and what comes with it, by the use case's multiples: ${true.total_usd:,.4g} ({words})."]
     metrics = {"usd.true_cost": true.total_usd}
-    if not earlier or trained == 0:
+    if untrained is None or trained == 0:
         return lines, metrics
-    before = cheapest(earlier, now, ratio)
+    before = by_name[untrained.stage]
     saving = before.month(now, ratio).total_usd - by_name[outcome].month(now, ratio).total_usd
     months = payback_months(true.total_usd, saving)
     if months is None:
-        lines.append(f"It is not paid back by the bill: {before.name} costs ${-saving:,.2f} less a month, but does not meet the requirements.")
+        lines.append(f"It is not paid back by the bill: {before.name} costs ${-saving:,.2f} less a month; what it does not meet is what the money buys.")
         return lines, metrics
     lines.append(f"Against {before.name} it saves ${saving:,.2f} a month and is paid back in {months:.1f} months.")
     return lines, metrics | {"payback_months": months}
@@ -220,7 +230,7 @@ def _log_spend(work: Workspace) -> None:
         own = [(datetime.fromtimestamp(at, UTC), usd) for at, kind, usd in entries if kind == purpose]
         axis.step([at for at, _ in own], np.cumsum([usd for _, usd in own]), where="post", label=purpose, marker=".")
     axis.axhline(work.use_case.budget_usd_per_month, color="tab:red", linestyle="--", label="budget of the month")
-    axis.set(ylabel="dollars so far", yscale="symlog", title=f"Spend of {work.use_case.name} in {today:%B %Y}")
+    axis.set(ylabel="dollars so far", yscale="log", title=f"Spend of {work.use_case.name} in {today:%B %Y}")
     axis.tick_params(axis="x", rotation=30)
     axis.legend(fontsize=8)
     work.client.log_figure(work.climb.run_id, figure, "spend.png")

@@ -85,7 +85,9 @@ def candidates_on_gate_set(use_case: UseCase) -> int:
     tries = (2 if use_case.task.can_be_constrained else 1) * len(use_case.models.candidates)
     stages = LADDER[: LADDER.index(use_case.last_stage) + 1]
     reference = 1 if use_case.reference == "stop" else 0
-    return reference + sum(tries if stage in ("prompt", "rag") else 1 for stage in stages)
+    pairs = {"prompt": len(use_case.models.candidates) > 1, "distill": True}
+    cascades = sum(pairs.get(stage, False) for stage in stages) if use_case.offers_cascades else 0
+    return reference + cascades + sum(tries if stage in ("prompt", "rag") else 1 for stage in stages)
 
 
 def alphas(use_case: UseCase, drawn: float) -> Alphas:
@@ -352,6 +354,7 @@ def _totals(rows: list[dict[str, object]]) -> dict[str, float]:
         "tokens.input": total("input_tokens"),
         "tokens.cached": total("cached_tokens"),
         "tokens.output": total("output_tokens"),
+        "usd.per_request": total("usd") / max(len(rows), 1),
         "calls.paid": float(sum(row["error"] is None for row in rows) - reused),
         "calls.cached": float(reused),
     }

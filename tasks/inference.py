@@ -23,6 +23,7 @@ from tasks.providers import (
     Target,
     chosen_label,
     close,
+    confidence_of,
     model_of,
     parameters_of,
     provider_messages,
@@ -56,11 +57,12 @@ class Reply:
     from_store: bool
     error: str | None
     finish_reason: str
+    confidence: float | None = None
 
 
 def request_key(target: Target, request: Request) -> str:
     """The key an answer is stored under: everything that determines it, and not where the server happens to listen."""
-    asked = {k: v for k, v in asdict(request).items() if k != "row_id"}
+    asked = {k: v for k, v in asdict(request).items() if k != "row_id" and (k != "wants_confidence" or v)}
     return answer_key(uri=target.uri, revision=target.revision, provider_cache=target.provider_cache, **asked)
 
 
@@ -223,7 +225,8 @@ class AsyncAsker:
         used = response.usage
         usage = Usage(used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)
         text = chosen_label(response.text or "", request)
-        return stored_now(text, response.finish_reason or "", usage, self.price(usage), latency_ms)
+        confidence = confidence_of(response.provider_details) if request.wants_confidence else None
+        return stored_now(text, response.finish_reason or "", usage, self.price(usage), latency_ms, confidence)
 
 
 class Asker:
@@ -358,7 +361,7 @@ def reply_of(request: Request, answer: StoredAnswer, *, from_store: bool) -> Rep
     tokens = asdict(answer.usage)
     return Reply(
         row_id=request.row_id, text=answer.text, latency_ms=answer.latency_ms, usd=answer.usd, from_store=from_store,
-        error=None, finish_reason=answer.finish_reason, **tokens,
+        error=None, finish_reason=answer.finish_reason, confidence=answer.confidence, **tokens,
     )  # fmt: skip
 
 

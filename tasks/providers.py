@@ -5,6 +5,7 @@ It sends nothing: `tasks.inference` does, and counts, stores and retries.
 
 import inspect
 import json
+import math
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -38,7 +39,8 @@ class Request:
     """One row to answer. `choices` (or a `json_schema`) constrains the output where the provider offers it.
 
     With `choices` the label itself comes back as text, and `max_tokens` speaks of the label alone: the JSON around it
-    is allowed for. `sample` tells repeated samples of the same row apart.
+    is allowed for. `sample` tells repeated samples of the same row apart. `wants_confidence` asks for the probability of
+    the answer, which only OpenAI-compatible endpoints tell.
     """
 
     row_id: str
@@ -48,6 +50,7 @@ class Request:
     json_schema: dict[str, Any] | None = None
     choices: tuple[str, ...] | None = None
     sample: int = 0
+    wants_confidence: bool = False
 
     @property
     def most_output_tokens(self) -> int:
@@ -97,6 +100,15 @@ def chosen_label(text: str, request: Request) -> str:
         return text
 
 
+def confidence_of(details: dict[str, Any] | None) -> float | None:
+    """The probability of a whole answer, from the log-probabilities of its tokens; None where they were not told.
+
+    The mark that ends an answer says nothing of its content and is left out where it is told.
+    """
+    told = [token for token in (details or {}).get("logprobs") or [] if not str(token["token"]).startswith("<|")]
+    return min(1.0, math.exp(sum(token["logprob"] for token in told))) if told else None
+
+
 def parameters_of(request: Request) -> "ModelRequestParameters":
     from pydantic_ai.models import ModelRequestParameters
     from pydantic_ai.output import OutputObjectDefinition
@@ -116,6 +128,8 @@ def parameters_of(request: Request) -> "ModelRequestParameters":
 def settings_of(target: Target, request: Request, timeout_s: float) -> "ModelSettings":
     settings: dict[str, Any] = {"max_tokens": request.most_output_tokens, "temperature": request.temperature}
     settings["request_timeout"] = timeout_s
+    if request.wants_confidence and target.provider == "openai":
+        settings["openai_logprobs"] = True
     if target.provider_cache and target.provider == "anthropic":
         settings |= {"anthropic_cache_instructions": True, "anthropic_cache_messages": True}
     if target.provider_cache and target.provider == "openai":

@@ -24,14 +24,17 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
     input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL, usd REAL NOT NULL, latency_ms REAL NOT NULL, created REAL NOT NULL
+    output_tokens INTEGER NOT NULL, usd REAL NOT NULL, latency_ms REAL NOT NULL, created REAL NOT NULL, confidence REAL
 ) WITHOUT ROWID
 """
 
 
 @dataclass(frozen=True)
 class StoredAnswer:
-    """One complete answer as it was received; `usd` and `latency_ms` are those of the call that bought it."""
+    """One complete answer as it was received; `usd` and `latency_ms` are those of the call that bought it.
+
+    `confidence` is the probability the model gave its own words, where that was asked for and the provider tells it.
+    """
 
     text: str
     finish_reason: str
@@ -39,6 +42,7 @@ class StoredAnswer:
     usd: float
     latency_ms: float
     created_unix_s: float
+    confidence: float | None = None
 
 
 def answer_key(**determinants: Any) -> str:
@@ -64,12 +68,16 @@ class ResponseStore:
 
     def __init__(self, path: Path) -> None:
         self._connection = open_wal(path, SCHEMA)
+        columns = {row[1] for row in self._connection.execute("PRAGMA table_info(answers)")}
+        if "confidence" not in columns:  # a store of an earlier version
+            self._connection.execute("ALTER TABLE answers ADD COLUMN confidence REAL")
 
     def put(self, key: str, answer: StoredAnswer) -> None:
         """Keep an answer; on return it survives the death of this process. A later answer under the key is ignored."""
         row = (key, answer.text, answer.finish_reason, *astuple(answer.usage), answer.usd, answer.latency_ms)
         self._connection.execute(
-            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, answer.created_unix_s)
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, answer.created_unix_s, answer.confidence),
         )
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredAnswer]:
@@ -97,10 +105,12 @@ class ResponseStore:
 
 
 def _answer(row: Sequence[Any]) -> StoredAnswer:
-    _, text, finish_reason, *tokens, usd, latency_ms, created = row
-    return StoredAnswer(text, finish_reason, Usage(*tokens), usd, latency_ms, created)
+    _, text, finish_reason, *tokens, usd, latency_ms, created, confidence = row
+    return StoredAnswer(text, finish_reason, Usage(*tokens), usd, latency_ms, created, confidence)
 
 
-def stored_now(text: str, finish_reason: str, usage: Usage, usd: float, latency_ms: float) -> StoredAnswer:
+def stored_now(
+    text: str, finish_reason: str, usage: Usage, usd: float, latency_ms: float, confidence: float | None = None
+) -> StoredAnswer:
     """An answer received at this moment."""
-    return StoredAnswer(text, finish_reason, usage, usd, latency_ms, time.time())
+    return StoredAnswer(text, finish_reason, usage, usd, latency_ms, time.time(), confidence)

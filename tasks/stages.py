@@ -19,9 +19,22 @@ from leastwise.estimates import hosting_hour_usd
 from leastwise.gate import Evaluation, Verdict, judge
 from leastwise.prompts import short_prompt, system_prompt
 from leastwise.use_case import LADDER, Model, Stage
-from tasks import answering, costing, evaluation, exact_cache, judging, reports, run_record, tracking, validation
+from tasks import (
+    answering,
+    costing,
+    evaluation,
+    exact_cache,
+    judging,
+    reports,
+    routing,
+    run_record,
+    tracking,
+    validation,
+)
+from tasks.cascade import CascadeAnswerer
 from tasks.gate_rows import unit_scores, whole_units
 from tasks.ledger import Machine
+from tasks.routing import Offer
 from tasks.workspace import Workspace, content_key
 
 if TYPE_CHECKING:
@@ -48,6 +61,17 @@ def prompt_candidates(climb_id: str) -> list[Candidate]:
         for model in _cheapest_first(work)
         for constrained in ((False, True) if use_case.task.can_be_constrained else (False,))
     ]
+
+
+def prompt_tries(climb_id: str) -> list[Candidate | Offer]:
+    """The prompt candidates, with a cascade of the cheapest model and the dearest before any but the cheapest is tried."""
+    candidates = prompt_candidates(climb_id)
+    plain = [each for each in candidates if each.prompt and not each.prompt.constrained]
+    if len(plain) < 2 or not Workspace.of(climb_id).use_case.offers_cascades:
+        return list(candidates)
+    cheapest = [each for each in candidates if each.model == plain[0].model]
+    dearer = [each for each in candidates if each.model != plain[0].model]
+    return [*cheapest, Offer("prompt", plain[0], plain[-1]), *dearer]
 
 
 def rag_candidates(climb_id: str) -> list[Candidate]:
@@ -110,6 +134,14 @@ def student_candidate(climb_id: str, weights: Weights) -> Candidate:
     )
 
 
+def distill_tries(climb_id: str, weights: Weights) -> list[Candidate | Offer]:
+    """The student alone, then a cascade that hands what the student is unsure of to its teacher."""
+    work = Workspace.of(climb_id)
+    student = student_candidate(climb_id, weights)
+    offered = [Offer("distill", student, work.teacher_candidate())] if work.use_case.offers_cascades else []
+    return [student, *offered]
+
+
 def self_host_candidates(climb_id: str) -> list[Candidate]:
     """The best candidate's open weights behind the user's own endpoint."""
     parent = _needed_parent(climb_id)
@@ -160,8 +192,11 @@ def smoke_test(climb_id: str) -> None:
 
 
 @task(name="evaluate")
-def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate]) -> str:
-    """Measure candidates in order up to the first PASS and log the stage by the best of them; gives back its run id."""
+def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate | Offer]) -> str:
+    """Measure candidates in order up to the first PASS and log the stage by the best of them; gives back its run id.
+
+    An offer of a cascade is taken up when its turn comes, if it is worth it.
+    """
     work = Workspace.of(climb_id)
     key = content_key(stage, work.question, *(candidate.key for candidate in candidates))
     done = tracking.finished(work.client, work.climb.experiment_id, key)
@@ -172,7 +207,10 @@ def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate])
         costing.announce(work, stage)
     tried = []
     with _endpoint_paid(work, stage) as machine:
-        for number, candidate in enumerate(candidates, 1):
+        for number, each in enumerate(candidates, 1):
+            candidate = routing.taken_up(work, each) if isinstance(each, Offer) else each
+            if candidate is None:
+                continue
             tried.append(_try(work, run, candidate, number if len(candidates) > 1 else None, machine))
             if tried[-1][1].outcome in ("PASS", "ERROR"):
                 break
@@ -208,8 +246,11 @@ def _try(work: Workspace, run: Run, candidate: Candidate, number: int | None, ma
 
 
 def _how(candidate: Candidate) -> str:
-    constrained = bool(candidate.prompt and candidate.prompt.constrained)
-    return f"{candidate.model} {'constrained' if constrained else 'unconstrained'}"
+    if candidate.cascade:
+        return f"{candidate.cascade.first.model} → {candidate.model}"
+    if candidate.prompt is None:
+        return candidate.model
+    return f"{candidate.model} {'constrained' if candidate.prompt.constrained else 'unconstrained'}"
 
 
 def measure(work: Workspace, candidate: Candidate, machine: Machine | None = None) -> evaluation.Measured:
@@ -237,6 +278,8 @@ def measure(work: Workspace, candidate: Candidate, machine: Machine | None = Non
             shifted=work.tables.get("shifted"),
             on_look=on_look,
         )
+        if isinstance(answerer, CascadeAnswerer):
+            measured.totals |= answerer.figures()
         if isinstance(answerer, exact_cache.ExactCache):
             measured.totals |= answerer.saved()
             reports.show_savings(measured.totals)
