@@ -128,6 +128,8 @@ def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
     reports.log_ladder_figure(work.client, climb_id, history, work.use_case.gate_requirements)
     bills.log_figures(work)
     reports.publish_markdown(f"ladder-{work.use_case.name}", note)
+    where = f"{tracking.tracking_uri()}/#/experiments/{work.climb.experiment_id}/runs/{climb_id}/artifacts"
+    reports.publish_link(f"figures-{work.use_case.name}", where, "ladder, cost against traffic, cost by stage and spend in MLflow")
     reports.show_ending(work.use_case, ending, history, tracking.tracking_uri())
     return ending
 

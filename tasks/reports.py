@@ -333,6 +333,15 @@ def publish_markdown(key: str, markdown: str) -> None:
         create_markdown_artifact(markdown, key=key.replace("_", "-"))
 
 
+def publish_link(key: str, url: str, words: str) -> None:
+    """A link among a flow run's artifacts, to the MLflow run whose figures belong to it; nothing without an MLflow server."""
+    from prefect.artifacts import create_link_artifact
+    from prefect.context import FlowRunContext
+
+    if FlowRunContext.get() and url.startswith("http"):
+        create_link_artifact(url, link_text=words, key=key.replace("_", "-"), description=words)
+
+
 def log_figure(client: MlflowClient, run_id: str, measured: Measured, requirements: Sequence[Requirement]) -> None:
     """A figure of every requirement's interval narrowing over examples against bound and limit."""
     from matplotlib.figure import Figure

