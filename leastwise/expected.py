@@ -57,6 +57,8 @@ class Facts(Part):
     hardware: Hardware | None = Field(None, description="None: training is not costed.")
     base_parameters: float = Field(0.0, ge=0, description="Weights of the model that is trained; 0: unknown.")
     student_parameters: float = Field(0.0, ge=0)
+    repeat_share: float = Field(0.0, ge=0, le=1, description="Share of sampled traffic that repeats, which a cache answers.")
+    teacher_is_asked: bool = Field(True, description="False where the teacher is trained: it labels in process, for nothing.")
     quality: dict[Stage, float] = Field(
         {}, description="Guesses of a stage's quality; a stage without one: see `expected`."
     )
@@ -135,7 +137,9 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> Expected:
     usd, calls, steps = 0.0, 0, []
     for price, constrained in tries:
         usage = request_usage(use_case, stage, facts.sizes, constrained)
-        asked = min(n, facts.rows.get("traffic", n)) if stage == "cache" else n
+        asked = n
+        if stage == "cache":
+            asked = round(min(n, facts.rows.get("traffic", n)) * (1 - facts.repeat_share))
         usd += asked * price.usd(usage)
         calls += asked
         steps.append(
@@ -217,12 +221,13 @@ def _distilled(use_case: UseCase, facts: Facts) -> Expected:
     labels = min(facts.rows.get("unlabelled", 0), use_case.training.teacher_labels)
     usage = request_usage(use_case, "rag" if use_case.models.embedder else "prompt", facts.sizes)
     dearest = max(facts.prices.values(), key=lambda price: price.usd(usage))
-    buying = labels * dearest.usd(usage, batch=use_case.training.label_in_batches)
-    steps = [f"{labels:,} labels × {usage.input_tokens} tokens = ${buying:.4g}, if the teacher is asked by the token"]
+    buying = labels * dearest.usd(usage, batch=use_case.training.label_in_batches) if facts.teacher_is_asked else 0.0
+    how = f"{labels:,} labels × {usage.input_tokens} tokens = ${buying:.4g}"
+    steps = [how if facts.teacher_is_asked else f"{labels:,} labels by a trained teacher, in process: nothing is bought"]
     training = 0.0
     if facts.hardware and facts.student_parameters:
         tokens = labels * _tokens(facts.sizes.text) * STUDENT_EPOCHS
         hours = training_hours(facts.student_parameters, tokens, facts.hardware.flops_per_s, 1.0)
         training = hours * facts.hardware.usd_per_hour
         steps.append(f"student: {hours * 60:.2g} minutes = ${training:.4g}")
-    return Expected(usd=buying + training, calls=labels, steps=tuple(steps))
+    return Expected(usd=buying + training, calls=labels if facts.teacher_is_asked else 0, steps=tuple(steps))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from leastwise import ladder
 from leastwise.expected import Expected, Facts, Sizes, expected_costs
 from leastwise.task import completion_of
 from leastwise.use_case import Stage
@@ -40,6 +41,8 @@ def facts(work: Workspace) -> Facts:
         hardware=machine,
         base_parameters=hardware.parameters(models.base.uri) if models.base else 0.0,
         student_parameters=hardware.parameters(models.student),
+        repeat_share=work.repeat_share or 0.0,
+        teacher_is_asked=_teacher_is_asked(work),
         quality=_guesses(work),
         alpha_pass=alphas.to_pass,
         alpha_fail=alphas.to_fail,
@@ -59,6 +62,12 @@ def _sizes(work: Workspace) -> Sizes:
 
 def _mean_length(rows: pd.DataFrame, column: str) -> float:
     return float(rows[column].head(SAMPLE).str.len().mean())
+
+
+def _teacher_is_asked(work: Workspace) -> bool:
+    """Whether the teacher, as far as it is known by now, is asked by the token."""
+    teacher = ladder.teacher(work.history()) if work.is_open else None
+    return teacher is None or teacher.stage not in ("fine_tune", "pretrain")
 
 
 def _guesses(work: Workspace) -> dict[Stage, float]:

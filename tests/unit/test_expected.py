@@ -76,6 +76,13 @@ def test_a_judge_doubles_the_calls_and_is_paid() -> None:
     assert judged.calls == 2 * plain.calls and judged.usd > plain.usd
 
 
+def test_what_a_cache_answers_and_what_a_trained_teacher_labels_is_not_bought() -> None:
+    asked, half = (expected_costs(use_case(), facts(repeat_share=share))["cache"] for share in (0.0, 0.5))
+    assert half.calls == pytest.approx(asked.calls / 2, abs=1) and half.usd == pytest.approx(asked.usd / 2, rel=0.05)
+    bought, trained = (expected_costs(use_case(), facts(teacher_is_asked=is_asked))["distill"] for is_asked in (True, False))
+    assert bought.calls > 0 and trained.calls == 0 and trained.usd < bought.usd
+
+
 @pytest.mark.parametrize("price", [CHEAP, LISTED])
 def test_what_is_expected_is_never_above_what_caps_are_held_by(price: Price) -> None:
     wanted = use_case(training={"usd_per_hour": 2.0, "teacher_labels": 500}, hosting={"usd_per_month_per_machine": 700})
