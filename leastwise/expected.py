@@ -27,7 +27,7 @@ CONSTRAINT_TOKENS = 8  # `{"label": "…"}`
 LOOK = 25
 P95_SLOW_SHARE = 0.05
 STUDENT_EPOCHS = 3
-SELF_HOST_HOURS = 0.1  # of an own machine, for a smoke test and an evaluation
+START_S = 15.0  # of an own machine: starting a server, a smoke test, a warm-up
 
 
 class Sizes(Part):
@@ -57,6 +57,7 @@ class Facts(Part):
     hardware: Hardware | None = Field(None, description="None: training is not costed.")
     base_parameters: float = Field(0.0, ge=0, description="Weights of the model that is trained; 0: unknown.")
     student_parameters: float = Field(0.0, ge=0)
+    requests_per_s: float = Field(1.0, gt=0, description="What the best candidate answered a second, as far as it is measured.")
     repeat_share: float = Field(0.0, ge=0, le=1, description="Share of sampled traffic that repeats, which a cache answers.")
     teacher_is_asked: bool = Field(True, description="False where the teacher is trained: it labels in process, for nothing.")
     quality: dict[Stage, float] = Field(
@@ -91,8 +92,16 @@ def _expected(use_case: UseCase, stage: Stage, facts: Facts) -> Expected:
         return _trained(use_case, stage, facts)
     if stage == "distill":
         return _distilled(use_case, facts)
-    usd = hosting_hour_usd(use_case) * SELF_HOST_HOURS
-    return Expected(usd=usd, steps=(f"own machine: {SELF_HOST_HOURS:g} h × ${hosting_hour_usd(use_case):.4g} an hour",))
+    return _self_hosted(use_case, facts)
+
+
+def _self_hosted(use_case: UseCase, facts: Facts) -> Expected:
+    """The machine while the best candidate is measured on it."""
+    n, _ = examples_of(use_case, "self_host", facts)
+    seconds = START_S + n / facts.requests_per_s
+    usd = hosting_hour_usd(use_case) * seconds / 3600
+    how = f"{START_S:g} s to start + {n} requests / {facts.requests_per_s:.3g} a second"
+    return Expected(usd=usd, steps=(f"own machine: ({how}) × ${hosting_hour_usd(use_case):.4g} an hour",))
 
 
 def examples_of(use_case: UseCase, stage: Stage, facts: Facts) -> tuple[int, bool]:

@@ -118,18 +118,24 @@ def _crossing_lines(known: list[Option], now: float, ratio: float) -> list[str]:
     lines = []
     for rented, owned in _pairs(known):
         found = crossings(rented, owned, now * WIDEST, ratio)
-        to_owned = [each.requests_per_month for each in found if each.cheaper == owned.name]
+        starts_owned = cheapest((rented, owned), 0.0, ratio).name == owned.name
+        to_owned = [0.0] * starts_owned + [each.requests_per_month for each in found if each.cheaper == owned.name]
         if not to_owned:
             lines.append(f"- {owned.name} never gets cheaper than {rented.name}, up to {now * WIDEST:,.0f} requests a month.")
             continue
-        sustained = to_owned[-1] if found[-1].cheaper == owned.name else None
+        ends_owned = found[-1].cheaper == owned.name if found else starts_owned
+        settled = f"for good from {_traffic(to_owned[-1])}" if ends_owned else f"but not beyond {found[-1].requests_per_month:,.0f}"
         moved = sensitivity(rented, owned, now * WIDEST, ratio)[1:]
-        words = ", ".join(f"{m.changed}: {'never' if m.requests_per_month is None else f'{m.requests_per_month:,.0f}'}" for m in moved)
-        settled = "never for good" if sustained is None else f"for good from {sustained:,.0f}"
-        lines.append(
-            f"- {owned.name} is cheaper than {rented.name} from {to_owned[0]:,.0f} requests a month, {settled} ({words})."
-        )
+        words = ", ".join(f"{m.changed}: {_traffic(m.requests_per_month)}" for m in moved)
+        more = "" if starts_owned else f" ({words})"
+        lines.append(f"- {owned.name} is cheaper than {rented.name} from {_traffic(to_owned[0])}, {settled}{more}.")
     return lines
+
+
+def _traffic(requests: float | None) -> str:
+    if requests is None:
+        return "never"
+    return f"{requests:,.0f} requests a month" if requests else "the first request"
 
 
 def _pairs(known: list[Option]) -> list[tuple[Option, Option]]:

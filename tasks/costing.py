@@ -41,6 +41,7 @@ def facts(work: Workspace) -> Facts:
         hardware=machine,
         base_parameters=hardware.parameters(models.base.uri) if models.base else 0.0,
         student_parameters=hardware.parameters(models.student),
+        requests_per_s=_requests_per_s(work),
         repeat_share=work.repeat_share or 0.0,
         teacher_is_asked=_teacher_is_asked(work),
         quality=_guesses(work),
@@ -62,6 +63,15 @@ def _sizes(work: Workspace) -> Sizes:
 
 def _mean_length(rows: pd.DataFrame, column: str) -> float:
     return float(rows[column].head(SAMPLE).str.len().mean())
+
+
+def _requests_per_s(work: Workspace) -> float:
+    """What the best candidate so far answered a second; 1 before one is measured."""
+    best = ladder.best(work.history()) if work.is_open else None
+    if best is None:
+        return 1.0
+    run = tracking.latest_run(work.client, work.climb, best.stage)
+    return float(run.data.metrics.get("requests_per_s", 1.0))
 
 
 def _teacher_is_asked(work: Workspace) -> bool:
@@ -89,9 +99,12 @@ def announce(work: Workspace, stage: Stage) -> None:
     reports.show_note(f"{stage} is expected to cost ${known.usd:.4f} (at worst ${work.estimates[stage]:.4f}): {'; '.join(known.steps)}")
 
 
-def figures(work: Workspace, stage: Stage, spent: float) -> dict[str, float]:
-    """A stage's estimate beside its actual cost, as metrics of its run; `usd.estimate_ratio` is actual over expected."""
+def figures(work: Workspace, stage: Stage, cost: float) -> dict[str, float]:
+    """A stage's estimate beside its actual cost, as metrics of its run; `usd.estimate_ratio` is actual over expected.
+
+    `cost` is what the stage would have been billed with nothing stored from before.
+    """
     known = expected(work)[stage]
     found = {"usd.estimated": known.usd, "usd.estimated.worst": work.estimates.get(stage, 0.0), "calls.estimated": known.calls}
     by_purpose = {f"usd.spent.{purpose}": usd for purpose, usd in work.ledger.spent_for_stage(work.climb.run_id, stage).items()}
-    return found | by_purpose | ({"usd.estimate_ratio": spent / known.usd} if known.usd > 0 and spent > 0 else {})
+    return found | by_purpose | ({"usd.estimate_ratio": cost / known.usd} if known.usd > 0 and cost > 0 else {})

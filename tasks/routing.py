@@ -63,6 +63,8 @@ def taken_up(work: Workspace, offer: Offer) -> Candidate | None:
     usd_cheap, usd_dear = (float(np.mean([each[at].usd for at in known])) for each in (cheap, dear))
     usd = usd_cheap + chosen.escalated_share * usd_dear
     told = f"quality {chosen.quality:.3f} on dev at {chosen.escalated_share:.0%} escalated, ${1000 * usd:.4g} against ${1000 * usd_dear:.4g} per 1,000"
+    if chosen.escalated_share == 0:
+        return _declined(stage, f"{first.model} alone holds quality on dev ({chosen.quality:.3f})")
     if usd >= usd_dear:
         return _declined(stage, f"it is not cheaper ({told})")
     reports.show_note(f"a cascade {first.model} → {then.model} is tried in {stage}: {told}")

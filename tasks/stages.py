@@ -215,8 +215,19 @@ def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate |
             if tried[-1][1].outcome in ("PASS", "ERROR"):
                 break
     candidate, _, measured = min(tried, key=_rank)
-    _log(work, run, candidate, measured, work.ledger.spent_by(climb_id, stage))
+    _log(work, run, candidate, measured, work.ledger.spent_by(climb_id, stage), cost=_cost(stage, tried))
     return str(run.info.run_id)
+
+
+Tried = tuple[Candidate, Verdict, evaluation.Measured]
+
+
+def _cost(stage: Stage, tried: list[Tried]) -> float | None:
+    """What asking came to over every try, at the price of the call that bought each answer; None where more than calls is paid."""
+    if stage not in ("prompt", "rag", "cache"):
+        return None
+    asked = sum(float(row["usd"]) for _, _, measured in tried for row in measured.rows)  # type: ignore[arg-type]
+    return asked + sum(measured.totals.get("judge.usd", 0.0) for _, _, measured in tried)
 
 
 def _endpoint_paid(work: Workspace, stage: Stage) -> AbstractContextManager[Machine | None]:
@@ -224,8 +235,6 @@ def _endpoint_paid(work: Workspace, stage: Stage) -> AbstractContextManager[Mach
     usd = hosting_hour_usd(work.use_case)
     return work.meter(stage, "serving").machine(usd, usd) if stage == "self_host" else nullcontext()
 
-
-Tried = tuple[Candidate, Verdict, evaluation.Measured]
 
 
 def _rank(tried: Tried) -> tuple[int, int, float]:
@@ -287,13 +296,13 @@ def measure(work: Workspace, candidate: Candidate, machine: Machine | None = Non
 
 
 def _log(
-    work: Workspace, run: Run, candidate: Candidate, measured: evaluation.Measured, spent: float, suffix: str = ""
+    work: Workspace, run: Run, candidate: Candidate, measured: evaluation.Measured, spent: float, suffix: str = "", cost: float | None = None
 ) -> Verdict:
     """Log a measurement, read it back, judge what was read and log the verdict: the record decides (rule 3)."""
     run_id, requirements, stage = run.info.run_id, work.use_case.gate_requirements, candidate.stage
     model_id = run_record.log_candidate(work.client, run, candidate)
     whole = measured.evaluation.model_copy(update={"usd_spent": spent})
-    estimated = {} if suffix or stage == "reference" else costing.figures(work, stage, spent)
+    estimated = {} if suffix or stage == "reference" else costing.figures(work, stage, spent if cost is None else cost)
     run_record.log_evaluation(work.client, run_id, whole, measured.totals | estimated, model_id)
     logged, verdict = run_record.judge_logged(work.client, run_id, requirements)
     tags = _tags(work, candidate, logged, verdict)

@@ -87,12 +87,21 @@ def test_the_report_names_crossings_true_cost_and_payback_with_the_date_of_the_p
     climbed(work)
     text, metrics = bills.report(work, "fine_tune")
     assert work.book.as_of.isoformat() in text
-    assert "fine_tune on own machines is cheaper than rag from 196,078 requests a month, for good from 196,078" in text
-    assert "token prices doubled: 98,039" in text and "prompt on own machines" in text.split("###")[1]
+    assert "fine_tune on own machines is cheaper than rag from 196,078 requests a month, for good from 196,078 requests" in text
+    assert "token prices doubled: 98,039 requests" in text and "prompt on own machines" in text.split("###")[1]
     assert metrics["usd.true_cost"] == pytest.approx(1.0)
     saving = 100_000 * ((2000 + 40) - (100 + 40)) / 1e6  # against rag, the best untrained candidate
     assert metrics["payback_months"] == pytest.approx(1.0 / saving)
     assert metrics["usd.month.cheapest"] == pytest.approx(14.0)
+
+
+def test_owning_that_is_cheaper_from_the_start_is_said_to_be(work: Workspace) -> None:
+    """A host's minimum of $5 is above a machine at $4."""
+    machine = work.use_case.hosting.model_copy(update={"usd_per_month_per_machine": 4.0})
+    work.use_case = work.use_case.model_copy(update={"hosting": machine})
+    climbed(work)
+    text, _ = bills.report(work, "fine_tune")
+    assert "fine_tune on own machines is cheaper than fine_tune from the first request, for good from the first request." in text
 
 
 def test_a_winner_that_saves_nothing_is_not_paid_back(work: Workspace) -> None:

@@ -16,7 +16,7 @@ import yaml
 from aiohttp import web
 
 from leastwise.candidate import Candidate
-from tasks import auditing, climbing, run_record, stages
+from tasks import auditing, climbing, routing, run_record, stages
 from tasks.answering import Answer
 from tasks.cascade import CascadeAnswerer
 from tasks.workspace import Workspace
@@ -131,6 +131,16 @@ def test_a_first_that_is_always_unsure_is_not_cheaper_and_not_offered(home: Path
     server.hard = 10
     _, _, winner = prompt_stage(case(tmp_path, base_url))
     assert winner.cascade is None
+
+
+def test_a_first_that_is_good_enough_alone_needs_no_other(home: Path, tmp_path: Path, models: Any):
+    server, base_url = models
+    server.hard = 0
+    path = case(tmp_path, base_url)
+    work = Workspace.of(climbing.open_climb.fn(str(path)))
+    first, _, offered = stages.prompt_tries(work.climb.run_id)[:3]
+    assert isinstance(offered, routing.Offer) and offered.first == first
+    assert routing.taken_up(work, offered) is None
 
 
 def test_without_a_bound_on_cost_there_is_no_reason_for_a_cascade(home: Path, tmp_path: Path, models: Any):
