@@ -115,7 +115,7 @@ def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
         reason=step.reason,
         usd_spent=work.usd_spent,
         usd_avoided=_avoided(work, history) if outcome in WINNERS else 0.0,
-        calls_paid=int(totals["calls.paid"]),
+        calls_paid=max(int(totals["calls.paid"]), work.ledger.calls(climb_id)),  # the ledger knows of confirming and labelling
         calls_cached=int(totals["calls.cached"]),
         confirmed=confirmed,
         mlflow_run_id=climb_id,

@@ -123,8 +123,15 @@ class Ledger:
 
     def counts(self, climb_id: str) -> dict[str, int]:
         """How many calls of a climb are `open`, `settled`, `unknown` (counted at worst) or `released`."""
-        query = "SELECT state, count(*) FROM calls WHERE climb_id = ? AND stage NOT LIKE ? GROUP BY state"
+        query = (
+            "SELECT state, count(*) FROM calls WHERE climb_id = ? AND stage NOT LIKE ? AND purpose != 'data' GROUP BY state"
+        )
         return dict(self._connection.execute(query, (climb_id, f"%{MACHINE}")).fetchall())
+
+    def calls(self, climb_id: str) -> int:
+        """How many calls were billed to a climb, or may have been."""
+        counts = self.counts(climb_id)
+        return counts.get("settled", 0) + counts.get("unknown", 0)
 
     def spent_by(self, climb_id: str, stage: str) -> float:
         """Dollars settled for one stage of a climb, calls and machines, over all processes and resumptions."""

@@ -142,7 +142,7 @@ def log_examples(client: MlflowClient, run_id: str, measured: Measured) -> None:
     """The per-example table and the intervals look by look, as artifacts."""
     import pandas as pd
 
-    columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "from_store", "set", "error", "unit"]
+    columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "cached_tokens", "from_store", "set", "error", "unit"]
     if any("judged" in row for row in measured.rows):
         columns.insert(5, "judged")
     client.log_table(run_id, pd.DataFrame(measured.rows, columns=columns), "examples.json")

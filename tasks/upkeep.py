@@ -100,5 +100,4 @@ def _spent(run_id: str) -> tuple[float, int]:
     if not path.exists():
         return 0.0, 0
     with Ledger(path) as ledger:
-        counts = ledger.counts(run_id)
-        return ledger.spent(run_id), counts.get("settled", 0) + counts.get("unknown", 0)
+        return ledger.spent(run_id), ledger.calls(run_id)
