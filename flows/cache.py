@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import stages
+from tasks import data_gate, stages
 
 
 @flow(name="cache")
@@ -12,6 +12,7 @@ def cache(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
+    data_gate.validate_traffic(climb)
     return stages.evaluate_stage(climb, "cache", stages.cache_candidates(climb))
 
 

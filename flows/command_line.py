@@ -39,10 +39,11 @@ def run(flow: Callable[..., Any]) -> None:
 
 def run_stage(stage_flow: Callable[[str], str]) -> None:
     """Run one stage on its own: `python -m flows.STAGE USE_CASE` opens or resumes the use case's climb and adds it."""
-    from tasks import climbing
+    from tasks import climbing, data_gate
 
     def flow(use_case: str) -> climbing.StageEnding:
         climb = climbing.open_climb(use_case)
+        data_gate.validate_judged(climb)
         climbing.measure_reference(climb)
         return climbing.stage_ending(climb, stage_flow(climb))
 

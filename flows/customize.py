@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows import asking, running
 from leastwise.ladder import Step
-from tasks import climbing
+from tasks import climbing, data_gate
 from tasks.ledger import BudgetExceeded
 from tasks.use_cases import Overrides
 
@@ -18,6 +18,7 @@ def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()
         overrides: What to change of it for this run; everything left empty stays as it is in the file.
     """
     climb = climbing.open_climb(use_case, overrides)
+    data_gate.validate_judged(climb)
     climbing.measure_reference(climb)
     answers: dict[str, str] = {}
     last_run = None

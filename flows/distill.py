@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import making, stages
+from tasks import data_gate, making, stages
 
 
 @flow(name="distill")
@@ -12,7 +12,9 @@ def distill(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
+    data_gate.validate_unlabelled(climb)
     labels = making.teacher_labels(climb)
+    data_gate.validate_teacher_labels(climb, labels)
     student = making.distilled(climb, labels)
     run = stages.evaluate_stage(climb, "distill", stages.distill_tries(climb, student))
     stages.compare_with_teacher(climb, run)

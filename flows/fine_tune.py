@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import making, stages
+from tasks import data_gate, making, stages
 
 
 @flow(name="fine_tune")
@@ -12,7 +12,7 @@ def fine_tune(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    stages.validate_training_data(climb)
+    data_gate.validate_training_data(climb)
     tuned = making.fine_tuned(climb)
     return stages.evaluate_stage(climb, "fine_tune", [stages.tuned_candidate(climb, "fine_tune", tuned)])
 

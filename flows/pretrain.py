@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import making, stages
+from tasks import data_gate, making, stages
 
 
 @flow(name="pretrain")
@@ -12,7 +12,8 @@ def pretrain(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    stages.validate_training_data(climb)
+    data_gate.validate_documents(climb)
+    data_gate.validate_training_data(climb)
     base = making.pretrained(climb)
     tuned = making.fine_tuned(climb, base)
     return stages.evaluate_stage(climb, "pretrain", [stages.tuned_candidate(climb, "pretrain", tuned, base)])

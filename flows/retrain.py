@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import retraining, stages
+from tasks import data_gate, retraining
 from tasks.ledger import BudgetExceeded
 from tasks.upkeep import Upkeep
 
@@ -20,7 +20,7 @@ def retrain(use_case: str, new_examples: str = "") -> Upkeep:
         return ending
     try:
         retraining.pay_for_labels(run, use_case, new_examples)
-        stages.validate_training_data(run)
+        data_gate.validate_training_data(run)
         return retraining.challenge(run, retraining.train_again(run))
     except BudgetExceeded as limit:
         return retraining.halted(run, str(limit))

@@ -47,6 +47,12 @@ class Data(Part):
     id_column: str = Field("id", description="Column with a unique id.")
     text_column: str = Field("text", description="Column with the input text.")
     label_column: str = Field("label", description="Column with the expected answer.")
+    language: str | None = Field(None, pattern="^[a-z]{2}$", description="Language texts should be in (ISO 639-1, such as en); others "
+                                 "are reported. Empty: not looked at.")
+    mask: tuple[Literal["email", "phone", "card", "iban", "us_ssn", "private_key", "aws_key", "token", "jwt", "password"], ...] = Field(
+        (), description="Kinds of personal data and secrets that are masked in every text before it goes anywhere."
+    )
+    date_column: str | None = Field(None, description="Column with the date of a row; its coverage is reported.")
     split_by: str | None = Field(None, description="Column whose groups must not be in two splits.")
     unit_by: str | None = Field(
         None, description="Column whose rows are one unit (a conversation, a customer) and count once in the gate."

@@ -29,7 +29,6 @@ from tasks import (
     routing,
     run_record,
     tracking,
-    validation,
 )
 from tasks.cascade import CascadeAnswerer
 from tasks.gate_rows import unit_scores, whole_units
@@ -164,18 +163,6 @@ def _needed_parent(climb_id: str) -> Candidate:
 def _cheapest_first(work: Workspace) -> list[Model]:
     allowed = [model for model in work.use_case.models.candidates if work.use_case.may_be_sent_to(model)]
     return sorted(allowed, key=lambda model: work.price(model.uri).input + 0.25 * work.price(model.uri).output)
-
-
-@task(name="validate training data")
-def validate_training_data(climb_id: str) -> None:
-    """The Great Expectations gate on training examples; BadInput names what to repair."""
-    work = Workspace.of(climb_id)
-    rows = work.tables.need("train")
-    labels = work.use_case.task.answers
-    checked = validation.validate(rows, "examples", labels=list(labels)) if labels else validation.validate(rows, "pairs")
-    work.client.log_text(climb_id, validation.as_markdown(checked), "validation/examples.md")
-    reports.publish_markdown("training-data", validation.as_markdown(checked))
-    validation.require_valid(checked)
 
 
 @task(name="smoke test")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leastwise.errors import BadInput
 from leastwise.use_case import Approval, Stage, UseCase
-from tasks import scoring, storage, validation
+from tasks import personal_data, scoring, storage, validation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,6 +174,8 @@ class Tables:
             labels=self.use_case.task.answers if is_labelled else None,
             id="id",
         )
+        if data.mask:
+            frame["text"] = [personal_data.masked(text, data.mask) for text in frame["text"]]
         if name in LABELLED:
             frame["label"] = scoring.expected_texts(self.use_case.task, frame["label"], source) if is_labelled else None
         if name == "graded":

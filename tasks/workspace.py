@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PRICE_BOOK = Path(__file__).parents[1] / "infra" / "prices.yaml"
 NOT_IN_THE_QUESTION = {"description", "confirm_rows", "approvals", "ask_above_usd", "budget_usd", "budget_usd_per_month", "on_undecided"}
-READ_AND_COUNTED = {"time_column", "id_column", "text_column", "label_column", "unit_by", "population"}
+READ_AND_COUNTED = {"mask", "time_column", "id_column", "text_column", "label_column", "unit_by", "population"}
 THREADS = 2
 
 
