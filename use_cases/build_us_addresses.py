@@ -88,7 +88,8 @@ def _rows(archive: Path, member: str, prefix: str) -> Iterator[dict[str, Any]]:
         record: dict[str, list[str]] = defaultdict(list)
         for field, word in words:
             if field and word.strip(",. "):
-                record[field].append(word.strip(","))
+                word = word.strip(",")
+                record[field].append(word.rstrip(".") if word.rstrip(".").isdigit() else word)
         text = " ".join(word for _, word in words if word)
         if record and text and all(field for field, word in words if word.strip(",. ")):
             yield {"id": f"{prefix}-{number}", "text": text, "label": {name: " ".join(parts) for name, parts in record.items()}}
