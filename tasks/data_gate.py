@@ -100,7 +100,8 @@ def _validate(
     work.client.log_text(climb_id, note, f"validation/{name.replace(' ', '_')}.md")
     reports.publish_markdown(f"data-{name.replace(' ', '-')}", note)
     for warning in checked.warnings:
-        reports.show_note(f"{source}: {warning.message}"[:300])
+        many = f"{len(warning.failing_ids)} rows" if warning.failing_ids else "the table"
+        reports.show_note(f"{source}: {warning.column or warning.expectation} in {many} (validation/{name.replace(' ', '_')}.md)")
     if checked.success:
         passed.parent.mkdir(parents=True, exist_ok=True)
         passed.write_text(note)
