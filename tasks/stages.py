@@ -224,10 +224,12 @@ def _endpoint_paid(work: Workspace, stage: Stage) -> AbstractContextManager[Mach
 
 
 
-def _rank(tried: Tried) -> tuple[int, int, float]:
+def _rank(tried: Tried) -> tuple[int, int, float, float]:
+    """Best first: verdict, failed requirements, then surely better quality, then better quality by the estimate."""
     _, verdict, measured = tried
     quality = measured.evaluation.measurements.get("quality")
-    return _BEST_FIRST.index(verdict.outcome), len(verdict.named("FAIL")), -(quality.lower if quality else 0.0)
+    sure, likely = (quality.lower, quality.estimate) if quality else (0.0, 0.0)
+    return _BEST_FIRST.index(verdict.outcome), len(verdict.named("FAIL")), -sure, -likely
 
 
 def _try(work: Workspace, run: Run, candidate: Candidate, number: int | None, machine: Machine | None) -> Tried:

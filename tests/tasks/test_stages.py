@@ -113,3 +113,14 @@ def test_other_columns_of_the_same_table_ask_another_question(work: Workspace, c
     data = work.use_case.data.model_copy(update=change)
     other = Workspace(work.client, work.use_case.model_copy(update={"data": data}), work.tables, work.climb)
     assert other.question != work.question
+
+
+def test_of_two_tries_that_both_surely_fail_the_likelier_one_stands_for_the_stage() -> None:
+    def tried(estimate: float) -> Any:
+        m = measurement(0.0, 0.3, 25).model_copy(update={"estimate": estimate})
+        measured = Evaluation(stage="prompt", candidate="c", gate_hash="g", measurements={"quality": m})
+        candidate = Candidate(stage="prompt", model="openai:m", venue="api")
+        return candidate, judge(measured, (QUALITY,)), evaluation.Measured(measured, {})
+
+    weak, better = tried(0.02), tried(0.21)
+    assert min([weak, better], key=stages._rank) is better
