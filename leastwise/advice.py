@@ -7,7 +7,6 @@ are handed in.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -15,7 +14,7 @@ from pydantic import Field
 
 from leastwise import economics, ladder
 from leastwise.estimates import COUNTED, PROMPT_TOKENS, stage_estimates
-from leastwise.examples_needed import GateNeed, examples_to_decide
+from leastwise.examples_needed import GateNeed, examples_for_p95, examples_to_decide
 from leastwise.expected import Expected
 from leastwise.gate import SHARES
 from leastwise.judge import LEAST_HUMAN_GRADES
@@ -29,7 +28,6 @@ MANY_REQUESTS_PER_MONTH = 1_000_000
 ADVISED_TRAINING_ROWS = 5_000
 CONSISTENT_SHARE = 0.95
 HOSTED_LLM_MS = 400.0
-P95_SLOW_SHARE = 0.05
 SCRATCH_PARAMETERS = 8e9
 TOKENS_PER_PARAMETER = 20  # compute-optimal: Hoffmann et al. 2022, arXiv 2203.15556, table 3
 TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain", "distill"})
@@ -233,8 +231,7 @@ def _gate_needs(use_case: UseCase, known: Known) -> list[GateNeed]:
         if name in SHARES:
             examples = examples_to_decide(wanted.bound, wanted.margin, known.alpha_pass, known.alpha_fail)
         elif name == "p95_latency_ms":
-            # At best no request at all is slower than the ceiling; each such one is worth log(1 / 0.95).
-            examples = math.ceil(math.log(1 / known.alpha_pass / 0.7) / -math.log(1 - P95_SLOW_SHARE))
+            examples = examples_for_p95(known.alpha_pass)
         else:
             continue  # cost is the same for every request but for its length: a few examples
         needs.append(GateNeed(requirement=name, examples=examples, rows=rows))

@@ -12,6 +12,9 @@ from pydantic import Field
 from leastwise.gate import SHARES, Measurement
 from leastwise.part import Part
 
+LOOK = 25  # rows, or units where rows share one: what is asked before the gate is looked at again
+P95_SLOW_SHARE = 0.05
+
 
 class GateNeed(Part):
     """About how many gate examples decide one requirement, where a candidate is exactly as good as asked."""
@@ -38,6 +41,11 @@ def examples_to_decide(bound: float, margin: float, alpha_pass: float, alpha_fai
     to_pass = math.log(1 / alpha_pass / 0.7) / _kl(goal, floor)
     to_fail = math.log(1 / alpha_fail / 0.7) / _kl(floor, goal)
     return math.ceil(max(to_pass, to_fail))
+
+
+def examples_for_p95(alpha_pass: float) -> int:
+    """The fewest requests that can show a 95th percentile below its ceiling: none is slower, each worth log(1 / 0.95)."""
+    return math.ceil(math.log(1 / alpha_pass / 0.7) / -math.log(1 - P95_SLOW_SHARE))
 
 
 def expected_examples(quality: float, bound: float, margin: float, alpha_pass: float, alpha_fail: float) -> tuple[int, bool]:

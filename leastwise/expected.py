@@ -13,7 +13,7 @@ from pydantic import Field
 
 from leastwise.economics import training_hours
 from leastwise.estimates import JUDGE_TOKENS, hosting_hour_usd
-from leastwise.examples_needed import expected_examples
+from leastwise.examples_needed import LOOK, examples_for_p95, expected_examples
 from leastwise.gate import SHARES
 from leastwise.ladder import ruled_out
 from leastwise.part import Part
@@ -24,8 +24,6 @@ from leastwise.use_case import LADDER, Stage, UseCase
 CHARS_PER_TOKEN = 4.0
 MESSAGE_TOKENS = 5  # of a chat template, around each message
 CONSTRAINT_TOKENS = 8  # `{"label": "…"}`
-LOOK = 25
-P95_SLOW_SHARE = 0.05
 STUDENT_EPOCHS = 3
 START_S = 15.0  # of an own machine: starting a server, a smoke test, a warm-up
 
@@ -122,7 +120,7 @@ def examples_of(use_case: UseCase, stage: Stage, facts: Facts) -> tuple[int, boo
             return min(_looks(n), most), False
     for name, wanted in bounds.items():
         if name == "p95_latency_ms":
-            n = max(n, math.ceil(math.log(1 / facts.alpha_pass / 0.7) / -math.log(1 - P95_SLOW_SHARE)))
+            n = max(n, examples_for_p95(facts.alpha_pass))
         elif name in SHARES and name != "quality":
             more, _ = expected_examples(1.0, wanted.bound, wanted.margin, facts.alpha_pass, facts.alpha_fail)
             n = max(n, more)

@@ -109,12 +109,16 @@ def report(work: Workspace, outcome: str) -> tuple[str, dict[str, float]]:
         f"### The bill of a month at {now:,.0f} requests (prices of {work.book.as_of.isoformat()} or as the use case states them)",
         "", "| candidate | tokens | fixed | retraining and labels | all in |", "|---|---|---|---|---|",
     ]  # fmt: skip
+    decline = work.use_case.hosting.price_decline_per_year
     for option in known:
         bill = option.month(now, ratio)
         lines.append(
             f"| {option.name} | ${bill.variable_usd:,.2f} | ${bill.fixed_usd:,.2f} | ${bill.recurring_usd:,.2f} "
             f"| ${bill.total_usd:,.2f} |"
         )
+    if decline:
+        later = ", ".join(f"{option.name} ${option.month(now, ratio, 12).total_usd:,.2f}" for option in known)
+        lines += ["", f"In a year, with token prices {decline:.0%} lower: {later}."]
     if stale := work.book.stale(datetime.now(UTC).date()):
         lines += ["", f"**Beware**: {stale}."]
     lines += ["", *_crossing_lines(_of_interest(known, outcome), now, ratio)]

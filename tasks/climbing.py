@@ -13,7 +13,18 @@ from prefect import task
 from leastwise import ladder
 from leastwise.ladder import Record, Step
 from leastwise.use_case import LADDER, Stage
-from tasks import answering, bills, costing, evaluation, judging, reports, row_zero, run_record, tracking, use_cases
+from tasks import (
+    answering,
+    bills,
+    costing,
+    evaluation,
+    judging,
+    reports,
+    row_zero,
+    run_record,
+    tracking,
+    use_cases,
+)
 from tasks.workspace import Workspace
 
 WINNERS = frozenset({*LADDER, "reference"})
@@ -88,18 +99,18 @@ def confirm(climb_id: str, outcome: str) -> str:
     if rows is None:
         return "not measured"
     if outcome == "reference":
-        figures = row_zero.confirm(work, rows)
+        measured = row_zero.confirm(work, rows)
     else:
         candidate = work.candidate_of(outcome)
         with answering.open_answerer(work, candidate) as answerer, judging.open_scorer(work, candidate.stage) as scorer:
-            figures = evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress, scorer)
-    if not figures:
+            measured = evaluation.measure_all(work.use_case, answerer, rows, reports.show_progress, scorer)
+    if not measured:
         reports.show_note("the winner could not be confirmed: more than 1% of the test rows were lost to the infrastructure")
         return "not measured"
-    run_record.log_test(work.client, climb_id, figures)
+    run_record.log_test(work.client, climb_id, measured)
     floors = {wanted.name: wanted.limit for wanted in work.use_case.gate_requirements}
-    met = all(estimate >= floors[name] for name, (estimate, _) in figures.items() if name in floors)
-    reports.show_test(figures, met)
+    met = all(estimate >= floors[name] for name, (estimate, _) in measured.items() if name in floors)
+    reports.show_test(measured, met)
     return "yes" if met else "no"
 
 
@@ -121,11 +132,11 @@ def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
         mlflow_run_id=climb_id,
     )
     venue = _venue(work, outcome)
-    bill, figures = bills.report(work, outcome)
+    bill, billed = bills.report(work, outcome)
     note = f"{reports.ladder_note(work.use_case, history, ending)}\n\n{bill}"
-    work.log_metrics(figures | {f"usd.spent.{purpose}": usd for purpose, usd in work.ledger.spent_for(climb_id).items()})
+    work.log_metrics(billed | {f"usd.spent.{purpose}": usd for purpose, usd in work.ledger.spent_for(climb_id).items()})
     run_record.log_ending(work.client, climb_id, ending, venue, note)
-    reports.log_ladder_figure(work.client, climb_id, history, work.use_case.gate_requirements)
+    figures.log_ladder(work.client, climb_id, history, work.use_case.gate_requirements)
     bills.log_figures(work)
     reports.publish_markdown(f"ladder-{work.use_case.name}", note)
     where = f"{tracking.tracking_uri()}/#/experiments/{work.climb.experiment_id}/runs/{climb_id}/artifacts"

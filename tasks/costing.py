@@ -32,7 +32,7 @@ def facts(work: Workspace) -> Facts:
     """What the expectation is made of. Before a climb is open, alphas are those of the first question asked of the gate set."""
     models, judge = work.use_case.models, work.use_case.judge_model
     alphas = work.alphas if work.is_open else evaluation.alphas(work.use_case, work.use_case.alpha * 6 / math.pi**2)
-    machine = hardware.of(work.use_case, work.book, work.home) if models.base or models.student else None
+    machine = hardware.of(work.use_case, work.home) if models.base or models.student else None
     return Facts(
         prices={model.uri: work.price(model.uri) for model in models.candidates},
         judge_price=work.price(judge.uri) if judge else None,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import task
 
-from leastwise.errors import BadInput
 from tasks import data_quality, reports, retrieval, storage, validation
 from tasks.workspace import THREADS, Workspace, content_key
 
@@ -89,7 +88,7 @@ def _validate(
 ) -> None:  # fmt: skip
     """Hold one table to one suite, show and log what it says, and keep failing rows aside."""
     data = work.use_case.data
-    asked = (suite, content, (validation.EXPECTATIONS / f"{suite}.json").read_text(), json.dumps(parameters), str(data.language))
+    asked = (suite, content, (validation.EXPECTATIONS / f"{suite}.json").read_text(), json.dumps(parameters), data.model_dump_json())
     passed = work.home / "validated" / f"{content_key(*asked)}.md"
     if passed.exists():
         work.client.log_text(climb_id, passed.read_text(), f"validation/{name.replace(' ', '_')}.md")
@@ -109,11 +108,8 @@ def _validate(
     out = work.home / "quarantine" / work.use_case.name / f"{name.replace(' ', '_')}-{content[:8]}.parquet"
     kept = validation.quarantine(table, checked, out)
     work.client.set_terminated(climb_id, "FAILED")
-    try:
-        validation.require_valid(checked)
-    except BadInput as error:
-        aside = f" {kept} failing rows are in {out} with their reasons; the table itself was not changed." if kept else ""
-        raise BadInput(f"{error}{aside}") from None
+    aside = f" {kept} failing rows are in {out} with their reasons; the table itself was not changed." if kept else ""
+    validation.require_valid(checked, aside)
 
 
 def _coverage(table: pd.DataFrame, column: str | None) -> str:

@@ -14,12 +14,12 @@ import numpy as np
 
 from leastwise import sequential
 from leastwise.evidence import FloatArray
+from leastwise.examples_needed import LOOK
 from tasks.use_cases import UNIT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LOOK = 25  # rows, or units where rows share one
 
 
 def gate_hash(table_hash: str, rows: int, unit_by: str | None = None) -> str:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from leastwise.expected import Hardware
-from leastwise.prices import Gpu, PriceBook
+from leastwise.prices import Gpu
 from leastwise.use_case import UseCase
 from tasks import retrieval, weights
 
@@ -22,13 +22,13 @@ GPU_SHARE = 0.4
 CPU_SHARE = {"bfloat16": 0.14, "float32": 0.6}  # of a large matrix product's speed, reached by the embedded training
 
 
-def of(use_case: UseCase, book: PriceBook, home: Path) -> Hardware:
-    """The machine a use case trains on, with its price; UnknownPrice where neither it nor the book has one for the GPU."""
+def of(use_case: UseCase, home: Path) -> Hardware:
+    """The machine a use case trains on, at the price it states."""
     wanted = use_case.training
     if wanted.gpu is None:
         return Hardware(flops_per_s=_this_machine(home), usd_per_hour=wanted.usd_per_hour)
-    usd = wanted.usd_per_hour or book.gpu_usd_per_hour(wanted.gpu)
-    return Hardware(flops_per_s=PEAK_FLOPS_PER_S[wanted.gpu] * GPU_SHARE, usd_per_hour=usd, name=wanted.gpu)
+    reached = PEAK_FLOPS_PER_S[wanted.gpu] * GPU_SHARE
+    return Hardware(flops_per_s=reached, usd_per_hour=wanted.usd_per_hour, name=wanted.gpu)
 
 
 def parameters(uri: str | None) -> float:

@@ -1,7 +1,7 @@
 """Texts that say nearly the same: pairs whose three-word sequences overlap by most (Jaccard), found without comparing all pairs.
 
 MinHash in bands (Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4), whole columns at a time in
-numpy: 100,000 sentences take about ten seconds on one core, where libraries that hash a text at a time take minutes.
+numpy. `benchmarks/data_checks.py` times it with the rest of the checks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 THRESHOLD = 0.8
 WORDS = 3
-BANDS, ROWS = 16, 4  # a pair at the threshold is missed with probability (1 - 0.8^4)^16 = 0.02%, at 0.9 with 10^-7
+BANDS, ROWS = 16, 4  # a pair at the threshold is missed with probability (1 - 0.8^4)^16 = 0.02%, at 0.9 with 4e-8
 MOST_OF_A_BUCKET = 50  # of more texts in one bucket each is compared with the first ones only
 PRIME = np.uint64(4_294_967_311)  # the first above 2^32
 

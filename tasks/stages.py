@@ -24,6 +24,7 @@ from tasks import (
     costing,
     evaluation,
     exact_cache,
+    figures,
     judging,
     reports,
     routing,
@@ -300,7 +301,7 @@ def _log(
     run_record.log_verdict(work.client, run_id, name, verdict, tags, table)
     run_record.log_examples(work.client, run_id, measured)
     run_record.log_data(work.client, run_id, work.data_sets("traffic" if candidate.stage == "cache" else "gate"))
-    reports.log_figure(work.client, run_id, measured, requirements)
+    figures.log_intervals(work.client, run_id, measured, requirements)
     work.client.set_terminated(run_id, "FAILED" if verdict.outcome == "ERROR" else "FINISHED")
     if not suffix:
         reports.publish_markdown(f"gate-{candidate.stage}", table)
@@ -327,7 +328,7 @@ def compare_with_teacher(climb_id: str, run_id: str) -> None:
     quality = work.use_case.requirements.bounds.get("quality")
     test = sequential.PairedTest(quality.margin if quality else 0.05, work.use_case.alpha, work.use_case.alpha)
     test.add(ours, theirs)
-    figures = {
+    compared = {
         "teacher.n": float(ours.size),
         "teacher.agreement": float((both["answer"] == both["answer_teacher"]).mean()),
         "teacher.quality": float(theirs.mean()),
@@ -335,8 +336,8 @@ def compare_with_teacher(climb_id: str, run_id: str) -> None:
         "teacher.difference.lower": test.lower,
         "teacher.difference.upper": test.upper,
     }
-    run_record.log_figures(work.client, run_id, figures)
-    reports.show_teacher(best.stage, figures)
+    run_record.log_figures(work.client, run_id, compared)
+    reports.show_teacher(best.stage, compared)
 
 
 def _answered_by_both(work: Workspace, run_id: str, teacher_run_id: str) -> pd.DataFrame:

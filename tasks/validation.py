@@ -85,8 +85,8 @@ def validate(
     return Validation(suite, source or "table", not critical, len(table), len(definition["expectations"]), critical, warnings)
 
 
-def require_valid(validation: Validation) -> None:
-    """Raises `BadInput` naming the source, each failing column and its rows, and the remedy."""
+def require_valid(validation: Validation, more: str = "") -> None:
+    """Raises `BadInput` naming the source, each failing column and its rows, and the remedy; `more` ends the message."""
     if validation.success:
         return
     told = "; ".join(
@@ -96,7 +96,7 @@ def require_valid(validation: Validation) -> None:
     )
     raise BadInput(
         f"{validation.source}: {validation.rows} rows do not meet suite {validation.suite!r}: {told}. "
-        f"Correct or drop these rows, or change expectations/{validation.suite}.json if it asks too much."
+        f"Correct or drop these rows, or change expectations/{validation.suite}.json if it asks too much.{more}"
     )
 
 

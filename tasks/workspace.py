@@ -44,8 +44,9 @@ class Workspace:
     """One climb's use case, rows, record, stores and money."""
 
     def __init__(self, client: MlflowClient, use_case: UseCase, tables: Tables, climb: tracking.Climb | None) -> None:
-        self.client, self.use_case, self.tables, self._climb = client, use_case, tables, climb
+        self.client, self.tables, self._climb = client, tables, climb
         self.home = storage.home()
+        self.use_case = self._with_gpu_price(use_case)
 
     @classmethod
     def before_climb(cls, client: MlflowClient, use_case: UseCase, tables: Tables) -> Self:
@@ -132,6 +133,14 @@ class Workspace:
     def book(self) -> PriceBook:
         """The dated price book."""
         return PriceBook.model_validate(yaml.safe_load(PRICE_BOOK.read_text()))
+
+    def _with_gpu_price(self, use_case: UseCase) -> UseCase:
+        """The use case with the price book's dollars an hour of its training GPU, where it names one and no price."""
+        training = use_case.training
+        if training.gpu is None or training.usd_per_hour:
+            return use_case
+        priced = training.model_copy(update={"usd_per_hour": self.book.gpu_usd_per_hour(training.gpu)})
+        return use_case.model_copy(update={"training": priced})
 
     def model(self, uri: str) -> Model:
         """What the use case says of a model; further pre-trained weights inherit from the base."""

@@ -138,6 +138,25 @@ def test_the_figures_are_logged_with_the_numbers_behind_them(work: Workspace, tm
     assert [each["name"] for each in shown][:2] == ["prompt", "prompt" + bills.OWN]
 
 
+def test_falling_token_prices_are_shown_a_year_ahead_and_do_not_touch_machines(work: Workspace) -> None:
+    climbed(work)
+    assert "In a year" not in bills.report(work, "fine_tune")[0]
+    falling = work.use_case.hosting.model_copy(update={"price_decline_per_year": 0.5})
+    work.use_case = work.use_case.model_copy(update={"hosting": falling})
+    text = bills.report(work, "fine_tune")[0]
+    assert "token prices 50% lower" in text and "rag $102.00" in text and "rag on own machines $400.00" in text
+
+
+def test_a_gpu_without_a_price_is_paid_at_the_price_books(work: Workspace) -> None:
+    training = work.use_case.training.model_copy(update={"gpu": "A100", "usd_per_hour": 0.0})
+    on_gpu = Workspace(work.client, work.use_case.model_copy(update={"training": training}), work.tables, work.climb)
+    assert on_gpu.use_case.training.usd_per_hour == work.book.gpu_usd_per_hour("A100") > 0
+    assert on_gpu.estimates["fine_tune"] > 0
+    stated = training.model_copy(update={"usd_per_hour": 1.5})
+    own = Workspace(work.client, work.use_case.model_copy(update={"training": stated}), work.tables, work.climb)
+    assert own.use_case.training.usd_per_hour == 1.5
+
+
 def test_old_prices_are_said_to_be_old(work: Workspace) -> None:
     climbed(work)
     work.book = work.book.model_copy(update={"as_of": datetime(2020, 1, 1, tzinfo=UTC).date()})

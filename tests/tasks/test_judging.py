@@ -20,7 +20,7 @@ from leastwise.errors import BadInput
 from leastwise.use_case import UseCase
 from tasks import auditing, climbing, stages
 from tasks.workspace import Workspace
-from tests.tasks.web_server import served
+from tests.tasks.web_server import chat_completion, served
 
 PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0, "illustrative": True}
 WRONG = "I do not know"
@@ -43,11 +43,7 @@ class Minds:
         self.seen.append(asked)
         said = asked["messages"][-1]["content"]
         text = self.graded(json.loads(said)) if asked["model"] == "critic" else self.written(number_in(said))
-        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        head = {"id": "1", "object": "chat.completion", "created": 1, "model": asked["model"]}
-        return web.json_response(head | {"choices": [choice], "usage": usage})
+        return chat_completion(asked["model"], text, 100, 10)
 
     def written(self, number: int) -> str:
         return f"It is {number}" if mixed(number) % 10 < self.right else WRONG

@@ -20,7 +20,7 @@ from tasks import auditing, climbing, routing, run_record, stages
 from tasks.answering import Answer
 from tasks.cascade import CascadeAnswerer
 from tasks.workspace import Workspace
-from tests.tasks.web_server import served
+from tests.tasks.web_server import chat_completion, served
 
 CHEAP = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
 DEAR = {"input": 5.0, "cached": 0.5, "output": 20.0, "illustrative": True}
@@ -44,14 +44,11 @@ class Models:
         self.asked[model] += 1
         right, is_hard = truth(text), mixed("hard" + text) % 10 < self.hard
         said = {"yes": "no", "no": "yes"}[right] if model == "small" and is_hard else right
-        choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        told: dict[str, Any] = {}
         if asked.get("logprobs") and self.tells:
-            sure = 0.55 if is_hard else 0.95
-            token = {"token": said, "logprob": math.log(sure), "bytes": None, "top_logprobs": []}
-            choice["logprobs"] = {"content": [token], "refusal": None}
-        usage = {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101}
-        head = {"id": "1", "object": "chat.completion", "created": 1, "model": model}
-        return web.json_response(head | {"choices": [choice], "usage": usage})
+            token = {"token": said, "logprob": math.log(0.55 if is_hard else 0.95), "bytes": None, "top_logprobs": []}
+            told = {"logprobs": {"content": [token], "refusal": None}}
+        return chat_completion(model, said, 100, 1, **told)
 
 
 def truth(text: str) -> str:
