@@ -13,7 +13,7 @@ from prefect import task
 from leastwise import ladder
 from leastwise.ladder import Record, Step
 from leastwise.use_case import LADDER, Stage
-from tasks import (
+from tasks import answering, bills, costing, evaluation, figures, judging, reports, row_zero, run_record, tracking, use_cases
     answering,
     bills,
     costing,
