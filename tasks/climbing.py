@@ -13,11 +13,12 @@ from prefect import task
 from leastwise import ladder
 from leastwise.ladder import Record, Step
 from leastwise.use_case import LADDER, Stage
-from tasks import answering, bills, costing, evaluation, figures, judging, reports, row_zero, run_record, tracking, use_cases
+from tasks import (
     answering,
     bills,
     costing,
     evaluation,
+    figures,
     judging,
     reports,
     row_zero,
