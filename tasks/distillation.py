@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.special import logsumexp, softmax
 
 from leastwise.errors import BadInput
 from tasks.retrieval import encoder_hash
@@ -103,6 +104,7 @@ class Answer:
 
     label: str
     confidence: float
+    energy: float  # log-sum-exp of the logits: higher for what the student was trained on (Liu et al. 2020)
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,10 @@ class Student:
 
     def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Label probabilities, shape (n, labels), rows summing to 1, columns in the order of `about.labels`."""
+        return np.asarray(softmax(self.logits(texts, batch_size), axis=1))
+
+    def logits(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        """The head's output, shape (n, labels)."""
         import torch
 
         tokens = _tokens(self._tokenizer, texts, self.about.max_tokens)
@@ -154,16 +160,19 @@ class Student:
         with torch_threads(self.threads), torch.inference_mode():
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                logits = _logits(self._network, [tokens[i] for i in rows], self.about.normalize)
-                result[rows] = logits.softmax(dim=1).numpy()
+                result[rows] = _logits(self._network, [tokens[i] for i in rows], self.about.normalize).numpy()
         return result
 
     def answer(self, texts: Sequence[str]) -> list[Answer]:
         """Label and confidence of each text, declining under the threshold where a decline label is set."""
         labels, floor, decline = self.about.labels, self.about.decline_below, self.about.decline_label
-        rows = self.probabilities(texts)
-        chosen = [(labels[int(row.argmax())], float(row.max())) for row in rows]
-        return [Answer(decline if decline is not None and top < floor else label, top) for label, top in chosen]
+        logits = self.logits(texts)
+        energies = logsumexp(logits, axis=1).tolist()
+        chosen = [(labels[int(row.argmax())], float(row.max())) for row in softmax(logits, axis=1)]
+        return [
+            Answer(decline if decline is not None and top < floor else label, top, energy)
+            for (label, top), energy in zip(chosen, energies, strict=True)
+        ]
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""
