@@ -120,7 +120,10 @@ def _with_absolute_paths(use_case: UseCase, uri: str) -> UseCase:
     return use_case.model_copy(update={"data": use_case.data.model_copy(update=absolute)})
 
 
-TABLES = ("gate", "test", "train", "dev", "documents", "unlabelled", "out_of_scope", "shifted", "traffic", "graded")
+TABLES = (
+    "gate", "test", "train", "dev", "documents", "unlabelled", "out_of_scope", "shifted", "traffic", "graded", "general",
+    "general_tasks", "paraphrases",
+)  # fmt: skip
 LABELLED = frozenset({"gate", "test", "train", "dev", "shifted", "traffic", "graded"})
 LABELLED_OR_JUDGED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  # a judge needs no expected answer there
 MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
@@ -172,8 +175,10 @@ class Tables:
             text="text",
             label="label" if is_labelled else None,
             labels=self.use_case.task.answers if is_labelled else None,
-            id="id",
+            id="id" if name != "paraphrases" else None,
         )
+        if name == "paraphrases":
+            _check_paraphrases(frame, self.get("gate"), source)
         if data.mask:
             frame["text"] = [personal_data.masked(text, data.mask) for text in frame["text"]]
         if name in LABELLED:
@@ -245,6 +250,16 @@ class Tables:
                 raise BadInput(
                     f"data.split_by: {column} {sorted(map(str, shared))[0]!r} is both in data.{first} and data.{second}; split by groups"
                 )
+
+
+def _check_paraphrases(frame: pd.DataFrame, gate: pd.DataFrame | None, source: str) -> None:
+    """Each says which gate row it paraphrases; several may paraphrase one."""
+    known = set() if gate is None else set(gate["id"].astype(str))
+    ids = frame["id"].astype(str) if "id" in frame else frame["text"].map(lambda _: "")
+    unknown = ~ids.isin(known)
+    if unknown.any():
+        row = int(unknown.to_numpy().argmax())
+        raise BadInput(f"{source}: row {row + 1}: id {ids.iloc[row]!r} is no row of data.gate; give the id of the row it paraphrases")
 
 
 def _check_units(raw: pd.DataFrame, column: str, source: str) -> None:

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from leastwise.errors import BadInput
 from tasks.causal_model import Generator, merge, perplexity, prove_reload
-from tasks.training import TrainingReport, TrainingSettings, continue_pretraining, fine_tune
+from tasks.pretraining import continue_pretraining
+from tasks.training import TrainingReport, TrainingSettings, fine_tune
 from tasks.training_rows import Row, format_chat
 
 LABELS = ("discovery", "impact", "exfiltration")
