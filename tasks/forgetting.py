@@ -128,7 +128,7 @@ class Exam:
 
     def score(self, rows: pd.DataFrame, answers: Sequence[Answer], is_labelled: bool = True) -> list[Score | None]:
         """Quality 1 for the right choice."""
-        return [Score(float(a.text == label), 1.0, 0.0) for a, label in zip(answers, rows["label"], strict=True)]
+        return [Score(quality=float(a.text == label), adherence=1.0, declined=0.0) for a, label in zip(answers, rows["label"], strict=True)]
 
     def figures(self) -> dict[str, float]:
         """Nothing beyond the scores."""
