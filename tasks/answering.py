@@ -282,6 +282,13 @@ class TrainedAnswerer:
         rendered = messages(self.work, self.candidate, list(rows["text"]))
         return [self._priced(answer) for answer in self._generated(rendered)]
 
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        """Answers generated anew whatever is stored, in batches of another size: rounding may depend on a row's company."""
+        chats = [[turn.model_dump() for turn in turns] for turns in messages(self.work, self.candidate, list(rows["text"]))]
+        prompts = [training_rows.format_chat(self._base, chat) for chat in chats]
+        texts = self._generator.answer(prompts, self.work.use_case.traffic.output_tokens, batch_size=8)
+        return [Answer(text, None, 0.0, from_store=True) for text in texts]
+
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """The same requests over HTTP at the traffic's concurrency, from the server the venue would run."""
         if self._http is None:
@@ -352,6 +359,8 @@ class StudentAnswerer:
         """Labels and latency over HTTP, one request a row."""
         with ThreadPoolExecutor(self.work.use_case.traffic.concurrency) as pool:
             return list(pool.map(self._ask, rows["text"]))
+
+    again = answer  # a student's answers are not stored: each is asked for anew
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """Every answer already came over HTTP."""
