@@ -7,8 +7,9 @@ it declines costs no call; the other scores come with the answer. A declined req
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +84,19 @@ class GuardedAnswerer:
         decline = work.use_case.task.decline_label
         near = distance(work) if guard.score == "distance" else None
         assert decline is not None and (near is not None or guard.score != "distance")
-        self.inner, self.guard, self.decline, self.near = inner, guard, decline, near
+        self.behind, self.guard, self.decline, self.near = inner, guard, decline, near
         self.price, self.usd_worst_case = inner.price, inner.usd_worst_case
         self.fixed_usd_per_request = inner.fixed_usd_per_request
+        if hasattr(inner, "again"):
+            self.again = partial(self._answered, inner.again)
         self._scoring_ms = near.scoring_ms(list(work.tables.need("gate")["text"].head(_TIMED_TEXTS))) if near else 0.0
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """One answer a row, in the order of the rows, each with its score."""
-        return self._by_distance(rows) if self.near else [self._judged(answer) for answer in self.inner.answer(rows)]
+        return self._answered(self.behind.answer, rows)
+
+    def _answered(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
+        return self._by_distance(ask, rows) if self.near else [self._judged(answer) for answer in ask(rows)]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """Latencies over HTTP: of what was asked the model's and the guard's, of what was not the guard's alone."""
@@ -99,19 +105,19 @@ class GuardedAnswerer:
             return [each for each in known if each is not None]
         asked = [at for at, answer in enumerate(answers) if not (self.near and self._is_below(answer.scope))]
         times = [self._scoring_ms] * len(rows)
-        part = self.inner.timed(rows.iloc[asked], [answers[at] for at in asked]) if asked else []
+        part = self.behind.timed(rows.iloc[asked], [answers[at] for at in asked]) if asked else []
         for at, took in zip(asked, part, strict=False):
             times[at] += took
         return times if len(part) == len(asked) else []
 
-    def _by_distance(self, rows: pd.DataFrame) -> list[Answer]:
+    def _by_distance(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
         from tasks.answering import Answer
 
         assert self.near is not None
         scores = self.near.scores(list(rows["text"])).tolist()
         asked = [at for at, score in enumerate(scores) if not self._is_below(score)]
         answers = [Answer(self.decline, self._scoring_ms, 0.0, from_store=True, scope=score) for score in scores]
-        for at, answer in zip(asked, self.inner.answer(rows.iloc[asked]) if asked else [], strict=True):
+        for at, answer in zip(asked, ask(rows.iloc[asked]) if asked else [], strict=True):
             took = None if answer.latency_ms is None else answer.latency_ms + self._scoring_ms
             answers[at] = replace(answer, scope=scores[at], latency_ms=took)
         return answers

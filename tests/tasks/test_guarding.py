@@ -161,6 +161,9 @@ class Toy:
             for row, sure in zip(rows["id"], rows["sure"], strict=True)
         ]
 
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        return self.answer(rows)
+
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         return [7.0] * len(rows)
 
@@ -171,6 +174,7 @@ def test_what_a_guard_cannot_score_is_let_through_and_what_is_lost_stays_lost(ho
     rows = pd.DataFrame({"id": ["a", "b", "lost", "d"], "sure": [0.9, 0.2, 0.1, None]}).astype({"sure": object})
     answers = guarded.answer(rows)
     assert [answer.text for answer in answers] == ["yes", "none", None, "yes"]
+    assert guarded.again(rows) == answers, "asked again, it stands behind the same guard"
     assert guarded.timed(rows, answers) == [7.0] * 4, "the model was asked before its confidence was known"
 
 
