@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from leastwise.candidate import Candidate, Retriever
 from leastwise.use_case import UseCase
 
 Fields = dict[str, Any]
@@ -148,3 +149,24 @@ def test_what_is_not_said_asks_for_the_dear_and_the_risky(
     approvals: Fields, stage: Any, usd: float, leave: str
 ) -> None:
     assert UseCase.model_validate(GOOD | {"approvals": approvals}).approval(stage, usd) == leave
+
+
+@pytest.mark.parametrize(
+    ("data", "mode", "words"),
+    [
+        ({"gold_column": "gold"}, "dense", "data.gold_column: names documents that answer a row, but data.documents is missing"),
+        ({"documents": "d.csv", "dev": "d.csv"}, "auto", "retrieval.mode: auto chooses by the gold documents of dev rows"),
+        ({"documents": "d.csv", "gold_column": "gold"}, "auto", "add data.gold_column, data.dev and retrieval.documents"),
+    ],
+)
+def test_a_search_that_cannot_be_chosen_or_measured_is_refused(data: Fields, mode: str, words: str) -> None:
+    assert words in refusal(GOOD | {"data": GOOD["data"] | data, "retrieval": {"documents": 3, "mode": mode}})
+
+
+def test_the_default_search_changes_no_key_of_what_was_asked_before_there_were_others() -> None:
+    retriever = Retriever(embedder="e", index="i", examples=3)
+    candidate = Candidate(stage="rag", model="openai:m", venue="api", retriever=retriever)
+    assert candidate.key == "d501f7904bd8a947", "as it was before `mode`"
+    by_words = candidate.model_copy(update={"retriever": retriever.model_copy(update={"mode": "bm25"})})
+    assert by_words.key != candidate.key and Candidate.model_validate_json(by_words.model_dump_json()) == by_words
+    assert "mode" not in UseCase.model_validate(GOOD).model_dump()["retrieval"]
