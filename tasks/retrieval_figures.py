@@ -5,8 +5,9 @@ It changes no verdict. The rule that says whether retrieval or generation failed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,7 +58,7 @@ def measured_of(work: Workspace, candidate: Candidate, measured: Measured) -> Fi
     if retriever is None or not retriever.documents or candidate.stage == "cache" or rows.empty:
         return NONE
     ids, texts = gold.of(rows), list(rows["text"])
-    metrics = searched(work, texts, ids, retriever.documents)
+    metrics = dict(searched(work, "gate", retriever.documents))
     shown = [each.documents for each in prompted(work, candidate, texts)]
     is_found = [not gold_ids.isdisjoint(documents) for gold_ids, documents in zip(ids, shown, strict=True)]
     recall = float(np.mean(is_found))
@@ -79,11 +80,13 @@ def logged(run: Run) -> Figures:
     return Figures(metrics, {name: value for name, value in run.data.tags.items() if name.startswith("leastwise.retrieval")})
 
 
-def searched(work: Workspace, texts: Sequence[str], gold_ids: Sequence[frozenset[str]], k: int) -> dict[str, float]:
+@lru_cache(maxsize=8)  # every try of a stage has the same
+def searched(work: Workspace, table: str, k: int) -> Mapping[str, float]:
     """`retrieval.MODE.recall_at_N` for N in DEPTHS and k (as `recall_at_k`), and `retrieval.MODE.mrr` down to rank 20, for every mode."""
-    index, metrics = work.index("documents"), {}
+    rows = _with_gold(work, table)
+    index, gold_ids, metrics = work.index("documents"), gold.of(rows), {}
     for mode in MODES:
-        found = index.search(texts, max(*DEPTHS, k), mode)
+        found = index.search(list(rows["text"]), max(*DEPTHS, k), mode)
         metrics |= {f"retrieval.{mode}.recall_at_{depth}": recall_at_k(found, gold_ids, depth) for depth in DEPTHS}
         metrics[f"retrieval.{mode}.recall_at_k"] = recall_at_k(found, gold_ids, k)
         metrics[f"retrieval.{mode}.mrr"] = mean_reciprocal_rank([hits[: max(DEPTHS)] for hits in found], gold_ids)
@@ -97,13 +100,12 @@ def with_chosen_mode(work: Workspace, retriever: Retriever) -> Retriever:
     """
     if work.use_case.retrieval.mode != "auto":
         return retriever
-    rows = _with_gold(work, "dev")
-    metrics = searched(work, list(rows["text"]), gold.of(rows), retriever.documents)
+    metrics = searched(work, "dev", retriever.documents)
     best = max(MODES, key=lambda mode: (metrics[f"retrieval.{mode}.recall_at_k"], metrics[f"retrieval.{mode}.mrr"]))
     work.log_metrics({name.replace("retrieval.", "retrieval.dev.", 1): value for name, value in metrics.items()})
     work.client.set_tag(work.climb.run_id, "leastwise.retrieval.mode", best)
     shares = ", ".join(f"{mode} {metrics[f'retrieval.{mode}.recall_at_k']:.2f}" for mode in MODES)
-    reports.show_note(f"search: {best}, by recall@{retriever.documents} on {len(rows)} dev rows ({shares})")
+    reports.show_note(f"search: {best}, by recall@{retriever.documents} on {len(_with_gold(work, 'dev'))} dev rows ({shares})")
     return retriever.model_copy(update={"mode": best})
 
 
