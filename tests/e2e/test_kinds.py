@@ -88,21 +88,6 @@ def test_records_are_extracted_within_the_schema_where_the_server_is_held_to_it(
     assert all(run.data.metrics["calls.paid"] == 40 + 20 for run in unconstrained)
 
 
-def test_questions_are_answered_in_free_text_and_compared_with_every_right_answer(folder: Path, home_with_models: Path):
-    ending, runs = climbed(
-        folder,
-        home_with_models,
-        {
-            "name": "where",
-            "task": {"kind": "free_text", "instruction": "Name the city.", "metric": "token_f1", "max_words": 5},
-            "data": sentences(folder, lambda name, city: [city, f"in {city}"]),
-            "requirements": {"quality": {"bound": 0.7, "margin": 0.3}},
-        },
-    )
-    assert not any("constrained" in run.info.run_name.replace("unconstrained", "") for run in runs)
-    assert ending["outcome"] in ("prompt", "rag")
-
-
 def test_questions_over_documents_climb_to_rag_which_says_whether_retrieval_or_generation_failed(folder: Path, home_with_models: Path):
     tables = sentences(folder, lambda name, city: city)
     homes = [f"{name} lives in {city}." for name, city in zip(NAMES, CITIES, strict=True)]
@@ -111,18 +96,19 @@ def test_questions_over_documents_climb_to_rag_which_says_whether_retrieval_or_g
         rows = pd.read_parquet(folder / table).head(12)
         at = [NAMES.index(text.split()[0]) for text in rows["text"]]
         asked = [f"Question {n}: in which city does {NAMES[who]} live?" for n, who in zip(rows["id"], at, strict=True)]
-        rows.assign(text=asked, label=[CITIES[who] for who in at], gold=[f"d{who}" for who in at]).to_parquet(folder / table)
-    ending, _ = climbed(
+        rows.assign(text=asked, label=[[CITIES[who], f"in {CITIES[who]}"] for who in at], gold=[f"d{who}" for who in at]).to_parquet(folder / table)
+    ending, runs = climbed(
         folder,
         home_with_models,
         {
             "name": "grounded",
             "task": {"kind": "free_text", "instruction": "Answer from the text with the city only.", "max_words": 5},
             "data": tables | {"documents": "documents.parquet", "gold_column": "gold"},
-            "requirements": {"quality": {"bound": 0.99, "margin": 0.01}},
+            "requirements": {"quality": {"bound": 0.6, "margin": 0.3}},
             "retrieval": {"documents": 3, "examples": 2, "fixed_examples": 2, "mode": "hybrid"},
         },
     )
+    assert not any("constrained" in run.info.run_name.replace("unconstrained", "") for run in runs)
     (run,) = stage_runs(home_with_models, "grounded", "rag")
     candidate = json.loads(Path(mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/candidate.json")).read_text())
     assert candidate["retriever"]["mode"] == "hybrid" and candidate["retriever"]["documents"] == 3
@@ -132,4 +118,4 @@ def test_questions_over_documents_climb_to_rag_which_says_whether_retrieval_or_g
     assert got["quality.gold_found"] == pytest.approx(got["quality"], abs=0.1)
     said = run.data.tags["leastwise.retrieval"]
     assert run.data.tags["leastwise.retrieval.fault"] in ("neither", "generation") and said in run.data.tags["mlflow.note.content"]
-    assert ending["outcome"] in ("rag", "none", "undecided")
+    assert run.data.metrics["quality"] > runs[0].data.metrics["quality"] and ending["outcome"] == "rag"
