@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from leastwise.abstention import Guard
 from leastwise.model import Venue
-from leastwise.part import Part
-from leastwise.use_case import Stage
+from leastwise.part import Part, written_but_for
+from leastwise.use_case import SearchMode, Stage
 
 
 class Shot(Part):
@@ -39,6 +39,12 @@ class Retriever(Part):
     index: str = Field(description="Hash of the indexed rows and their embedding.")
     examples: int = Field(0, ge=0, le=64, description="Labelled examples put before the request.")
     documents: int = Field(0, ge=0, le=64, description="Documents put before the request.")
+    mode: SearchMode = Field("dense", description="How both are searched: by meaning, by words (BM25), or both, ranks fused.")
+
+    @model_serializer(mode="wrap")
+    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Candidates from before there were modes keep their keys."""
+        return written_but_for(write(self), mode="dense")
 
 
 class CachePolicy(Part):

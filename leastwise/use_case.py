@@ -5,21 +5,22 @@ It does not read the file it comes from, look at the data or know how a requirem
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from leastwise.economics import Multipliers
 from leastwise.gate import SHARES, Requirement, RequirementName
 from leastwise.judge import LEAST_HUMAN_GRADES, Judge
 from leastwise.model import Model, Venue, check_model_uri
-from leastwise.part import Part
+from leastwise.part import Part, written_but_for
 from leastwise.prices import Gpu, Price
 from leastwise.task import Task
 
 Stage = Literal["prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host"]
 LADDER: tuple[Stage, ...] = ("prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host")
 Approval = Literal["ask", "granted", "never"]
+SearchMode = Literal["dense", "hybrid", "bm25"]
 OnUndecided = Literal["estimate", "climb", "stop", "ask"]
 
 DEFAULT_REPLAY_SHARE = 0.1
@@ -79,6 +80,8 @@ class Data(Part):
     id_column: str = Field("id", description="Column with a unique id.")
     text_column: str = Field("text", description="Column with the input text.")
     label_column: str = Field("label", description="Column with the expected answer.")
+    gold_column: str | None = Field(None, description="Column with the ids of the documents that answer a row (one, a list, or its "
+                                    "JSON; any one of them is enough): retrieval is then measured on its own.")
     language: str | None = Field(None, pattern="^[a-z]{2}$", description="Language texts should be in (ISO 639-1, such as en); others "
                                  "are reported. Empty: not looked at.")
     mask: tuple[Literal["email", "phone", "card", "iban", "us_ssn", "private_key", "aws_key", "token", "jwt", "password"], ...] = Field(
@@ -220,6 +223,16 @@ class Retrieval(Part):
     fixed_examples: int = Field(
         4, ge=0, le=64, description="Few-shot examples of the prompt stage, the same each time."
     )
+    mode: SearchMode | Literal["auto"] = Field(
+        "dense",
+        description="How they are searched: dense (by meaning), bm25 (by words), hybrid (both, ranks fused), or auto: "
+        "whichever finds most gold documents of data.dev.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was asked before there were modes is still the same question."""
+        return written_but_for(write(self), mode="dense")
 
 
 class Caching(Part):
@@ -381,6 +394,13 @@ class UseCase(Part):
                     f"requirements.{name}.margin: 0 can never be decided for future traffic; give a tolerance, or "
                     "declare data.population: this_set"
                 )
+        if self.data.gold_column and not self.data.documents:
+            raise ValueError("data.gold_column: names documents that answer a row, but data.documents is missing; add it")
+        if self.retrieval.mode == "auto" and not (self.data.gold_column and self.data.dev and self.retrieval.documents):
+            raise ValueError(
+                "retrieval.mode: auto chooses by the gold documents of dev rows; add data.gold_column, data.dev and "
+                "retrieval.documents, or name dense, bm25 or hybrid"
+            )
         if not self.data.test and not self.allow_no_test:
             raise ValueError("data.test: missing; add an untouched split, or set allow_no_test: true")
         return self

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from leastwise.candidate import Candidate, Shot
 from leastwise.curves import SECONDS_PER_MONTH
 from leastwise.prices import Usage
-from leastwise.prompts import Turn, render
-from leastwise.task import completion_of
+from leastwise.prompts import Turn
 from tasks import (
     batches,
     causal_model,
@@ -37,6 +36,7 @@ from tasks.cascade import CascadeAnswerer
 from tasks.exact_cache import ExactCache
 from tasks.guarded import GuardedAnswerer
 from tasks.ledger import Purpose
+from tasks.prompted import prompted, shot
 from tasks.venue_cost import fixed_usd_per_request, price_of, worst_case_usd_of
 
 if TYPE_CHECKING:
@@ -182,26 +182,8 @@ def _answer(reply: inference.Reply, retrieval_ms: float) -> Answer:
 
 
 def messages(work: Workspace, candidate: Candidate, texts: list[str]) -> list[tuple[Turn, ...]]:
-    """The messages of every text, with what is retrieved for it; the most similar example comes last."""
-    prompt, retriever = candidate.prompt, candidate.retriever
-    assert prompt is not None
-    examples: list[list[Shot]] = [[] for _ in texts]
-    documents: list[list[str]] = [[] for _ in texts]
-    if retriever and retriever.examples:
-        found = work.index("train").search(texts, retriever.examples)
-        examples = [[_shot(work, hit.text, str(hit.label)) for hit in reversed(hits)] for hits in found]
-    if retriever and retriever.documents:
-        found = work.index("documents").search(texts, retriever.documents)
-        documents = [[hit.text for hit in hits] for hits in found]
-    is_label = work.use_case.task.answers is not None
-    return [
-        render(prompt, text, documents=found, examples=shown, enumerated=is_label)
-        for text, found, shown in zip(texts, documents, examples, strict=True)
-    ]
-
-
-def _shot(work: Workspace, text: str, label: str) -> Shot:
-    return Shot(text=text, label=completion_of(work.use_case.task, label))
+    """The messages of every text, with what is retrieved for it, as far as the model's context goes."""
+    return [each.turns for each in prompted(work, candidate, texts)]
 
 
 def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: Payer | None = None) -> inference.Asker:
@@ -409,13 +391,13 @@ def shots(work: Workspace, rows: pd.DataFrame, count: int) -> tuple[Shot, ...]:
     """Fixed few-shot examples: the first row of each label in turn, in the order of the table; without labels the first rows."""
     if work.use_case.task.answers is None:
         first = rows.head(count)
-        return tuple(_shot(work, str(text), str(label)) for text, label in zip(first["text"], first["label"], strict=True))
+        return tuple(shot(work, str(text), str(label)) for text, label in zip(first["text"], first["label"], strict=True))
     taken: list[Shot] = []
     for depth in range(count):
         for _, group in rows.groupby("label", sort=True):
             if len(taken) < count and depth < len(group):
                 row = group.iloc[depth]
-                taken.append(_shot(work, str(row["text"]), str(row["label"])))
+                taken.append(shot(work, str(row["text"]), str(row["label"])))
         if len(taken) >= count:
             break
     return tuple(taken)

@@ -21,6 +21,7 @@ from tasks import (
     figures,
     forgetting,
     judging,
+    prompted,
     reports,
     row_zero,
     run_record,
@@ -63,6 +64,8 @@ def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> s
     work.check()
     judging.check_grades(work)
     forgetting.check(work)
+    train = tables.get("train")
+    prompted.check_room(work, answering.shots(work, train, wanted.retrieval.fixed_examples) if train is not None else ())
     climb = tracking.open_climb(client, wanted, work.climb_key)
     run_record.log_data(client, climb.run_id, work.data_sets())
     reports.show_opening(wanted, climb, tracking.tracking_uri())

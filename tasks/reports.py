@@ -148,9 +148,9 @@ def show_test(figures: dict[str, tuple[float, int]], met: bool) -> None:
 
 
 def show_stage(
-    stage: str, logged: Evaluation, verdict: Verdict, requirements: Sequence[Requirement], *, reused: bool
+    stage: str, logged: Evaluation, verdict: Verdict, requirements: Sequence[Requirement], *, reused: bool, more: str = ""
 ) -> None:
-    """One stage of the table: a line a requirement, then spend and seconds."""
+    """One stage of the table: a line a requirement, `more` that is known of it, then spend and seconds."""
     seconds = time.monotonic() - _clock["stage"]
     _clock["stage"] = time.monotonic()
     outcomes = {each.name: each.outcome for each in verdict.requirements}
@@ -164,6 +164,8 @@ def show_stage(
     if verdict.outcome == "UNDECIDED":
         for line in filter(None, more_needed(logged, verdict)):
             say(f"{head}{line}")
+    if more:
+        say(f"{head}{more}")
     money = "reused, nothing spent" if reused else f"${logged.usd_spent:.4f}, {seconds:.0f} s"
     say(f"{head}{money}")
     if verdict.outcome == "ERROR":

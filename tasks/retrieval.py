@@ -9,24 +9,25 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache as remember
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pandas as pd
 
 from leastwise.errors import BadInput
+from leastwise.use_case import SearchMode
 from tasks import weights
 from tasks.threads import torch_threads
 
-Mode = Literal["dense", "hybrid", "bm25"]
+Mode = SearchMode
 
 _CHUNK_TEXTS = 1024  # the most embedding work a crash can lose
 _FUSION_RANK = 60  # reciprocal rank fusion, Cormack, Clarke and Büttcher, SIGIR 2009
@@ -288,16 +289,26 @@ def _fused(*rankings: list[Hit]) -> list[Hit]:
     return sorted(fused, key=lambda hit: (-hit.score, hit.id))
 
 
-def recall_at_k(found: Sequence[Sequence[Hit]], gold_ids: Sequence[str], k: int) -> float:
-    """Share of searches whose one gold id is among the first `k` hits, in [0, 1]."""
-    return float(np.mean([any(hit.id == gold for hit in hits[:k]) for hits, gold in zip(found, gold_ids, strict=True)]))
+Gold = str | Collection[str]  # the id of the row that answers a search, or the ids of several, each of which does
 
 
-def mean_reciprocal_rank(found: Sequence[Sequence[Hit]], gold_ids: Sequence[str]) -> float:
-    """Mean over searches of 1 / rank of the gold id, 0 where it was not found, in [0, 1]."""
-    ranks = [[hit.id for hit in hits].index(gold) + 1 if gold in {hit.id for hit in hits} else np.inf
-             for hits, gold in zip(found, gold_ids, strict=True)]  # fmt: skip
-    return float(np.mean(1.0 / np.asarray(ranks, dtype=float)))
+def recall_at_k(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold], k: int) -> float:
+    """Share of searches with a gold id among the first `k` hits, in [0, 1]; of several gold ids one is enough."""
+    return float(np.mean([rank <= k for rank in gold_ranks(found, gold_ids)]))
+
+
+def mean_reciprocal_rank(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> float:
+    """Mean over searches of 1 / rank of the first gold id, 0 where none was found, in [0, 1]."""
+    return float(np.mean(1.0 / np.asarray(gold_ranks(found, gold_ids))))
+
+
+def gold_ranks(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> list[float]:
+    """Rank of the first gold id in each search, from 1; infinity where none was found."""
+    wanted = [{gold} if isinstance(gold, str) else set(gold) for gold in gold_ids]
+    return [
+        next((float(rank) for rank, hit in enumerate(hits, 1) if hit.id in gold), np.inf)
+        for hits, gold in zip(found, wanted, strict=True)
+    ]
 
 
 def search_ms(index: Index, texts: Sequence[str], k: int, mode: Mode = "dense") -> np.ndarray:

@@ -29,6 +29,7 @@ from tasks import (
     guarding,
     judging,
     reports,
+    retrieval_figures,
     routing,
     run_record,
     tracking,
@@ -80,7 +81,7 @@ def prompt_tries(climb_id: str) -> list[Candidate | Offer]:
 def rag_candidates(climb_id: str) -> list[Candidate]:
     """The same models with retrieved examples in place of fixed ones."""
     work = Workspace.of(climb_id)
-    parent, retriever = work.parent_candidate(), work.retriever()
+    parent, retriever = work.parent_candidate(), retrieval_figures.with_chosen_mode(work, work.retriever())
     return [
         candidate.model_copy(
             update={
@@ -313,11 +314,12 @@ def _log(
     model_id = run_record.log_candidate(work.client, run, candidate)
     whole = measured.evaluation.model_copy(update={"usd_spent": spent})
     estimated = {} if suffix or stage == "reference" else costing.figures(work, stage, spent if cost is None else cost)
-    run_record.log_evaluation(work.client, run_id, whole, measured.totals | estimated, model_id)
+    grounded = retrieval_figures.measured_of(work, candidate, measured)
+    run_record.log_evaluation(work.client, run_id, whole, measured.totals | estimated | dict(grounded.metrics), model_id)
     logged, verdict = run_record.judge_logged(work.client, run_id, requirements)
-    tags = _tags(work, candidate, logged, verdict)
+    tags = _tags(work, candidate, logged, verdict) | dict(grounded.tags)
     name = reports.run_name(candidate.stage, verdict, logged, suffix)
-    table = reports.gate_table(logged, verdict, requirements, work.use_case.alpha)
+    table = reports.gate_table(logged, verdict, requirements, work.use_case.alpha) + grounded.note
     run_record.log_verdict(work.client, run_id, name, verdict, tags, table)
     run_record.log_examples(work.client, run_id, measured)
     run_record.log_data(work.client, run_id, work.data_sets("traffic" if candidate.stage == "cache" else "gate"))
@@ -325,7 +327,7 @@ def _log(
     work.client.set_terminated(run_id, "FAILED" if verdict.outcome == "ERROR" else "FINISHED")
     if not suffix:
         reports.publish_markdown(f"gate-{candidate.stage}", table)
-        reports.show_stage(candidate.stage, logged, verdict, requirements, reused=False)
+        reports.show_stage(candidate.stage, logged, verdict, requirements, reused=False, more=grounded.sentence)
     return verdict
 
 
@@ -390,8 +392,10 @@ def _reuse(work: Workspace, done: Run, stage: Stage, key: str) -> str:
     run_id = tracking.link_reused(work.client, work.climb, done)
     requirements = work.use_case.gate_requirements
     logged, verdict = run_record.judge_logged(work.client, run_id, requirements)
-    reports.publish_markdown(f"gate-{stage}", reports.gate_table(logged, verdict, requirements, work.use_case.alpha))
-    reports.show_stage(stage, logged, verdict, requirements, reused=True)
+    grounded = retrieval_figures.logged(work.client.get_run(run_id))
+    table = reports.gate_table(logged, verdict, requirements, work.use_case.alpha) + grounded.note
+    reports.publish_markdown(f"gate-{stage}", table)
+    reports.show_stage(stage, logged, verdict, requirements, reused=True, more=grounded.sentence)
     return run_id
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leastwise.errors import BadInput
 from leastwise.use_case import Approval, Stage, UseCase
-from tasks import made_rows, personal_data, scoring, storage, validation
+from tasks import gold, made_rows, personal_data, scoring, storage, validation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -222,6 +222,8 @@ class Tables:
             frame, raw = frame.iloc[order].reset_index(drop=True), raw.iloc[order].reset_index(drop=True)
         if name in KINDS and data.kind_column in raw:
             frame[KIND] = raw[data.kind_column]
+        if data.gold_column and data.gold_column in raw:
+            frame[gold.GOLD] = gold.written(raw[data.gold_column], data.gold_column, source)
         if data.unit_by and name in MEASURED:
             _check_units(raw, data.unit_by, source)
             frame[UNIT] = raw[data.unit_by]
@@ -244,6 +246,7 @@ class Tables:
         """Read and check every table, leakage between splits and text lengths, before anything is spent."""
         for name in TABLES:
             self.get(name)
+        gold.check(self)
         self._check_lengths()
         self._check_leakage()
 

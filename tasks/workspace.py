@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 PRICE_BOOK = Path(__file__).parents[1] / "infra" / "prices.yaml"
 NOT_IN_THE_QUESTION = {"description", "confirm_rows", "approvals", "ask_above_usd", "budget_usd", "budget_usd_per_month", "on_undecided"}
-READ_AND_COUNTED = {"mask", "time_column", "id_column", "text_column", "label_column", "unit_by", "population", "held_out_labels", "made_shifts", "kind_column"}
+READ_AND_COUNTED = {
+    "mask", "time_column", "id_column", "text_column", "label_column", "gold_column", "unit_by", "population", "held_out_labels",
+    "made_shifts", "kind_column",
+}  # fmt: skip
 THREADS = 2
 
 
@@ -244,7 +247,8 @@ class Workspace:
         hashes = [self.tables.hashes.get(name, "") for name in ("train", "documents")]
         examples = wanted.examples if self.use_case.data.train else 0
         documents = wanted.documents if self.use_case.data.documents else 0
-        return Retriever(embedder=embedder, index=content_key(embedder, *hashes), examples=examples, documents=documents)
+        mode = "dense" if wanted.mode == "auto" else wanted.mode  # auto is chosen where the gold is looked at
+        return Retriever(embedder=embedder, index=content_key(embedder, *hashes), examples=examples, documents=documents, mode=mode)
 
     # -- the record ---------------------------------------------------------------------------------------------------
 

@@ -54,9 +54,12 @@ def climbed(folder: Path, home: Path, case: dict[str, Any]) -> tuple[dict[str, A
     )
     ending = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode in (0, 3, 4), ending
+    return ending, stage_runs(home, case["name"], "prompt")
+
+
+def stage_runs(home: Path, name: str, stage: str) -> list[Any]:
     client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
-    experiment = client.get_experiment_by_name(case["name"])
-    return ending, client.search_runs([experiment.experiment_id], "tags.`leastwise.stage` = 'prompt'")
+    return list(client.search_runs([client.get_experiment_by_name(name).experiment_id], f"tags.`leastwise.stage` = '{stage}'"))
 
 
 @pytest.fixture
@@ -85,16 +88,34 @@ def test_records_are_extracted_within_the_schema_where_the_server_is_held_to_it(
     assert all(run.data.metrics["calls.paid"] == 40 + 20 for run in unconstrained)
 
 
-def test_questions_are_answered_in_free_text_and_compared_with_every_right_answer(folder: Path, home_with_models: Path):
+def test_questions_over_documents_climb_to_rag_which_says_whether_retrieval_or_generation_failed(folder: Path, home_with_models: Path):
+    tables = sentences(folder, lambda name, city: city)
+    homes = [f"{name} lives in {city}." for name, city in zip(NAMES, CITIES, strict=True)]
+    pd.DataFrame({"id": [f"d{n}" for n in range(10)], "text": homes}).to_parquet(folder / "documents.parquet")
+    for table in tables.values():
+        rows = pd.read_parquet(folder / table).head(12)
+        at = [NAMES.index(text.split()[0]) for text in rows["text"]]
+        asked = [f"Question {n}: in which city does {NAMES[who]} live?" for n, who in zip(rows["id"], at, strict=True)]
+        rows.assign(text=asked, label=[[CITIES[who], f"in {CITIES[who]}"] for who in at], gold=[f"d{who}" for who in at]).to_parquet(folder / table)
     ending, runs = climbed(
         folder,
         home_with_models,
         {
-            "name": "where",
-            "task": {"kind": "free_text", "instruction": "Name the city.", "metric": "token_f1", "max_words": 5},
-            "data": sentences(folder, lambda name, city: [city, f"in {city}"]),
-            "requirements": {"quality": {"bound": 0.7, "margin": 0.3}},
+            "name": "grounded",
+            "task": {"kind": "free_text", "instruction": "Answer from the text with the city only.", "max_words": 5},
+            "data": tables | {"documents": "documents.parquet", "gold_column": "gold"},
+            "requirements": {"quality": {"bound": 0.6, "margin": 0.3}},
+            "retrieval": {"documents": 3, "examples": 2, "fixed_examples": 2, "mode": "hybrid"},
         },
     )
     assert not any("constrained" in run.info.run_name.replace("unconstrained", "") for run in runs)
-    assert ending["outcome"] in ("prompt", "rag")
+    (run,) = stage_runs(home_with_models, "grounded", "rag")
+    candidate = json.loads(Path(mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/candidate.json")).read_text())
+    assert candidate["retriever"]["mode"] == "hybrid" and candidate["retriever"]["documents"] == 3
+    got = run.data.metrics
+    assert got["retrieval.recall_at_k"] == got["retrieval.hybrid.recall_at_k"] > 0.9 and got["retrieval.n"] == 12
+    assert got["quality.gold_found.n"] + got["quality.gold_missed.n"] == got["quality.n"]
+    assert got["quality.gold_found"] == pytest.approx(got["quality"], abs=0.1)
+    said = run.data.tags["leastwise.retrieval"]
+    assert run.data.tags["leastwise.retrieval.fault"] in ("neither", "generation") and said in run.data.tags["mlflow.note.content"]
+    assert run.data.metrics["quality"] > runs[0].data.metrics["quality"] and ending["outcome"] == "rag"

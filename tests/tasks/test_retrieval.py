@@ -141,3 +141,10 @@ def test_latency_is_measured_a_query_at_a_time_with_its_embedding(index, monkeyp
     monkeypatch.setattr("tasks.retrieval._encode", lambda texts, *rest: sizes.append(len(texts)) or real(texts, *rest))
     assert (search_ms(index, ["LSASS", "emails"], 1) > 0).all()
     assert sizes == [1, 1, 1]
+
+
+def test_of_several_gold_rows_the_first_that_is_found_counts(index):
+    found = index.search(["credentials dumped from LSASS", "spearphishing emails"], 3)
+    second, third = found[1][1].id, found[1][2].id
+    assert recall_at_k(found, [{"a", "b"}, {third, second}], 1) == 0.5 and recall_at_k(found, [{"a"}, {third, second}], 2) == 1.0
+    assert mean_reciprocal_rank(found, [{"a"}, {third, second}]) == 0.75 and mean_reciprocal_rank(found, [{"a"}, set()]) == 0.5

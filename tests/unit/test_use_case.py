@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from leastwise.candidate import Candidate, Retriever
 from leastwise.use_case import UseCase
 
 Fields = dict[str, Any]
@@ -183,3 +184,23 @@ def test_general_text_is_replayed_by_default_and_not_without_it() -> None:
     given = changed("data.general", "g.csv") | {"training": {"replay_share": 0.0}}
     wanted = UseCase.model_validate(given)
     assert wanted.replay_share == 0.0 and UseCase.model_validate(wanted.model_dump(mode="json")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("data", "mode", "words"),
+    [
+        ({"gold_column": "gold"}, "dense", "data.gold_column: names documents that answer a row, but data.documents is missing"),
+        ({"documents": "d.csv", "dev": "d.csv"}, "auto", "retrieval.mode: auto chooses by the gold documents of dev rows"),
+        ({"documents": "d.csv", "gold_column": "gold"}, "auto", "add data.gold_column, data.dev and retrieval.documents"),
+    ],
+)
+def test_a_search_that_cannot_be_chosen_or_measured_is_refused(data: Fields, mode: str, words: str) -> None:
+    assert words in refusal(GOOD | {"data": GOOD["data"] | data, "retrieval": {"documents": 3, "mode": mode}})
+
+
+def test_another_search_is_another_candidate_and_the_default_is_not_written() -> None:
+    retriever = Retriever(embedder="e", index="i", examples=3)
+    candidate = Candidate(stage="rag", model="openai:m", venue="api", retriever=retriever)
+    by_words = candidate.model_copy(update={"retriever": retriever.model_copy(update={"mode": "bm25"})})
+    assert by_words.key != candidate.key and Candidate.model_validate_json(by_words.model_dump_json()) == by_words
+    assert "mode" not in UseCase.model_validate(GOOD).model_dump()["retrieval"]
