@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +25,7 @@ from tasks import (
     causal_model,
     gguf_export,
     inference,
+    label_likelihood,
     providers,
     reports,
     responses,
@@ -39,6 +40,7 @@ from tasks.ledger import Purpose
 from tasks.venue_cost import fixed_usd_per_request, price_of, worst_case_usd_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from tasks.workspace import Workspace
@@ -273,6 +275,12 @@ class TrainedAnswerer:
         """Greedy answers in the order of the rows; kept, so that a rerun computes none again."""
         rendered = messages(self.work, self.candidate, list(rows["text"]))
         return [self._priced(answer) for answer in self._generated(rendered)]
+
+    def label_probabilities(self, rows: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
+        """How likely each of these labels is the answer, shape (rows, labels), rows sum to 1; nothing is kept."""
+        chats = [[turn.model_dump() for turn in turns] for turns in messages(self.work, self.candidate, list(rows["text"]))]
+        prompts = [training_rows.format_chat(self._base, chat) for chat in chats]
+        return label_likelihood.label_probabilities(self._generator, prompts, labels)
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """The same requests over HTTP at the traffic's concurrency, from the server the venue would run."""
