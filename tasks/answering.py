@@ -246,14 +246,16 @@ def _server(work: Workspace, candidate: Candidate) -> AbstractContextManager[ser
 
 
 def _gguf_files(work: Workspace, candidate: Candidate) -> tuple[Path, Path | None]:
-    base = weights.materialize(candidate.model, work.home)
+    is_merged = candidate.weights is not None and candidate.weights.kind == "merged"
+    model = candidate.weights.uri if candidate.weights and is_merged else candidate.model
+    base = weights.materialize(model, work.home)
     folder = work.home / "gguf"
     gguf = folder / f"{weights.directory_hash(base)}.gguf"
     if not gguf.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        reports.show_note(f"converting {candidate.model} for llama.cpp, once")
+        reports.show_note(f"converting {model} for llama.cpp, once")
         gguf_export.to_gguf(base, gguf, dtype="q8_0")
-    if candidate.weights is None:
+    if candidate.weights is None or is_merged:
         return gguf, None
     adapter = folder / f"{candidate.weights.revision}.lora.gguf"
     if not adapter.exists():

@@ -18,10 +18,11 @@ from leastwise.candidate import Candidate, Weights
 from leastwise.errors import BadInput
 from leastwise.estimates import training_usd
 from leastwise.prompts import short_prompt
-from leastwise.student import EncoderStudent
+from leastwise.student import CausalStudent, EncoderStudent
 from leastwise.task import completion_of
 from leastwise.use_case import Stage, Training
 from tasks import (
+    causal_student,
     costing,
     distillation,
     label_choice,
@@ -109,10 +110,35 @@ def teacher_labels(climb_id: str) -> str:
 
 @task(name="train the student")
 def distilled(climb_id: str, labels_uri: str) -> Weights:
-    """Train a small encoder on the teacher's labels; decline threshold chosen on dev."""
+    """Train the student of the use case on the teacher's labels, each once."""
+    work = Workspace.of(climb_id)
+    is_encoder = isinstance(work.use_case.training.student, EncoderStudent)
+    return (_encoder_student if is_encoder else _causal_student)(work, labels_uri)
+
+
+def _causal_student(work: Workspace, labels_uri: str) -> Weights:
+    """A small causal model trained on the teacher's answers."""
+    wanted, labelled, dev = work.use_case.training, storage.read_table(labels_uri), work.tables.get("dev")
+    assert isinstance(wanted.student, CausalStudent)
+    base = causal_student.base_dir(work, wanted.student)
+    rows = causal_student.rows_of(work.use_case.task, base, labelled)
+    watched = pairs(work, "dev")[:200] if dev is not None else []
+    settings = causal_student.settings_of(wanted, len(rows))
+    out = work.home / "students" / content_key(weights.directory_hash(base), storage.sha256(labels_uri), settings.model_dump_json())
+    is_there = out.exists()
+    reports.show_note(f"a causal student on {len(rows):,} teacher answers" + (": reused" if is_there else ""))
+    with _machine(work, "distill", out) as on_progress:
+        report = training.fine_tune(base, rows, watched, settings, out, on_progress)
+    work.client.log_artifacts(work.climb.run_id, str(out), "student")
+    work.log_metrics({f"student.{name}": value for name, value in report.figures().items()})
+    return Weights(kind=causal_student.kind_of(settings), uri=out.as_uri(), revision=weights.directory_hash(out))
+
+
+def _encoder_student(work: Workspace, labels_uri: str) -> Weights:
+    """A small encoder trained on the teacher's labels; decline threshold and runtime chosen on dev."""
     from tasks import retrieval
 
-    work = Workspace.of(climb_id)
+    climb_id = work.climb.run_id
     labelled, answers = storage.read_table(labels_uri), list(work.use_case.task.answers)
     settings = student_settings(work.use_case.training)
     assert work.use_case.models.student is not None

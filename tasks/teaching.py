@@ -15,11 +15,12 @@ import numpy as np
 from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
 from leastwise.metrics import normalize
-from tasks import answering, evaluation, label_choice, reports
+from tasks import answering, evaluation, label_choice, reports, scoring
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from leastwise.task import Task
     from tasks.workspace import Workspace
 
 _SLICE = 500  # texts: the most scoring a crash can lose
@@ -40,8 +41,15 @@ def asking(work: Workspace, teacher: Candidate, parts: Path) -> label_choice.Ask
 def hard_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> pd.DataFrame:
     """The texts (columns id, text) with the teacher's answer as `label`, without those it lost."""
     answers = labelled(work, teacher, texts.assign(label=None))
-    labels = [normalize(work.use_case.task, a.text) if a.text is not None else None for a in answers]
+    labels = [taught(work.use_case.task, answer.text) if answer.text is not None else None for answer in answers]
     return texts[["id", "text"]].assign(label=labels).dropna()
+
+
+def taught(task: Task, answer: str) -> str | None:
+    """What a student may learn of an answer: the label it means, or the text itself; None where it is not in the format."""
+    if task.kind == "classification":
+        return normalize(task, answer)
+    return answer.strip() if scoring.metric_of(task)(answer, None).adherence == 1 else None
 
 
 def labelled(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> list[answering.Answer]:
