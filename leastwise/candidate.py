@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from leastwise.abstention import Guard
 from leastwise.model import Venue
 from leastwise.part import Part
 from leastwise.use_case import Stage
@@ -77,6 +78,7 @@ class Candidate(Part):
     weights: Weights | None = None
     decline_below: float | None = Field(None, ge=0, le=1, description="Confidence below which the student declines.")
     cascade: Cascade | None = Field(None, description="Who answers first; this candidate answers what that is unsure of.")
+    guard: Guard | None = Field(None, description="What declines a request before or after the model was asked.")
     parent: str | None = Field(None, description="Key of the candidate it was made from.")
 
     @property

@@ -34,9 +34,11 @@ def stage_estimates(
         asking = sum(_usd_a_call(use_case, price, stage) for price in prices.values()) * (judged + repeated) * ways
         found[stage] = asking + grading * ways * len(prices)
     dearest = max(prices.values(), key=lambda p: p.input)
+    guarded = judged + 2 * use_case.guard.dev_rows if use_case.offers_guards else 0
+    found["rag"] += _usd_a_call(use_case, dearest, "rag") * guarded + (grading if guarded else 0.0)
     found["cache"] = _usd_a_call(use_case, dearest, "cache") * rows["traffic"]
     training = training_usd(use_case)
-    served = _usd_a_call(use_case, base_price, "fine_tune") * judged if base_price else 0.0
+    served = _usd_a_call(use_case, base_price, "fine_tune") * (judged + guarded) if base_price else 0.0
     found["fine_tune"] = training + served + grading
     found["pretrain"] = 2 * training + served + grading
     labels = min(rows["unlabelled"], use_case.training.teacher_labels)

@@ -26,6 +26,9 @@ OnUndecided = Literal["estimate", "climb", "stop", "ask"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+Shift = Literal["typos", "upper", "lower", "shorter", "longer"]
+
+
 class Data(Part):
     """Where the rows are. Every value is a path relative to the use case file, a local path, or an s3:// URI."""
 
@@ -35,8 +38,22 @@ class Data(Part):
     test: str | None = Field(None, description="Untouched labelled rows; the winner's reported figure comes from here.")
     documents: str | None = Field(None, description="Documents to retrieve and to continue pre-training on.")
     unlabelled: str | None = Field(None, description="Text a teacher may label for distillation.")
-    out_of_scope: str | None = Field(None, description="Inputs that must be declined; needed by ood_decline.")
+    out_of_scope: str | None = Field(None, description="Inputs that must be declined, which ood_decline is judged on.")
+    out_of_scope_dev: str | None = Field(
+        None, description="Other inputs to decline, on which a guard's threshold is chosen; best of other kinds than out_of_scope."
+    )
+    held_out_labels: tuple[str, ...] = Field(
+        (), description="Labels to be treated as out of scope: their rows leave train, dev, gate and test; those of gate and "
+        "test are declined or not, those of dev choose thresholds."
+    )
+    unrelated: str | None = Field(
+        None, description="Text nobody would ask this system: out of scope too, one half to judge, one to choose thresholds."
+    )
     shifted: str | None = Field(None, description="Labelled rows from changed conditions; needed by shift_quality.")
+    made_shifts: tuple[Shift, ...] = Field(
+        (), description="Shifts made of the gate rows, each row under one of them, in place of or beside `shifted`."
+    )
+    kind_column: str = Field("kind", description="Column of out-of-scope and shifted rows that names their kind, if there is one.")
     graded: str | None = Field(
         None,
         description="Answers that people have graded 0..1 (columns id, text, answer, grade and, "
@@ -61,6 +78,17 @@ class Data(Part):
     population: Literal["future_traffic", "this_set"] = Field(
         "future_traffic", description="this_set: the gate set itself is what must pass; margins may then be 0."
     )
+
+
+    @property
+    def has_out_of_scope(self) -> bool:
+        """Whether there are inputs to decline, given or made."""
+        return bool(self.out_of_scope or self.held_out_labels or self.unrelated)
+
+    @property
+    def has_shifted(self) -> bool:
+        """Whether there are shifted rows, given or made."""
+        return bool(self.shifted or self.made_shifts)
 
 
 class Bound(Part):
@@ -191,6 +219,16 @@ class Consistency(Part):
     temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature of these answers.")
 
 
+class Guarding(Part):
+    """What trained and retrieving candidates may add where `ood_decline` is required: declining what they were not made for."""
+
+    offered: bool = Field(True, description="False: no guard is tried, a candidate must decline by itself.")
+    max_false_decline: float = Field(
+        0.05, ge=0, lt=1, description="Share of in-scope requests that may be declined; the threshold holds it on dev rows."
+    )
+    dev_rows: int = Field(300, ge=30, le=10_000, description="Dev rows of either kind that are answered to choose a guard.")
+
+
 class Hosting(Part):
     """What own endpoints cost: `managed` bills tokens above a minimum, `self_host` bills whole machines."""
 
@@ -250,6 +288,7 @@ class UseCase(Part):
     caching: Caching = Caching()
     cascades: bool = Field(True, description="Where cost is required, prompt (with two models or more) and distill also try a "
                            "cheap candidate that hands on what it is unsure of.")
+    guard: Guarding = Guarding()
     judge: Judge | None = Field(None, description="A model that grades free text by a rubric.")
     consistency: Consistency | None = Field(None, description="Measure how often repeated answers agree; costs calls.")
     alpha: float = Field(
@@ -275,10 +314,10 @@ class UseCase(Part):
     @model_validator(mode="after")
     def _can_be_measured(self) -> Self:
         wanted = self.requirements.bounds
-        if "ood_decline" in wanted and not (self.data.out_of_scope and self.task.decline_label):
+        if "ood_decline" in wanted and not (self.data.has_out_of_scope and self.task.decline_label):
             raise ValueError(
-                "requirements.ood_decline: cannot be measured; add data.out_of_scope (inputs to decline) and "
-                "task.decline_label (the answer that declines)"
+                "requirements.ood_decline: cannot be measured; add data.out_of_scope (inputs to decline), or make some by "
+                "data.held_out_labels or data.unrelated, and task.decline_label (the answer that declines)"
             )
         quality, adherence = wanted.get("quality"), wanted.get("adherence")
         is_label = self.task.kind == "classification"
@@ -287,8 +326,16 @@ class UseCase(Part):
                 f"requirements.adherence.bound: {adherence.bound:g} contradicts quality.bound {quality.bound:g}: an output "
                 "outside the format is never right, so such an adherence cannot pass; raise adherence"
             )
-        if "shift_quality" in wanted and not self.data.shifted:
-            raise ValueError("requirements.shift_quality: cannot be measured; add data.shifted (labelled shifted rows)")
+        if "shift_quality" in wanted and not self.data.has_shifted:
+            raise ValueError(
+                "requirements.shift_quality: cannot be measured; add data.shifted (labelled shifted rows), or make some by "
+                "data.made_shifts"
+            )
+        held_out = self.data.held_out_labels
+        if held_out and (self.task.kind != "classification" or set(held_out) & set(self.task.labels)):
+            raise ValueError(
+                "data.held_out_labels: are labels of the rows that the task does not have; remove them from task.labels"
+            )
         for name, bound in wanted.items():
             if bound.margin == 0 and name not in SHARES:
                 raise ValueError(
@@ -340,6 +387,11 @@ class UseCase(Part):
     def offers_cascades(self) -> bool:
         """Whether a cascade may be tried: only cost is a reason to, and its threshold is chosen by exact scores."""
         return self.cascades and "usd_per_1k_requests" in self.requirements.bounds and not self.is_judged
+
+    @property
+    def offers_guards(self) -> bool:
+        """Whether a guard may be tried: only what must be declined is a reason to."""
+        return self.guard.offered and "ood_decline" in self.requirements.bounds
 
     @property
     def is_judged(self) -> bool:

@@ -36,6 +36,7 @@ from tasks import (
 )
 from tasks.cascade import CascadeAnswerer
 from tasks.exact_cache import ExactCache
+from tasks.guarded import GuardedAnswerer
 from tasks.ledger import Purpose
 from tasks.venue_cost import fixed_usd_per_request, price_of, worst_case_usd_of
 
@@ -50,7 +51,7 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer; `text` is None where the infrastructure lost it."""
+    """One answer; `text` is None where the infrastructure lost it; `scope` is the score a guard judged it by."""
 
     text: str | None
     latency_ms: float | None
@@ -61,6 +62,8 @@ class Answer:
     from_store: bool = False
     error: str | None = None
     confidence: float | None = None
+    energy: float | None = None
+    scope: float | None = None
     escalated: bool = False
 
 
@@ -81,15 +84,20 @@ def open_answerer(
     with a confidence where the model tells one.
     """
     with ExitStack() as stack:
-        if candidate.cascade:
+        answerer: Any
+        if candidate.guard:
+            plain, told = candidate.model_copy(update={"guard": None}), candidate.guard.score != "distance"
+            inner = stack.enter_context(open_answerer(work, plain, payer, confident=confident or told))
+            answerer = GuardedAnswerer(work, inner, candidate.guard)
+        elif candidate.cascade:
             pays, rest = payer or Payer(candidate.stage, "evaluation"), candidate.model_copy(update={"cascade": None})
             first = stack.enter_context(open_answerer(work, candidate.cascade.first, pays, confident=True))
             then = stack.enter_context(open_answerer(work, rest, pays))
-            answerer: Any = CascadeAnswerer(first, then, candidate.cascade.below)
+            answerer = CascadeAnswerer(first, then, candidate.cascade.below)
         elif candidate.weights and candidate.weights.kind == "student":
             answerer = StudentAnswerer(work, candidate, stack)
         elif candidate.weights:
-            answerer = TrainedAnswerer(work, candidate, stack)
+            answerer = TrainedAnswerer(work, candidate, stack, confident)
         else:
             answerer = ServedAnswerer(work, candidate, stack, payer, confident)
         requests_per_s = work.use_case.traffic.requests_per_month / SECONDS_PER_MONTH
@@ -266,8 +274,8 @@ def _gguf_files(work: Workspace, candidate: Candidate) -> tuple[Path, Path | Non
 class TrainedAnswerer:
     """Trained weights: answers in process in batches, and apart from that over HTTP for the latency."""
 
-    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
-        self.work, self.candidate, self.stack = work, candidate, stack
+    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack, confident: bool = False) -> None:
+        self.work, self.candidate, self.stack, self._confident = work, candidate, stack, confident
         self.price = price_of(work, candidate)
         self.usd_worst_case = worst_case_usd_of(work, candidate, self.price)
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
@@ -287,7 +295,7 @@ class TrainedAnswerer:
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """The same requests over HTTP at the traffic's concurrency, from the server the venue would run."""
         if self._http is None:
-            self._http = ServedAnswerer(self.work, self.candidate, self.stack)
+            self._http = ServedAnswerer(self.work, self.candidate, self.stack, confident=self._confident)
         return self._http.timed(rows, self._http.answer(rows))
 
     @cached_property
@@ -313,7 +321,7 @@ class TrainedAnswerer:
         keys = [
             responses.answer_key(
                 model=self.candidate.model, revision=self.candidate.revision, weights=self.candidate.weights.revision,
-                messages=chat, max_tokens=limit, engine="in process",
+                messages=chat, max_tokens=limit, engine="in process, confident" if self._confident else "in process",
             )
             for chat in chats
         ]  # fmt: skip
@@ -321,9 +329,11 @@ class TrainedAnswerer:
         missing = [i for i, key in enumerate(keys) if key not in known]
         if missing:
             prompts = [training_rows.format_chat(self._base, chats[i]) for i in missing]
-            for i, prompt, text in zip(missing, prompts, self._generator.answer(prompts, limit), strict=True):
+            told = self._generator.confident(prompts, limit) if self._confident else self._generator.answer(prompts, limit)
+            for i, prompt, answer in zip(missing, prompts, told, strict=True):
+                text, sure = answer if isinstance(answer, tuple) else (answer, None)
                 usage = Usage(input_tokens=len(self._tokenizer.encode(prompt)), output_tokens=len(self._tokenizer.encode(text)) + 1)
-                known[keys[i]] = responses.stored_now(text, "stop", usage, 0.0, 0.0)
+                known[keys[i]] = responses.stored_now(text, "stop", usage, 0.0, 0.0, sure)
                 store.put(keys[i], known[keys[i]])
         return [known[key] for key in keys]
 
@@ -331,7 +341,9 @@ class TrainedAnswerer:
         # In process nothing is bought: the dollars are what the venue would bill, for the cost requirement.
         usage = stored.usage
         usd = self.price.usd(usage) if self.price else 0.0
-        return Answer(stored.text, None, usd, usage.input_tokens, 0, usage.output_tokens, from_store=True)
+        return Answer(
+            stored.text, None, usd, usage.input_tokens, 0, usage.output_tokens, from_store=True, confidence=stored.confidence
+        )
 
 
 class StudentAnswerer:
@@ -363,8 +375,8 @@ class StudentAnswerer:
         usage = Usage(input_tokens=len(self._tokenizer.encode(text)), output_tokens=1)
         usd = self.price.usd(usage) if self.price else 0.0
         label = str(reply.predictions[0]["label"])
-        sure = float(reply.predictions[0]["confidence"])
-        return Answer(label, reply.latency_ms, usd, usage.input_tokens, 0, 1, from_store=True, confidence=sure)
+        sure, energy = (float(reply.predictions[0][name]) for name in ("confidence", "energy"))
+        return Answer(label, reply.latency_ms, usd, usage.input_tokens, 0, 1, from_store=True, confidence=sure, energy=energy)
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -93,11 +93,30 @@ class Generator:
                 found.update(zip(batch, self._batch(batch, max_new_tokens), strict=True))
         return [found[prompt] for prompt in prompts]
 
+    def confident(self, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32) -> list[tuple[str, float]]:
+        """As `answer`, each with the probability the model gave its own words, the end mark left out."""
+        distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
+        found: dict[str, tuple[str, float]] = {}
+        with torch_threads(self.threads):
+            for start in range(0, len(distinct), batch_size):
+                batch = distinct[start : start + batch_size]
+                said, steps = self._generate(batch, max_new_tokens, keeps_logits=True)
+                sure = map(math.exp, self._log_probabilities(said, steps))
+                found.update(zip(batch, zip(self._texts(said), sure, strict=True), strict=True))
+        return [found[prompt] for prompt in prompts]
+
     def tokens(self, text: str) -> int:
         """How many tokens `text` is."""
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _batch(self, prompts: list[str], max_new_tokens: int) -> list[str]:
+        return self._texts(self._generate(prompts, max_new_tokens)[0])
+
+    def _texts(self, said: Any) -> list[str]:
+        return [text.strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)]
+
+    def _generate(self, prompts: list[str], max_new_tokens: int, keeps_logits: bool = False) -> tuple[Any, Any]:
+        """New tokens, (prompts, longest answer), and on request the logits of each step, (prompts, vocabulary)."""
         import torch
 
         pad = pad_token_id(self.tokenizer)
@@ -113,8 +132,18 @@ class Generator:
                 do_sample=False,
                 pad_token_id=pad,
                 eos_token_id=self.tokenizer.eos_token_id,
+                return_dict_in_generate=True,
+                output_logits=keeps_logits,
             )
-        return [text.strip() for text in self.tokenizer.batch_decode(output[:, longest:], skip_special_tokens=True)]
+        return output.sequences[:, longest:], output.logits if keeps_logits else None
+
+    def _log_probabilities(self, said: Any, steps: Any) -> list[float]:
+        """Of each answer as a whole, its end mark left out."""
+        import torch
+
+        each = torch.stack([logits.float().log_softmax(-1).gather(1, said[:, [at]])[:, 0] for at, logits in enumerate(steps)], 1)
+        ended = (said == self.tokenizer.eos_token_id).cumsum(dim=1) > 0  # the end mark and the padding after it
+        return [float(total) for total in each.masked_fill(ended, 0.0).sum(dim=1)]
 
 
 def proof_inputs(proof: dict[str, Any], device: Any) -> dict[str, Any]:

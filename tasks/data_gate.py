@@ -75,6 +75,8 @@ def _hold(work: Workspace, climb_id: str, name: str) -> None:
     if name in JUDGED:
         suite = "gate" if is_enumerated and has_labels else "judged"
     parameters = _labels(work) if suite in ("examples", "gate") else {}
+    if suite == "examples":  # a way to decline need not have examples
+        parameters["taught_labels"] = [each for each in parameters["labels"] if each != work.use_case.task.decline_label]
     against = {other: rows for other in MUST_NOT_SHARE.get(name, ()) if (rows := work.tables.get(other)) is not None}
     hashes = [work.tables.hashes[each] for each in (name, *against)]
     _validate(work, climb_id, name, table, content_key(*hashes), suite, parameters, against)

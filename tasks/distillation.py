@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.special import logsumexp, softmax
 
 from leastwise.errors import BadInput
 from tasks.retrieval import encoder_hash
@@ -106,6 +107,7 @@ class Answer:
 
     label: str
     confidence: float
+    energy: float  # log-sum-exp of the logits: higher for what the student was trained on (Liu et al. 2020)
 
 
 @dataclass(frozen=True)
@@ -152,31 +154,34 @@ class Student:
 
         return AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
 
-    def probabilities(self, texts: Sequence[str], batch_size: int = 32, network: Any = None) -> np.ndarray:
-        """Label probabilities, shape (n, labels), rows summing to 1, columns in the order of `about.labels`.
+    def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        """Label probabilities, shape (n, labels), rows summing to 1, columns in the order of `about.labels`."""
+        return np.asarray(softmax(self.logits(texts, batch_size), axis=1))
 
-        By the student's own network, unless another one is named.
-        """
+    def logits(self, texts: Sequence[str], batch_size: int = 32, network: Any = None) -> np.ndarray:
+        """The head's output, shape (n, labels), by the student's own network unless another one is named."""
         import torch
 
         network = network or self._network
-
         tokens = _tokens(self._tokenizer, texts, self.about.max_tokens)
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         result = np.zeros((len(tokens), len(self.about.labels)), dtype=np.float32)
         with torch_threads(self.threads), torch.inference_mode():
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                logits = _logits(network, [tokens[i] for i in rows], self.about.normalize)
-                result[rows] = logits.softmax(dim=1).numpy()
+                result[rows] = _logits(network, [tokens[i] for i in rows], self.about.normalize).numpy()
         return result
 
     def answer(self, texts: Sequence[str]) -> list[Answer]:
         """Label and confidence of each text, declining under the threshold where a decline label is set."""
         labels, floor, decline = self.about.labels, self.about.decline_below, self.about.decline_label
-        rows = self.probabilities(texts)
-        chosen = [(labels[int(row.argmax())], float(row.max())) for row in rows]
-        return [Answer(decline if decline is not None and top < floor else label, top) for label, top in chosen]
+        logits = self.logits(texts)
+        energies = logsumexp(logits, axis=1).tolist()
+        chosen = [(labels[int(row.argmax())], float(row.max())) for row in softmax(logits, axis=1)]
+        return [
+            Answer(decline if decline is not None and top < floor else label, top, energy)
+            for (label, top), energy in zip(chosen, energies, strict=True)
+        ]
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""

@@ -28,16 +28,18 @@ from leastwise.evidence import FloatArray
 from leastwise.examples_needed import more_to_decide
 from leastwise.gate import MAX_LOST_SHARE, Evaluation
 from leastwise.task import Task
-from leastwise.use_case import LADDER, UseCase
+from leastwise.use_case import LADDER, Stage, UseCase
+from tasks import scope_figures
 from tasks.answering import Answer
 from tasks.gate_rows import LOOK, looks, seeded, unit_count, unit_numbers, unit_scores, whole_units
 from tasks.gate_tests import Alphas, Tests
 from tasks.scoring import ExactScorer, Grades, Scorer, agree
-from tasks.use_cases import UNIT
+from tasks.use_cases import KIND, UNIT
 
 if TYPE_CHECKING:
     import pandas as pd
 
+GUARDED: frozenset[Stage] = frozenset({"rag", "fine_tune", "pretrain", "distill"})  # a guard may be tried there
 MAIN = ("quality", "adherence", "p95_latency_ms", "usd_per_1k_requests")
 
 
@@ -87,7 +89,8 @@ def candidates_on_gate_set(use_case: UseCase) -> int:
     reference = 1 if use_case.reference == "stop" else 0
     pairs = {"prompt": len(use_case.models.candidates) > 1, "distill": True}
     cascades = sum(pairs.get(stage, False) for stage in stages) if use_case.offers_cascades else 0
-    return reference + cascades + sum(tries if stage in ("prompt", "rag") else 1 for stage in stages)
+    guards = sum(stage in GUARDED for stage in stages) if use_case.offers_guards else 0
+    return reference + cascades + guards + sum(tries if stage in ("prompt", "rag") else 1 for stage in stages)
 
 
 def alphas(use_case: UseCase, drawn: float) -> Alphas:
@@ -127,7 +130,7 @@ def evaluate(
     done.evaluation = done.evaluation.model_copy(
         update={"measurements": tests.measurements(), "usd_spent": spent, "error": error}
     )
-    done.totals = _totals(done.rows) | _throughput(use_case, done) | _reported(use_case.task, done.rows) | marker.figures() | repeated
+    done.totals = _totals(done.rows) | _throughput(use_case, done) | _reported(use_case.task, done.rows) | scope_figures.figures(use_case.task, done.rows) | marker.figures() | repeated
     done.totals["calls.paid"] += sum(done.totals.get(f"{name}.calls", 0.0) for name in ("judge", "self_consistency"))
     return done
 
@@ -257,12 +260,13 @@ class _Answered:
         return sorted(drawn.values())
 
     def as_rows(self, split: str) -> list[dict[str, object]]:
-        """One record a row; only gate rows have a score of their own."""
-        is_gate = split == "gate"
-        wants = self.rows["label"] if split != "ood_decline" else [None] * len(self.rows)
-        scores = [score if is_gate else None for score in self.scores]
-        units = self.rows[UNIT] if UNIT in self.rows else [None] * len(self.rows)
-        each = zip(self.rows["id"], self.rows["text"], wants, self.answers, scores, units, strict=True)
+        """One record a row; the score of an out-of-scope row is whether it was declined."""
+        is_beyond = split == "ood_decline"
+        wants = [None] * len(self.rows) if is_beyond else self.rows["label"]
+        scores = [score and (score.declined if is_beyond else score.quality) for score in self.scores]
+        judged = [score.judged if score and split == "gate" else None for score in self.scores]
+        units, kinds = ([*self.rows[name]] if name in self.rows else [None] * len(self.rows) for name in (UNIT, KIND))
+        each = zip(self.rows["id"], self.rows["text"], wants, self.answers, scores, judged, units, kinds, strict=True)
         return [_row(*one, split) for one in each]
 
 
@@ -298,17 +302,18 @@ def _beyond(marker: Scorer, tests: Tests, done: Measured, answerer: Answerer, na
 
 
 def _row(
-    row_id: str, text: str, expected: str | None, answer: Answer, score: metrics.Score | None, unit: object, split: str
-) -> dict[str, object]:
-    """One line of the table of examples; `judged` only where a judge graded."""
-    judged = {} if score is None or score.judged is None else {"judged": score.judged}
+    row_id: str, text: str, expected: str | None, answer: Answer, score: float | None, judged: float | None, unit: object,
+    kind: object, split: str,
+) -> dict[str, object]:  # fmt: skip
+    """One line of the table of examples; `judged` only where a judge graded, `scope` only where a guard did."""
+    seldom = {"judged": judged, "scope": answer.scope, "kind": kind}
     return {
         "id": row_id,
         "input": text,
         "expected": expected,
         "answer": answer.text,
-        "score": score.quality if score else None,
-        **judged,
+        "score": score,
+        **{name: value for name, value in seldom.items() if value is not None},
         "latency_ms": answer.latency_ms,
         "usd": answer.usd,
         "usd_paid": 0.0 if answer.from_store else answer.usd,

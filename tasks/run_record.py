@@ -143,8 +143,7 @@ def log_examples(client: MlflowClient, run_id: str, measured: Measured) -> None:
     import pandas as pd
 
     columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "cached_tokens", "from_store", "set", "error", "unit"]
-    if any("judged" in row for row in measured.rows):
-        columns.insert(5, "judged")
+    columns[5:5] = [name for name in ("judged", "scope", "kind") if any(name in row for row in measured.rows)]
     client.log_table(run_id, pd.DataFrame(measured.rows, columns=columns), "examples.json")
     if measured.grades:
         client.log_dict(run_id, asdict(measured.grades), GRADES)

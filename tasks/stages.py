@@ -27,6 +27,7 @@ from tasks import (
     evaluation,
     exact_cache,
     figures,
+    guarding,
     judging,
     reports,
     routing,
@@ -35,6 +36,7 @@ from tasks import (
 )
 from tasks.cascade import CascadeAnswerer
 from tasks.gate_rows import unit_scores, whole_units
+from tasks.guarding import GuardOffer
 from tasks.ledger import Machine
 from tasks.routing import Offer
 from tasks.workspace import Workspace, content_key
@@ -190,12 +192,13 @@ def smoke_test(climb_id: str) -> None:
 
 
 @task(name="evaluate")
-def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate | Offer]) -> str:
+def evaluate_stage(climb_id: str, stage: Stage, wanted: Sequence[Candidate | Offer]) -> str:
     """Measure candidates in order up to the first PASS and log the stage by the best of them; gives back its run id.
 
-    An offer of a cascade is taken up when its turn comes, if it is worth it.
+    An offer of a cascade is taken up when its turn comes, if it is worth it; last comes the offer of a guard.
     """
     work = Workspace.of(climb_id)
+    candidates: list[Candidate | Offer | GuardOffer] = [*wanted, *guarding.offers(work.use_case, stage)]
     key = content_key(stage, work.question, *(candidate.key for candidate in candidates))
     done = tracking.finished(work.client, work.climb.experiment_id, key)
     if done is not None:
@@ -203,10 +206,10 @@ def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate |
     run = tracking.stage_run(work.client, work.climb, stage, key)
     if stage in ("prompt", "rag", "cache", "self_host"):  # what the others cost is spent by now
         costing.announce(work, stage)
-    tried = []
+    tried: list[Tried] = []
     with _endpoint_paid(work, stage) as machine:
         for number, each in enumerate(candidates, 1):
-            candidate = routing.taken_up(work, each) if isinstance(each, Offer) else each
+            candidate = _taken_up(work, run, each, tried)
             if candidate is None:
                 continue
             tried.append(_try(work, run, candidate, number if len(candidates) > 1 else None, machine))
@@ -218,6 +221,15 @@ def evaluate_stage(climb_id: str, stage: Stage, candidates: Sequence[Candidate |
 
 
 Tried = tuple[Candidate, Verdict, evaluation.Measured]
+
+
+def _taken_up(work: Workspace, run: Run, each: Candidate | Offer | GuardOffer, tried: Sequence[Tried]) -> Candidate | None:
+    """The candidate of an offer, if it is worth trying after what was tried."""
+    if isinstance(each, Offer):
+        return routing.taken_up(work, each)
+    if isinstance(each, GuardOffer):
+        return guarding.taken_up(work, run.info.run_id, each, [(one, verdict) for one, verdict, _ in sorted(tried, key=_rank)])
+    return each
 
 
 def _cost(stage: Stage, tried: list[Tried]) -> float | None:
@@ -255,10 +267,14 @@ def _try(work: Workspace, run: Run, candidate: Candidate, number: int | None, ma
 
 
 def _how(candidate: Candidate) -> str:
+    if candidate.guard:
+        return f"{_how(candidate.model_copy(update={'guard': None}))}, guarded by {candidate.guard.score}"
     if candidate.cascade:
         return f"{candidate.cascade.first.model} → {candidate.model}"
     if candidate.prompt is None:
         return candidate.model
+    if candidate.weights:
+        return f"{candidate.model} tuned"
     return f"{candidate.model} {'constrained' if candidate.prompt.constrained else 'unconstrained'}"
 
 

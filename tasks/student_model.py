@@ -4,6 +4,7 @@ MLflow runs this file when it loads the model; nothing is pickled. It does not t
 not start a server: `mlflow models serve --env-manager local -m DIRECTORY` does.
 """
 
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from mlflow.types.schema import ColSpec, Schema
 from tasks.distillation import Student
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
-_PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "numpy", "pandas", "pydantic")
+_PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "numpy", "scipy", "pandas", "pydantic")
 
 
 class StudentModel(mlflow.pyfunc.PythonModel):
@@ -29,9 +30,9 @@ class StudentModel(mlflow.pyfunc.PythonModel):
         self._student.answer(["warm up"])
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Columns label and confidence, a row for each row of column `text`."""
+        """Columns label, confidence and energy, a row for each row of column `text`."""
         answers = self._student.answer(model_input["text"].tolist())
-        return pd.DataFrame({"label": [a.label for a in answers], "confidence": [a.confidence for a in answers]})
+        return pd.DataFrame([asdict(answer) for answer in answers], columns=["label", "confidence", "energy"])
 
 
 def pyfunc_arguments(student_dir: Path, *, threads: int = 2) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def pyfunc_arguments(student_dir: Path, *, threads: int = 2) -> dict[str, Any]:
         "model_config": {"threads": threads},
         "signature": ModelSignature(
             inputs=Schema([ColSpec("string", "text")]),
-            outputs=Schema([ColSpec("string", "label"), ColSpec("double", "confidence")]),
+            outputs=Schema([ColSpec("string", "label"), ColSpec("double", "confidence"), ColSpec("double", "energy")]),
         ),
         "pip_requirements": [f"{name}=={version(name).split('+')[0]}" for name in _PACKAGES],
     }

@@ -100,7 +100,7 @@ def _measured(student: Student, texts: list[str], labels: np.ndarray) -> list[Me
 
 def _answering(student: Student, runtime: Runtime) -> Callable[[list[str], int], np.ndarray]:
     network = in_runtime(copy.deepcopy(student.stored_network), runtime)
-    return lambda texts, size: student.probabilities(texts, size, network)
+    return lambda texts, size: student.logits(texts, size, network)
 
 
 def _rate(answer: Callable[[list[str], int], np.ndarray], texts: list[str], size: int) -> float:

@@ -5,7 +5,7 @@ It does not decide what a row may look like beyond that (see `tasks.validation`)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leastwise.errors import BadInput
 from leastwise.use_case import Approval, Stage, UseCase
-from tasks import personal_data, scoring, storage, validation
+from tasks import made_rows, personal_data, scoring, storage, validation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,11 +120,16 @@ def _with_absolute_paths(use_case: UseCase, uri: str) -> UseCase:
     return use_case.model_copy(update={"data": use_case.data.model_copy(update=absolute)})
 
 
-TABLES = ("gate", "test", "train", "dev", "documents", "unlabelled", "out_of_scope", "shifted", "traffic", "graded")
+TABLES = (
+    "gate", "test", "train", "dev", "documents", "unlabelled", "out_of_scope", "out_of_scope_dev", "unrelated", "shifted", "traffic",
+    "graded",
+)  # fmt: skip
 LABELLED = frozenset({"gate", "test", "train", "dev", "shifted", "traffic", "graded"})
 LABELLED_OR_JUDGED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  # a judge needs no expected answer there
 MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
+KINDS = frozenset({"out_of_scope", "out_of_scope_dev", "shifted"})
 TIME = "leastwise_time"  # when a request of the traffic came, unix seconds, where data.time_column says it
+KIND = "leastwise_kind"  # the column of data.kind_column in out-of-scope and shifted rows
 UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
 
 
@@ -134,6 +139,7 @@ class Tables:
     def __init__(self, use_case: UseCase) -> None:
         self.use_case = use_case
         self._frames: dict[str, pd.DataFrame | None] = {}
+        self._whole: dict[str, pd.DataFrame | None] = {}  # with the rows whose labels are held out
 
     def get(self, name: str) -> pd.DataFrame | None:
         """A table with columns id, text and (where it is labelled) label, or None where the use case has none.
@@ -141,7 +147,7 @@ class Tables:
         Where `data.unit_by` is set, the tables that are measured also have its column as UNIT.
         """
         if name not in self._frames:
-            self._frames[name] = self._read(name)
+            self._frames[name] = self._made(name)
         return self._frames[name]
 
     def need(self, name: str) -> pd.DataFrame:
@@ -155,6 +161,34 @@ class Tables:
         """How many rows a table has; 0 where there is none."""
         frame = self.get(name)
         return 0 if frame is None else len(frame)
+
+    def _made(self, name: str) -> pd.DataFrame | None:
+        """A table as it is used: its own rows, without what is held out of them, and with what is made."""
+        data = self.use_case.data
+        if name == "out_of_scope":
+            return self._out_of_scope(name, ("gate", "test"), judges=True)
+        if name == "out_of_scope_dev":
+            return self._out_of_scope(name, ("dev",), judges=False)
+        frame = self._whole_table(name)
+        if name == "shifted" and data.made_shifts:
+            return _together([frame, made_rows.shifted(self.need("gate"), data.made_shifts, KIND)], f"data.{name}")
+        if frame is None or not data.held_out_labels or name not in LABELLED:
+            return frame
+        return frame[~frame["label"].isin(data.held_out_labels)].reset_index(drop=True)
+
+    def _out_of_scope(self, name: str, splits: Sequence[str], judges: bool) -> pd.DataFrame | None:
+        """Inputs to decline: those given, the held-out rows of these splits, and a half of what is unrelated."""
+        data = self.use_case.data
+        given, unrelated = self._whole_table(name), self._whole_table("unrelated")
+        parts = [given, *made_rows.held_out([self._whole_table(split) for split in splits], data.held_out_labels)]
+        parts += [made_rows.half(unrelated, judges)] if unrelated is not None else []
+        parts = [part.rename(columns={"kind": KIND}) if part is not None and KIND not in part else part for part in parts]
+        return _together(parts, f"data.{name}")
+
+    def _whole_table(self, name: str) -> pd.DataFrame | None:
+        if name not in self._whole:
+            self._whole[name] = self._read(name)
+        return self._whole[name]
 
     def _read(self, name: str) -> pd.DataFrame | None:
         data = self.use_case.data
@@ -171,7 +205,7 @@ class Tables:
             source=source,
             text="text",
             label="label" if is_labelled else None,
-            labels=self.use_case.task.answers if is_labelled else None,
+            labels=(*self.use_case.task.answers, *data.held_out_labels) if is_labelled and self.use_case.task.answers else None,
             id="id",
         )
         if data.mask:
@@ -184,6 +218,8 @@ class Tables:
             frame[TIME] = validation.unix_seconds(raw, data.time_column, source)
             order = frame[TIME].argsort(kind="stable")
             frame, raw = frame.iloc[order].reset_index(drop=True), raw.iloc[order].reset_index(drop=True)
+        if name in KINDS and data.kind_column in raw:
+            frame[KIND] = raw[data.kind_column]
         if data.unit_by and name in MEASURED:
             _check_units(raw, data.unit_by, source)
             frame[UNIT] = raw[data.unit_by]
@@ -225,7 +261,8 @@ class Tables:
                 )
 
     def _check_leakage(self) -> None:
-        for first, second in (("train", "gate"), ("train", "test"), ("dev", "gate"), ("gate", "test")):
+        pairs_apart = (("train", "gate"), ("train", "test"), ("dev", "gate"), ("gate", "test"), ("out_of_scope_dev", "out_of_scope"))
+        for first, second in pairs_apart:
             one, other = self.get(first), self.get(second)
             if one is None or other is None:
                 continue
@@ -245,6 +282,21 @@ class Tables:
                 raise BadInput(
                     f"data.split_by: {column} {sorted(map(str, shared))[0]!r} is both in data.{first} and data.{second}; split by groups"
                 )
+
+
+def _together(parts: Sequence[pd.DataFrame | None], source: str) -> pd.DataFrame | None:
+    """These rows as one table with unique ids; a row without a unit is one of its own. None where there are none."""
+    import pandas as pd
+
+    given = [part for part in parts if part is not None]
+    if not given:
+        return None
+    frame = pd.concat(given, ignore_index=True) if len(given) > 1 else given[0]
+    if len(given) > 1:
+        validation.check_rows(frame, source=f"{source} with what is made", text="text", label=None, id="id")
+    if UNIT in frame:
+        frame[UNIT] = frame[UNIT].where(frame[UNIT].notna(), "row " + frame["id"].astype(str))
+    return frame
 
 
 def _check_units(raw: pd.DataFrame, column: str, source: str) -> None:

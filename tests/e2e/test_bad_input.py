@@ -166,7 +166,7 @@ def test_a_state_directory_that_cannot_be_written_is_named(
 
 def test_the_command_exits_2_with_one_line_and_no_stack_trace(tmp_path: Path, case: dict[str, Any]) -> None:
     put("colour", "red")(case, tmp_path)
-    environment = {**os.environ, "LEASTWISE_HOME": str(tmp_path / "state")}
+    environment = {**os.environ, "LEASTWISE_HOME": str(tmp_path / "unused")}
     done = subprocess.run(
         [sys.executable, "-m", "flows.customize", written(tmp_path, case)],
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=False,
@@ -175,4 +175,4 @@ def test_the_command_exits_2_with_one_line_and_no_stack_trace(tmp_path: Path, ca
     assert "Traceback" not in done.stderr
     assert "colour: unknown field" in done.stderr
     assert json.loads(done.stdout.strip().splitlines()[-1])["outcome"] == "bad_input"
-    assert not list((tmp_path / "state").glob("*.db"))
+    assert not list((tmp_path / "unused").glob("*.db"))

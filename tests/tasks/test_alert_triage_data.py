@@ -15,7 +15,7 @@ from tasks.validation import check_rows, leakage
 from use_cases.build_alert_triage import MITRE_LICENCE, build, clean, main, normalised
 
 SPLITS = ("train", "dev", "gate", "test")
-FILES = (*SPLITS, "out_of_scope", "unlabelled", "documents", "shifted", "traffic")
+FILES = (*SPLITS, "out_of_scope", "out_of_scope_dev", "unlabelled", "documents", "shifted", "traffic")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_all_rows_pass_the_checks_of_a_users_data(tables: dict[str, pd.DataFrame
     assert len(manifest["labels"]) == 13
     for name in (*SPLITS, "shifted", "traffic"):
         check_rows(tables[name], name, labels=manifest["labels"])
-    for name in ("out_of_scope", "unlabelled", "documents"):
+    for name in ("out_of_scope", "out_of_scope_dev", "unlabelled", "documents"):
         check_rows(tables[name], name, label=None)
 
 
@@ -82,11 +82,25 @@ def test_unlabelled_text_shares_nothing_with_what_is_measured(tables: dict[str, 
 
 def test_shifted_rows_are_gate_rows_under_one_shift_each(tables: dict[str, pd.DataFrame]) -> None:
     shifted, gate = tables["shifted"], tables["gate"].set_index("id")
+    shifted = shifted[shifted["kind"] != "other_source"]
     original = gate.loc[[id_.partition("~")[0] for id_ in shifted.id]]
     assert list(original.label) == list(shifted.label)
-    changed = pd.Series(list(original.text)).ne(pd.Series(list(shifted.text))).groupby(list(shifted["shift"])).mean()
+    changed = pd.Series(list(original.text)).ne(pd.Series(list(shifted.text))).groupby(list(shifted["kind"])).mean()
     assert set(changed.index) == {"typos", "upper", "lower", "shorter", "longer"}
     assert changed.min() > 0.7
+
+
+def test_another_source_says_of_each_technique_what_its_one_tactic_is(tables: dict[str, pd.DataFrame]) -> None:
+    other = tables["shifted"][tables["shifted"]["kind"] == "other_source"]
+    tactics = tables["documents"].set_index("id").tactics
+    assert len(other) > 300
+    assert all(list(tactics[id_]) == [label] for id_, label in zip(other.id, other.label, strict=True))
+
+
+def test_thresholds_are_chosen_on_other_kinds_of_text_than_they_are_judged_on(tables: dict[str, pd.DataFrame]) -> None:
+    chosen, judged = tables["out_of_scope_dev"], tables["out_of_scope"]
+    assert set(chosen.kind) == {"profile", "advice", "unrelated"} and set(judged.kind) == {"held_out", "unrelated"}
+    assert not set(chosen.text) & {*judged.text, *(text for name in SPLITS for text in tables[name].text)}
 
 
 def test_traffic_repeats_dev_sentences_in_order_of_time(

@@ -158,7 +158,7 @@ def opened(folder: Path, gate: pd.DataFrame, **data: Any) -> Workspace:
     rows(80, "t").assign(day="2026-01-15").to_parquet(folder / "train.parquet")
     case: dict[str, Any] = {
         "name": "held",
-        "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
+        "task": {"instruction": "Yes or no?", "labels": ["yes", "no"], "decline_label": "none"},
         "data": {"gate": "gate.parquet", "train": "train.parquet"} | data,
         "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
         "traffic": {"requests_per_month": 1000},
@@ -199,3 +199,14 @@ def test_what_is_to_be_masked_is_masked_before_it_goes_anywhere(home: Path, tmp_
     assert work.tables.need("gate")["text"][0] == "please answer to [email], who has asked for it"
     plain = opened(tmp_path, gate)
     assert plain.question != work.question
+
+
+def test_a_way_to_decline_needs_no_training_examples_but_every_label_does(home: Path, tmp_path: Path) -> None:
+    train = rows(1100, "n")
+    train.to_parquet(tmp_path / "many.parquet")
+    work = opened(tmp_path, rows(60, "g"), train="many.parquet")
+    data_gate.validate_training_data.fn(work.climb.run_id)
+    train.assign(label="yes").to_parquet(tmp_path / "one_label.parquet")
+    work = opened(tmp_path, rows(60, "g"), train="one_label.parquet")
+    with pytest.raises(BadInput, match="distinct values"):
+        data_gate.validate_training_data.fn(work.climb.run_id)

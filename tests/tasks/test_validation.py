@@ -30,7 +30,7 @@ def broken(column: str, value: object, row: int = 6) -> pd.DataFrame:
 
 @pytest.mark.parametrize("text_type", ["str", "object"])
 def test_good_training_rows_pass(text_type: str) -> None:
-    validation = validate(rows().astype(text_type), "examples", labels=LABELS)
+    validation = validate(rows().astype(text_type), "examples", labels=LABELS, taught_labels=LABELS)
     assert validation.success, validation.failures
     assert "PASS" in as_markdown(validation)
     require_valid(validation)
@@ -55,7 +55,7 @@ def test_good_training_rows_pass(text_type: str) -> None:
 def test_each_fault_of_training_rows_is_found(
     table: pd.DataFrame, column: str, expectation: str, ids: tuple[str, ...]
 ) -> None:
-    validation = validate(table, "examples", source="train.csv", labels=LABELS)
+    validation = validate(table, "examples", source="train.csv", labels=LABELS, taught_labels=LABELS)
     assert not validation.success
     found = [
         failure for failure in validation.failures if failure.column == column and expectation in failure.expectation
@@ -71,9 +71,9 @@ def test_each_fault_of_training_rows_is_found(
 def test_too_few_of_a_class_fails_with_at_most_20_ids() -> None:
     table = rows()
     table.loc[:970:2, "label"] = "odd"
-    validation = validate(table, "examples", labels=LABELS, min_per_class=30)
+    validation = validate(table, "examples", labels=LABELS, taught_labels=LABELS, min_per_class=30)
     assert [(failure.column, len(failure.unexpected_ids)) for failure in validation.failures] == [("rows_of_label", 14)]
-    assert validate(table, "examples", labels=LABELS, min_per_class=14).success
+    assert validate(table, "examples", labels=LABELS, taught_labels=LABELS, min_per_class=14).success
     many = validate(rows().assign(text=" "), "gate", labels=LABELS)
     assert len(many.failures[0].unexpected_ids) == 20
 
@@ -90,7 +90,7 @@ def test_an_unknown_suite_or_parameter_is_refused() -> None:
     with pytest.raises(BadInput, match="no such suite"):
         validate(rows(), "absent")
     with pytest.raises(BadInput, match="missing parameters \\['labels'\\]"):
-        validate(rows(), "examples", label=LABELS)
+        validate(rows(), "examples", label=LABELS, taught_labels=LABELS)
 
 
 @pytest.mark.parametrize(
