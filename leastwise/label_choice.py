@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_AT_ONCE = 256  # labelled rows whose distances are held in memory together
+
 
 def uncertainty(probabilities: np.ndarray) -> np.ndarray:
     """1 - (largest - second largest probability) of each row of (n, labels), in [0, 1], shape (n,).
@@ -32,10 +34,10 @@ def choose(
     n = len(vectors)
     if not 0 <= count <= n or len(weights) != n or (weights < 0).any() or not np.isfinite(weights).all():
         raise ValueError(f"choose: {count} of {n} rows with {len(weights)} weights, which must be finite and at least 0")
-    rng = np.random.default_rng(seed)
+    rng, norms = np.random.default_rng(seed), np.einsum("ij,ij->i", vectors, vectors)
     nearest = np.full(n, np.inf)
-    for known in vectors[:0] if labelled is None else labelled:
-        np.minimum(nearest, _squared_distance(vectors, known), out=nearest)
+    for start in range(0, 0 if labelled is None else len(labelled), _AT_ONCE):
+        np.minimum(nearest, _squared_distances(vectors, norms, labelled[start : start + _AT_ONCE]).min(axis=1), out=nearest)
     left = np.ones(n, dtype=bool)
     drawn: list[int] = []
     while len(drawn) < count:
@@ -47,10 +49,11 @@ def choose(
         at = int(np.searchsorted(np.cumsum(chances), rng.random() * total, side="right"))
         drawn.append(at)
         left[at] = False
-        np.minimum(nearest, _squared_distance(vectors, vectors[at]), out=nearest)
+        np.minimum(nearest, _squared_distances(vectors, norms, vectors[at : at + 1])[:, 0], out=nearest)
     return np.asarray(drawn, dtype=np.int64)
 
 
-def _squared_distance(vectors: np.ndarray, point: np.ndarray) -> np.ndarray:
-    difference = (vectors * vectors).sum(axis=1) - 2.0 * (vectors @ point) + point @ point
-    return np.asarray(np.maximum(difference, 0.0))  # rounding may leave -1e-7 for equal vectors
+def _squared_distances(vectors: np.ndarray, norms: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Squared distances of n vectors (with their squared `norms`) to m points, shape (n, m)."""
+    found = norms[:, None] - 2.0 * (vectors @ points.T) + np.einsum("ij,ij->i", points, points)
+    return np.asarray(np.maximum(found, 0.0))  # rounding may leave -1e-7 for equal vectors

@@ -61,7 +61,7 @@ def validate_teacher_labels(climb_id: str, labels_uri: str) -> None:
     work = Workspace.of(climb_id)
     table = storage.read_table(labels_uri)
     is_listed = work.use_case.task.answers is not None
-    suite, parameters = ("teacher", _labels(work)) if is_listed else ("pairs", {"min_rows": 1})
+    suite, parameters = ("teacher", _labels(work)) if is_listed else ("pairs", {"min_rows": 1, "advised_rows": 1})
     _validate(work, climb_id, "teacher labels", table, storage.sha256(labels_uri), suite, parameters)
 
 
