@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+SHORTLIST = 3
 _AT_ONCE = 256  # labelled rows whose distances are held in memory together
 
 
@@ -20,6 +21,16 @@ def uncertainty(probabilities: np.ndarray) -> np.ndarray:
         return np.zeros(len(probabilities))
     top = np.partition(probabilities, -2, axis=1)[:, -2:]
     return np.asarray(1.0 - (top[:, 1] - top[:, 0]))
+
+
+def shortlisted(unsure: np.ndarray, count: int) -> np.ndarray:
+    """Weights for `choose`: 1 for the `SHORTLIST` × `count` rows of highest uncertainty, 0 for the rest, shape (n,).
+
+    Uncertainty decides who may be drawn, distance who is: as weights alone the many sure rows win by their number.
+    """
+    weights = np.zeros(len(unsure))
+    weights[np.argsort(-unsure, kind="stable")[: SHORTLIST * count]] = 1.0
+    return weights
 
 
 def choose(
@@ -36,7 +47,8 @@ def choose(
         raise ValueError(f"choose: {count} of {n} rows with {len(weights)} weights, which must be finite and at least 0")
     rng, norms = np.random.default_rng(seed), np.einsum("ij,ij->i", vectors, vectors)
     nearest = np.full(n, np.inf)
-    for start in range(0, 0 if labelled is None else len(labelled), _AT_ONCE):
+    labelled = vectors[:0] if labelled is None else labelled
+    for start in range(0, len(labelled), _AT_ONCE):
         np.minimum(nearest, _squared_distances(vectors, norms, labelled[start : start + _AT_ONCE]).min(axis=1), out=nearest)
     left = np.ones(n, dtype=bool)
     drawn: list[int] = []

@@ -48,8 +48,9 @@ def chosen_in_rounds(
     taken: list[int] = []
     tables: list[pd.DataFrame] = []
     for number in range(rounds):
-        weights = np.ones(len(left)) if not tables else _uncertainty(vectors, texts, pd.concat(tables), left)
         size = (count - len(taken)) // (rounds - number)
+        unsure = _uncertainty(vectors, texts, pd.concat(tables), left) if tables else None
+        weights = np.ones(len(left)) if unsure is None else label_choice.shortlisted(unsure, size)
         drawn = left[label_choice.choose(vectors[left], weights, size, seed + number, vectors[taken])]
         tables.append(ask(texts.iloc[drawn], f"round-{number + 1}"))
         taken += drawn.tolist()

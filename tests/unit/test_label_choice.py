@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leastwise.label_choice import choose, uncertainty
+from leastwise.label_choice import SHORTLIST, choose, shortlisted, uncertainty
 
 GROUPS = np.repeat(np.eye(4), 50, axis=0) + np.random.default_rng(0).normal(0, 0.01, (200, 4))
 
@@ -38,6 +38,12 @@ def test_what_is_unsure_is_drawn_and_what_is_sure_only_when_nothing_else_is_left
     weights = np.where(np.arange(200) < 150, 0.0, 1.0)
     assert all(row >= 150 for row in choose(GROUPS, weights, 50, 0))
     assert len(choose(GROUPS, weights, 60, 0)) == 60
+
+
+def test_only_the_most_unsure_are_on_the_shortlist_however_many_there_are() -> None:
+    weights = shortlisted(np.arange(20.0), 2)
+    assert np.flatnonzero(weights).tolist() == list(range(20 - 2 * SHORTLIST, 20))
+    assert shortlisted(np.zeros(4), 3).tolist() == [1.0] * 4
 
 
 @pytest.mark.parametrize(("weights", "count"), [(np.ones(199), 3), (np.full(200, -1.0), 3), (np.full(200, np.nan), 3), (np.ones(200), 201)])
