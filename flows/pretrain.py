@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import data_gate, making, stages
+from tasks import data_gate, making, pretraining, stages
 
 
 @flow(name="pretrain")
@@ -16,7 +16,9 @@ def pretrain(climb: str) -> str:
     data_gate.validate_training_data(climb)
     base = making.pretrained(climb)
     tuned = making.fine_tuned(climb, base)
-    return stages.evaluate_stage(climb, "pretrain", [stages.tuned_candidate(climb, "pretrain", tuned, base)])
+    run_id = stages.evaluate_stage(climb, "pretrain", [stages.tuned_candidate(climb, "pretrain", tuned, base)])
+    pretraining.compare_with_fine_tuned(climb, run_id)
+    return run_id
 
 
 if __name__ == "__main__":

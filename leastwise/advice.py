@@ -225,7 +225,7 @@ def _gate_needs(use_case: UseCase, known: Known) -> list[GateNeed]:
     table = {"ood_decline": "out_of_scope", "shift_quality": "shifted"}
     needs = []
     for name, wanted in use_case.requirements.bounds.items():
-        rows = known.rows.get(table.get(name, "gate"), 0)
+        rows = use_case.forgetting.tasks if name == "general_ability" else known.rows.get(table.get(name, "gate"), 0)
         if wanted.margin == 0 or use_case.data.population == "this_set":
             continue
         if name in SHARES:

@@ -14,7 +14,7 @@ from leastwise.use_case import LADDER, Stage, UseCase
 PROMPT_TOKENS: dict[Stage, int] = {"prompt": 500, "rag": 900, "cache": 900, "fine_tune": 200, "pretrain": 200}
 JUDGE_TOKENS = (600, 40)  # rubric, input and answer; the grade in its JSON
 EXAMPLES_PER_S = 4.0
-COUNTED = ("gate", "traffic", "out_of_scope", "shifted", "unlabelled", "graded")
+COUNTED = ("gate", "traffic", "out_of_scope", "shifted", "unlabelled", "graded", "paraphrases")
 
 
 def stage_estimates(
@@ -30,6 +30,7 @@ def stage_estimates(
     grading = judge_price.worst_case_usd(*JUDGE_TOKENS) * (rows["gate"] + rows["shifted"]) if judge_price else 0.0
     found: dict[Stage, float] = dict.fromkeys(LADDER, 0.0)
     repeated = use_case.consistency.rows * use_case.consistency.samples if use_case.consistency else 0
+    repeated += 2 * rows.get("paraphrases", 0)  # each, and the row it paraphrases
     for stage in ("prompt", "rag"):
         asking = sum(_usd_a_call(use_case, price, stage) for price in prices.values()) * (judged + repeated) * ways
         found[stage] = asking + grading * ways * len(prices)

@@ -18,9 +18,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 RequirementName = Literal[
-    "quality", "adherence", "p95_latency_ms", "usd_per_1k_requests", "ood_decline", "shift_quality"
+    "quality", "adherence", "p95_latency_ms", "usd_per_1k_requests", "ood_decline", "shift_quality", "general_ability"
 ]
-SHARES: frozenset[str] = frozenset({"quality", "adherence", "ood_decline", "shift_quality"})
+SHARES: frozenset[str] = frozenset({"quality", "adherence", "ood_decline", "shift_quality", "general_ability"})
 Better = Literal["higher", "lower"]
 Outcome = Literal["PASS", "FAIL", "UNDECIDED", "ERROR"]
 

@@ -24,13 +24,15 @@ Outcome = Literal[
     "reference", "none", "undecided", "budget", "rejected", "error",
 ]  # fmt: skip
 
-ALL = frozenset({"quality", "adherence", "p95_latency_ms", "usd_per_1k_requests", "ood_decline", "shift_quality"})
+ALL = frozenset(
+    {"quality", "adherence", "p95_latency_ms", "usd_per_1k_requests", "ood_decline", "shift_quality", "general_ability"}
+)
 COST_AND_LATENCY = frozenset({"p95_latency_ms", "usd_per_1k_requests"})
 REMEDIES: dict[Stage, frozenset[str]] = {
     "prompt": ALL,
     "rag": frozenset({"quality", "adherence", "ood_decline", "shift_quality"}),
     "cache": COST_AND_LATENCY,
-    "fine_tune": ALL,
+    "fine_tune": ALL - {"general_ability"},  # training can only lose it; another model may have more of it
     "pretrain": frozenset({"quality", "shift_quality"}),
     "distill": COST_AND_LATENCY | {"ood_decline"},
     "self_host": COST_AND_LATENCY,
@@ -285,6 +287,8 @@ def _lacks_for_distill(use_case: UseCase, history: Sequence[Record], now: Situat
         return "models.base names no open weights to make a causal student of"
     if not use_case.task.stable:
         return "the task is not stable (task.stable is false): a student would soon answer by old rules"
+    if "general_ability" in use_case.requirements.bounds:
+        return "a student has no general ability, which requirements.general_ability asks for"
     if student_venue(use_case) is None:
         return "residency allows neither a managed host nor an own endpoint for a student"
     if not use_case.data.unlabelled or now.unlabelled_rows == 0:

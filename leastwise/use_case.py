@@ -23,6 +23,8 @@ LADDER: tuple[Stage, ...] = ("prompt", "rag", "cache", "fine_tune", "pretrain", 
 Approval = Literal["ask", "granted", "never"]
 OnUndecided = Literal["estimate", "climb", "stop", "ask"]
 
+DEFAULT_REPLAY_SHARE = 0.1
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -54,6 +56,19 @@ class Data(Part):
         (), description="Shifts made of the gate rows, each row under one of them, in place of or beside `shifted`."
     )
     kind_column: str = Field("kind", description="Column of out-of-scope and shifted rows that names their kind, if there is one.")
+    general: str | None = Field(
+        None,
+        description="General text (columns id, text) a trained model should not forget: a fifth, drawn by hash, is held to "
+        "measure it; the rest is replayed in continued pre-training.",
+    )
+    general_tasks: str | None = Field(
+        None,
+        description="Own general tasks in place of those made from data.general: columns id, text, choices (a JSON list) and "
+        "label (the right choice).",
+    )
+    paraphrases: str | None = Field(
+        None, description="Gate rows in other words (columns id of the gate row, text): is the answer the same?"
+    )
     graded: str | None = Field(
         None,
         description="Answers that people have graded 0..1 (columns id, text, answer, grade and, "
@@ -118,6 +133,9 @@ class Requirements(Part):
     usd_per_1k_requests: Bound | None = Field(None, description="All-in dollars for 1,000 requests at this traffic.")
     ood_decline: Bound | None = Field(None, description="Share of out-of-scope inputs declined.")
     shift_quality: Bound | None = Field(None, description="Quality on shifted inputs.")
+    general_ability: Bound | None = Field(
+        None, description="Share of general tasks the model itself still gets right (4 choices: 0.25 is chance); open weights only."
+    )
     residency: Residency | None = Field(None, description="Where data may go.")
 
     @model_validator(mode="after")
@@ -145,6 +163,7 @@ class Requirements(Part):
             "usd_per_1k_requests": self.usd_per_1k_requests,
             "ood_decline": self.ood_decline,
             "shift_quality": self.shift_quality,
+            "general_ability": self.general_ability,
         }
         return {name: bound for name, bound in named.items() if bound is not None}
 
@@ -229,6 +248,13 @@ class Guarding(Part):
     dev_rows: int = Field(300, ge=30, le=10_000, description="Dev rows of either kind that are answered to choose a guard.")
 
 
+class Forgetting(Part):
+    """How general ability is measured before and after training, where data.general or data.general_tasks is set."""
+
+    texts: int = Field(64, ge=8, le=2000, description="Held general texts, at most, whose perplexity is taken.")
+    tasks: int = Field(100, ge=25, le=2000, description="General tasks, at most; general_ability is decided on these.")
+
+
 class Hosting(Part):
     """What own endpoints cost: `managed` bills tokens above a minimum, `self_host` bills whole machines."""
 
@@ -265,6 +291,13 @@ class Training(Part):
         description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait.",
     )
     pretrain_steps: int = Field(60, ge=1, description="Optimizer steps of continued pre-training.")
+    replay_share: float | None = Field(
+        None,
+        ge=0,
+        le=0.9,
+        description="Share of the packed sequences of continued pre-training that are general text (data.general), against "
+        "forgetting; empty: 0.1 where data.general is set, else none.",
+    )
     seed: int = Field(0, ge=0, description="Seed of every shuffle and initialisation.")
     retrain_every_days: int = Field(90, ge=1, description="Days between retrainings, for recurring cost.")
     labels_per_retraining: int = Field(0, ge=0, description="New labels bought for one retraining.")
@@ -291,6 +324,7 @@ class UseCase(Part):
     guard: Guarding = Guarding()
     judge: Judge | None = Field(None, description="A model that grades free text by a rubric.")
     consistency: Consistency | None = Field(None, description="Measure how often repeated answers agree; costs calls.")
+    forgetting: Forgetting = Forgetting()
     alpha: float = Field(
         0.05,
         gt=0,
@@ -336,6 +370,11 @@ class UseCase(Part):
             raise ValueError(
                 "data.held_out_labels: are labels of the rows that the task does not have; remove them from task.labels"
             )
+        if self.training.replay_share and not self.data.general:
+            raise ValueError(
+                f"training.replay_share: {self.training.replay_share:g} of what? add data.general (text the model should "
+                "not forget), or remove replay_share"
+            )
         for name, bound in wanted.items():
             if bound.margin == 0 and name not in SHARES:
                 raise ValueError(
@@ -349,6 +388,24 @@ class UseCase(Part):
                 )
         if not self.data.test and not self.allow_no_test:
             raise ValueError("data.test: missing; add an untouched split, or set allow_no_test: true")
+        return self
+
+    @model_validator(mode="after")
+    def _general_ability_can_be_measured(self) -> Self:
+        if "general_ability" not in self.requirements.bounds:
+            return self
+        if not (self.data.general or self.data.general_tasks):
+            raise ValueError(
+                "requirements.general_ability: cannot be measured; add data.general (general text) or data.general_tasks"
+            )
+        shut = next((model.uri for model in self.models.candidates if not model.is_open or model.base_url), None)
+        if shut:
+            raise ValueError(
+                f"requirements.general_ability: {shut} cannot be measured, since general tasks are scored by a model's own "
+                "probabilities in process; name open weights that are here (package://, file://, s3://, hf:// without base_url)"
+            )
+        if self.reference == "stop":
+            raise ValueError("reference: stop: a classifier has no general ability; set report, or drop the requirement")
         return self
 
     @model_validator(mode="after")
@@ -385,8 +442,20 @@ class UseCase(Part):
 
     @property
     def offers_cascades(self) -> bool:
-        """Whether a cascade may be tried: only cost is a reason to, and its threshold is chosen by exact scores."""
-        return self.cascades and "usd_per_1k_requests" in self.requirements.bounds and not self.is_judged
+        """Whether a cascade may be tried: only cost is a reason to, and its threshold is chosen by exact scores.
+
+        Never where general ability is required, which is one model's.
+        """
+        wanted = self.requirements.bounds
+        return self.cascades and "usd_per_1k_requests" in wanted and "general_ability" not in wanted and not self.is_judged
+
+    @property
+    def replay_share(self) -> float:
+        """Share of general text in continued pre-training; see `training.replay_share`."""
+        if not self.data.general:
+            return 0.0
+        wanted = self.training.replay_share
+        return DEFAULT_REPLAY_SHARE if wanted is None else wanted
 
     @property
     def offers_guards(self) -> bool:

@@ -288,9 +288,16 @@ class TrainedAnswerer:
 
     def label_probabilities(self, rows: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
         """How likely each of these labels is the answer, shape (rows, labels), rows sum to 1; nothing is kept."""
+        return label_likelihood.label_probabilities(self._generator, self._prompts(rows), labels)
+
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        """Answers generated anew whatever is stored, in batches of another size: rounding may depend on a row's company."""
+        texts = self._generator.answer(self._prompts(rows), self.work.use_case.traffic.output_tokens, batch_size=8)
+        return [Answer(text, None, 0.0, from_store=True) for text in texts]
+
+    def _prompts(self, rows: pd.DataFrame) -> list[str]:
         chats = [[turn.model_dump() for turn in turns] for turns in messages(self.work, self.candidate, list(rows["text"]))]
-        prompts = [training_rows.format_chat(self._base, chat) for chat in chats]
-        return label_likelihood.label_probabilities(self._generator, prompts, labels)
+        return [training_rows.format_chat(self._base, chat) for chat in chats]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """The same requests over HTTP at the traffic's concurrency, from the server the venue would run."""
@@ -362,6 +369,8 @@ class StudentAnswerer:
         """Labels and latency over HTTP, one request a row."""
         with ThreadPoolExecutor(self.work.use_case.traffic.concurrency) as pool:
             return list(pool.map(self._ask, rows["text"]))
+
+    again = answer  # a student's answers are not stored: each is asked for anew
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """Every answer already came over HTTP."""

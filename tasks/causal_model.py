@@ -52,16 +52,18 @@ def merge(base: Path, adapter_dir: Path, out: Path) -> Path:
 
 def perplexity(model_dir: Path, texts: Sequence[str], threads: int = 2, max_tokens: int = 512) -> float:
     """exp of the mean negative log-likelihood a token, texts apart, the first token of each unscored."""
+    with torch_threads(threads):
+        return perplexity_of(loaded(model_dir), tokenizer_of(str(model_dir)), texts, max_tokens)
+
+
+def perplexity_of(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int = 512) -> float:
+    """As `perplexity`, of a model in memory; texts are cut at `max_tokens`. BadInput where no text has two tokens."""
     import torch
 
-    tokenizer = tokenizer_of(str(model_dir))
-    with torch_threads(threads), torch.inference_mode():
-        model = loaded(model_dir)
-        total, count = 0.0, 0
+    total, count = 0.0, 0
+    with torch.inference_mode():
         for text in texts:
-            ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens).input_ids.to(
-                model.device
-            )
+            ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens).input_ids.to(model.device)
             if ids.shape[1] > 1:
                 logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
                 total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
@@ -69,6 +71,28 @@ def perplexity(model_dir: Path, texts: Sequence[str], threads: int = 2, max_toke
     if not count:
         raise BadInput("held-out texts: none has two tokens; perplexity needs at least one such text")
     return math.exp(total / count)
+
+
+def log_likelihoods(model: Any, tokenizer: Any, context: str, continuations: Sequence[str], max_tokens: int = 512) -> list[float]:
+    """Log-likelihood (nats) of each continuation after the context; a long context loses its beginning.
+
+    Context and continuation are tokenized apart. BadInput where one of them has no token, or a continuation leaves no room
+    for any context within `max_tokens`.
+    """
+    import torch
+
+    head = tokenizer(context, add_special_tokens=False).input_ids
+    tails = [tokenizer(text, add_special_tokens=False).input_ids for text in continuations]
+    longest = max(map(len, tails))
+    head = head[-max(0, max_tokens - longest) :] if longest < max_tokens else []
+    if not head or not all(tails):
+        raise BadInput(f"general task {context[:60]!r}: context or a choice is empty or longer than {max_tokens} tokens; shorten it")
+    # Padding at the end: what comes after a token does not change its probability.
+    rows = torch.tensor([head + tail + [0] * (longest - len(tail)) for tail in tails], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=rows, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
+        scores = logits.log_softmax(-1).gather(-1, rows[:, -longest:, None])[..., 0]
+    return [float(row[: len(tail)].sum()) for row, tail in zip(scores, tails, strict=True)]
 
 
 class Generator:

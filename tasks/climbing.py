@@ -19,6 +19,7 @@ from tasks import (
     costing,
     evaluation,
     figures,
+    forgetting,
     judging,
     reports,
     row_zero,
@@ -61,6 +62,7 @@ def open_climb(use_case: str, overrides: use_cases.Overrides | None = None) -> s
     work = Workspace.before_climb(client, wanted, tables)
     work.check()
     judging.check_grades(work)
+    forgetting.check(work)
     climb = tracking.open_climb(client, wanted, work.climb_key)
     run_record.log_data(client, climb.run_id, work.data_sets())
     reports.show_opening(wanted, climb, tracking.tracking_uri())

@@ -31,13 +31,16 @@ from leastwise.task import Task
 from leastwise.use_case import LADDER, Stage, UseCase
 from tasks import scope_figures
 from tasks.answering import Answer
+from tasks.consistency import Asked, ask_again
 from tasks.gate_rows import LOOK, looks, seeded, unit_count, unit_numbers, unit_scores, whole_units
 from tasks.gate_tests import Alphas, Tests
-from tasks.scoring import ExactScorer, Grades, Scorer, agree
+from tasks.scoring import ExactScorer, Grades, Scorer
 from tasks.use_cases import KIND, UNIT
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from tasks.forgetting import Exam
 
 GUARDED: frozenset[Stage] = frozenset({"rag", "fine_tune", "pretrain", "distill"})  # a guard may be tried there
 MAIN = ("quality", "adherence", "p95_latency_ms", "usd_per_1k_requests")
@@ -109,6 +112,8 @@ def evaluate(
     scorer: Scorer | None = None,
     out_of_scope: pd.DataFrame | None = None,
     shifted: pd.DataFrame | None = None,
+    exam: Exam | None = None,
+    paraphrases: pd.DataFrame | None = None,
     on_look: Callable[[Progress], None] | None = None,
 ) -> Measured:
     """Measure a candidate on rows (already in the order to use) until its verdict is decided or they run out.
@@ -116,6 +121,8 @@ def evaluate(
     Where `data.unit_by` is set every table has the column `tasks.use_cases.UNIT` (see `tasks.gate_rows`), and `n` counts units.
     """
     own = {name: table for name, table in (("ood_decline", out_of_scope), ("shift_quality", shifted)) if table is not None}
+    if exam is not None:
+        own["general_ability"] = exam.rows
     sizes = dict.fromkeys(MAIN, unit_count(rows)) | {name: unit_count(table) for name, table in own.items()}
     marker = scorer or ExactScorer(use_case.task)
     tests = Tests(use_case, alpha, answerer, sizes, marker.grades)
@@ -124,14 +131,18 @@ def evaluate(
     error = _gate(marker, tests, done, answerer, rows, on_look)
     if error is None and not tests.failed:
         for name, table in own.items():
-            _beyond(marker, tests, done, answerer, name, seeded(table, set_hash))
-    repeated, repeated_usd = _repeat(use_case, answerer, rows) if error is None else ({}, 0.0)
-    spent = sum(float(r["usd_paid"]) for r in done.rows) + marker.usd_paid + repeated_usd  # type: ignore[arg-type]
+            is_general = exam is not None and name == "general_ability"
+            by, asked = (exam, exam) if is_general else (marker, answerer)
+            _beyond(by, tests, done, asked, name, seeded(table, set_hash))
+    again = ask_again(use_case, answerer, rows, paraphrases) if error is None else Asked()
+    spent = sum(float(r["usd_paid"]) for r in done.rows) + marker.usd_paid + again.usd  # type: ignore[arg-type]
     done.evaluation = done.evaluation.model_copy(
         update={"measurements": tests.measurements(), "usd_spent": spent, "error": error}
     )
-    done.totals = _totals(done.rows) | _throughput(use_case, done) | _reported(use_case.task, done.rows) | scope_figures.figures(use_case.task, done.rows) | marker.figures() | repeated
-    done.totals["calls.paid"] += sum(done.totals.get(f"{name}.calls", 0.0) for name in ("judge", "self_consistency"))
+    requests = [row for row in done.rows if row["set"] != "general_ability"]  # general tasks are no requests
+    reported = _reported(use_case.task, done.rows) | scope_figures.figures(use_case.task, done.rows)
+    done.totals = _totals(requests) | _throughput(use_case, done) | reported | marker.figures() | again.figures
+    done.totals["calls.paid"] += sum(done.totals.get(f"{name}.calls", 0.0) for name in ("judge", "self_consistency", "consistency"))
     return done
 
 
@@ -165,22 +176,6 @@ def measure_all(
     adherence = unit_scores(kept, [score.adherence for score in known if score])
     corrected = float(quality.mean()) + (marker.grades.mean_error if marker.grades else 0.0)
     return {"quality": (corrected, quality.size), "adherence": (float(adherence.mean()), adherence.size)}
-
-
-def _repeat(use_case: UseCase, answerer: Any, rows: pd.DataFrame) -> tuple[dict[str, float], float]:
-    """How often repeated answers to the same input agree, over the first gate rows, and the dollars that took.
-
-    Trained weights and students answer greedily in process, the same each time: only what is served is asked again.
-    """
-    wanted = use_case.consistency
-    if wanted is None or not hasattr(answerer, "repeated"):
-        return {}, 0.0
-    each = answerer.repeated(rows.head(wanted.rows), wanted.samples, wanted.temperature)
-    texts = [[answer.text for answer in of_row if answer.text is not None] for of_row in each]
-    shares = [agree(use_case.task, of_row) for of_row in texts if len(of_row) > 1]
-    paid = [answer for of_row in each for answer in of_row if not answer.from_store and answer.error is None]
-    found = {"self_consistency.n": float(len(shares)), "self_consistency.calls": float(len(paid))}
-    return found | ({"self_consistency": float(np.mean(shares))} if shares else {}), sum(answer.usd for answer in paid)
 
 
 def _gate(
@@ -289,15 +284,15 @@ def _add_look(tests: Tests, answered: _Answered, answerer: Answerer, salt: str) 
     return timed
 
 
-def _beyond(marker: Scorer, tests: Tests, done: Measured, answerer: Answerer, name: str, rows: pd.DataFrame) -> None:
-    """Requirements with rows of their own: out-of-scope inputs and shifted inputs."""
-    is_shift = name == "shift_quality"
+def _beyond(marker: Scorer, tests: Tests, done: Measured, answerer: Any, name: str, rows: pd.DataFrame) -> None:
+    """Requirements with rows of their own: out-of-scope inputs, shifted inputs, general tasks."""
+    is_labelled = name != "ood_decline"
     for look in looks(rows):
         if not tests.open(name):
             break
-        answered = _Answered.of(marker, look, answerer.answer(look), is_labelled=is_shift)
+        answered = _Answered.of(marker, look, answerer.answer(look), is_labelled=is_labelled)
         tests.count((name,), len(look) - answered.lost_rows, answered.lost_rows)
-        tests.add(name, answered.means(lambda score, _: score.quality if is_shift else score.declined), answered.lost_units)
+        tests.add(name, answered.means(lambda score, _: score.quality if is_labelled else score.declined), answered.lost_units)
         done.rows += answered.as_rows(name)
 
 

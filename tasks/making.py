@@ -25,7 +25,9 @@ from tasks import (
     causal_student,
     costing,
     distillation,
+    forgetting,
     label_choice,
+    pretraining,
     reports,
     storage,
     student_runtime,
@@ -80,13 +82,15 @@ def pretrained(climb_id: str) -> str:
     settings = training.TrainingSettings(
         seed=wanted.seed, max_examples=wanted.pretrain_steps * 16, learning_rate=wanted.learning_rate / 5, max_tokens=128
     )
-    out = work.home / "bases" / content_key(work.base().uri, settings.model_dump_json(), work.tables.hashes["documents"])
-    reports.show_note(f"continued pre-training on {len(kept):,} documents" + (": reused" if out.exists() else ""))
+    replay = forgetting.replay(work)
+    mixed = [work.tables.hashes["general"], f"{replay.share:g}"] if replay.held_out else []
+    out = work.home / "bases" / content_key(work.base().uri, settings.model_dump_json(), work.tables.hashes["documents"], *mixed)
+    general = f" and {replay.share:.0%} general text" if replay.share else ""
+    reports.show_note(f"continued pre-training on {len(kept):,} documents{general}" + (": reused" if out.exists() else ""))
     with _machine(work, "pretrain", out) as on_progress:
-        report = training.continue_pretraining(base, kept, held_out, settings, out, on_progress)
-    work.client.log_metric(climb_id, "pretrain.perplexity.before", report.perplexity_before)
-    work.client.log_metric(climb_id, "pretrain.perplexity.after", report.perplexity_after)
-    reports.show_note(f"held-out perplexity {report.perplexity_before:.1f} → {report.perplexity_after:.1f}")
+        report = pretraining.continue_pretraining(base, kept, held_out, settings, out, on_progress, replay)
+    work.log_metrics({f"pretrain.{name}": value for name, value in report.figures().items()})
+    reports.show_note(report.in_words())
     return str(out)
 
 

@@ -161,6 +161,7 @@ def _log(
     run_id = str(run.info.run_id)
     run_record.log_candidate(client, run, candidate)
     run_record.log_examples(client, run_id, measured)
+    run_record.log_figures(client, run_id, {k: v for k, v in measured.totals.items() if k.startswith("consistency.")})
     logged, verdict = run_record.judge_logged(client, run_id, requirements)
     note = f"{table}\n\n{reports.gate_table(logged, verdict, requirements, work.use_case.alpha)}"
     tags = {"leastwise.venue": candidate.venue, "leastwise.open_weights": "yes", "leastwise.key": key}

@@ -27,6 +27,7 @@ from tasks import (
     evaluation,
     exact_cache,
     figures,
+    forgetting,
     guarding,
     judging,
     reports,
@@ -301,8 +302,11 @@ def measure(work: Workspace, candidate: Candidate, machine: Machine | None = Non
             scorer=scorer,
             out_of_scope=work.tables.get("out_of_scope"),
             shifted=work.tables.get("shifted"),
+            exam=forgetting.exam(work, candidate),
+            paraphrases=work.tables.get("paraphrases") if candidate.stage != "cache" else None,
             on_look=on_look,
         )
+        measured.totals |= forgetting.figures(work, candidate)
         if isinstance(answerer, CascadeAnswerer):
             measured.totals |= answerer.figures()
         if isinstance(answerer, exact_cache.ExactCache):

@@ -22,9 +22,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
-from tasks.causal_model import PROOF, loaded, merge, pad_token_id, perplexity, proof_inputs, prove_reload, tokenizer_of
+from tasks.causal_model import PROOF, loaded, pad_token_id, proof_inputs, prove_reload, tokenizer_of
 from tasks.threads import torch_threads
-from tasks.training_rows import Row, encoded_row, packed, training_order
+from tasks.training_rows import Row, encoded_row, training_order
 from tasks.weights import built, directory_hash
 
 _LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -105,17 +105,6 @@ class TrainingReport(BaseModel):
         }
 
 
-class PretrainReport(BaseModel):
-    """Continued pre-training: perplexity on held-out texts before and after, and the training behind it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    perplexity_before: float
-    perplexity_after: float
-    tokens: int = Field(description="Tokens trained on.")
-    training: TrainingReport
-
-
 def fine_tune(
     base: Path,
     rows: Sequence[Row],
@@ -132,41 +121,10 @@ def fine_tune(
     tokenizer = tokenizer_of(str(base))
     encoded = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(rows)]
     watched = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(dev[: settings.dev_examples])]
-    return _train(base, encoded, watched, settings, out, progress)
+    return train(base, encoded, watched, settings, out, progress)
 
 
-def continue_pretraining(
-    base: Path,
-    texts: Sequence[str],
-    held_out: Sequence[str],
-    settings: TrainingSettings,
-    out: Path,
-    progress: Callable[[Progress], None] | None = None,
-) -> PretrainReport:
-    """Continues pre-training on `texts`, packed to `max_tokens`, and leaves a merged model directory in `out`.
-
-    `max_examples` counts packed sequences. LoRA unless `method` is full. The lesson stays a small one: no replay of
-    general text guards against forgetting.
-    """
-    report_path = out / "pretraining.json"
-    sequences = packed(base, texts, settings.max_tokens)
-    work = out.with_name(f"{out.name}.adapter")
-    training = _train(base, sequences, [], settings, work, progress)
-    if report_path.exists():
-        return PretrainReport.model_validate_json(report_path.read_text(encoding="utf-8"))
-    if not out.exists():
-        merge(base, work, out)
-    report = PretrainReport(
-        perplexity_before=perplexity(base, held_out, settings.threads),
-        perplexity_after=perplexity(out, held_out, settings.threads),
-        tokens=training.examples * settings.max_tokens,
-        training=training,
-    )
-    report_path.write_text(report.model_dump_json(indent=1), encoding="utf-8")
-    return report
-
-
-def _train(
+def train(
     base: Path,
     encoded: list[dict[str, list[int]]],
     watched: list[dict[str, list[int]]],
@@ -174,6 +132,7 @@ def _train(
     out: Path,
     progress: Callable[[Progress], None] | None,
 ) -> TrainingReport:
+    """Trains on rows that are tokens already; see `fine_tune`, and `tasks.pretraining` for packed text."""
     if not encoded:
         raise BadInput(f"{out}: no training rows; give at least one example")
     key = _key(base, encoded, watched, settings)

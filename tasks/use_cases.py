@@ -122,7 +122,7 @@ def _with_absolute_paths(use_case: UseCase, uri: str) -> UseCase:
 
 TABLES = (
     "gate", "test", "train", "dev", "documents", "unlabelled", "out_of_scope", "out_of_scope_dev", "unrelated", "shifted", "traffic",
-    "graded",
+    "graded", "general", "general_tasks", "paraphrases",
 )  # fmt: skip
 LABELLED = frozenset({"gate", "test", "train", "dev", "shifted", "traffic", "graded"})
 LABELLED_OR_JUDGED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  # a judge needs no expected answer there
@@ -206,8 +206,10 @@ class Tables:
             text="text",
             label="label" if is_labelled else None,
             labels=(*self.use_case.task.answers, *data.held_out_labels) if is_labelled and self.use_case.task.answers else None,
-            id="id",
+            id="id" if name != "paraphrases" else None,
         )
+        if name == "paraphrases":
+            _check_paraphrases(frame, self.get("gate"), source)
         if data.mask:
             frame["text"] = [personal_data.masked(text, data.mask) for text in frame["text"]]
         if name in LABELLED:
@@ -297,6 +299,16 @@ def _together(parts: Sequence[pd.DataFrame | None], source: str) -> pd.DataFrame
     if UNIT in frame:
         frame[UNIT] = frame[UNIT].where(frame[UNIT].notna(), "row " + frame["id"].astype(str))
     return frame
+
+
+def _check_paraphrases(frame: pd.DataFrame, gate: pd.DataFrame | None, source: str) -> None:
+    """Each says which gate row it paraphrases; several may paraphrase one."""
+    known = set() if gate is None else set(gate["id"].astype(str))
+    ids = frame["id"].astype(str) if "id" in frame else frame["text"].map(lambda _: "")
+    unknown = ~ids.isin(known)
+    if unknown.any():
+        row = int(unknown.to_numpy().argmax())
+        raise BadInput(f"{source}: row {row + 1}: id {ids.iloc[row]!r} is no row of data.gate; give the id of the row it paraphrases")
 
 
 def _check_units(raw: pd.DataFrame, column: str, source: str) -> None:

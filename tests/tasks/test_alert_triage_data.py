@@ -15,7 +15,7 @@ from tasks.validation import check_rows, leakage
 from use_cases.build_alert_triage import MITRE_LICENCE, build, clean, main, normalised
 
 SPLITS = ("train", "dev", "gate", "test")
-FILES = (*SPLITS, "out_of_scope", "out_of_scope_dev", "unlabelled", "documents", "shifted", "traffic")
+FILES = (*SPLITS, "out_of_scope", "out_of_scope_dev", "unlabelled", "documents", "shifted", "traffic", "general")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,16 @@ from tasks.workspace import Workspace
 
 SIZES = {"train": 400, "dev": 80, "gate": 150, "test": 20, "out_of_scope": 60, "shifted": 60}
 
+PARAPHRASES = [  # of rows of the gate, by hand
+    ("relationship--9999824c-f85b-4bc2-bb00-e86d4c8c0a22", "Babuk is able to shut down the antivirus software of a machine it has infected."),
+    ("relationship--297b069f-7d1b-4335-9363-c73bd823c322", "Base64 is how NanHaiShu encodes its files."),
+    ("relationship--b01660bb-1725-42f4-9419-495b8710e930", "Lazarus Group used Themida to pack malicious .db files in Operation Dream "
+     "Job, so as not to be detected."),
+    ("relationship--45e1151f-d4f7-478a-8bb5-78e4698a8a06", "The software installed on a compromised system can be listed by LunarWeb."),
+    ("relationship--e7f27ed5-a90a-49c0-bd81-a10a98f77574", "For command and control BITTER has communicated over TCP."),
+    ("relationship--baa39a74-fd81-4e25-9e5e-a8b95147bdd5", "To deliver malware, TA2541 sent spearphishing mail with links to it."),
+]  # fmt: skip
+
 
 @pytest.fixture
 def case(tmp_path: Path, triage_data: Path, home: Path) -> dict[str, Any]:
@@ -56,6 +66,8 @@ def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(tmp_p
         "ood_decline": {"bound": 0.06, "margin": 0.05},
         "shift_quality": {"bound": 0.3, "margin": 0.25},
     }
+    pd.DataFrame(PARAPHRASES, columns=["id", "text"]).to_csv(tmp_path / "paraphrases.csv", index=False)
+    case["data"]["paraphrases"], case["consistency"] = "paraphrases.csv", {"rows": 20}
     work, run = measured(tmp_path, case)
     record = work.history()[0]
     assert set(record.evaluation.measurements) == set(case["requirements"])
@@ -63,6 +75,9 @@ def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(tmp_p
     assert record.evaluation.measurements["ood_decline"].estimate > 0, "it declines, by a threshold fitted on dev"
     assert (run.data.tags["leastwise.venue"], run.data.tags["leastwise.verdict"]) == ("self_host", record.verdict.outcome)
     assert run_record.load_candidate(work.client, run.info.run_id).stage == "reference"
+    metrics = run.data.metrics
+    assert (metrics["consistency.same"], metrics["consistency.same.n"]) == (1.0, 20), "one text a request: no rounding by company"
+    assert metrics["consistency.paraphrase.n"] == len(PARAPHRASES) and metrics["consistency.paraphrase"] >= 0.5
 
     work.client.set_terminated(work.climb.run_id, "FINISHED")
     _, again = measured(tmp_path, case)

