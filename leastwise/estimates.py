@@ -43,7 +43,7 @@ def stage_estimates(
     found["fine_tune"] = training + served + grading
     found["pretrain"] = 2 * training + served + grading
     labels = min(rows["unlabelled"], use_case.training.teacher_labels)
-    found["distill"] = _usd_a_call(use_case, dearest, "rag") * labels + training / 4
+    found["distill"] = _usd_a_call(use_case, dearest, "rag") * labels + student_training_usd(use_case)
     found["self_host"] = hosting_hour_usd(use_case) + grading
     if judge_price:  # once, whichever stage is first: what people graded, and the winner on test
         found["prompt"] += judge_price.worst_case_usd(*JUDGE_TOKENS) * (rows["graded"] + use_case.confirm_rows)
@@ -54,6 +54,14 @@ def stage_estimates(
 def training_usd(use_case: UseCase) -> float:
     """Dollars one training may cost at worst: its examples at a slow EXAMPLES_PER_S on the machine that is paid."""
     return use_case.training.max_examples / EXAMPLES_PER_S / 3600 * use_case.training.usd_per_hour
+
+
+def student_training_usd(use_case: UseCase) -> float:
+    """Dollars training the student may cost at worst: a quarter of a training for an encoder, its examples for a causal one."""
+    student = use_case.training.student
+    if student.kind == "encoder":
+        return training_usd(use_case) / 4
+    return student.max_examples / EXAMPLES_PER_S / 3600 * use_case.training.usd_per_hour
 
 
 def hosting_hour_usd(use_case: UseCase) -> float:

@@ -24,7 +24,6 @@ from leastwise.use_case import LADDER, Stage, UseCase
 CHARS_PER_TOKEN = 4.0
 MESSAGE_TOKENS = 5  # of a chat template, around each message
 CONSTRAINT_TOKENS = 8  # `{"label": "…"}`
-STUDENT_EPOCHS = 3
 START_S = 15.0  # of an own machine: starting a server, a smoke test, a warm-up
 
 
@@ -233,7 +232,8 @@ def _distilled(use_case: UseCase, facts: Facts) -> Expected:
     steps = [how if facts.teacher_is_asked else f"{labels:,} labels by a trained teacher, in process: nothing is bought"]
     training = 0.0
     if facts.hardware and facts.student_parameters:
-        tokens = labels * _tokens(facts.sizes.text) * STUDENT_EPOCHS
+        student = use_case.training.student
+        tokens = (labels * student.epochs if student.kind == "encoder" else student.max_examples) * _tokens(facts.sizes.text)
         hours = training_hours(facts.student_parameters, tokens, facts.hardware.flops_per_s, 1.0)
         training = hours * facts.hardware.usd_per_hour
         steps.append(f"student: {hours * 60:.2g} minutes = ${training:.4g}")

@@ -15,6 +15,7 @@ from leastwise.judge import LEAST_HUMAN_GRADES, Judge
 from leastwise.model import Model, Venue, check_model_uri
 from leastwise.part import Part, written_but_for
 from leastwise.prices import Gpu, Price
+from leastwise.student import EncoderStudent, Student
 from leastwise.task import Task
 
 Stage = Literal["prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host"]
@@ -294,6 +295,10 @@ class Training(Part):
         0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
     )
     teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
+    choose_labels: Literal["active", "random"] = Field(
+        "random", description="Which texts it labels where there are more: those a cheap model is unsure of, or any."
+    )
+    student: Student = Field(EncoderStudent(), description="What the teacher is distilled into.")
     label_in_batches: bool = Field(
         False,
         description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait.",

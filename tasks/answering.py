@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from tasks import (
     causal_model,
     gguf_export,
     inference,
+    label_likelihood,
     providers,
     reports,
     responses,
@@ -40,6 +41,7 @@ from tasks.prompted import prompted, shot
 from tasks.venue_cost import fixed_usd_per_request, price_of, worst_case_usd_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from tasks.workspace import Workspace
@@ -234,14 +236,16 @@ def _server(work: Workspace, candidate: Candidate) -> AbstractContextManager[ser
 
 
 def _gguf_files(work: Workspace, candidate: Candidate) -> tuple[Path, Path | None]:
-    base = weights.materialize(candidate.model, work.home)
+    is_merged = candidate.weights is not None and candidate.weights.kind == "merged"
+    model = candidate.weights.uri if candidate.weights and is_merged else candidate.model
+    base = weights.materialize(model, work.home)
     folder = work.home / "gguf"
     gguf = folder / f"{weights.directory_hash(base)}.gguf"
     if not gguf.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        reports.show_note(f"converting {candidate.model} for llama.cpp, once")
+        reports.show_note(f"converting {model} for llama.cpp, once")
         gguf_export.to_gguf(base, gguf, dtype="q8_0")
-    if candidate.weights is None:
+    if candidate.weights is None or is_merged:
         return gguf, None
     adapter = folder / f"{candidate.weights.revision}.lora.gguf"
     if not adapter.exists():
@@ -264,12 +268,18 @@ class TrainedAnswerer:
         rendered = messages(self.work, self.candidate, list(rows["text"]))
         return [self._priced(answer) for answer in self._generated(rendered)]
 
+    def label_probabilities(self, rows: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
+        """How likely each of these labels is the answer, shape (rows, labels), rows sum to 1; nothing is kept."""
+        return label_likelihood.label_probabilities(self._generator, self._prompts(rows), labels)
+
     def again(self, rows: pd.DataFrame) -> list[Answer]:
         """Answers generated anew whatever is stored, in batches of another size: rounding may depend on a row's company."""
-        chats = [[turn.model_dump() for turn in turns] for turns in messages(self.work, self.candidate, list(rows["text"]))]
-        prompts = [training_rows.format_chat(self._base, chat) for chat in chats]
-        texts = self._generator.answer(prompts, self.work.use_case.traffic.output_tokens, batch_size=8)
+        texts = self._generator.answer(self._prompts(rows), self.work.use_case.traffic.output_tokens, batch_size=8)
         return [Answer(text, None, 0.0, from_store=True) for text in texts]
+
+    def _prompts(self, rows: pd.DataFrame) -> list[str]:
+        chats = [[turn.model_dump() for turn in turns] for turns in messages(self.work, self.candidate, list(rows["text"]))]
+        return [training_rows.format_chat(self._base, chat) for chat in chats]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """The same requests over HTTP at the traffic's concurrency, from the server the venue would run."""

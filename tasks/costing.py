@@ -40,7 +40,7 @@ def facts(work: Workspace) -> Facts:
         sizes=_sizes(work),
         hardware=machine,
         base_parameters=hardware.parameters(models.base.uri) if models.base else 0.0,
-        student_parameters=hardware.parameters(models.student),
+        student_parameters=hardware.parameters(_student_weights(work)),
         requests_per_s=_requests_per_s(work),
         repeat_share=work.repeat_share or 0.0,
         teacher_is_asked=_teacher_is_asked(work),
@@ -48,6 +48,14 @@ def facts(work: Workspace) -> Facts:
         alpha_pass=alphas.to_pass,
         alpha_fail=alphas.to_fail,
     )
+
+
+def _student_weights(work: Workspace) -> str | None:
+    """Whose size the student's training is estimated from; a causal one as if none of its base's blocks were cut."""
+    models = work.use_case.models
+    if work.use_case.training.student.kind == "encoder":
+        return models.student
+    return models.base.uri if models.base else None
 
 
 def _sizes(work: Workspace) -> Sizes:

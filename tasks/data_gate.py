@@ -60,7 +60,9 @@ def validate_teacher_labels(climb_id: str, labels_uri: str) -> None:
     """What a student is trained on."""
     work = Workspace.of(climb_id)
     table = storage.read_table(labels_uri)
-    _validate(work, climb_id, "teacher labels", table, storage.sha256(labels_uri), "teacher", _labels(work))
+    is_listed = work.use_case.task.answers is not None
+    suite, parameters = ("teacher", _labels(work)) if is_listed else ("pairs", {"min_rows": 1, "advised_rows": 1})
+    _validate(work, climb_id, "teacher labels", table, storage.sha256(labels_uri), suite, parameters)
 
 
 def _hold(work: Workspace, climb_id: str, name: str) -> None:

@@ -21,6 +21,7 @@ from scipy.special import logsumexp, softmax
 
 from leastwise.errors import BadInput
 from tasks.retrieval import encoder_hash
+from tasks.student_runtime import Measured, Runtime, in_runtime
 from tasks.threads import torch_threads
 
 _BATCHES_PER_BUCKET = 50  # rows are sorted by length within so many batches: little padding, order still random
@@ -96,6 +97,8 @@ class StudentAbout(BaseModel):
     decline_label: str | None = Field(None, description="The answer of an unsure student; none: it never declines")
     decline_below: float = Field(0.0, ge=0, description="Confidence under which it declines")
     normalize: bool = Field(False, description="Whether the head reads vectors of length 1, as a reference's does")
+    runtime: Runtime = Field("float32", description="How its numbers are computed when it answers")
+    measured: tuple[Measured, ...] = Field((), description="What each runtime did where the student was exported")
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,11 @@ class Student:
 
     @cached_property
     def _network(self) -> Any:
+        return in_runtime(self.stored_network, self.about.runtime)
+
+    @property
+    def stored_network(self) -> Any:
+        """Encoder and head as they are on disk, in float32, loaded afresh."""
         import torch
         from safetensors.torch import load_file
         from transformers import AutoModel
@@ -150,17 +158,18 @@ class Student:
         """Label probabilities, shape (n, labels), rows summing to 1, columns in the order of `about.labels`."""
         return np.asarray(softmax(self.logits(texts, batch_size), axis=1))
 
-    def logits(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-        """The head's output, shape (n, labels)."""
+    def logits(self, texts: Sequence[str], batch_size: int = 32, network: Any = None) -> np.ndarray:
+        """The head's output, shape (n, labels), by the student's own network unless another one is named."""
         import torch
 
+        network = network or self._network
         tokens = _tokens(self._tokenizer, texts, self.about.max_tokens)
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         result = np.zeros((len(tokens), len(self.about.labels)), dtype=np.float32)
         with torch_threads(self.threads), torch.inference_mode():
             for start in range(0, len(order), batch_size):
                 rows = order[start : start + batch_size]
-                result[rows] = _logits(self._network, [tokens[i] for i in rows], self.about.normalize).numpy()
+                result[rows] = _logits(network, [tokens[i] for i in rows], self.about.normalize).numpy()
         return result
 
     def answer(self, texts: Sequence[str]) -> list[Answer]:
@@ -402,5 +411,5 @@ def _logits(network: Any, tokens: list[list[int]], normalize: bool = False) -> A
     ids = torch.zeros(mask.shape, dtype=torch.long)
     ids[mask] = torch.tensor([token for row in tokens for token in row])
     hidden = network["encoder"](input_ids=ids, attention_mask=mask.long()).last_hidden_state
-    pooled = (hidden * mask[..., None]).sum(dim=1) / lengths[:, None]
+    pooled = (hidden.float() * mask[..., None]).sum(dim=1) / lengths[:, None]
     return network["head"](torch.nn.functional.normalize(pooled, dim=1) if normalize else pooled).float()

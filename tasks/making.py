@@ -1,46 +1,42 @@
 """What the training stages make: an adapter, a further pre-trained base, teacher labels, a student. Each made once.
 
 The training itself is in `tasks.training` and `tasks.distillation`; what is made is kept under a key of everything that
-determines it, so that a rerun after a crash finds it. Teacher labels are hard labels so far, and texts are taken in
-order, not chosen actively.
+determines it, so that a rerun after a crash finds it.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 from prefect import task
 
 from leastwise.candidate import Candidate, Weights
 from leastwise.errors import BadInput
 from leastwise.estimates import training_usd
-from leastwise.metrics import normalize
 from leastwise.prompts import short_prompt
+from leastwise.student import CausalStudent, EncoderStudent
 from leastwise.task import completion_of
-from leastwise.use_case import Stage
+from leastwise.use_case import Stage, Training
 from tasks import (
-    answering,
+    causal_student,
     costing,
     distillation,
-    evaluation,
     forgetting,
+    label_choice,
     pretraining,
     reports,
     storage,
+    student_runtime,
+    teaching,
     training,
     training_rows,
     weights,
 )
 from tasks.workspace import Workspace, content_key
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-_SLICE = 250  # texts: the most labelling a crash can lose
 
 
 @task(name="fine-tune")
@@ -48,9 +44,9 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     """Train the adapter of this use case on its base (or on a further pre-trained one) and log it as an artifact."""
     work = Workspace.of(climb_id)
     base = Path(base_dir) if base_dir else weights.materialize(work.base().uri, work.home)
-    settings = training.TrainingSettings(**_settings(work))
-    rows, dev = _pairs(work, "train"), _pairs(work, "dev")[:200]
-    out = work.home / "adapters" / content_key(work.base().uri, weights.directory_hash(base), settings.model_dump_json(), work.tables.hashes["train"])
+    settings = training.TrainingSettings(**wanted_settings(work))
+    rows, dev = pairs(work, "train"), pairs(work, "dev")[:200]
+    out = adapter_folder(work, base, settings)
     is_there = out.exists()
     if not is_there:
         costing.announce(work, "pretrain" if base_dir else "fine_tune")
@@ -66,6 +62,12 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     work.client.log_artifacts(climb_id, str(out), "adapter")
     work.log_metrics({f"training.{name}": value for name, value in report.figures().items()})
     return Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
+
+
+def adapter_folder(work: Workspace, base: Path, settings: training.TrainingSettings) -> Path:
+    """Where the adapter that these settings train on this base and the use case's examples is kept."""
+    key = content_key(work.base().uri, weights.directory_hash(base), settings.model_dump_json(), work.tables.hashes["train"])
+    return work.home / "adapters" / key
 
 
 @task(name="continue pre-training")
@@ -95,48 +97,54 @@ def pretrained(climb_id: str) -> str:
 @task(name="teacher labels")
 def teacher_labels(climb_id: str) -> str:
     """The best passing teacher labels unlabelled text; gives back the URI of the labelled table."""
-    import pandas as pd
-
     work = Workspace.of(climb_id)
     teacher = work.teacher_candidate()
     _check_licence(work, teacher)
-    texts = work.tables.need("unlabelled").head(work.use_case.training.teacher_labels)
-    out = work.home / "labels" / f"{content_key(teacher.key, work.tables.hashes['unlabelled'], str(len(texts)))}.parquet"
+    wanted = work.use_case.training
+    how = (teacher.key, work.tables.hashes["unlabelled"], str(wanted.teacher_labels), wanted.choose_labels, str(wanted.seed))
+    out = work.home / "labels" / f"{content_key(*how)}.parquet"
     if not out.exists():
         costing.announce(work, "distill")
-        reports.show_note(f"{teacher.stage} teacher labels {len(texts):,} texts")
-        answers = labelled(work, teacher, texts.assign(label=None))
-        labels = [normalize(work.use_case.task, a.text) if a.text is not None else None for a in answers]
-        table = pd.DataFrame({"id": list(texts["id"]), "text": list(texts["text"]), "label": labels})
-        out.parent.mkdir(parents=True, exist_ok=True)
-        storage.write_table(table.dropna(), out)
+        ask = teaching.asking(work, teacher, out.with_suffix(".parts"))
+        storage.write_table(label_choice.labelled_texts(work, work.tables.need("unlabelled"), ask), out)
+        shutil.rmtree(out.with_suffix(".parts"), ignore_errors=True)
     work.client.log_artifact(climb_id, str(out), "teacher")
     return str(out)
 
 
-def labelled(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> list[answering.Answer]:
-    """The teacher's answers: in one batch where that is wanted of an api teacher, else in slices, each stored before the next."""
-    answers: list[answering.Answer] = []
-    with answering.open_answerer(work, teacher, answering.Payer("distill", "teacher")) as answerer:
-        in_batch = work.use_case.training.label_in_batches and isinstance(answerer, answering.ServedAnswerer)
-        if in_batch and answerer.offers_batches:
-            return answerer.answer_in_batch(texts)
-        for start in range(0, len(texts), _SLICE):
-            answers += answerer.answer(texts.iloc[start : start + _SLICE])
-            usd = sum(0.0 if answer.from_store else answer.usd for answer in answers)
-            reports.show_progress(evaluation.Progress("teacher labels", len(answers), len(texts), usd, {}))
-    return answers
-
-
 @task(name="train the student")
 def distilled(climb_id: str, labels_uri: str) -> Weights:
-    """Train a small encoder on the teacher's labels; decline threshold chosen on dev."""
+    """Train the student of the use case on the teacher's labels, each once."""
+    work = Workspace.of(climb_id)
+    is_encoder = isinstance(work.use_case.training.student, EncoderStudent)
+    return (_encoder_student if is_encoder else _causal_student)(work, labels_uri)
+
+
+def _causal_student(work: Workspace, labels_uri: str) -> Weights:
+    """A small causal model trained on the teacher's answers."""
+    wanted, labelled, dev = work.use_case.training, storage.read_table(labels_uri), work.tables.get("dev")
+    assert isinstance(wanted.student, CausalStudent)
+    base = causal_student.base_dir(work, wanted.student)
+    rows = causal_student.rows_of(work.use_case.task, base, labelled)
+    watched = pairs(work, "dev")[:200] if dev is not None else []
+    settings = causal_student.settings_of(wanted, len(rows))
+    out = work.home / "students" / content_key(weights.directory_hash(base), storage.sha256(labels_uri), settings.model_dump_json())
+    is_there = out.exists()
+    reports.show_note(f"a causal student on {len(rows):,} teacher answers" + (": reused" if is_there else ""))
+    with _machine(work, "distill", out) as on_progress:
+        report = training.fine_tune(base, rows, watched, settings, out, on_progress)
+    work.client.log_artifacts(work.climb.run_id, str(out), "student")
+    work.log_metrics({f"student.{name}": value for name, value in report.figures().items()})
+    return Weights(kind=causal_student.kind_of(settings), uri=out.as_uri(), revision=weights.directory_hash(out))
+
+
+def _encoder_student(work: Workspace, labels_uri: str) -> Weights:
+    """A small encoder trained on the teacher's labels; decline threshold and runtime chosen on dev."""
     from tasks import retrieval
 
-    work = Workspace.of(climb_id)
+    climb_id = work.climb.run_id
     labelled, answers = storage.read_table(labels_uri), list(work.use_case.task.answers)
-    targets = np.eye(len(answers), dtype=np.float32)[[answers.index(label) for label in labelled["label"]]]
-    settings = distillation.StudentSettings(seed=work.use_case.training.seed)
+    settings = student_settings(work.use_case.training)
     assert work.use_case.models.student is not None
     encoder = retrieval.embedder_dir(work.use_case.models.student)
     dev = work.tables.need("dev")
@@ -146,13 +154,14 @@ def distilled(climb_id: str, labels_uri: str) -> Weights:
         reports.show_note(f"training a student on {len(labelled):,} teacher labels")
     with _machine(work, "distill", out) as on_progress:
         report = distillation.train_student(
-            encoder, list(labelled["text"]), targets, answers, (list(dev["text"]), list(dev["label"])), settings, out,
-            on_progress,
+            encoder, list(labelled["text"]), teaching.targets(labelled, answers), answers,
+            (list(dev["text"]), list(dev["label"])), settings, out, on_progress,
         )  # fmt: skip
+        runtime = student_runtime.choose_runtime(out, list(dev["text"]), list(dev["label"]))
     work.client.log_artifacts(climb_id, str(out), "student")
     work.log_metrics({"student.dev_accuracy": report.dev_accuracy, "student.seconds": report.train_seconds})
     how = "reused from an earlier climb" if is_there else f"after {report.train_seconds:.0f} s"
-    reports.show_note(f"student: {report.dev_accuracy:.3f} on dev, {how}")
+    reports.show_note(f"student: {runtime.dev_accuracy:.3f} on dev, {how}; answers in {runtime.runtime}, {runtime.requests_per_s:,.0f} texts/s alone")
     return Weights(kind="student", uri=out.as_uri(), revision=weights.directory_hash(out))
 
 
@@ -175,7 +184,18 @@ def _machine(work: Workspace, stage: Stage, out: Path) -> Iterator[Callable[[Any
         yield on_progress
 
 
-def _settings(work: Workspace) -> dict[str, object]:
+def student_settings(wanted: Training) -> distillation.StudentSettings:
+    """How an encoder student is trained, from what the use case says of it."""
+    student = wanted.student
+    assert isinstance(student, EncoderStudent)
+    return distillation.StudentSettings(
+        encoder_layers=student.layers, epochs=student.epochs, learning_rate=student.learning_rate,
+        temperature=student.temperature, seed=wanted.seed,
+    )  # fmt: skip
+
+
+def wanted_settings(work: Workspace) -> dict[str, object]:
+    """What the use case says of how to train."""
     wanted = work.use_case.training
     return {
         "method": wanted.method,
@@ -187,7 +207,7 @@ def _settings(work: Workspace) -> dict[str, object]:
     }
 
 
-def _pairs(work: Workspace, table: str) -> list[training_rows.Row]:
+def pairs(work: Workspace, table: str) -> list[training_rows.Row]:
     """Rows of a table as prompt and completion, the prompt as the chat endpoint will render it."""
     system = {"role": "system", "content": short_prompt(work.use_case.task)}
     frame = work.tables.need(table)

@@ -95,9 +95,9 @@ def open_retraining(use_case: str, new_examples: str = "") -> tuple[str, Upkeep 
     if champion is None:
         raise BadInput(f"{wanted.name}: has no champion to retrain; promote a run first (python -m flows.promote)")
     trained = champion.candidate.weights
-    if trained is None or trained.kind != "adapter":
+    if trained is None or trained.kind != "adapter" or champion.candidate.stage == "distill":
         run_id = upkeep.open_run(client, wanted, "retrain", content_key("not trained", champion.version))
-        why = f"the champion ({champion.candidate.stage}) has no trained adapter, so there is nothing to train again"
+        why = f"the champion ({champion.candidate.stage}) has no adapter trained on people's labels, so there is nothing to train again"
         return run_id, upkeep.close_run(client, run_id, "not_trained", why)
     union = with_examples(wanted, _trained_on(client, champion), new_examples)
     tables = Tables(union)

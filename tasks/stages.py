@@ -18,9 +18,11 @@ from leastwise.candidate import CachePolicy, Candidate, Prompt, Retriever, Weigh
 from leastwise.estimates import hosting_hour_usd
 from leastwise.gate import Evaluation, Verdict, judge
 from leastwise.prompts import short_prompt, system_prompt
+from leastwise.student import CausalStudent
 from leastwise.use_case import LADDER, Model, Stage
 from tasks import (
     answering,
+    causal_student,
     costing,
     evaluation,
     exact_cache,
@@ -126,8 +128,16 @@ def tuned_candidate(climb_id: str, stage: Stage, weights: Weights, base_dir: str
 def student_candidate(climb_id: str, weights: Weights) -> Candidate:
     """A distilled student at a managed host, or on own machines where residency wants that."""
     work = Workspace.of(climb_id)
-    teacher, venue = work.teacher_candidate(), ladder.student_venue(work.use_case)
-    assert work.use_case.models.student is not None and venue is not None
+    teacher, venue, student = work.teacher_candidate(), ladder.student_venue(work.use_case), work.use_case.training.student
+    assert venue is not None
+    if isinstance(student, CausalStudent):
+        uri = causal_student.base_dir(work, student).as_uri()
+        prompt = Prompt(system=short_prompt(work.use_case.task))
+        return Candidate(
+            stage="distill", model=uri, revision=work.revision(uri), venue=venue, prompt=prompt, weights=weights,
+            parent=teacher.key,
+        )  # fmt: skip
+    assert work.use_case.models.student is not None
     return Candidate(
         stage="distill",
         model=work.use_case.models.student,

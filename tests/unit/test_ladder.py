@@ -26,6 +26,10 @@ ROWS = Situation(train_rows=5000, document_rows=500, unlabelled_rows=5000, repea
 PACKAGE = {"uri": "package://small", "venue": "managed"}
 
 
+CAUSAL = {"kind": "causal"}
+RECORDS = {"kind": "extraction", "instruction": "Extract.", "json_schema": {"type": "object", "properties": {"a": {}}}}
+
+
 def use_case(**changes: Any) -> UseCase:
     """Everything every stage needs, leave for all of them, every bound asked for."""
     tables = ("train", "dev", "gate", "test", "documents", "unlabelled", "traffic")
@@ -39,7 +43,7 @@ def use_case(**changes: Any) -> UseCase:
         "approvals": dict.fromkeys(LADDER, "granted"),
     }  # fmt: skip
     for name, value in changes.items():
-        merge = isinstance(fields.get(name), dict) and name != "requirements"
+        merge = isinstance(fields.get(name), dict) and name != "requirements" and "kind" not in value
         fields[name] = fields[name] | value if merge else value
     return UseCase.model_validate(fields)
 
@@ -138,6 +142,8 @@ NO_TRAINING = Situation(train_rows=999, unlabelled_rows=0, repeat_share=0)
         ({}, ROWS, "quality p95_latency_ms", "distill", "no teacher"),
         ({}, ROWS, "quality", "distill", "cannot remedy"),
         ({"models": {"student": None}}, ROWS, "p95_latency_ms", "distill", "models.student"),
+        ({"training": {"student": CAUSAL}, "models": {"base": None}}, ROWS, "p95_latency_ms", "distill", "causal student"),
+        ({"task": RECORDS}, ROWS, "p95_latency_ms", "distill", "training.student"),
         ({}, NO_TRAINING, "p95_latency_ms", "distill", "data.unlabelled"),
         ({"hosting": {"capacity": False}}, ROWS, "p95_latency_ms", "self_host", "no machines"),
         ({}, ROWS, "p95_latency_ms", "self_host", "not open"),
@@ -152,6 +158,13 @@ def test_a_stage_that_cannot_help_or_lacks_something_is_skipped_with_the_reason(
     step = next_step(asked, history, situation)
     assert (step.action, step.stage) == ("skip", stage)
     assert words in step.reason
+
+
+def test_records_are_distilled_into_a_causal_student_without_an_encoder() -> None:
+    asked = use_case(task=RECORDS, training={"student": CAUSAL}, models={"student": None})
+    history = [record("prompt", fail="p95_latency_ms"), *skipped(*LADDER[1 : LADDER.index("distill")])]
+    step = next_step(asked, history, ROWS)
+    assert (step.action, step.stage) == ("run", "distill")
 
 
 @pytest.mark.parametrize(

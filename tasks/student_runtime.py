@@ -1,0 +1,117 @@
+"""How a student's numbers are computed when it answers: chosen by measurement on this machine, quality held on dev.
+
+The weights on disk stay float32 safetensors; a runtime is how they are held in memory. It trains nothing and serves
+nothing. ONNX Runtime and torch.compile are not among the runtimes (docs/distillation.md says what they measured).
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from tasks.threads import torch_threads
+
+if TYPE_CHECKING:
+    from tasks.distillation import Student
+
+Runtime = Literal["float32", "bfloat16", "int8"]
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+MOST_LOST = 0.003  # share of dev texts a runtime may get wrong beyond what float32 does, before it is no candidate
+_BATCH = 32
+_ROUNDS = 5
+
+
+class Measured(BaseModel):
+    """What one runtime did on the machine of the export."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runtime: Runtime
+    requests_per_s: float = Field(description="Texts a second, each alone, tokenized and answered in process.")
+    requests_per_s_at_32: float = Field(description="Texts a second in batches of 32.")
+    dev_accuracy: float = Field(description="Share of dev texts answered with their label, without declining.")
+
+
+def in_runtime(network: Any, runtime: Runtime) -> Any:
+    """The network (`encoder`, `head`) as this runtime computes it; the head stays float32. `network` may be changed."""
+    import torch
+
+    if runtime == "bfloat16":
+        network["encoder"].to(torch.bfloat16)
+    if runtime == "int8":
+        with warnings.catch_warnings():  # deprecated for torchao, which is not installed; as of torch 2.13 it works
+            warnings.simplefilter("ignore")
+            quantized = torch.ao.quantization.quantize_dynamic(network["encoder"], {torch.nn.Linear}, torch.qint8)
+        network["encoder"] = quantized
+    return network
+
+
+def choose_runtime(directory: Path, texts: Sequence[str], labels: Sequence[str], threads: int = 2) -> Measured:
+    """Measure every runtime of a trained student on dev `texts` and `labels`, and write the `fastest` into its directory.
+
+    A student that has been measured keeps what was chosen.
+    """
+    from tasks.distillation import Student
+
+    student = Student(directory, threads)
+    if student.about.measured:
+        return next(each for each in student.about.measured if each.runtime == student.about.runtime)
+    measured = _measured(student, list(texts), np.asarray(labels))
+    chosen = fastest(measured)
+    about = student.about.model_copy(update={"runtime": chosen.runtime, "measured": tuple(measured)})
+    unfinished = directory / "labels.json.unfinished"
+    unfinished.write_text(about.model_dump_json(indent=1))
+    unfinished.replace(directory / "labels.json")
+    return chosen
+
+
+def fastest(measured: Sequence[Measured]) -> Measured:
+    """The highest product of requests/s alone and in batches of 32, among those that hold quality.
+
+    At most MOST_LOST more of dev may be wrong than by the first, which is float32.
+    """
+    held = [each for each in measured if each.dev_accuracy >= measured[0].dev_accuracy - MOST_LOST]
+    return max(held, key=lambda each: each.requests_per_s * each.requests_per_s_at_32)
+
+
+def _measured(student: Student, texts: list[str], labels: np.ndarray) -> list[Measured]:
+    """The runtimes in turn, round after round, so that a drift of the machine's speed meets all of them; medians."""
+    runs = {runtime: _answering(student, runtime) for runtime in RUNTIMES}
+    sample = texts[: 2 * _BATCH]
+    with torch_threads(student.threads):
+        predicted = {runtime: answer(texts, _BATCH).argmax(axis=1) for runtime, answer in runs.items()}
+        alone: dict[Runtime, list[float]] = {runtime: [] for runtime in runs}
+        batched: dict[Runtime, list[float]] = {runtime: [] for runtime in runs}
+        for _ in range(_ROUNDS):
+            for runtime, answer in runs.items():
+                alone[runtime].append(_rate(answer, sample[:_BATCH], 1))
+                batched[runtime].append(_rate(answer, sample, _BATCH))
+    known = np.asarray(student.about.labels)
+    return [
+        Measured(
+            runtime=runtime, requests_per_s=statistics.median(alone[runtime]),
+            requests_per_s_at_32=statistics.median(batched[runtime]),
+            dev_accuracy=float(np.mean(known[predicted[runtime]] == labels)),
+        )
+        for runtime in runs
+    ]  # fmt: skip
+
+
+def _answering(student: Student, runtime: Runtime) -> Callable[[list[str], int], np.ndarray]:
+    network = in_runtime(copy.deepcopy(student.stored_network), runtime)
+    return lambda texts, size: student.logits(texts, size, network)
+
+
+def _rate(answer: Callable[[list[str], int], np.ndarray], texts: list[str], size: int) -> float:
+    started = time.perf_counter()
+    for start in range(0, len(texts), size):
+        answer(texts[start : start + size], size)
+    return len(texts) / (time.perf_counter() - started)

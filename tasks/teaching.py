@@ -1,0 +1,117 @@
+"""What a teacher says of unlabelled text, as a student learns from it: labels, and probabilities where it tells them.
+
+Only trained weights in process tell the probability of every label; a teacher behind an endpoint gives labels. It chooses
+no texts (`tasks.label_choice` does) and trains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leastwise.candidate import Candidate
+from leastwise.errors import BadInput
+from leastwise.metrics import normalize
+from tasks import answering, evaluation, label_choice, reports, scoring
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from leastwise.task import Task
+    from tasks.workspace import Workspace
+
+_SLICE = 500  # texts: the most scoring a crash can lose
+
+
+def asking(work: Workspace, teacher: Candidate, parts: Path) -> label_choice.Ask:
+    """What labels texts (columns id, text) as this teacher does: soft where it tells probabilities, else hard."""
+
+    def ask(texts: pd.DataFrame, name: str) -> pd.DataFrame:
+        reports.show_note(f"{teacher.stage} teacher labels {len(texts):,} texts")
+        if tells_probabilities(work, teacher):
+            return soft_labels(work, teacher, texts, parts / name)
+        return hard_labels(work, teacher, texts)
+
+    return ask
+
+
+def hard_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> pd.DataFrame:
+    """The texts (columns id, text) with the teacher's answer as `label`, without those it lost."""
+    answers = labelled(work, teacher, texts.assign(label=None))
+    labels = [taught(work.use_case.task, answer.text) if answer.text is not None else None for answer in answers]
+    return texts[["id", "text"]].assign(label=labels).dropna()
+
+
+def taught(task: Task, answer: str) -> str | None:
+    """What a student may learn of an answer: the label it means, or the text itself; None where it is not in the format."""
+    if task.kind == "classification":
+        return normalize(task, answer)
+    return answer.strip() if scoring.metric_of(task)(answer, None).adherence == 1 else None
+
+
+def labelled(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> list[answering.Answer]:
+    """The teacher's answers: in one batch where that is wanted of an api teacher, else in slices, each stored before the next."""
+    answers: list[answering.Answer] = []
+    with answering.open_answerer(work, teacher, answering.Payer("distill", "teacher")) as answerer:
+        in_batch = work.use_case.training.label_in_batches and isinstance(answerer, answering.ServedAnswerer)
+        if in_batch and answerer.offers_batches:
+            return answerer.answer_in_batch(texts)
+        for start in range(0, len(texts), _SLICE):
+            answers += answerer.answer(texts.iloc[start : start + _SLICE])
+            usd = sum(0.0 if answer.from_store else answer.usd for answer in answers)
+            reports.show_progress(evaluation.Progress("teacher labels", len(answers), len(texts), usd, {}))
+    return answers
+
+
+def tells_probabilities(work: Workspace, teacher: Candidate) -> bool:
+    """Whether the teacher can be asked for the probability of every allowed label: trained weights that answer alone."""
+    trained = teacher.weights is not None and teacher.weights.kind in ("adapter", "merged")
+    return trained and teacher.cascade is None and work.use_case.task.answers is not None
+
+
+def soft_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame, parts: Path) -> pd.DataFrame:
+    """The texts (columns id, text) with `label`, the teacher's likeliest, and `probabilities` in the order of the answers.
+
+    Slices are kept in the folder `parts` as they are done, so that a killed labelling goes on from there.
+    """
+    answers = work.use_case.task.answers
+    assert answers is not None
+    parts.mkdir(parents=True, exist_ok=True)
+    found = []
+    with answering.open_answerer(work, teacher) as answerer:
+        for start in range(0, len(texts), _SLICE):
+            found.append(_slice(answerer, texts.iloc[start : start + _SLICE], answers, parts / f"{start:07d}.npy"))
+            done = min(start + _SLICE, len(texts))
+            reports.show_progress(evaluation.Progress("teacher labels", done, len(texts), 0.0, {}))
+    probabilities = np.concatenate(found)
+    labels = [answers[best] for best in probabilities.argmax(axis=1)]
+    return texts[["id", "text"]].assign(label=labels, probabilities=list(probabilities))
+
+
+def _slice(answerer: Any, rows: pd.DataFrame, answers: Sequence[str], part: Path) -> np.ndarray:
+    if part.exists():
+        return np.asarray(np.load(part, allow_pickle=False))
+    found = np.asarray(answerer.label_probabilities(rows, answers))
+    unfinished = part.with_suffix(".unfinished.npy")
+    np.save(unfinished, found, allow_pickle=False)
+    unfinished.replace(part)
+    return found
+
+
+def targets(labelled: pd.DataFrame, answers: Sequence[str]) -> np.ndarray:
+    """What a student is to say, float32 of shape (rows, answers), rows sum to 1: probabilities where the table has them.
+
+    Raises BadInput for a table whose probabilities are not one for each answer.
+    """
+    if "probabilities" not in labelled:
+        return np.eye(len(answers), dtype=np.float32)[[answers.index(label) for label in labelled["label"]]]
+    found = np.stack([np.asarray(row, dtype=np.float32) for row in labelled["probabilities"]])
+    if found.shape[1] != len(answers):
+        raise BadInput(
+            f"teacher labels: {found.shape[1]} probabilities a text for {len(answers)} answers; remove the file under "
+            "labels/ in LEASTWISE_HOME and label again"
+        )
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
