@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.special import logsumexp, softmax
 
+from leastwise.abstention import ScoreName, compare
 from leastwise.errors import BadInput
 from tasks.retrieval import encoder_hash
 from tasks.student_runtime import Measured, Runtime, in_runtime
@@ -194,29 +195,21 @@ def fit_dev_threshold(
     out_of_scope: Sequence[str],
     max_false_decline: float,
 ) -> DeclineThreshold:
-    """The highest threshold on the largest probability that declines at most `max_false_decline` of `in_scope`.
+    """The threshold on the largest probability that keeps false declines to `max_false_decline` (see `leastwise.abstention`).
 
-    `probabilities` maps n texts to an (n, labels) array (a Student's or a Reference's). AUROC: chance that an in-scope
-    text is more confident than an out-of-scope one, ties half (Mann-Whitney U); None without `out_of_scope`.
+    `probabilities` maps n texts to an (n, labels) array (a Student's or a Reference's). AUROC is None without `out_of_scope`.
     """
     if not in_scope or not 0 <= max_false_decline < 1:
         raise BadInput(
             f"threshold: {len(in_scope)} in-scope texts, share {max_false_decline}; give texts, and a share in [0, 1)"
         )
-    inside = np.sort(probabilities(in_scope).max(axis=1))
-    threshold = float(inside[math.floor(max_false_decline * len(inside) + 1e-9)])  # declining is strictly below
-    declined_inside = float(np.mean(inside < threshold))
-    if not out_of_scope:
-        return DeclineThreshold(
-            decline_below=threshold, declined_in_scope=declined_inside, declined_out_of_scope=None, auroc=None
-        )
-    outside = probabilities(out_of_scope).max(axis=1)
-    above = inside[:, None] > outside[None, :]
-    auroc = float(np.mean(above + 0.5 * (inside[:, None] == outside[None, :])))
+    scores: list[dict[ScoreName, list[float]]] = [
+        {"max_probability": probabilities(texts).max(axis=1).tolist()} if texts else {} for texts in (in_scope, out_of_scope)
+    ]
+    (found,) = compare(*scores, max_false_decline)
     return DeclineThreshold(
-        decline_below=threshold, declined_in_scope=declined_inside, auroc=auroc,
-        declined_out_of_scope=float(np.mean(outside < threshold)),
-    )  # fmt: skip
+        decline_below=found.below, declined_in_scope=found.false_decline, declined_out_of_scope=found.declined, auroc=found.auroc
+    )
 
 
 def train_student(

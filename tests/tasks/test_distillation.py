@@ -106,7 +106,7 @@ def certainty(texts):
     return np.asarray([[float(text), 1 - float(text)] for text in texts])
 
 
-@pytest.mark.parametrize(("allowed", "threshold", "declined"), [(0.0, 0.6, 0.0), (0.25, 0.7, 0.25), (0.5, 0.8, 0.5)])
+@pytest.mark.parametrize(("allowed", "threshold", "declined"), [(0.0, 0.6, 0.0), (0.4, 0.7, 0.25), (0.6, 0.8, 0.5)])
 def test_the_threshold_declines_no_more_in_scope_texts_than_allowed(allowed, threshold, declined):
     found = fit_dev_threshold(certainty, ["0.9", "0.6", "0.8", "0.7"], ["0.55", "0.65"], allowed)
     assert (found.decline_below, found.declined_in_scope) == (threshold, declined)
