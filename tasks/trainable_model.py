@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leastwise.lora import upper_blocks
 from tasks.causal_model import PROOF, loaded, proof_inputs, tokenizer_of, training_attention
 from tasks.weights import native_dtype
 
@@ -47,11 +48,6 @@ def trainable_model(base: Path, settings: TrainingSettings) -> Any:
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False  # autocast casts the small weight, not the large input
     return adapted
-
-
-def upper_blocks(blocks: int, share: float) -> range:
-    """The numbers of the blocks that are trained: the upper `share` of them, at least one."""
-    return range(blocks - max(1, round(blocks * share)), blocks)
 
 
 def save(model: Any, base: Path, folder: Path, rows: list[dict[str, list[int]]]) -> None:
