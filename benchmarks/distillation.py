@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from leastwise.candidate import Candidate, Prompt, Weights
-from leastwise.prompts import short_prompt
+from leastwise.prompts import trained_prompt
 from leastwise.student import EncoderStudent
 from tasks import (
     answering,
@@ -85,14 +85,15 @@ def main() -> None:
 def teacher_of(work: Workspace) -> Candidate:
     """The tuned candidate of the use case, in the place and under the key where a climb would find or train it."""
     base = weights.materialize(work.base().uri, work.home)
-    settings = training.TrainingSettings(**making.wanted_settings(work))  # type: ignore[arg-type]
+    settings = making.wanted_settings(work)
     out = making.adapter_folder(work, base, settings)
-    examples, dev = making.pairs(work, "train"), making.pairs(work, "dev")[:200]
-    report = training.fine_tune(base, examples, dev, settings, out, lambda at: print(f"  step {at.step} of {at.steps}", flush=True))
+    examples, dev = making.pairs(work, "train"), making.pairs(work, "dev")
+    metric = making.dev_metric(work, dev[: settings.dev_examples])
+    report = training.fine_tune(base, examples, dev, settings, out, lambda at: print(f"  step {at.step} of {at.steps}", flush=True), metric)
     print(f"teacher: {report.settings.method} on {report.examples:,} examples in {report.seconds:.0f} s")
     made = Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
     uri = work.base().uri
-    prompt = Prompt(system=short_prompt(work.use_case.task))
+    prompt = Prompt(system=trained_prompt(work.use_case))
     return Candidate(stage="fine_tune", model=uri, revision=work.revision(uri), venue="managed", prompt=prompt, weights=made)
 
 

@@ -18,7 +18,7 @@ from leastwise.gate import SHARES
 from leastwise.ladder import ruled_out
 from leastwise.part import Part
 from leastwise.prices import Price, Usage
-from leastwise.prompts import short_prompt, system_prompt
+from leastwise.prompts import system_prompt, trained_prompt
 from leastwise.use_case import LADDER, Stage, UseCase
 
 CHARS_PER_TOKEN = 4.0
@@ -166,7 +166,7 @@ def request_usage(use_case: UseCase, stage: Stage, sizes: Sizes, constrained: bo
         shown = wanted.examples if use_case.data.train else 0
         retrieved = (wanted.documents if use_case.data.documents else 0) * sizes.document
     if stage in ("fine_tune", "pretrain"):
-        system = short_prompt(use_case.task)
+        system = trained_prompt(use_case)
     stable = _tokens(len(system) + fixed * sizes.example) + MESSAGE_TOKENS * (1 + 2 * fixed)
     varying = _tokens(shown * sizes.example + retrieved + sizes.text) + MESSAGE_TOKENS * (1 + 2 * shown)
     is_local = all(model.is_open for model in use_case.models.candidates)

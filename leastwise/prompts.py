@@ -12,6 +12,7 @@ from typing import Literal
 from leastwise.candidate import Prompt, Shot
 from leastwise.part import Part
 from leastwise.task import Task
+from leastwise.use_case import UseCase
 
 
 class Turn(Part):
@@ -40,6 +41,14 @@ def _demand(task: Task) -> str:
 def short_prompt(task: Task) -> str:
     """The system prompt of a trained candidate: the labels are in the weights."""
     return task.instruction.strip()
+
+
+def trained_prompt(use_case: UseCase) -> str:
+    """The system prompt the use case's trained candidates are trained and asked with.
+
+    It may be empty, but it is always sent: chat templates put a longer one of their own where there is none.
+    """
+    return short_prompt(use_case.task) if use_case.training.prompt == "instruction" else ""
 
 
 def render(

@@ -294,6 +294,20 @@ class Training(Part):
     upper_blocks_share: float = Field(
         0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
     )
+    epochs: int = Field(1, ge=1, le=100, description="Passes over the training rows, within max_examples.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Examples a step, over all processes.")
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: for models that do not fit otherwise."
+    )
+    prompt: Literal["instruction", "empty"] = Field(
+        "instruction",
+        description="System turn of trained candidates; empty is shorter: the adapter is for this one task anyway.",
+    )
+    dev_checks: int = Field(2, ge=1, le=100, description="How often a training is measured on dev; its best is kept.")
+    dev_rows: int = Field(64, ge=1, le=2000, description="Dev rows a training is measured on, by greedy answers.")
+    early_stop_patience: int = Field(
+        3, ge=0, description="Measurements on dev in a row that are no better before training stops; 0: never."
+    )
     teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
     choose_labels: Literal["active", "random"] = Field(
         "random", description="Which texts it labels where there are more: those a cheap model is unsure of, or any."

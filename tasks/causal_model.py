@@ -29,7 +29,7 @@ def prove_reload(base: Path, adapter_dir: Path) -> float:
     from safetensors.torch import load_file
 
     proof = load_file(adapter_dir / PROOF)
-    model = loaded(base, adapter_dir, attention="eager")
+    model = loaded(base, adapter_dir, attention=training_attention())
     with torch.inference_mode():
         logits = model(**proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu()
     difference = float((logits - proof["logits"]).abs().max())
@@ -101,9 +101,7 @@ class Generator:
     def __init__(self, model_dir: Path, adapter_dir: Path | None = None, threads: int = 2) -> None:
         model = loaded(model_dir, adapter_dir)
         self.model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-        # `generate` hands the head a slice of the last positions; on one that is not contiguous torch copies the whole
-        # weight once a row, which was half the time of a batch.
-        self.model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+        spare_head(self.model)
         self.tokenizer = tokenizer_of(str(model_dir))
         self.threads = threads
 
@@ -124,9 +122,7 @@ class Generator:
         with torch_threads(self.threads):
             for start in range(0, len(distinct), batch_size):
                 batch = distinct[start : start + batch_size]
-                said, steps = self._generate(batch, max_new_tokens, keeps_logits=True)
-                sure = map(math.exp, self._log_probabilities(said, steps))
-                found.update(zip(batch, zip(self._texts(said), sure, strict=True), strict=True))
+                found.update(zip(batch, confident_batch(self.model, self.tokenizer, batch, max_new_tokens), strict=True))
         return [found[prompt] for prompt in prompts]
 
     def tokens(self, text: str) -> int:
@@ -134,47 +130,76 @@ class Generator:
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _batch(self, prompts: list[str], max_new_tokens: int) -> list[str]:
-        return self._texts(self._generate(prompts, max_new_tokens)[0])
+        return greedy_batch(self.model, self.tokenizer, prompts, max_new_tokens)
 
-    def _texts(self, said: Any) -> list[str]:
-        return [text.strip() for text in self.tokenizer.batch_decode(said, skip_special_tokens=True)]
 
-    def _generate(self, prompts: list[str], max_new_tokens: int, keeps_logits: bool = False) -> tuple[Any, Any]:
-        """New tokens, (prompts, longest answer), and on request the logits of each step, (prompts, vocabulary)."""
-        import torch
+def spare_head(model: Any) -> None:
+    """Hands the head contiguous inputs: `generate` gives it a slice of the last positions.
 
-        pad = pad_token_id(self.tokenizer)
-        ids = self.tokenizer(prompts, add_special_tokens=False).input_ids
-        longest = max(map(len, ids))
-        inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=self.model.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=self.model.device)
-        with torch.inference_mode():
-            output = self.model.generate(
-                input_ids=inputs,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=pad,
-                eos_token_id=self.tokenizer.eos_token_id,
-                return_dict_in_generate=True,
-                output_logits=keeps_logits,
-            )
-        return output.sequences[:, longest:], output.logits if keeps_logits else None
+    On one that is not contiguous torch copies the whole weight once a row, which was half the time of a batch.
+    """
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
-    def _log_probabilities(self, said: Any, steps: Any) -> list[float]:
-        """Of each answer as a whole, its end mark left out."""
-        import torch
 
-        each = torch.stack([logits.float().log_softmax(-1).gather(1, said[:, [at]])[:, 0] for at, logits in enumerate(steps)], 1)
-        ended = (said == self.tokenizer.eos_token_id).cumsum(dim=1) > 0  # the end mark and the padding after it
-        return [float(total) for total in each.masked_fill(ended, 0.0).sum(dim=1)]
+def greedy_batch(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+    """One greedy answer a prompt (already in chat format), stripped; the prompts are one batch, padded on the left."""
+    return _texts(tokenizer, _generate(model, tokenizer, prompts, max_new_tokens)[0])
+
+
+def confident_batch(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[tuple[str, float]]:
+    """As `greedy_batch`, each with the probability the model gave its own words, the end mark left out."""
+    import torch
+
+    said, steps = _generate(model, tokenizer, prompts, max_new_tokens, keeps_logits=True)
+    each = torch.stack([logits.float().log_softmax(-1).gather(1, said[:, [at]])[:, 0] for at, logits in enumerate(steps)], 1)
+    ended = (said == tokenizer.eos_token_id).cumsum(dim=1) > 0  # the end mark and the padding after it
+    sure = each.masked_fill(ended, 0.0).sum(dim=1).exp()
+    return list(zip(_texts(tokenizer, said), map(float, sure), strict=True))
+
+
+def _texts(tokenizer: Any, said: Any) -> list[str]:
+    return [text.strip() for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
+
+
+def _generate(
+    model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, keeps_logits: bool = False
+) -> tuple[Any, Any]:
+    """New tokens, (prompts, longest answer), and on request the logits of each step, (prompts, vocabulary)."""
+    import torch
+
+    pad = pad_token_id(tokenizer)
+    ids = tokenizer(list(prompts), add_special_tokens=False).input_ids
+    longest = max(map(len, ids))
+    inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=model.device)
+    with torch.no_grad():
+        output = model.generate(
+            input_ids=inputs,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=pad,
+            eos_token_id=tokenizer.eos_token_id,
+            return_dict_in_generate=True,
+            output_logits=keeps_logits,
+        )
+    return output.sequences[:, longest:], output.logits if keeps_logits else None
 
 
 def proof_inputs(proof: dict[str, Any], device: Any) -> dict[str, Any]:
     return {name: proof[name].to(device) for name in ("input_ids", "attention_mask")} | {"use_cache": False}
 
 
-def loaded(model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa") -> Any:
+def training_attention() -> str:
+    """The attention to train with: on a CPU the backward pass of `sdpa` is slow."""
+    import torch
+
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def loaded(
+    model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa", device: str | None = None
+) -> Any:
     """Model in eval mode on the device there is, with its adapter; `adapter_dir` may hold a full model instead."""
     import torch
     from peft import PeftModel
@@ -183,7 +208,7 @@ def loaded(model_dir: Path, adapter_dir: Path | None = None, attention: str = "s
     adapted = adapter_dir is not None and (adapter_dir / "adapter_config.json").exists()
     source = model_dir if adapter_dir is None or adapted else adapter_dir
     model = AutoModelForCausalLM.from_pretrained(source, dtype=native_dtype(), attn_implementation=attention)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if adapted:
         model = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
     return model.eval()

@@ -11,6 +11,9 @@ import torch
 from transformers import TrainerCallback
 from trl.trainer.sft_trainer import SFTTrainer
 
+from tasks.causal_model import greedy_batch
+from tasks.dev_metric import DevMetric
+
 IGNORED = -100  # the label that carries no loss
 
 
@@ -36,8 +39,10 @@ class CompletionCollator:
 class CompletionTrainer(SFTTrainer):
     """SFTTrainer without its full-length logits, entropy, accuracy and model card.
 
-    trl 1.16 scores every position off Triton devices (`add_fused_lm_head`), the prompt's included.
+    trl 1.16 runs the prompt's positions through the head's bookkeeping and measures entropy and accuracy each step.
     """
+
+    dev_metric: DevMetric | None = None
 
     def compute_loss(
         self,
@@ -67,15 +72,46 @@ class CompletionTrainer(SFTTrainer):
         loss = total / count
         return (loss, outputs) if return_outputs else loss
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The loss on dev rows and, where there is one, the task's metric; `eval_score` breaks its ties by the loss."""
+        figures: dict[str, float] = super().evaluate(*args, **kwargs)
+        if self.dev_metric is not None:
+            measured = self.dev_metric.of(self._answers(self.dev_metric.prompts, self.dev_metric.max_new_tokens))
+            more = {"eval_metric": measured, "eval_score": measured - 1e-6 * min(figures["eval_loss"], 1e3)}
+            self.log(dict(more))
+            figures |= more
+        return figures
+
+    def _answers(self, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+        """Greedy answers of the model as it stands; every process computes all of them, so that all choose the same."""
+        model, size = self.accelerator.unwrap_model(self.model), self.args.per_device_eval_batch_size
+        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        answers: dict[int, str] = {}
+        was_training = model.training
+        model.eval()
+        for start in range(0, len(by_length), size):
+            batch = by_length[start : start + size]
+            with self.accelerator.autocast():
+                texts = greedy_batch(model, self.processing_class, [prompts[i] for i in batch], max_new_tokens)
+            answers.update(zip(batch, texts, strict=True))
+        model.train(was_training)
+        return [answers[i] for i in range(len(prompts))]
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super(SFTTrainer, self)._save_checkpoint(model, trial)  # without trl's model card
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """peft reloads a bf16 adapter as fp32; a resumed run must go on in the numbers it was stopped in."""
-        kinds = {name: parameter.dtype for name, parameter in self.model.named_parameters()}
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        for name, parameter in self.model.named_parameters():
-            parameter.data = parameter.data.to(kinds[name])
+
+class Saver(TrainerCallback):
+    """Saves every `steps` steps, what a killed training goes on from, and sees that the last step is measured on dev."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self.steps == 0:
+            control.should_save = True
+        if state.global_step == state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
 
 
 class StepReporter(TrainerCallback):

@@ -14,10 +14,11 @@ from typing import Any
 
 from prefect import task
 
+from leastwise import lora
 from leastwise.candidate import Candidate, Weights
 from leastwise.errors import BadInput
 from leastwise.estimates import training_usd
-from leastwise.prompts import short_prompt
+from leastwise.prompts import trained_prompt
 from leastwise.student import CausalStudent, EncoderStudent
 from leastwise.task import completion_of
 from leastwise.use_case import Stage, Training
@@ -36,6 +37,7 @@ from tasks import (
     training_rows,
     weights,
 )
+from tasks.dev_metric import DevMetric
 from tasks.workspace import Workspace, content_key
 
 
@@ -44,8 +46,9 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     """Train the adapter of this use case on its base (or on a further pre-trained one) and log it as an artifact."""
     work = Workspace.of(climb_id)
     base = Path(base_dir) if base_dir else weights.materialize(work.base().uri, work.home)
-    settings = training.TrainingSettings(**wanted_settings(work))
-    rows, dev = pairs(work, "train"), pairs(work, "dev")[:200]
+    settings = wanted_settings(work)
+    rows, dev = pairs(work, "train"), pairs(work, "dev")
+    metric = dev_metric(work, dev[: settings.dev_examples])
     out = adapter_folder(work, base, settings)
     is_there = out.exists()
     if not is_there:
@@ -56,18 +59,29 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
         else f"fine-tuning {settings.method} on {min(len(rows), settings.max_examples):,} examples"
     )
     with _machine(work, "pretrain" if base_dir else "fine_tune", out) as on_progress:
-        report = training.fine_tune(base, rows, dev, settings, out, on_progress)
+        report = training.fine_tune(base, rows, dev, settings, out, on_progress, metric)
     if not is_there:
-        reports.show_note(f"trained in {report.seconds:.0f} s; reloaded, the logits differ by at most {report.reload_difference:.1g}")
+        reports.show_note(_summary(report))
+    shares = {
+        f"trainable_share_{size}": lora.trainable_share(shape, settings.method, settings.rank, settings.upper_blocks_share)
+        for size, shape in (("8b", lora.LLAMA_3_8B), ("70b", lora.LLAMA_3_70B))
+    }
+    reports.show_note(
+        f"{report.trainable_share:.2%} of the weights trained; the same on Llama 3: {shares['trainable_share_8b']:.2%} of 8B, "
+        f"{shares['trainable_share_70b']:.2%} of 70B"
+    )
     work.client.log_artifacts(climb_id, str(out), "adapter")
-    work.log_metrics({f"training.{name}": value for name, value in report.figures().items()})
+    work.log_metrics({f"training.{name}": value for name, value in (report.figures() | shares).items()})
     return Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
 
 
 def adapter_folder(work: Workspace, base: Path, settings: training.TrainingSettings) -> Path:
     """Where the adapter that these settings train on this base and the use case's examples is kept."""
-    key = content_key(work.base().uri, weights.directory_hash(base), settings.model_dump_json(), work.tables.hashes["train"])
-    return work.home / "adapters" / key
+    made_of = (
+        work.base().uri, weights.directory_hash(base), settings.model_dump_json(exclude={"threads"}), work.use_case.training.prompt,
+        *(work.tables.hashes.get(name, "") for name in ("train", "dev")),
+    )  # fmt: skip
+    return work.home / "adapters" / content_key(*made_of)
 
 
 @task(name="continue pre-training")
@@ -194,22 +208,37 @@ def student_settings(wanted: Training) -> distillation.StudentSettings:
     )  # fmt: skip
 
 
-def wanted_settings(work: Workspace) -> dict[str, object]:
+def _summary(report: training.TrainingReport) -> str:
+    on_dev = f"kept step {report.best_step} of {report.steps}, the best on dev" if report.dev_losses else ""
+    measured = f" ({max(report.dev_metrics):.3f})" if report.dev_metrics else ""
+    reloaded = f"reloaded, the logits differ by at most {report.reload_difference:.1g}"
+    return "; ".join(filter(None, [f"trained in {report.seconds:.0f} s", f"{on_dev}{measured}", reloaded]))
+
+
+def wanted_settings(work: Workspace) -> training.TrainingSettings:
     """What the use case says of how to train."""
     wanted = work.use_case.training
-    return {
-        "method": wanted.method,
-        "rank": wanted.rank,
-        "learning_rate": wanted.learning_rate,
-        "max_examples": wanted.max_examples,
-        "upper_blocks_share": wanted.upper_blocks_share,
-        "seed": wanted.seed,
-    }
+    shared = ("method", "rank", "learning_rate", "max_examples", "upper_blocks_share", "epochs", "batch_size", "seed",
+              "gradient_checkpointing", "early_stop_patience")  # fmt: skip
+    return training.TrainingSettings(
+        **{name: getattr(wanted, name) for name in shared},
+        dev_examples=wanted.dev_rows,
+        eval_every_share=1 / wanted.dev_checks,
+    )
+
+
+def dev_metric(work: Workspace, dev: list[training_rows.Row]) -> DevMetric | None:
+    """The task's metric on these dev rows; None where only a judge could give it: then the loss chooses the checkpoint."""
+    task, expected = work.use_case.task, list(work.tables.need("dev")["label"].head(len(dev)))
+    if not dev or (task.kind == "free_text" and task.metric == "judge"):
+        return None
+    prompts = tuple(row.prompt for row in dev)
+    return DevMetric(task=task, prompts=prompts, expected=tuple(expected), max_new_tokens=work.use_case.traffic.output_tokens)
 
 
 def pairs(work: Workspace, table: str) -> list[training_rows.Row]:
     """Rows of a table as prompt and completion, the prompt as the chat endpoint will render it."""
-    system = {"role": "system", "content": short_prompt(work.use_case.task)}
+    system = {"role": "system", "content": trained_prompt(work.use_case)}
     frame = work.tables.need(table)
     base = weights.materialize(work.base().uri, work.home)
     chats = [[system, {"role": "user", "content": text}] for text in frame["text"]]

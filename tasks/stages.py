@@ -17,7 +17,7 @@ from leastwise import ladder, sequential
 from leastwise.candidate import CachePolicy, Candidate, Prompt, Retriever, Weights
 from leastwise.estimates import hosting_hour_usd
 from leastwise.gate import Evaluation, Verdict, judge
-from leastwise.prompts import short_prompt, system_prompt
+from leastwise.prompts import short_prompt, system_prompt, trained_prompt
 from leastwise.student import CausalStudent
 from leastwise.use_case import LADDER, Model, Stage
 from tasks import (
@@ -118,7 +118,7 @@ def tuned_candidate(climb_id: str, stage: Stage, weights: Weights, base_dir: str
         model=model_uri,
         revision=work.revision(model_uri),
         venue=work.base().venue,
-        prompt=Prompt(system=short_prompt(work.use_case.task)),
+        prompt=Prompt(system=trained_prompt(work.use_case)),
         retriever=_documents_only(parent.retriever) if parent else None,
         weights=weights,
         parent=parent.key if parent else None,

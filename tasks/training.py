@@ -1,8 +1,7 @@
 """Trains a causal model on prompts and completions with peft and trl, and proves the result.
 
-It neither judges what it trained nor chooses settings. Runs on the device there is, one process; several
-GPUs are untested. Full training holds the optimizer's state in the weights' own precision (bf16).
-While it runs, trl's checkpoints lie beside `out` (`.unfinished`): their optimizer state is a torch file, read back
+It neither judges what it trained nor chooses settings (`tasks.training_search` does). `fine_tune` runs in one process, or
+in each of several that `tasks.training_processes` started. While it runs, trl's checkpoints lie beside `out` (`.unfinished`): their optimizer state is a torch file, read back
 weights-only, never shipped, and deleted at the end. What is kept is safetensors and JSON.
 """
 
@@ -22,12 +21,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
-from tasks.causal_model import PROOF, loaded, pad_token_id, proof_inputs, prove_reload, tokenizer_of
+from tasks.causal_model import pad_token_id, prove_reload, spare_head, tokenizer_of
+from tasks.dev_metric import DevMetric
 from tasks.threads import torch_threads
+from tasks.trainable_model import save, trainable_model
+from tasks.training_arguments import trainer_arguments
 from tasks.training_rows import Row, encoded_row, training_order
-from tasks.weights import built, directory_hash
+from tasks.weights import built, directory_hash, native_dtype
 
-_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _REPORT = "training.json"
 _PROOF_ROWS = 4
 _PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
@@ -47,14 +48,23 @@ class TrainingSettings(BaseModel):
     warmup_share: float = Field(0.06, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     epochs: int = Field(1, ge=1, le=100, description="Passes over the examples.")
     max_examples: int = Field(2400, ge=1, description="Examples seen in all, every epoch counted; drawn at random.")
-    batch_size: int = Field(16, ge=1, le=4096, description="Examples a step.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Examples a step, over all processes.")
+    examples_at_once: int = Field(
+        8, ge=1, le=4096, description="Most examples a process computes at once; fewer take less memory for the same step."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: for models that do not fit otherwise."
+    )
     upper_blocks_share: float = Field(
         0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
     )
     max_tokens: int = Field(512, ge=8, description="Longest prompt and completion together, in tokens.")
-    eval_every_share: float = Field(0.5, gt=0, le=1, description="Share of the steps between two losses on dev rows.")
+    eval_every_share: float = Field(0.5, gt=0, le=1, description="Share of the steps between two measurements on dev.")
     save_every_share: float = Field(0.25, gt=0, le=1, description="Share of the steps between two checkpoints.")
-    dev_examples: int = Field(64, ge=0, description="Rows of dev whose loss is followed.")
+    dev_examples: int = Field(64, ge=0, description="Rows of dev that are measured.")
+    early_stop_patience: int = Field(
+        3, ge=0, description="Measurements on dev in a row that are no better before training stops; 0: never."
+    )
     seed: int = Field(0, ge=0, description="Seed of the order of the rows and of the adapter.")
     threads: int = Field(2, ge=1, le=1024, description="CPU threads.")
 
@@ -87,6 +97,8 @@ class TrainingReport(BaseModel):
     trainable_share: float = Field(description="Share of all weights that were trained.")
     train_losses: tuple[float, ...] = Field(description="Nats a completion token, at even distances.")
     dev_losses: tuple[float, ...]
+    dev_metrics: tuple[float, ...] = Field((), description="The task's metric on dev rows, at the same distances.")
+    best_step: int = Field(description="The step whose weights were kept: the best on dev, or the last without dev.")
     reload_difference: float = Field(description="Largest difference of a logit after saving and loading again.")
     dtype: str
     versions: dict[str, str]
@@ -101,7 +113,9 @@ class TrainingReport(BaseModel):
             "trainable_share": self.trainable_share,
             "reload_difference": self.reload_difference,
             "loss": self.train_losses[-1],
+            "best_step": self.best_step,
             **({"dev_loss": self.dev_losses[-1]} if self.dev_losses else {}),
+            **({"dev_metric": max(self.dev_metrics)} if self.dev_metrics else {}),
         }
 
 
@@ -112,16 +126,17 @@ def fine_tune(
     settings: TrainingSettings,
     out: Path,
     progress: Callable[[Progress], None] | None = None,
+    dev_metric: DevMetric | None = None,
 ) -> TrainingReport:
     """Trains on `rows` and leaves a PEFT adapter (or for `full` a model) with `training.json` in `out`.
 
-    The same training already in `out` is not repeated; one that was killed goes on from its last checkpoint. Raises
+    What is kept is the checkpoint that did best on `dev`: by `dev_metric` if given, else by the loss. The same training already in `out` is not repeated; one that was killed goes on from its last checkpoint. Raises
     BadInput for empty rows, a row over `max_tokens`, or an `out` that holds another training.
     """
     tokenizer = tokenizer_of(str(base))
     encoded = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(rows)]
     watched = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(dev[: settings.dev_examples])]
-    return train(base, encoded, watched, settings, out, progress)
+    return train(base, encoded, watched, settings, out, progress, dev_metric)
 
 
 def train(
@@ -131,29 +146,28 @@ def train(
     settings: TrainingSettings,
     out: Path,
     progress: Callable[[Progress], None] | None,
+    dev_metric: DevMetric | None = None,
 ) -> TrainingReport:
     """Trains on rows that are tokens already; see `fine_tune`, and `tasks.pretraining` for packed text."""
     if not encoded:
         raise BadInput(f"{out}: no training rows; give at least one example")
-    key = _key(base, encoded, watched, settings)
+    if dev_metric and not watched:
+        raise BadInput(f"{out}: a metric on dev needs dev rows for the loss that breaks its ties; give dev rows")
+    key = _key(base, encoded, watched, settings, dev_metric)
     if out.exists():
         return _finished(out, key)
     order = training_order(encoded, settings)
     unfinished = out.with_name(f"{out.name}.{key}.unfinished")
     with torch_threads(settings.threads):
-        trainer = _trainer(base, [encoded[i] for i in order], watched, settings, unfinished)
+        trainer = _trainer(base, [encoded[i] for i in order], watched, settings, unfinished, dev_metric)
         checkpoint = _last_checkpoint(unfinished)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         clock = _attach_progress(trainer, settings, resumed, progress)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        seconds = time.monotonic() - clock
-        if watched and not any(
-            entry["step"] == trainer.state.global_step for entry in trainer.state.log_history if "eval_loss" in entry
-        ):
-            trainer.evaluate()
-        report = _report(trainer, key, base, settings, len(order), resumed, seconds)
+        report = _report(trainer, key, base, settings, len(order), resumed, time.monotonic() - clock)
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
         with built(out) as folder:
-            _save(trainer.model, base, folder, [encoded[i] for i in order[:_PROOF_ROWS]])
+            save(model, base, folder, [encoded[i] for i in order[:_PROOF_ROWS]])
             report = report.model_copy(update={"reload_difference": prove_reload(base, folder)})
             (folder / _REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -161,10 +175,15 @@ def train(
 
 
 def _key(
-    base: Path, encoded: list[dict[str, list[int]]], watched: list[dict[str, list[int]]], settings: TrainingSettings
+    base: Path,
+    encoded: list[dict[str, list[int]]],
+    watched: list[dict[str, list[int]]],
+    settings: TrainingSettings,
+    dev_metric: DevMetric | None,
 ) -> str:
     chosen = settings.model_dump(exclude={"threads"})  # threads change the speed only
-    content = json.dumps([directory_hash(base), chosen, encoded, watched], sort_keys=True)
+    metric = dev_metric.model_dump(mode="json") if dev_metric else None
+    content = json.dumps([directory_hash(base), chosen, encoded, watched, metric], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -180,78 +199,35 @@ def _finished(out: Path, key: str) -> TrainingReport:
     return report
 
 
-def _trainer(base: Path, ordered: list[Any], watched: list[Any], settings: TrainingSettings, folder: Path) -> Any:
+def _trainer(
+    base: Path,
+    ordered: list[Any],
+    watched: list[Any],
+    settings: TrainingSettings,
+    folder: Path,
+    dev_metric: DevMetric | None,
+) -> Any:
     from datasets import Dataset
+    from transformers import EarlyStoppingCallback
 
-    from tasks.completion_trainer import CompletionCollator, CompletionTrainer
+    from tasks.completion_trainer import CompletionCollator, CompletionTrainer, Saver
 
     tokenizer = tokenizer_of(str(base))
-    return CompletionTrainer(
-        model=_trainable(base, settings),
-        args=_arguments(settings, math.ceil(len(ordered) / settings.batch_size), folder, bool(watched)),
+    steps = math.ceil(len(ordered) / settings.batch_size)
+    trainer = CompletionTrainer(
+        model=trainable_model(base, settings),
+        args=trainer_arguments(settings, steps, folder, bool(watched), dev_metric is not None),
         train_dataset=Dataset.from_list(ordered),
         eval_dataset=Dataset.from_list(watched) if watched else None,
         processing_class=tokenizer,
         data_collator=CompletionCollator(pad_token_id(tokenizer)),
     )
-
-
-def _arguments(settings: TrainingSettings, steps: int, folder: Path, watched: bool) -> Any:
-    from trl.trainer.sft_config import SFTConfig
-
-    return SFTConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        num_train_epochs=1,  # `training_order` has laid out every epoch
-        train_sampling_strategy="sequential",
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=math.ceil(settings.warmup_share * steps),
-        weight_decay=0.0,
-        optim="adamw_torch",
-        max_length=None,  # rows over max_tokens were refused, none is cut
-        bf16=False,  # the weights are bf16 where that pays; autocast would only cast to and fro
-        gradient_checkpointing=False,
-        prediction_loss_only=True,
-        eval_strategy="steps" if watched else "no",
-        eval_steps=max(1, math.ceil(settings.eval_every_share * steps)),
-        save_strategy="steps",
-        save_steps=max(1, math.ceil(settings.save_every_share * steps)),
-        save_total_limit=1,
-        logging_steps=max(1, steps // 20),
-        seed=settings.seed,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to="none",
-    )
-
-
-def _trainable(base: Path, settings: TrainingSettings) -> Any:
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(settings.seed)
-    model = loaded(base, attention="eager").train()
-    blocks = model.config.num_hidden_layers
-    upper = range(blocks - max(1, round(blocks * settings.upper_blocks_share)), blocks)
-    if settings.method == "full":
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(any(f"layers.{block}." in name for block in upper))
-        return model
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=0.0,
-        target_modules=list(_LINEAR),
-        layers_to_transform=list(upper),
-        layers_pattern="layers",
-        task_type="CAUSAL_LM",
-    )
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    trainer.dev_metric = dev_metric
+    spare_head(trainer.model)
+    trainer.add_callback(Saver(max(1, math.ceil(settings.save_every_share * steps))))
+    if watched and settings.early_stop_patience:
+        trainer.add_callback(EarlyStoppingCallback(settings.early_stop_patience))
+    return trainer
 
 
 def _attach_progress(
@@ -299,33 +275,9 @@ def _report(
         trainable_share=trained / sum(p.numel() for p in trainer.model.parameters()),
         train_losses=tuple(entry["loss"] for entry in history if "loss" in entry),
         dev_losses=tuple(entry["eval_loss"] for entry in history if "eval_loss" in entry),
+        dev_metrics=tuple(entry["eval_metric"] for entry in history if "eval_metric" in entry),
+        best_step=trainer.state.best_global_step or trainer.state.global_step,
         reload_difference=math.nan,
-        dtype=str(next(trainer.model.parameters()).dtype).removeprefix("torch."),
+        dtype=str(native_dtype()).removeprefix("torch."),
         versions={name: version(name) for name in _PACKAGES},
     )
-
-
-def _save(model: Any, base: Path, folder: Path, rows: list[dict[str, list[int]]]) -> None:
-    """Adapter (or model with tokenizer) and the proof: a few prompts and the logits the model in memory gives."""
-    import torch
-    from safetensors.torch import save_file
-
-    prompts = [[i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == -100] for row in rows]
-    prompts = [prompt or row["input_ids"] for prompt, row in zip(prompts, rows, strict=True)]
-    longest = max(map(len, prompts))
-    proof = {
-        "input_ids": torch.tensor([[0] * (longest - len(p)) + p for p in prompts]),
-        "attention_mask": torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts]),
-    }
-    model.eval()
-    with torch.inference_mode():
-        proof["logits"] = (
-            model(**proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu().contiguous()
-        )
-    (folder / PROOF).parent.mkdir()
-    save_file(proof, folder / PROOF)
-    model.save_pretrained(folder)
-    if not hasattr(model, "peft_config"):
-        tokenizer_of(str(base)).save_pretrained(folder)
-
-
