@@ -44,7 +44,7 @@ def case(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_mod
         "requirements": {"general_ability": {"bound": 0.5, "margin": 0.2}},
         "traffic": {"requests_per_month": 1000, "output_tokens": 3},
         "models": {"candidates": [{"uri": BASE, "price": PRICE}], "base": {"uri": BASE, "venue": "managed", "price": PRICE}},
-        "training": {"max_examples": 32, "learning_rate": 0.9, "upper_blocks_share": 0.1},
+        "training": {"max_examples": 32, "learning_rate": 0.9, "upper_blocks_share": 0.1, "dev_checks": 1},
         "forgetting": {"texts": 8, "tasks": 25},
         "consistency": {"rows": 10},
         "alpha": 0.2,
