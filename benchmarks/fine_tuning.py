@@ -62,6 +62,7 @@ def train_with_trl(base: Path, pairs: Sequence[Row], chosen: TrainingSettings, o
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
+    torch.manual_seed(chosen.seed)  # as ours does before it loads: the adapters then start from the same numbers
     steps = math.ceil(len(pairs) / chosen.batch_size)
     arguments = SFTConfig(
         output_dir=str(out), per_device_train_batch_size=chosen.batch_size, max_steps=steps, report_to="none", use_cpu=not torch.cuda.is_available(),
@@ -134,7 +135,7 @@ def table(measured: Sequence[dict[str, Any]]) -> str:
         return statistics.median(of[figure](m) if figure in of else m[figure] for m in made)
 
     there = [(title, run) for title, run in RUNS.items() if any(m["run"] == run for m in measured)]
-    lines = [f"{len(measured) // len(there)} runs each of {measured[0]['steps']} steps of 16 examples, 2 threads; medians", "",
+    lines = [f"{len(measured)} runs of {measured[0]['steps']} steps of 16 examples, 2 threads; medians", "",
              "| | tokens/s | × | examples/s | peak GB | × | dev loss | × |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for title, run in there:
         cells = [title]
