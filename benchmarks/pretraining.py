@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from leastwise.general_tasks import is_held, tasks_of
-from leastwise.use_case import DEFAULT_REPLAY_SHARE
+from leastwise.settings import DEFAULT_REPLAY_SHARE
 from tasks import causal_model, storage, weights
 from tasks.forgetting import GeneralAbility, ability_of
 from tasks.pretraining import Replay, continue_pretraining

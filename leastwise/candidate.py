@@ -14,7 +14,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from leastwise.abstention import Guard
 from leastwise.model import Venue
 from leastwise.part import Part, written_but_for
-from leastwise.use_case import SearchMode, Stage
+from leastwise.settings import SearchMode
+from leastwise.use_case import Stage
 
 
 class Shot(Part):

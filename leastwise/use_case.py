@@ -5,188 +5,34 @@ It does not read the file it comes from, look at the data or know how a requirem
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from leastwise.economics import Multipliers
-from leastwise.gate import SHARES, Requirement, RequirementName
+from leastwise.data import Data
+from leastwise.gate import SHARES, Requirement
 from leastwise.judge import LEAST_HUMAN_GRADES, Judge
-from leastwise.model import Model, Venue, check_model_uri
-from leastwise.part import Part, written_but_for
-from leastwise.prices import Gpu, Price
-from leastwise.student import EncoderStudent, Student
+from leastwise.model import Model, check_model_uri
+from leastwise.part import Part
+from leastwise.requirements import Requirements
+from leastwise.settings import (
+    DEFAULT_REPLAY_SHARE,
+    Caching,
+    Consistency,
+    Forgetting,
+    Guarding,
+    Hosting,
+    Retrieval,
+    Training,
+)
 from leastwise.task import Task
 
 Stage = Literal["prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host"]
 LADDER: tuple[Stage, ...] = ("prompt", "rag", "cache", "fine_tune", "pretrain", "distill", "self_host")
 Approval = Literal["ask", "granted", "never"]
-SearchMode = Literal["dense", "hybrid", "bm25"]
 OnUndecided = Literal["estimate", "climb", "stop", "ask"]
 
-DEFAULT_REPLAY_SHARE = 0.1
-
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-Shift = Literal["typos", "upper", "lower", "shorter", "longer"]
-
-
-class Data(Part):
-    """Where the rows are. Every value is a path relative to the use case file, a local path, or an s3:// URI."""
-
-    train: str | None = Field(None, description="Labelled examples for retrieval and training.")
-    dev: str | None = Field(None, description="Labelled rows on which prompts, thresholds and checkpoints are tuned.")
-    gate: str = Field(description="Labelled rows the gates are judged on; never tuned on.")
-    test: str | None = Field(None, description="Untouched labelled rows; the winner's reported figure comes from here.")
-    documents: str | None = Field(None, description="Documents to retrieve and to continue pre-training on.")
-    unlabelled: str | None = Field(None, description="Text a teacher may label for distillation.")
-    out_of_scope: str | None = Field(None, description="Inputs that must be declined, which ood_decline is judged on.")
-    out_of_scope_dev: str | None = Field(
-        None, description="Other inputs to decline, on which a guard's threshold is chosen; best of other kinds than out_of_scope."
-    )
-    held_out_labels: tuple[str, ...] = Field(
-        (), description="Labels to be treated as out of scope: their rows leave train, dev, gate and test; those of gate and "
-        "test are declined or not, those of dev choose thresholds."
-    )
-    unrelated: str | None = Field(
-        None, description="Text nobody would ask this system: out of scope too, one half to judge, one to choose thresholds."
-    )
-    shifted: str | None = Field(None, description="Labelled rows from changed conditions; needed by shift_quality.")
-    made_shifts: tuple[Shift, ...] = Field(
-        (), description="Shifts made of the gate rows, each row under one of them, in place of or beside `shifted`."
-    )
-    kind_column: str = Field("kind", description="Column of out-of-scope and shifted rows that names their kind, if there is one.")
-    general: str | None = Field(
-        None,
-        description="General text (columns id, text) a trained model should not forget: a fifth, drawn by hash, is held to "
-        "measure it; the rest is replayed in continued pre-training.",
-    )
-    general_tasks: str | None = Field(
-        None,
-        description="Own general tasks in place of those made from data.general: columns id, text, choices (a JSON list) and "
-        "label (the right choice).",
-    )
-    paraphrases: str | None = Field(
-        None, description="Gate rows in other words (columns id of the gate row, text): is the answer the same?"
-    )
-    graded: str | None = Field(
-        None,
-        description="Answers that people have graded 0..1 (columns id, text, answer, grade and, "
-        "where there is one, the expected answer); a judge gates only with 100 or more.",
-    )
-    traffic: str | None = Field(None, description="Sample of real requests with their repetition; judges cache.")
-    time_column: str | None = Field(None, description="Column of data.traffic with the time of a request (date or unix seconds); "
-                                    "without it requests are taken as evenly spread over the month.")
-    id_column: str = Field("id", description="Column with a unique id.")
-    text_column: str = Field("text", description="Column with the input text.")
-    label_column: str = Field("label", description="Column with the expected answer.")
-    gold_column: str | None = Field(None, description="Column with the ids of the documents that answer a row (one, a list, or its "
-                                    "JSON; any one of them is enough): retrieval is then measured on its own.")
-    language: str | None = Field(None, pattern="^[a-z]{2}$", description="Language texts should be in (ISO 639-1, such as en); others "
-                                 "are reported. Empty: not looked at.")
-    mask: tuple[Literal["email", "phone", "card", "iban", "us_ssn", "private_key", "aws_key", "token", "jwt", "password"], ...] = Field(
-        (), description="Kinds of personal data and secrets that are masked in every text before it goes anywhere."
-    )
-    date_column: str | None = Field(None, description="Column with the date of a row; its coverage is reported.")
-    split_by: str | None = Field(None, description="Column whose groups must not be in two splits.")
-    unit_by: str | None = Field(
-        None, description="Column whose rows are one unit (a conversation, a customer) and count once in the gate."
-    )
-    population: Literal["future_traffic", "this_set"] = Field(
-        "future_traffic", description="this_set: the gate set itself is what must pass; margins may then be 0."
-    )
-
-
-    @property
-    def has_out_of_scope(self) -> bool:
-        """Whether there are inputs to decline, given or made."""
-        return bool(self.out_of_scope or self.held_out_labels or self.unrelated)
-
-    @property
-    def has_shifted(self) -> bool:
-        """Whether there are shifted rows, given or made."""
-        return bool(self.shifted or self.made_shifts)
-
-
-class Bound(Part):
-    """One requirement: the value wanted and the tolerance the gate may use."""
-
-    bound: float = Field(description="The value wanted.", allow_inf_nan=False)
-    margin: float = Field(
-        ge=0,
-        allow_inf_nan=False,
-        description="Tolerance: a candidate this much worse than the bound is wrongly passed with probability <= alpha.",
-    )
-
-
-class Residency(Part):
-    """Where prompts, judges, teachers and embeddings may go; binding from the first stage on."""
-
-    venues: tuple[Venue, ...] = Field(min_length=1, description="Venues data may be sent to.")
-    hosts: tuple[str, ...] = Field((), description="Host names data may be sent to; empty: any host of the venues.")
-
-
-class Requirements(Part):
-    """What the winner must meet. Any subset; a requirement left out is not tested."""
-
-    quality: Bound | None = Field(None, description="The task's metric, a share in 0..1.")
-    adherence: Bound | None = Field(None, description="Share of outputs in the demanded format.")
-    p95_latency_ms: Bound | None = Field(None, description="95th percentile of latency over HTTP, milliseconds.")
-    usd_per_1k_requests: Bound | None = Field(None, description="All-in dollars for 1,000 requests at this traffic.")
-    ood_decline: Bound | None = Field(None, description="Share of out-of-scope inputs declined.")
-    shift_quality: Bound | None = Field(None, description="Quality on shifted inputs.")
-    general_ability: Bound | None = Field(
-        None, description="Share of general tasks the model itself still gets right (4 choices: 0.25 is chance); open weights only."
-    )
-    residency: Residency | None = Field(None, description="Where data may go.")
-
-    @model_validator(mode="after")
-    def _bounds_make_sense(self) -> Self:
-        if not self.bounds:
-            raise ValueError(
-                "no requirement with a bound; add at least one, for example quality: {bound: 0.8, margin: 0.05}"
-            )
-        for name, wanted in self.bounds.items():
-            _check_range(name, wanted)
-        if self.quality and self.shift_quality and self.shift_quality.bound > self.quality.bound:
-            raise ValueError(
-                f"shift_quality.bound: {self.shift_quality.bound:g} contradicts quality.bound {self.quality.bound:g}: "
-                "shifted inputs cannot be asked to do better than ordinary ones; lower it or raise quality"
-            )
-        return self
-
-    @property
-    def bounds(self) -> dict[RequirementName, Bound]:
-        """The requirements that are measured, in the order they are reported."""
-        named: dict[RequirementName, Bound | None] = {
-            "quality": self.quality,
-            "adherence": self.adherence,
-            "p95_latency_ms": self.p95_latency_ms,
-            "usd_per_1k_requests": self.usd_per_1k_requests,
-            "ood_decline": self.ood_decline,
-            "shift_quality": self.shift_quality,
-            "general_ability": self.general_ability,
-        }
-        return {name: bound for name, bound in named.items() if bound is not None}
-
-
-def _check_range(name: RequirementName, wanted: Bound) -> None:
-    if name in SHARES:
-        if not 0 < wanted.bound <= 1:
-            raise ValueError(f"{name}.bound: {wanted.bound:g} is outside 0..1, the range of a share; give 0.9 for 90%")
-        if wanted.margin >= wanted.bound:
-            raise ValueError(
-                f"{name}.margin: {wanted.margin:g} reaches from the bound {wanted.bound:g} down to 0, so anything would "
-                "pass; give a margin well below the bound, for example 0.05"
-            )
-    elif wanted.bound <= 0:
-        raise ValueError(f"{name}.bound: {wanted.bound:g} must be above 0")
-    elif wanted.margin > 2 * wanted.bound:
-        raise ValueError(
-            f"{name}.margin: {wanted.margin:g} is more than twice the bound {wanted.bound:g}, so the gate would say "
-            "nothing; give a margin below the bound"
-        )
 
 
 class Traffic(Part):
@@ -214,122 +60,6 @@ class Models(Part):
         if self.base and not self.base.is_open:
             raise ValueError(f"base: {self.base.uri} is not open weights; name hf://, s3://, file:// or package://")
         return self
-
-
-class Retrieval(Part):
-    """What is put before a request; the numbers are the use case's, they are not searched for yet."""
-
-    examples: int = Field(8, ge=0, le=64, description="Labelled examples retrieved from data.train.")
-    documents: int = Field(0, ge=0, le=64, description="Documents retrieved from data.documents.")
-    fixed_examples: int = Field(
-        4, ge=0, le=64, description="Few-shot examples of the prompt stage, the same each time."
-    )
-    mode: SearchMode | Literal["auto"] = Field(
-        "dense",
-        description="How they are searched: dense (by meaning), bm25 (by words), hybrid (both, ranks fused), or auto: "
-        "whichever finds most gold documents of data.dev.",
-    )
-
-    @model_serializer(mode="wrap")
-    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What was asked before there were modes is still the same question."""
-        return written_but_for(write(self), mode="dense")
-
-
-class Caching(Part):
-    """The response cache of production, whose gain the cache stage judges by replaying traffic."""
-
-    ttl_s: int = Field(86_400, ge=1, le=31_536_000, description="How long an answer may be given out again, seconds.")
-    most_mb: float = Field(256.0, gt=0, le=1_000_000, description="Size of the store in megabytes.")
-
-
-class Consistency(Part):
-    """Asking again: does the same input get the same answer? Reported, not gated."""
-
-    rows: int = Field(50, ge=10, le=1000, description="Gate rows that are asked again.")
-    samples: int = Field(3, ge=2, le=20, description="Answers to each.")
-    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature of these answers.")
-
-
-class Guarding(Part):
-    """What trained and retrieving candidates may add where `ood_decline` is required: declining what they were not made for."""
-
-    offered: bool = Field(True, description="False: no guard is tried, a candidate must decline by itself.")
-    max_false_decline: float = Field(
-        0.05, ge=0, lt=1, description="Share of in-scope requests that may be declined; the threshold holds it on dev rows."
-    )
-    dev_rows: int = Field(300, ge=30, le=10_000, description="Dev rows of either kind that are answered to choose a guard.")
-
-
-class Forgetting(Part):
-    """How general ability is measured before and after training, where data.general or data.general_tasks is set."""
-
-    texts: int = Field(64, ge=8, le=2000, description="Held general texts, at most, whose perplexity is taken.")
-    tasks: int = Field(100, ge=25, le=2000, description="General tasks, at most; general_ability is decided on these.")
-
-
-class Hosting(Part):
-    """What own endpoints cost: `managed` bills tokens above a minimum, `self_host` bills whole machines."""
-
-    usd_per_month_per_machine: float = Field(0.0, ge=0, description="One machine, dollars a month.")
-    spare_machines: int = Field(0, ge=0, le=100, description="Machines kept beyond what the peak hour needs.")
-    storage_usd_per_month: float = Field(0.0, ge=0, description="Weights, logs and backups, dollars a month.")
-    operations_usd_per_month: float = Field(0.0, ge=0, description="People's share for keeping it up, dollars a month.")
-    managed_minimum_usd_per_month: float = Field(0.0, ge=0, description="Least a managed host bills a month.")
-    price_decline_per_year: float = Field(0.0, ge=0, lt=1, description="Share by which token prices are taken to fall a year.")
-    managed_price: Price | None = Field(None, description="Dollars per million tokens of own weights at that host.")
-    capacity: bool = Field(True, description="Whether machines to serve on are to be had; self_host needs it.")
-
-
-class Training(Part):
-    """Limits of training and what its hardware costs."""
-
-    usd_per_hour: float = Field(0.0, ge=0, description="Dollars an hour of the training machine; 0 with a gpu: from the "
-                                "price book.")
-    gpu: Gpu | None = Field(None, description="GPU of the training machine, whose speed estimates take; empty: this machine.")
-    method: Literal["lora", "full"] = Field("lora", description="lora trains adapters of 0.1-2% of the weights.")
-    max_examples: int = Field(2400, ge=1, description="Examples seen in one training, all epochs together.")
-    learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak learning rate.")
-    rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
-    upper_blocks_share: float = Field(
-        0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
-    )
-    epochs: int = Field(1, ge=1, le=100, description="Passes over the training rows, within max_examples.")
-    batch_size: int = Field(16, ge=1, le=4096, description="Examples a step, over all processes.")
-    gradient_checkpointing: bool = Field(
-        False, description="Compute activations twice instead of keeping them: for models that do not fit otherwise."
-    )
-    prompt: Literal["instruction", "empty"] = Field(
-        "instruction",
-        description="System turn of trained candidates; empty is shorter: the adapter is for this one task anyway.",
-    )
-    dev_checks: int = Field(2, ge=1, le=100, description="How often a training is measured on dev; its best is kept.")
-    dev_rows: int = Field(64, ge=1, le=2000, description="Dev rows a training is measured on, by greedy answers.")
-    early_stop_patience: int = Field(
-        3, ge=0, description="Measurements on dev in a row that are no better before training stops; 0: never."
-    )
-    teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
-    choose_labels: Literal["active", "random"] = Field(
-        "random", description="Which texts it labels where there are more: those a cheap model is unsure of, or any."
-    )
-    student: Student = Field(EncoderStudent(), description="What the teacher is distilled into.")
-    label_in_batches: bool = Field(
-        False,
-        description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait.",
-    )
-    pretrain_steps: int = Field(60, ge=1, description="Optimizer steps of continued pre-training.")
-    replay_share: float | None = Field(
-        None,
-        ge=0,
-        le=0.9,
-        description="Share of the packed sequences of continued pre-training that are general text (data.general), against "
-        "forgetting; empty: 0.1 where data.general is set, else none.",
-    )
-    seed: int = Field(0, ge=0, description="Seed of every shuffle and initialisation.")
-    retrain_every_days: int = Field(90, ge=1, description="Days between retrainings, for recurring cost.")
-    labels_per_retraining: int = Field(0, ge=0, description="New labels bought for one retraining.")
-    usd_per_label: float = Field(0.0, ge=0, description="Dollars a human label costs.")
-    surrounding: Multipliers = Field(Multipliers(), description="What comes with a training, as multiples of its cost.")
 
 
 class UseCase(Part):

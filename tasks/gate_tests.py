@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from leastwise import sequential
 from leastwise.gate import SHARES, Measurement
 from leastwise.prediction_powered import PredictionPoweredTest
-from leastwise.use_case import Bound, UseCase
+from leastwise.requirements import Bound
+from leastwise.use_case import UseCase
 from tasks.scoring import Grades
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leastwise import label_choice
-from leastwise.use_case import Training
+from leastwise.settings import Training
 from tasks import reference, reports, retrieval
 
 if TYPE_CHECKING:

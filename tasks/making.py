@@ -19,9 +19,10 @@ from leastwise.candidate import Candidate, Weights
 from leastwise.errors import BadInput
 from leastwise.estimates import training_usd
 from leastwise.prompts import trained_prompt
+from leastwise.settings import Training
 from leastwise.student import CausalStudent, EncoderStudent
 from leastwise.task import completion_of
-from leastwise.use_case import Stage, Training
+from leastwise.use_case import Stage
 from tasks import (
     causal_student,
     costing,

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from leastwise.errors import BadInput
-from leastwise.use_case import SearchMode
+from leastwise.settings import SearchMode
 from tasks import weights
 from tasks.threads import torch_threads
 

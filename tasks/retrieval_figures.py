@@ -14,7 +14,7 @@ import numpy as np
 
 from leastwise.candidate import Candidate, Retriever
 from leastwise.grounding import Grounding, Half, diagnosis, fault
-from leastwise.use_case import SearchMode
+from leastwise.settings import SearchMode
 from tasks import gold, reports
 from tasks.prompted import prompted
 from tasks.retrieval import mean_reciprocal_rank, recall_at_k

@@ -17,9 +17,10 @@ from leastwise import ladder, sequential
 from leastwise.candidate import CachePolicy, Candidate, Prompt, Retriever, Weights
 from leastwise.estimates import hosting_hour_usd
 from leastwise.gate import Evaluation, Verdict, judge
+from leastwise.model import Model
 from leastwise.prompts import short_prompt, system_prompt, trained_prompt
 from leastwise.student import CausalStudent
-from leastwise.use_case import LADDER, Model, Stage
+from leastwise.use_case import LADDER, Stage
 from tasks import (
     answering,
     causal_student,

@@ -18,8 +18,9 @@ from leastwise import estimates, ladder
 from leastwise.candidate import Candidate, Retriever
 from leastwise.errors import BadInput
 from leastwise.ladder import Record, Situation
+from leastwise.model import Model
 from leastwise.prices import Price, PriceBook
-from leastwise.use_case import Model, Stage, UseCase
+from leastwise.use_case import Stage, UseCase
 from tasks import evaluation, gate_rows, retrieval, run_record, storage, tracking, weights
 from tasks.ledger import Caps, Ledger, Meter, Purpose
 from tasks.responses import ResponseStore

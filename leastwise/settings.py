@@ -1,0 +1,132 @@
+"""How a use case retrieves, caches, declines, hosts and trains: what has a default that most leave as it is."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from leastwise.economics import Multipliers
+from leastwise.part import Part, written_but_for
+from leastwise.prices import Gpu, Price
+from leastwise.student import EncoderStudent, Student
+
+SearchMode = Literal["dense", "hybrid", "bm25"]
+DEFAULT_REPLAY_SHARE = 0.1  # see Training.replay_share
+
+
+
+class Retrieval(Part):
+    """What is put before a request; the numbers are the use case's, they are not searched for yet."""
+
+    examples: int = Field(8, ge=0, le=64, description="Labelled examples retrieved from data.train.")
+    documents: int = Field(0, ge=0, le=64, description="Documents retrieved from data.documents.")
+    fixed_examples: int = Field(
+        4, ge=0, le=64, description="Few-shot examples of the prompt stage, the same each time."
+    )
+    mode: SearchMode | Literal["auto"] = Field(
+        "dense",
+        description="How they are searched: dense (by meaning), bm25 (by words), hybrid (both, ranks fused), or auto: "
+        "whichever finds most gold documents of data.dev.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was asked before there were modes is still the same question."""
+        return written_but_for(write(self), mode="dense")
+
+
+class Caching(Part):
+    """The response cache of production, whose gain the cache stage judges by replaying traffic."""
+
+    ttl_s: int = Field(86_400, ge=1, le=31_536_000, description="How long an answer may be given out again, seconds.")
+    most_mb: float = Field(256.0, gt=0, le=1_000_000, description="Size of the store in megabytes.")
+
+
+class Consistency(Part):
+    """Asking again: does the same input get the same answer? Reported, not gated."""
+
+    rows: int = Field(50, ge=10, le=1000, description="Gate rows that are asked again.")
+    samples: int = Field(3, ge=2, le=20, description="Answers to each.")
+    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature of these answers.")
+
+
+class Guarding(Part):
+    """What trained and retrieving candidates may add where `ood_decline` is required: declining what they were not made for."""
+
+    offered: bool = Field(True, description="False: no guard is tried, a candidate must decline by itself.")
+    max_false_decline: float = Field(
+        0.05, ge=0, lt=1, description="Share of in-scope requests that may be declined; the threshold holds it on dev rows."
+    )
+    dev_rows: int = Field(300, ge=30, le=10_000, description="Dev rows of either kind that are answered to choose a guard.")
+
+
+class Forgetting(Part):
+    """How general ability is measured before and after training, where data.general or data.general_tasks is set."""
+
+    texts: int = Field(64, ge=8, le=2000, description="Held general texts, at most, whose perplexity is taken.")
+    tasks: int = Field(100, ge=25, le=2000, description="General tasks, at most; general_ability is decided on these.")
+
+
+class Hosting(Part):
+    """What own endpoints cost: `managed` bills tokens above a minimum, `self_host` bills whole machines."""
+
+    usd_per_month_per_machine: float = Field(0.0, ge=0, description="One machine, dollars a month.")
+    spare_machines: int = Field(0, ge=0, le=100, description="Machines kept beyond what the peak hour needs.")
+    storage_usd_per_month: float = Field(0.0, ge=0, description="Weights, logs and backups, dollars a month.")
+    operations_usd_per_month: float = Field(0.0, ge=0, description="People's share for keeping it up, dollars a month.")
+    managed_minimum_usd_per_month: float = Field(0.0, ge=0, description="Least a managed host bills a month.")
+    price_decline_per_year: float = Field(0.0, ge=0, lt=1, description="Share by which token prices are taken to fall a year.")
+    managed_price: Price | None = Field(None, description="Dollars per million tokens of own weights at that host.")
+    capacity: bool = Field(True, description="Whether machines to serve on are to be had; self_host needs it.")
+
+
+class Training(Part):
+    """Limits of training and what its hardware costs."""
+
+    usd_per_hour: float = Field(0.0, ge=0, description="Dollars an hour of the training machine; 0 with a gpu: from the "
+                                "price book.")
+    gpu: Gpu | None = Field(None, description="GPU of the training machine, whose speed estimates take; empty: this machine.")
+    method: Literal["lora", "full"] = Field("lora", description="lora trains adapters of 0.1-2% of the weights.")
+    max_examples: int = Field(2400, ge=1, description="Examples seen in one training, all epochs together.")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak learning rate.")
+    rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
+    upper_blocks_share: float = Field(
+        0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
+    )
+    epochs: int = Field(1, ge=1, le=100, description="Passes over the training rows, within max_examples.")
+    batch_size: int = Field(16, ge=1, le=4096, description="Examples a step, over all processes.")
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: for models that do not fit otherwise."
+    )
+    prompt: Literal["instruction", "empty"] = Field(
+        "instruction",
+        description="System turn of trained candidates; empty is shorter: the adapter is for this one task anyway.",
+    )
+    dev_checks: int = Field(2, ge=1, le=100, description="How often a training is measured on dev; its best is kept.")
+    dev_rows: int = Field(64, ge=1, le=2000, description="Dev rows a training is measured on, by greedy answers.")
+    early_stop_patience: int = Field(
+        3, ge=0, description="Measurements on dev in a row that are no better before training stops; 0: never."
+    )
+    teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
+    choose_labels: Literal["active", "random"] = Field(
+        "random", description="Which texts it labels where there are more: those a cheap model is unsure of, or any."
+    )
+    student: Student = Field(EncoderStudent(), description="What the teacher is distilled into.")
+    label_in_batches: bool = Field(
+        False,
+        description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait.",
+    )
+    pretrain_steps: int = Field(60, ge=1, description="Optimizer steps of continued pre-training.")
+    replay_share: float | None = Field(
+        None,
+        ge=0,
+        le=0.9,
+        description="Share of the packed sequences of continued pre-training that are general text (data.general), against "
+        "forgetting; empty: 0.1 where data.general is set, else none.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of every shuffle and initialisation.")
+    retrain_every_days: int = Field(90, ge=1, description="Days between retrainings, for recurring cost.")
+    labels_per_retraining: int = Field(0, ge=0, description="New labels bought for one retraining.")
+    usd_per_label: float = Field(0.0, ge=0, description="Dollars a human label costs.")
+    surrounding: Multipliers = Field(Multipliers(), description="What comes with a training, as multiples of its cost.")
