@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from leastwise.halving import schedule
 from leastwise.prices import Price
 from leastwise.use_case import LADDER, Stage, UseCase
 
@@ -52,8 +53,10 @@ def stage_estimates(
 
 
 def training_usd(use_case: UseCase) -> float:
-    """Dollars one training may cost at worst: its examples at a slow EXAMPLES_PER_S on the machine that is paid."""
-    return use_case.training.max_examples / EXAMPLES_PER_S / 3600 * use_case.training.usd_per_hour
+    """Dollars one training may cost at worst: its examples, a search's too, at a slow EXAMPLES_PER_S on the machine that is paid."""
+    wanted = use_case.training
+    searched = schedule(wanted.search.trials, wanted.search.first_examples, wanted.max_examples) if wanted.search else ()
+    return (wanted.max_examples + sum(each.trials * each.examples for each in searched)) / EXAMPLES_PER_S / 3600 * use_case.training.usd_per_hour
 
 
 def student_training_usd(use_case: UseCase) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -81,6 +81,24 @@ class Hosting(Part):
     capacity: bool = Field(True, description="Whether machines to serve on are to be had; self_host needs it.")
 
 
+class Search(Part):
+    """A small search before the training: every combination on few examples, the better half on twice as many, and so on."""
+
+    ranks: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field((8, 16), min_length=1, max_length=8, description="Ranks to try.")
+    learning_rates: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (1e-3, 2e-3), min_length=1, max_length=8, description="Peak learning rates to try."
+    )
+    epochs: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
+        (1,), min_length=1, max_length=8, description="Passes to try: as many examples are seen, of fewer different rows."
+    )
+    first_examples: int = Field(320, ge=16, description="Examples each combination sees in the first round.")
+
+    @property
+    def trials(self) -> int:
+        """Combinations."""
+        return len(self.ranks) * len(self.learning_rates) * len(self.epochs)
+
+
 class Training(Part):
     """Limits of training and what its hardware costs."""
 
@@ -94,7 +112,7 @@ class Training(Part):
     upper_blocks_share: float = Field(
         0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
     )
-    epochs: int = Field(1, ge=1, le=100, description="Passes over the training rows, within max_examples.")
+    epochs: int = Field(1, ge=1, le=100, description="Passes over rows; max_examples counts them all, so more passes see fewer different rows.")
     batch_size: int = Field(16, ge=1, le=4096, description="Examples a step, over all processes.")
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice instead of keeping them: for models that do not fit otherwise."
@@ -108,6 +126,7 @@ class Training(Part):
     early_stop_patience: int = Field(
         3, ge=0, description="Measurements on dev in a row that are no better before training stops; 0: never."
     )
+    search: Search | None = Field(None, description="Choose rank, learning rate and epochs on dev first; empty: as given here.")
     teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
     choose_labels: Literal["active", "random"] = Field(
         "random", description="Which texts it labels where there are more: those a cheap model is unsure of, or any."

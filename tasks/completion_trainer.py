@@ -72,15 +72,17 @@ class CompletionTrainer(SFTTrainer):
         loss = total / count
         return (loss, outputs) if return_outputs else loss
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The loss on dev rows and, where there is one, the task's metric; `eval_score` breaks its ties by the loss."""
-        figures: dict[str, float] = super().evaluate(*args, **kwargs)
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss on dev rows and, where there is one, the task's metric; `eval_score` breaks its ties by the loss.
+
+        Added here and not in `evaluate`, which tells its callbacks (early stopping) before it returns.
+        """
+        output = super().evaluation_loop(*args, **kwargs)
         if self.dev_metric is not None:
             measured = self.dev_metric.of(self._answers(self.dev_metric.prompts, self.dev_metric.max_new_tokens))
-            more = {"eval_metric": measured, "eval_score": measured - 1e-6 * min(figures["eval_loss"], 1e3)}
-            self.log(dict(more))
-            figures |= more
-        return figures
+            loss = output.metrics["eval_loss"]
+            output.metrics.update(eval_metric=measured, eval_score=measured - 1e-6 * min(loss, 1e3))
+        return output
 
     def _answers(self, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
         """Greedy answers of the model as it stands; every process computes all of them, so that all choose the same."""

@@ -36,6 +36,7 @@ from tasks import (
     teaching,
     training,
     training_rows,
+    training_search,
     weights,
 )
 from tasks.dev_metric import DevMetric
@@ -47,19 +48,23 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     """Train the adapter of this use case on its base (or on a further pre-trained one) and log it as an artifact."""
     work = Workspace.of(climb_id)
     base = Path(base_dir) if base_dir else weights.materialize(work.base().uri, work.home)
+    stage: Stage = "pretrain" if base_dir else "fine_tune"
     settings = wanted_settings(work)
     rows, dev = pairs(work, "train"), pairs(work, "dev")
     metric = dev_metric(work, dev[: settings.dev_examples])
+    if work.use_case.training.search:
+        settings = _searched(work, stage, base, rows, dev, settings, metric)
+    rows = list(training_search.distinct(rows, settings))
     out = adapter_folder(work, base, settings)
     is_there = out.exists()
     if not is_there:
-        costing.announce(work, "pretrain" if base_dir else "fine_tune")
+        costing.announce(work, stage)
     reports.show_note(
         f"the adapter of an earlier climb is reused: same base, settings and examples ({out.name})"
         if is_there
         else f"fine-tuning {settings.method} on {min(len(rows), settings.max_examples):,} examples"
     )
-    with _machine(work, "pretrain" if base_dir else "fine_tune", out) as on_progress:
+    with _machine(work, stage, out) as on_progress:
         report = training.fine_tune(base, rows, dev, settings, out, on_progress, metric)
     if not is_there:
         reports.show_note(_summary(report))
@@ -74,6 +79,27 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     work.client.log_artifacts(climb_id, str(out), "adapter")
     work.log_metrics({f"training.{name}": value for name, value in (report.figures() | shares).items()})
     return Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
+
+
+def _searched(
+    work: Workspace, stage: Stage, base: Path, rows: list[training_rows.Row], dev: list[training_rows.Row],
+    start: training.TrainingSettings, metric: DevMetric | None,
+) -> training.TrainingSettings:  # fmt: skip
+    """The settings a small search on dev chose; its trials are a table on the climb's run."""
+    wanted = work.use_case.training.search
+    if not dev:
+        raise BadInput("training.search: chooses by dev rows, and there are none; add data.dev, or remove training.search")
+    key, trials_dir = adapter_folder(work, base, start).name, work.home / "adapters" / "trials"
+    chosen, trials = training_search.search(
+        base, rows, dev, start, wanted, trials_dir, key, lambda out: _machine(work, stage, out), metric
+    )
+    work.client.log_text(work.climb.run_id, training_search.as_markdown(trials), "search.md")
+    reports.publish_markdown("training-search", training_search.as_markdown(trials))
+    reports.show_note(
+        f"of {wanted.trials} settings in {len(trials)} short trainings rank {chosen.rank}, learning rate {chosen.learning_rate:g} "
+        f"and {chosen.epochs} epochs did best on dev (search.md)"
+    )
+    return chosen
 
 
 def adapter_folder(work: Workspace, base: Path, settings: training.TrainingSettings) -> Path:

@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from leastwise.errors import BadInput
+from leastwise.task import Classification
 from tasks.causal_model import Generator, merge, prove_reload
+from tasks.dev_metric import DevMetric
 from tasks.training import TrainingReport, TrainingSettings, fine_tune
 from tasks.training_rows import Row, format_chat
 
@@ -51,6 +53,27 @@ def test_training_lowers_the_loss_and_reports_its_way(trained):
     assert 0 < report.trainable_share < 0.1
     assert seen[-1].step == seen[-1].steps == 60
     assert TrainingReport.model_validate_json((out / "training.json").read_text()) == report
+
+
+def test_the_checkpoint_that_does_best_on_dev_is_kept_and_training_stops_when_it_gets_no_better(tiny, rows, tmp_path):
+    """Dev asks for what the first few examples teach and the rest unteach."""
+    taught = [row for row in rows if row.completion == "discovery"]
+    untaught = [Row(row.prompt, "impact") for row in taught]
+    metric = DevMetric(
+        task=Classification(instruction="?", labels=LABELS), prompts=tuple(row.prompt for row in taught),
+        expected=("discovery",) * len(taught), max_new_tokens=8,
+    )  # fmt: skip
+    wanted = SETTINGS.model_copy(
+        update={"epochs": 1, "max_examples": 400, "eval_every_share": 0.1, "early_stop_patience": 3, "batch_size": 8, "learning_rate": 3e-3}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.training.training_order", lambda encoded, _: list(range(len(encoded))))
+        report = fine_tune(tiny, taught * 15 + untaught * 35, taught, wanted, tmp_path / "out", None, metric)
+    assert max(report.dev_metrics) == 1.0 > report.dev_metrics[-1], report.dev_metrics
+    at_best = [(loss, 5 * at) for at, (score, loss) in enumerate(zip(report.dev_metrics, report.dev_losses, strict=True), 1) if score == 1.0]
+    assert report.best_step == min(at_best)[1] < report.steps < 50, "stopped early, and an earlier step is kept"
+    answers = Generator(tiny, tmp_path / "out", threads=1).answer(list(metric.prompts), 8)
+    assert metric.of(answers) >= 0.9
 
 
 def test_what_is_kept_is_safetensors_and_json_and_nothing_lies_beside(trained):
