@@ -56,7 +56,7 @@ def training_usd(use_case: UseCase) -> float:
     """Dollars one training may cost at worst: its examples, a search's too, at a slow EXAMPLES_PER_S on the machine that is paid."""
     wanted = use_case.training
     searched = schedule(wanted.search.trials, wanted.search.first_examples, wanted.max_examples) if wanted.search else ()
-    return (wanted.max_examples + sum(each.trials * each.examples for each in searched)) / EXAMPLES_PER_S / 3600 * use_case.training.usd_per_hour
+    return (wanted.max_examples + sum(each.trials * each.examples for each in searched)) / EXAMPLES_PER_S / 3600 * use_case.training.machines_usd_per_hour
 
 
 def student_training_usd(use_case: UseCase) -> float:
@@ -64,7 +64,7 @@ def student_training_usd(use_case: UseCase) -> float:
     student = use_case.training.student
     if student.kind == "encoder":
         return training_usd(use_case) / 4
-    return student.max_examples / EXAMPLES_PER_S / 3600 * use_case.training.usd_per_hour
+    return student.max_examples / EXAMPLES_PER_S / 3600 * use_case.training.machines_usd_per_hour
 
 
 def hosting_hour_usd(use_case: UseCase) -> float:

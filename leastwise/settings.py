@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from leastwise.economics import Multipliers
 from leastwise.part import Part, written_but_for
@@ -99,11 +99,36 @@ class Search(Part):
         return len(self.ranks) * len(self.learning_rates) * len(self.epochs)
 
 
+class Launch(Part):
+    """How many processes train together; each step's examples are divided among them, so that the steps stay the same."""
+
+    processes: int = Field(1, ge=1, le=64, description="Processes on each machine: one a GPU; on a CPU they share its threads.")
+    nodes: int = Field(1, ge=1, le=256, description="Machines; the worker's own is the first, the others join it.")
+    meet_at: str = Field(
+        "", pattern=r"^([A-Za-z0-9._-]+:[0-9]{1,5})?$", description="host:port of the first machine, reached by the others; needed for more than one."
+    )
+    shard: bool | None = Field(
+        None, description="Whether each process holds only its share of the model (FSDP); empty: on GPUs, where there are several."
+    )
+
+    @property
+    def together(self) -> int:
+        """Processes in all."""
+        return self.processes * self.nodes
+
+    @model_validator(mode="after")
+    def _several_machines_meet_somewhere(self) -> Launch:
+        if self.nodes > 1 and not self.meet_at:
+            raise ValueError("nodes: more than one machine needs meet_at, the host:port of the first")
+        return self
+
+
 class Training(Part):
     """Limits of training and what its hardware costs."""
 
-    usd_per_hour: float = Field(0.0, ge=0, description="Dollars an hour of the training machine; 0 with a gpu: from the "
-                                "price book.")
+    usd_per_hour: float = Field(0.0, ge=0, description="Dollars an hour of one training machine with all its GPUs; 0 with a gpu: "
+                                "from the price book.")
+    launch: Launch = Field(Launch(), description="Processes and machines that train together.")
     gpu: Gpu | None = Field(None, description="GPU of the training machine, whose speed estimates take; empty: this machine.")
     method: Literal["lora", "full"] = Field("lora", description="lora trains adapters of 0.1-2% of the weights.")
     max_examples: int = Field(2400, ge=1, description="Examples seen in one training, all epochs together.")
@@ -149,3 +174,8 @@ class Training(Part):
     labels_per_retraining: int = Field(0, ge=0, description="New labels bought for one retraining.")
     usd_per_label: float = Field(0.0, ge=0, description="Dollars a human label costs.")
     surrounding: Multipliers = Field(Multipliers(), description="What comes with a training, as multiples of its cost.")
+
+    @property
+    def machines_usd_per_hour(self) -> float:
+        """Dollars an hour of all machines that train together."""
+        return self.usd_per_hour * self.launch.nodes

@@ -71,6 +71,7 @@ def settings_of(wanted: Training, rows: int) -> training.TrainingSettings:
     return training.TrainingSettings(
         method=student.method, rank=student.rank, learning_rate=student.learning_rate, max_examples=student.max_examples,
         epochs=min(100, math.ceil(student.max_examples / max(rows, 1))), upper_blocks_share=1.0, seed=wanted.seed,
+        launch=wanted.launch,
     )  # fmt: skip
 
 

@@ -23,12 +23,13 @@ CPU_SHARE = {"bfloat16": 0.14, "float32": 0.6}  # of a large matrix product's sp
 
 
 def of(use_case: UseCase, home: Path) -> Hardware:
-    """The machine a use case trains on, at the price it states."""
+    """The machines a use case trains on, at the price it states; several GPUs are taken to be that many times one."""
     wanted = use_case.training
     if wanted.gpu is None:
-        return Hardware(flops_per_s=_this_machine(home), usd_per_hour=wanted.usd_per_hour)
-    reached = PEAK_FLOPS_PER_S[wanted.gpu] * GPU_SHARE
-    return Hardware(flops_per_s=reached, usd_per_hour=wanted.usd_per_hour, name=wanted.gpu)
+        return Hardware(flops_per_s=_this_machine(home), usd_per_hour=wanted.machines_usd_per_hour)
+    count = wanted.launch.together
+    reached = PEAK_FLOPS_PER_S[wanted.gpu] * GPU_SHARE * count
+    return Hardware(flops_per_s=reached, usd_per_hour=wanted.machines_usd_per_hour, name=wanted.gpu if count == 1 else f"{count} {wanted.gpu}")
 
 
 def parameters(uri: str | None) -> float:

@@ -105,7 +105,7 @@ def _searched(
 def adapter_folder(work: Workspace, base: Path, settings: training.TrainingSettings) -> Path:
     """Where the adapter that these settings train on this base and the use case's examples is kept."""
     made_of = (
-        work.base().uri, weights.directory_hash(base), settings.model_dump_json(exclude={"threads"}), work.use_case.training.prompt,
+        work.base().uri, weights.directory_hash(base), settings.identity(), work.use_case.training.prompt,
         *(work.tables.hashes.get(name, "") for name in ("train", "dev")),
     )  # fmt: skip
     return work.home / "adapters" / content_key(*made_of)
@@ -121,11 +121,12 @@ def pretrained(climb_id: str) -> str:
     kept = [text for number, text in enumerate(texts) if number % 10]
     wanted = work.use_case.training
     settings = training.TrainingSettings(
-        seed=wanted.seed, max_examples=wanted.pretrain_steps * 16, learning_rate=wanted.learning_rate / 5, max_tokens=128
+        seed=wanted.seed, max_examples=wanted.pretrain_steps * 16, learning_rate=wanted.learning_rate / 5, max_tokens=128,
+        launch=wanted.launch,
     )
     replay = forgetting.replay(work)
     mixed = [work.tables.hashes["general"], f"{replay.share:g}"] if replay.held_out else []
-    out = work.home / "bases" / content_key(work.base().uri, settings.model_dump_json(), work.tables.hashes["documents"], *mixed)
+    out = work.home / "bases" / content_key(work.base().uri, settings.identity(), work.tables.hashes["documents"], *mixed)
     general = f" and {replay.share:.0%} general text" if replay.share else ""
     reports.show_note(f"continued pre-training on {len(kept):,} documents{general}" + (": reused" if out.exists() else ""))
     with _machine(work, "pretrain", out) as on_progress:
@@ -169,7 +170,7 @@ def _causal_student(work: Workspace, labels_uri: str) -> Weights:
     rows = causal_student.rows_of(work.use_case.task, base, labelled)
     watched = pairs(work, "dev")[:200] if dev is not None else []
     settings = causal_student.settings_of(wanted, len(rows))
-    out = work.home / "students" / content_key(weights.directory_hash(base), storage.sha256(labels_uri), settings.model_dump_json())
+    out = work.home / "students" / content_key(weights.directory_hash(base), storage.sha256(labels_uri), settings.identity())
     is_there = out.exists()
     reports.show_note(f"a causal student on {len(rows):,} teacher answers" + (": reused" if is_there else ""))
     with _machine(work, "distill", out) as on_progress:
@@ -221,7 +222,7 @@ def _machine(work: Workspace, stage: Stage, out: Path) -> Iterator[Callable[[Any
         machine.keep_paid()
         reports.show_training(progress)
 
-    with work.meter(stage, "training").machine(work.use_case.training.usd_per_hour, training_usd(work.use_case)) as machine:
+    with work.meter(stage, "training").machine(work.use_case.training.machines_usd_per_hour, training_usd(work.use_case)) as machine:
         yield on_progress
 
 
@@ -246,7 +247,7 @@ def wanted_settings(work: Workspace) -> training.TrainingSettings:
     """What the use case says of how to train."""
     wanted = work.use_case.training
     shared = ("method", "rank", "learning_rate", "max_examples", "upper_blocks_share", "epochs", "batch_size", "seed",
-              "gradient_checkpointing", "early_stop_patience")  # fmt: skip
+              "gradient_checkpointing", "early_stop_patience", "launch")  # fmt: skip
     return training.TrainingSettings(
         **{name: getattr(wanted, name) for name in shared},
         dev_examples=wanted.dev_rows,

@@ -50,6 +50,18 @@ def trainable_model(base: Path, settings: TrainingSettings) -> Any:
     return adapted
 
 
+def gathered(trainer: Any, base: Path, settings: TrainingSettings) -> Any:
+    """What was trained as one model; where processes each hold a share (FSDP), as a fresh one, by the first process alone."""
+    if not trainer.is_fsdp_enabled:
+        return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.accelerator.is_main_process:
+        return None
+    model = trainable_model(base, settings)
+    model.load_state_dict(whole, strict=False)  # buffers stay
+    return model
+
+
 def save(model: Any, base: Path, folder: Path, rows: list[dict[str, list[int]]]) -> None:
     """Adapter (or model with tokenizer) and the proof: a few prompts and the logits the model in memory gives."""
     import torch

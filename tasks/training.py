@@ -1,8 +1,9 @@
 """Trains a causal model on prompts and completions with peft and trl, and proves the result.
 
-It neither judges what it trained nor chooses settings (`tasks.training_search` does). `fine_tune` runs in one process, or
-in each of several that `tasks.training_processes` started. While it runs, trl's checkpoints lie beside `out` (`.unfinished`): their optimizer state is a torch file, read back
-weights-only, never shipped, and deleted at the end. What is kept is safetensors and JSON.
+It neither judges what it trained nor chooses settings (`tasks.training_search` does). Several processes train together where
+the settings say so (`tasks.training_processes` starts them): each reads the same `Request`, and the steps are those of one.
+While it runs, trl's checkpoints lie beside `out` (`.unfinished`): their optimizer state is a torch file, read back weights-only,
+never shipped, and deleted at the end. What is kept is safetensors and JSON.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
+from leastwise.settings import Launch
 from tasks.causal_model import pad_token_id, prove_reload, spare_head, tokenizer_of
 from tasks.dev_metric import DevMetric
 from tasks.threads import torch_threads
-from tasks.trainable_model import save, trainable_model
-from tasks.training_arguments import trainer_arguments
+from tasks.trainable_model import gathered, save, trainable_model
+from tasks.training_arguments import at_once, trainer_arguments
+from tasks.training_processes import launched
 from tasks.training_rows import Row, encoded_row, training_order
 from tasks.weights import built, directory_hash, native_dtype
 
@@ -66,7 +69,12 @@ class TrainingSettings(BaseModel):
         3, ge=0, description="Measurements on dev in a row that are no better before training stops; 0: never."
     )
     seed: int = Field(0, ge=0, description="Seed of the order of the rows and of the adapter.")
-    threads: int = Field(2, ge=1, le=1024, description="CPU threads.")
+    threads: int = Field(2, ge=1, le=1024, description="CPU threads, over all processes.")
+    launch: Launch = Field(Launch(), description="Processes and machines that train together.")
+
+    def identity(self) -> str:
+        """JSON of what determines the result; threads and processes change the speed only."""
+        return self.model_dump_json(exclude={"threads", "launch"})
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,19 @@ class Progress:
     seconds: float
     examples_per_s: float
     seconds_left: float
+
+
+class Request(BaseModel):
+    """A training as data: what each of several processes reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: Path
+    encoded: list[dict[str, list[int]]] = Field(description="Rows as tokens: input_ids, and labels with -100 where no loss is.")
+    watched: list[dict[str, list[int]]] = Field(description="Dev rows as tokens.")
+    settings: TrainingSettings
+    out: Path
+    dev_metric: DevMetric | None = None
 
 
 class TrainingReport(BaseModel):
@@ -148,42 +169,53 @@ def train(
     progress: Callable[[Progress], None] | None,
     dev_metric: DevMetric | None = None,
 ) -> TrainingReport:
-    """Trains on rows that are tokens already; see `fine_tune`, and `tasks.pretraining` for packed text."""
+    """Trains on rows that are tokens already; see `fine_tune`, and `tasks.pretraining` for packed text.
+
+    By several processes it is started here and goes on there; what `progress` raises ends them, their last checkpoint stays.
+    """
     if not encoded:
         raise BadInput(f"{out}: no training rows; give at least one example")
     if dev_metric and not watched:
         raise BadInput(f"{out}: a metric on dev needs dev rows for the loss that breaks its ties; give dev rows")
-    key = _key(base, encoded, watched, settings, dev_metric)
+    request = Request(base=base, encoded=encoded, watched=watched, settings=settings, out=out, dev_metric=dev_metric)
+    key = _key(request)
     if out.exists():
         return _finished(out, key)
+    if settings.launch.together == 1:
+        return train_here(request, progress)
+    at_once(settings.batch_size, settings.launch.together, settings.examples_at_once)
+    launched(request, settings.launch, out, lambda said: progress and progress(Progress(**said)))
+    return _finished(out, key)
+
+
+def train_here(request: Request, progress: Callable[[Progress], None] | None) -> TrainingReport:
+    """The training itself, in this process: the whole of it, or its part among several. The first writes `out`."""
+    settings, encoded, out, key = request.settings, request.encoded, request.out, _key(request)
     order = training_order(encoded, settings)
     unfinished = out.with_name(f"{out.name}.{key}.unfinished")
-    with torch_threads(settings.threads):
-        trainer = _trainer(base, [encoded[i] for i in order], watched, settings, unfinished, dev_metric)
+    with torch_threads(max(1, settings.threads // settings.launch.processes)):
+        ordered = [encoded[i] for i in order]
+        trainer = _trainer(request.base, ordered, request.watched, settings, unfinished, request.dev_metric)
         checkpoint = _last_checkpoint(unfinished)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         clock = _attach_progress(trainer, settings, resumed, progress)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        report = _report(trainer, key, base, settings, len(order), resumed, time.monotonic() - clock)
-        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-        with built(out) as folder:
-            save(model, base, folder, [encoded[i] for i in order[:_PROOF_ROWS]])
-            report = report.model_copy(update={"reload_difference": prove_reload(base, folder)})
-            (folder / _REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    return report
+        report = _report(trainer, key, request.base, settings, len(order), resumed, time.monotonic() - clock)
+        model = gathered(trainer, request.base, settings)
+        if trainer.accelerator.is_main_process:
+            with built(out) as folder:
+                save(model, request.base, folder, ordered[:_PROOF_ROWS])
+                report = report.model_copy(update={"reload_difference": prove_reload(request.base, folder)})
+                (folder / _REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
+            shutil.rmtree(unfinished, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
+    return _finished(out, key)
 
 
-def _key(
-    base: Path,
-    encoded: list[dict[str, list[int]]],
-    watched: list[dict[str, list[int]]],
-    settings: TrainingSettings,
-    dev_metric: DevMetric | None,
-) -> str:
-    chosen = settings.model_dump(exclude={"threads"})  # threads change the speed only
-    metric = dev_metric.model_dump(mode="json") if dev_metric else None
-    content = json.dumps([directory_hash(base), chosen, encoded, watched, metric], sort_keys=True)
+def _key(request: Request) -> str:
+    chosen = json.loads(request.settings.identity())
+    metric = request.dev_metric.model_dump(mode="json") if request.dev_metric else None
+    content = json.dumps([directory_hash(request.base), chosen, request.encoded, request.watched, metric], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -260,7 +292,8 @@ def _last_checkpoint(folder: Path) -> Path | None:
 def _report(
     trainer: Any, key: str, base: Path, settings: TrainingSettings, examples: int, resumed: int, seconds: float
 ) -> TrainingReport:
-    trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    parameters = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
     history = trainer.state.log_history
     done = examples - min(examples, resumed * settings.batch_size)
     return TrainingReport(
@@ -272,7 +305,7 @@ def _report(
         resumed_from_step=resumed,
         seconds=round(seconds, 3),
         examples_per_s=round(done / seconds, 3),
-        trainable_share=trained / sum(p.numel() for p in trainer.model.parameters()),
+        trainable_share=trained / sum(p.numel() for p in parameters),
         train_losses=tuple(entry["loss"] for entry in history if "loss" in entry),
         dev_losses=tuple(entry["eval_loss"] for entry in history if "eval_loss" in entry),
         dev_metrics=tuple(entry["eval_metric"] for entry in history if "eval_metric" in entry),

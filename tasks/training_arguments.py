@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tasks.training import TrainingSettings
 
 
+# Version 2 shards each parameter by itself, so that frozen bf16 and trained fp32 ones may lie in one block.
+_FSDP = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "state_dict_type": "FULL_STATE_DICT", "reshard_after_forward": True}
+
+
 def at_once(batch_size: int, processes: int, most: int) -> int:
     """Examples one process computes at once: the largest equal part of its share of a step that is at most `most`."""
     if batch_size % processes:
@@ -33,6 +37,9 @@ def trainer_arguments(settings: TrainingSettings, steps: int, folder: Path, watc
     from trl.trainer.sft_config import SFTConfig
 
     processes = PartialState(cpu=not torch.cuda.is_available()).num_processes
+    shards = settings.launch.shard
+    if shards is None:
+        shards = processes > 1 and torch.cuda.is_available()
     each = at_once(settings.batch_size, processes, settings.examples_at_once)
     every = max(1, math.ceil((settings.eval_every_share if watched else settings.save_every_share) * steps))
     return SFTConfig(
@@ -50,7 +57,10 @@ def trainer_arguments(settings: TrainingSettings, steps: int, folder: Path, watc
         max_length=None,  # rows over max_tokens were refused, none is cut
         bf16=native_dtype() is torch.bfloat16,
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing=settings.gradient_checkpointing and not shards,
+        ddp_find_unused_parameters=False,
+        fsdp=shards,
+        fsdp_config={**_FSDP, "activation_checkpointing": settings.gradient_checkpointing} if shards else None,
         prediction_loss_only=True,
         eval_strategy="steps" if watched else "no",
         eval_steps=every,

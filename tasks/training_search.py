@@ -65,7 +65,7 @@ def _score(
 ) -> tuple[float, float]:  # fmt: skip
     """Metric and loss on dev of a short training; its warm-up and decay are those of a whole one, over fewer steps."""
     short = chosen.model_copy(update={"max_examples": examples, "eval_every_share": 1.0})
-    out = folder / content_key(key, short.model_dump_json(exclude={"threads"}))
+    out = folder / content_key(key, short.identity())
     with paid(out) as on_progress:
         report = fine_tune(base, distinct(rows, short), dev, short, out, on_progress, metric)
     return _on_dev(report)

@@ -139,11 +139,11 @@ class Workspace:
         return PriceBook.model_validate(yaml.safe_load(PRICE_BOOK.read_text()))
 
     def _with_gpu_price(self, use_case: UseCase) -> UseCase:
-        """The use case with the price book's dollars an hour of its training GPU, where it names one and no price."""
+        """The use case with the price book's dollars an hour of its training GPUs, where it names them and no price."""
         training = use_case.training
         if training.gpu is None or training.usd_per_hour:
             return use_case
-        priced = training.model_copy(update={"usd_per_hour": self.book.gpu_usd_per_hour(training.gpu)})
+        priced = training.model_copy(update={"usd_per_hour": self.book.gpu_usd_per_hour(training.gpu) * training.launch.processes})
         return use_case.model_copy(update={"training": priced})
 
     def model(self, uri: str) -> Model:
