@@ -1,4 +1,4 @@
-"""Our fine-tuning beside TRL's SFTTrainer with its defaults: the same base, modules, rows, steps and learning rate.
+"""Our fine-tuning beside TRL's SFTTrainer with its defaults: the same base, modules, steps of the same rows, and learning rate.
 
 `python -m benchmarks.fine_tuning [--rounds 3] [--steps 30]`. Each run is a process of its own, the runs of a round in turn;
 `--results FILE` keeps every run as a line of JSON and tables all that are there, so that rounds can be run apart. Time is
@@ -62,11 +62,14 @@ def train_with_trl(base: Path, pairs: Sequence[Row], chosen: TrainingSettings, o
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
+    encoded = [training_rows.encoded_row(tokenizer_of(str(base)), row, at, chosen.max_tokens) for at, row in enumerate(pairs)]
+    pairs = [pairs[at] for at in training_rows.training_order(encoded, chosen)]
     torch.manual_seed(chosen.seed)  # as ours does before it loads: the adapters then start from the same numbers
     steps = math.ceil(len(pairs) / chosen.batch_size)
     arguments = SFTConfig(
         output_dir=str(out), per_device_train_batch_size=chosen.batch_size, max_steps=steps, report_to="none", use_cpu=not torch.cuda.is_available(),
         learning_rate=chosen.learning_rate, lr_scheduler_type="linear", disable_tqdm=True, seed=chosen.seed,
+        train_sampling_strategy="sequential",
         warmup_steps=math.ceil(chosen.warmup_share * steps),
         **({} if checkpointing else {"gradient_checkpointing": False}),
     )  # fmt: skip

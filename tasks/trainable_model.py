@@ -25,6 +25,8 @@ def trainable_model(base: Path, settings: TrainingSettings) -> Any:
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    from tasks.fused_lora import FusedLoraLinear
+
     torch.manual_seed(settings.seed)
     model = loaded(base, attention=training_attention(), device="cpu").train()
     upper = upper_blocks(model.config.num_hidden_layers, settings.upper_blocks_share)
@@ -43,6 +45,7 @@ def trainable_model(base: Path, settings: TrainingSettings) -> Any:
         layers_pattern="layers",
         task_type="CAUSAL_LM",
     )
+    config._register_custom_module({torch.nn.Linear: FusedLoraLinear})
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     for module in adapted.modules():
         if isinstance(module, BaseTunerLayer):
