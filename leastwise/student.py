@@ -25,7 +25,7 @@ class EncoderStudent(Part):
 
 
 class CausalStudent(Part):
-    """A smaller causal model trained on the teacher's answers word by word (sequence level). For every kind of task."""
+    """A smaller causal model trained on the teacher's answers word by word (sequence level), its probabilities too if wanted. For every kind of task."""
 
     kind: Literal["causal"] = Field(description="A smaller causal model.")
     uri: str | None = Field(None, description="Open weights of the student; empty: those of models.base.")
@@ -36,6 +36,11 @@ class CausalStudent(Part):
     max_examples: int = Field(4800, ge=1, description="Teacher answers seen in all, every epoch counted.")
     learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak rate; 1e-3 to 2e-3 for lora, 1e-4 for full.")
     rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
+    teacher_share: float = Field(
+        0.0, ge=0, le=1, description="Share of the loss that is the divergence from the teacher's probabilities of every token (logit "
+        "distillation), the rest its answers; needs trained weights as the teacher, with the student's tokenizer. 0: answers alone.",
+    )  # fmt: skip
+    temperature: float = Field(1.0, gt=0, le=20, description="Softens both in that divergence: above 1 second choices count more.")
 
 
 def _kind(value: Any) -> str:

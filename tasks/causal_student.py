@@ -1,7 +1,8 @@
 """A causal student: the base's weights, cut to their first blocks, trained on what the teacher answered.
 
 Sequence-level distillation (Kim and Rush 2016): the teacher's greedy answers are the completions, so that it works for
-labels, records and free text alike, whatever the teacher's tokenizer. It learns from no logits. The training itself is in
+labels, records and free text alike, whatever the teacher's tokenizer. With `teacher_share` it learns the teacher's probabilities of
+every token of them too, which takes trained weights of the same vocabulary as the teacher. The training itself is in
 `tasks.training`.
 """
 
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Literal
 from leastwise.errors import BadInput
 from leastwise.prompts import short_prompt
 from leastwise.student import CausalStudent
-from tasks import training, training_rows, weights
+from tasks import storage, training, training_rows, weights
+from tasks.causal_model import loaded, merge, tokenizer_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from leastwise.candidate import Candidate
     from leastwise.task import Task
     from leastwise.use_case import Training
     from tasks.workspace import Workspace
@@ -37,8 +40,6 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
 
     Raises BadInput where the model has fewer.
     """
-    from tasks.causal_model import loaded, tokenizer_of
-
     if out.exists():
         return out
     model = loaded(model_dir)
@@ -56,6 +57,23 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
     return out
 
 
+def check_teacher(student: CausalStudent, teacher: Candidate) -> None:
+    """Raises BadInput where the student is to learn from probabilities that this teacher cannot give it."""
+    is_trained = teacher.weights is not None and teacher.weights.kind in ("adapter", "merged")
+    if student.teacher_share and not is_trained:
+        raise BadInput(
+            f"training.student.teacher_share: {teacher.model} at {teacher.stage} would teach, whose probabilities of tokens are not at "
+            "hand; only trained weights give them: set it to 0"
+        )
+
+
+def teacher_dir(work: Workspace, teacher: Candidate) -> Path:
+    """The teacher's weights as one model directory, merged once."""
+    assert teacher.weights is not None
+    base, trained = weights.materialize(teacher.model, work.home), storage.fetch(teacher.weights.uri, work.home / "fetched")
+    return merge(base, trained, work.home / "bases" / f"{teacher.weights.revision}-merged")
+
+
 def rows_of(task: Task, base: Path, texts: pd.DataFrame) -> list[training_rows.Row]:
     """Texts and the teacher's answers (columns text and label) as prompts and completions."""
     system = {"role": "system", "content": short_prompt(task)}
@@ -71,7 +89,7 @@ def settings_of(wanted: Training, rows: int) -> training.TrainingSettings:
     return training.TrainingSettings(
         method=student.method, rank=student.rank, learning_rate=student.learning_rate, max_examples=student.max_examples,
         epochs=min(100, math.ceil(student.max_examples / max(rows, 1))), upper_blocks_share=1.0, seed=wanted.seed,
-        launch=wanted.launch,
+        launch=wanted.launch, teacher_share=student.teacher_share, temperature=student.temperature,
     )  # fmt: skip
 
 

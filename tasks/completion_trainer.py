@@ -4,6 +4,7 @@ It does not choose settings or data (`tasks.training` does) and neither shuffles
 Imports torch and trl when loaded: import it inside the function that trains.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,6 +44,9 @@ class CompletionTrainer(SFTTrainer):
     """
 
     dev_metric: DevMetric | None = None
+    teacher: torch.nn.Module | None = None
+    teacher_share = 0.0
+    temperature = 1.0
 
     def compute_loss(
         self,
@@ -65,12 +69,31 @@ class CompletionTrainer(SFTTrainer):
         )
         wanted = labels[:, positions]
         kept = wanted != IGNORED
-        total = torch.nn.functional.cross_entropy(outputs.logits[kept].float(), wanted[kept], reduction="sum")
+        logits = outputs.logits[kept].float()
+        total = torch.nn.functional.cross_entropy(logits, wanted[kept], reduction="sum")
+        if self.teacher is not None and model.training:
+            total = (1 - self.teacher_share) * total + self.teacher_share * self._divergence(logits, inputs, positions, kept)
         count = kept.sum() if num_items_in_batch is None else num_items_in_batch
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             total = total * self.accelerator.num_processes  # DDP averages gradients, the count is over all ranks
         loss = total / count
         return (loss, outputs) if return_outputs else loss
+
+    def _divergence(self, logits: torch.Tensor, inputs: dict[str, torch.Tensor], positions: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+        """KL divergence of the student's from the teacher's probabilities, nats summed over tokens, times the temperature squared.
+
+        The square keeps its gradients of one size at every temperature (Hinton, Vinyals and Dean 2015, section 2).
+        """
+        with warnings.catch_warnings(category=UserWarning, action="ignore"):  # trl calls it experimental; the lock pins it
+            from trl.experimental.gkd.gkd_trainer import GKDTrainer
+
+        assert self.teacher is not None
+        with torch.no_grad():
+            told = self.teacher(
+                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], logits_to_keep=positions - 1, use_cache=False
+            ).logits[kept]
+        forward_kl = GKDTrainer.generalized_jsd_loss(logits, told.float(), beta=0, temperature=self.temperature, reduction="sum")
+        return self.temperature**2 * forward_kl
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """The loss on dev rows and, where there is one, the task's metric; `eval_score` breaks its ties by the loss.

@@ -143,6 +143,8 @@ def teacher_labels(climb_id: str) -> str:
     teacher = work.teacher_candidate()
     _check_licence(work, teacher)
     wanted = work.use_case.training
+    if isinstance(wanted.student, CausalStudent):
+        causal_student.check_teacher(wanted.student, teacher)
     how = (teacher.key, work.tables.hashes["unlabelled"], str(wanted.teacher_labels), wanted.choose_labels, str(wanted.seed))
     out = work.home / "labels" / f"{content_key(*how)}.parquet"
     if not out.exists():
@@ -170,11 +172,14 @@ def _causal_student(work: Workspace, labels_uri: str) -> Weights:
     rows = causal_student.rows_of(work.use_case.task, base, labelled)
     watched = pairs(work, "dev")[:200] if dev is not None else []
     settings = causal_student.settings_of(wanted, len(rows))
-    out = work.home / "students" / content_key(weights.directory_hash(base), storage.sha256(labels_uri), settings.identity())
+    teacher = work.teacher_candidate() if wanted.student.teacher_share else None
+    taught_by = [teacher.key] if teacher else []
+    out = work.home / "students" / content_key(weights.directory_hash(base), storage.sha256(labels_uri), settings.identity(), *taught_by)
     is_there = out.exists()
     reports.show_note(f"a causal student on {len(rows):,} teacher answers" + (": reused" if is_there else ""))
     with _machine(work, "distill", out) as on_progress:
-        report = training.fine_tune(base, rows, watched, settings, out, on_progress)
+        told = causal_student.teacher_dir(work, teacher) if teacher else None
+        report = training.fine_tune(base, rows, watched, settings, out, on_progress, None, told)
     work.client.log_artifacts(work.climb.run_id, str(out), "student")
     work.log_metrics({f"student.{name}": value for name, value in report.figures().items()})
     return Weights(kind=causal_student.kind_of(settings), uri=out.as_uri(), revision=weights.directory_hash(out))

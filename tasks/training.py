@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
 from leastwise.settings import Launch
-from tasks.causal_model import pad_token_id, prove_reload, spare_head, tokenizer_of
+from tasks.causal_model import loaded, pad_token_id, prove_reload, spare_head, tokenizer_of
 from tasks.dev_metric import DevMetric
 from tasks.threads import torch_threads
 from tasks.trainable_model import gathered, save, trainable_model
@@ -69,6 +69,8 @@ class TrainingSettings(BaseModel):
         3, ge=0, description="Measurements on dev in a row that are no better before training stops; 0: never."
     )
     seed: int = Field(0, ge=0, description="Seed of the order of the rows and of the adapter.")
+    teacher_share: float = Field(0.0, ge=0, le=1, description="Share of the loss that is the divergence from a teacher's probabilities.")
+    temperature: float = Field(1.0, gt=0, le=20, description="Softens both in that divergence.")
     threads: int = Field(2, ge=1, le=1024, description="CPU threads, over all processes.")
     launch: Launch = Field(Launch(), description="Processes and machines that train together.")
 
@@ -100,6 +102,7 @@ class Request(BaseModel):
     settings: TrainingSettings
     out: Path
     dev_metric: DevMetric | None = None
+    teacher: Path | None = Field(None, description="A model directory whose probabilities are learned from too.")
 
 
 class TrainingReport(BaseModel):
@@ -148,16 +151,21 @@ def fine_tune(
     out: Path,
     progress: Callable[[Progress], None] | None = None,
     dev_metric: DevMetric | None = None,
+    teacher: Path | None = None,
 ) -> TrainingReport:
     """Trains on `rows` and leaves a PEFT adapter (or for `full` a model) with `training.json` in `out`.
 
-    What is kept is the checkpoint that did best on `dev`: by `dev_metric` if given, else by the loss. The same training already in `out` is not repeated; one that was killed goes on from its last checkpoint. Raises
-    BadInput for empty rows, a row over `max_tokens`, or an `out` that holds another training.
+    What is kept is the checkpoint that did best on `dev`: by `dev_metric` if given, else by the loss. The same training already
+    in `out` is not repeated; one that was killed goes on from its last checkpoint. Of a `teacher` (a model directory) the
+    probabilities of every token of the completions are learned too, by `settings.teacher_share`. Raises BadInput for empty rows, a row over
+    `max_tokens`, an `out` that holds another training, or a teacher with another vocabulary.
     """
     tokenizer = tokenizer_of(str(base))
+    if teacher and tokenizer_of(str(teacher)).get_vocab() != tokenizer.get_vocab():
+        raise BadInput(f"training.student.teacher_share: the tokens of {teacher} are not those of {base}; set it to 0")
     encoded = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(rows)]
     watched = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(dev[: settings.dev_examples])]
-    return train(base, encoded, watched, settings, out, progress, dev_metric)
+    return train(base, encoded, watched, settings, out, progress, dev_metric, teacher)
 
 
 def train(
@@ -168,6 +176,7 @@ def train(
     out: Path,
     progress: Callable[[Progress], None] | None,
     dev_metric: DevMetric | None = None,
+    teacher: Path | None = None,
 ) -> TrainingReport:
     """Trains on rows that are tokens already; see `fine_tune`, and `tasks.pretraining` for packed text.
 
@@ -177,7 +186,9 @@ def train(
         raise BadInput(f"{out}: no training rows; give at least one example")
     if dev_metric and not watched:
         raise BadInput(f"{out}: a metric on dev needs dev rows for the loss that breaks its ties; give dev rows")
-    request = Request(base=base, encoded=encoded, watched=watched, settings=settings, out=out, dev_metric=dev_metric)
+    request = Request(
+        base=base, encoded=encoded, watched=watched, settings=settings, out=out, dev_metric=dev_metric, teacher=teacher
+    )
     key = _key(request)
     if out.exists():
         return _finished(out, key)
@@ -195,7 +206,7 @@ def train_here(request: Request, progress: Callable[[Progress], None] | None) ->
     unfinished = out.with_name(f"{out.name}.{key}.unfinished")
     with torch_threads(max(1, settings.threads // settings.launch.processes)):
         ordered = [encoded[i] for i in order]
-        trainer = _trainer(request.base, ordered, request.watched, settings, unfinished, request.dev_metric)
+        trainer = _trainer(request, ordered, unfinished)
         checkpoint = _last_checkpoint(unfinished)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         clock = _attach_progress(trainer, settings, resumed, progress)
@@ -215,7 +226,8 @@ def train_here(request: Request, progress: Callable[[Progress], None] | None) ->
 def _key(request: Request) -> str:
     chosen = json.loads(request.settings.identity())
     metric = request.dev_metric.model_dump(mode="json") if request.dev_metric else None
-    content = json.dumps([directory_hash(request.base), chosen, request.encoded, request.watched, metric], sort_keys=True)
+    teacher = [directory_hash(request.teacher)] if request.teacher else []
+    content = json.dumps([directory_hash(request.base), chosen, request.encoded, request.watched, metric, *teacher], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
@@ -231,30 +243,27 @@ def _finished(out: Path, key: str) -> TrainingReport:
     return report
 
 
-def _trainer(
-    base: Path,
-    ordered: list[Any],
-    watched: list[Any],
-    settings: TrainingSettings,
-    folder: Path,
-    dev_metric: DevMetric | None,
-) -> Any:
+def _trainer(request: Request, ordered: list[Any], folder: Path) -> Any:
     from datasets import Dataset
     from transformers import EarlyStoppingCallback
 
     from tasks.completion_trainer import CompletionCollator, CompletionTrainer, Saver
 
-    tokenizer = tokenizer_of(str(base))
+    settings, watched = request.settings, request.watched
+    tokenizer = tokenizer_of(str(request.base))
     steps = math.ceil(len(ordered) / settings.batch_size)
     trainer = CompletionTrainer(
-        model=trainable_model(base, settings),
-        args=trainer_arguments(settings, steps, folder, bool(watched), dev_metric is not None),
+        model=trainable_model(request.base, settings),
+        args=trainer_arguments(settings, steps, folder, bool(watched), request.dev_metric is not None),
         train_dataset=Dataset.from_list(ordered),
         eval_dataset=Dataset.from_list(watched) if watched else None,
         processing_class=tokenizer,
         data_collator=CompletionCollator(pad_token_id(tokenizer)),
     )
-    trainer.dev_metric = dev_metric
+    trainer.dev_metric = request.dev_metric
+    if request.teacher and settings.teacher_share:
+        trainer.teacher = loaded(request.teacher).requires_grad_(False)
+        trainer.teacher_share, trainer.temperature = settings.teacher_share, settings.temperature
     spare_head(trainer.model)
     trainer.add_callback(Saver(max(1, math.ceil(settings.save_every_share * steps))))
     if watched and settings.early_stop_patience:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from leastwise.errors import BadInput
 from leastwise.task import Classification
-from tasks.causal_model import Generator, merge, prove_reload
+from tasks.causal_model import Generator, loaded, merge, prove_reload, tokenizer_of
 from tasks.dev_metric import DevMetric
 from tasks.training import TrainingReport, TrainingSettings, fine_tune
 from tasks.training_rows import Row, format_chat
@@ -213,3 +213,69 @@ def test_the_fused_lora_layer_computes_what_peft_computes_forward_and_backward()
     assert len(plain) == len(fused) == 7
     for wanted, got in zip(plain, fused, strict=True):
         torch.testing.assert_close(got, wanted)
+
+
+def test_a_teachers_probabilities_are_learned_by_the_share_that_is_set(tiny):
+    """Against the plain formula: cross-entropy and KL divergence at temperature, of the completion's tokens alone."""
+    from transformers import AutoModelForCausalLM
+
+    from tasks.completion_trainer import CompletionCollator, CompletionTrainer
+
+    student = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).train()
+    torch.manual_seed(1)
+    teacher = AutoModelForCausalLM.from_config(student.config).float().eval()
+    batch = [{"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, -100, 8, 9]},
+             {"input_ids": [11, 12, 13], "labels": [-100, -100, 13]}]  # fmt: skip
+    trainer = object.__new__(CompletionTrainer)
+    trainer.args = dataclasses.make_dataclass("Arguments", ["average_tokens_across_devices"])(False)
+    trainer.teacher, trainer.teacher_share, trainer.temperature = teacher, 0.3, 2.0
+    with torch.no_grad():
+        got = float(trainer.compute_loss(student, CompletionCollator(2)(batch)))
+        losses = []
+        for row in batch:
+            mine, theirs = (model(torch.tensor([row["input_ids"]])).logits[0] for model in (student, teacher))
+            for i, t in enumerate(row["labels"]):
+                if t == -100:
+                    continue
+                p, q = ((x[i - 1] / 2.0).log_softmax(-1) for x in (theirs, mine))
+                losses.append(0.7 * -mine[i - 1].log_softmax(-1)[t] + 0.3 * 2.0**2 * (p.exp() * (p - q)).sum())
+        assert got == pytest.approx(float(sum(losses)) / 3, rel=1e-4)
+        student.eval()
+        plain = float(trainer.compute_loss(student, CompletionCollator(2)(batch)))
+    assert plain != pytest.approx(got, rel=1e-2), "dev is measured without the teacher"
+
+
+def test_who_learns_from_probabilities_believes_the_teacher_and_not_the_answers(tiny, rows, trained, tmp_path):
+    """Every answer says impact; the teacher knows better. How often is the first token that which the teacher finds likeliest?"""
+    teacher = merge(tiny, trained[0], tmp_path / "teacher")
+    tokenizer = tokenizer_of(str(tiny))
+    misled = [Row(row.prompt, "impact") for row in rows]
+
+    def first_tokens(model) -> list[int]:
+        ids = [tokenizer(row.prompt, add_special_tokens=False, return_tensors="pt").input_ids for row in rows]
+        with torch.no_grad():
+            return [int(model(row).logits[0, -1].argmax()) for row in ids]
+
+    told = first_tokens(loaded(teacher))
+    assert len(set(told)) == 3
+
+    def agreeing(share: float) -> float:
+        out = tmp_path / f"student-{share}"
+        fine_tune(tiny, misled, [], SETTINGS.model_copy(update={"teacher_share": share}), out, None, None, teacher)
+        return sum(map(int.__eq__, first_tokens(loaded(tiny, out)), told)) / len(told)
+
+    assert agreeing(1.0) > 0.8
+    assert agreeing(0.0) < 0.5
+
+
+def test_a_teacher_with_other_tokens_is_refused(tiny, rows, tmp_path):
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    other = shutil.copytree(tiny, tmp_path / "other")
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.add_tokens(["<one more>"])
+    tokenizer.save_pretrained(other)
+    with pytest.raises(BadInput, match="teacher_share"):
+        fine_tune(tiny, rows, [], SETTINGS, tmp_path / "out", None, None, other)

@@ -147,6 +147,6 @@ def test_what_cannot_be_shared_is_refused_before_anything_starts(tiny, rows, tmp
 def test_a_process_that_fails_is_an_error_with_the_end_of_its_log(tiny, tmp_path):
     request = Request(base=Path("/nowhere"), encoded=[{"input_ids": [1, 2], "labels": [-100, 2]}], watched=[], settings=together(processes=2),
                       out=tmp_path / "adapter")  # fmt: skip
-    with pytest.raises(RuntimeError, match="(?s)training by 2 processes failed.*adapter.log"):
+    with pytest.raises(RuntimeError, match=r"(?s)training by 2 processes failed.*adapter\.log"):
         launched(request, Launch(processes=2), request.out, lambda progress: None)
     assert json.loads(request_file(request.out).read_text())["base"] == "/nowhere"
