@@ -98,14 +98,15 @@ def teacher_of(work: Workspace) -> Candidate:
 
 
 def teacher_labels(work: Workspace, teacher: Candidate, most: int | None) -> pd.DataFrame:
-    """Label probabilities of the unlabelled texts, kept by the teacher's key."""
+    """Label probabilities of the first so many unlabelled texts, kept by the teacher's key."""
     texts = work.tables.need("unlabelled")
-    out = work.home / "benchmarks" / f"labels-{content_key(teacher.key, work.tables.hashes['unlabelled'])}.parquet"
+    texts = texts.head(most or len(texts))
+    out = work.home / "benchmarks" / f"labels-{content_key(teacher.key, work.tables.hashes['unlabelled'], str(len(texts)))}.parquet"
     if not out.exists():
         started = time.perf_counter()
         storage.write_table(teaching.soft_labels(work, teacher, texts, out.with_suffix(".parts")), out)
         print(f"{len(texts):,} texts labelled in {time.perf_counter() - started:.0f} s")
-    return storage.read_table(out).head(most or len(texts))
+    return storage.read_table(out)
 
 
 def student_of(work: Workspace, labelled: pd.DataFrame, layers: int, epochs: int) -> Path:

@@ -68,14 +68,16 @@ class Pool:
 def main() -> None:
     """Measure and print one table for each student."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5, help="seeds for the quick student")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds for the quick student; 0 leaves it out")
     parser.add_argument("--students", type=int, default=3, help="seeds for the real student; 0 leaves it out")
     parser.add_argument("--budgets", type=int, nargs="+", default=[500, 1000, 2000, 3000], help="labels for the quick student")
+    parser.add_argument("--real-budgets", type=int, nargs="+", default=list(REAL_BUDGETS), help="labels for the real student")
     asked, pool = parser.parse_args(), Pool()
     print(f"{len(pool.texts):,} texts to choose from, judged on {len(pool.judged):,}; labels are people's, in place of a teacher's")
-    show(pool, "logistic regression on embeddings", pool.quick, tuple(asked.budgets), asked.seeds)
+    if asked.seeds:
+        show(pool, "logistic regression on embeddings", pool.quick, tuple(asked.budgets), asked.seeds)
     if asked.students:
-        show(pool, "distilled encoder", pool.real, REAL_BUDGETS, asked.students)
+        show(pool, "distilled encoder", pool.real, tuple(asked.real_budgets), asked.students)
 
 
 def show(pool: Pool, name: str, student: Student, budgets: tuple[int, ...], seeds: int) -> None:

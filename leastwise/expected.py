@@ -200,7 +200,7 @@ def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> Expected:
         return Expected(usd=0.0, steps=("hardware or model size unknown",))
     tokens = training_tokens(use_case, facts.sizes, facts.rows)
     if stage == "pretrain":
-        tokens += use_case.training.pretrain_steps * 16 * 128
+        tokens += use_case.training.pretrain_steps * use_case.training.batch_size * 128
     # Forward through all blocks, backward through those above the lowest trained one: of 6 operations a parameter and
     # token 2 are forward, 2 the gradient of activations, and 2 of weights, which LoRA hardly has.
     backward = (4 if use_case.training.method == "full" else 2) * use_case.training.upper_blocks_share

@@ -154,7 +154,7 @@ class Training(Part):
     search: Search | None = Field(None, description="Choose rank, learning rate and epochs on dev first; empty: as given here.")
     teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
     choose_labels: Literal["active", "random"] = Field(
-        "random", description="Which texts it labels where there are more: those a cheap model is unsure of, or any."
+        "active", description="Which texts it labels where there are more: in four rounds those a cheap model is unsure of, or any."
     )
     student: Student = Field(EncoderStudent(), description="What the teacher is distilled into.")
     label_in_batches: bool = Field(
@@ -162,6 +162,10 @@ class Training(Part):
         description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait.",
     )
     pretrain_steps: int = Field(60, ge=1, description="Optimizer steps of continued pre-training.")
+    pretrain_method: Literal["lora", "full"] = Field("lora", description="lora: adapters, merged into the base afterwards; full: the blocks themselves.")
+    pretrain_learning_rate: float | None = Field(
+        None, gt=0, lt=1, description="Peak learning rate of continued pre-training; empty: a fifth of learning_rate, for full a hundredth."
+    )
     replay_share: float | None = Field(
         None,
         ge=0,
@@ -174,6 +178,11 @@ class Training(Part):
     labels_per_retraining: int = Field(0, ge=0, description="New labels bought for one retraining.")
     usd_per_label: float = Field(0.0, ge=0, description="Dollars a human label costs.")
     surrounding: Multipliers = Field(Multipliers(), description="What comes with a training, as multiples of its cost.")
+
+    @property
+    def pretraining_rate(self) -> float:
+        """Peak learning rate of continued pre-training."""
+        return self.pretrain_learning_rate or self.learning_rate / (5 if self.pretrain_method == "lora" else 100)
 
     @property
     def machines_usd_per_hour(self) -> float:

@@ -121,14 +121,15 @@ def pretrained(climb_id: str) -> str:
     kept = [text for number, text in enumerate(texts) if number % 10]
     wanted = work.use_case.training
     settings = training.TrainingSettings(
-        seed=wanted.seed, max_examples=wanted.pretrain_steps * 16, learning_rate=wanted.learning_rate / 5, max_tokens=128,
-        launch=wanted.launch,
+        seed=wanted.seed, max_examples=wanted.pretrain_steps * wanted.batch_size, batch_size=wanted.batch_size, max_tokens=128,
+        method=wanted.pretrain_method, learning_rate=wanted.pretraining_rate, rank=wanted.rank,
+        upper_blocks_share=wanted.upper_blocks_share, gradient_checkpointing=wanted.gradient_checkpointing, launch=wanted.launch,
     )
     replay = forgetting.replay(work)
     mixed = [work.tables.hashes["general"], f"{replay.share:g}"] if replay.held_out else []
     out = work.home / "bases" / content_key(work.base().uri, settings.identity(), work.tables.hashes["documents"], *mixed)
     general = f" and {replay.share:.0%} general text" if replay.share else ""
-    reports.show_note(f"continued pre-training on {len(kept):,} documents{general}" + (": reused" if out.exists() else ""))
+    reports.show_note(f"continued pre-training ({wanted.pretrain_method}) on {len(kept):,} documents{general}" + (": reused" if out.exists() else ""))
     with _machine(work, "pretrain", out) as on_progress:
         report = pretraining.continue_pretraining(base, kept, held_out, settings, out, on_progress, replay)
     work.log_metrics({f"pretrain.{name}": value for name, value in report.figures().items()})

@@ -14,8 +14,9 @@ DOMAIN = "Adversaries may dump credentials to obtain account login material. "
 GENERAL = "A loop with an else clause runs that clause when its items are used up. "
 
 
-def test_it_lowers_perplexity_on_held_out_text_of_the_domain(tiny, tmp_path):
-    settings = SETTINGS.model_copy(update={"epochs": 20})
+@pytest.mark.parametrize(("method", "rate"), [("lora", 1e-2), ("full", 2e-3)])
+def test_it_lowers_perplexity_on_held_out_text_of_the_domain(tiny, tmp_path, method, rate):
+    settings = SETTINGS.model_copy(update={"epochs": 20, "method": method, "learning_rate": rate})
     out = tmp_path / "base"
     report = continue_pretraining(tiny, [DOMAIN * 4] * 10, [DOMAIN], settings, out)
     assert report.perplexity_before == pytest.approx(perplexity(tiny, [DOMAIN], threads=1), rel=1e-3)
