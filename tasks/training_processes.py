@@ -23,6 +23,7 @@ from leastwise.settings import Launch
 from tasks import reports
 
 ROOT = Path(__file__).resolve().parents[1]
+HELD = "LEASTWISE_TRAINING_HELD"  # set where the processes' input ends with whoever started them, however that comes
 _POLL_S = 0.5
 _STOP_S = 10.0
 
@@ -41,7 +42,7 @@ def launched(request: BaseModel, launch: Launch, out: Path, progress: Callable[[
     """Runs the request by `launch.processes` processes here, and waits for those of the other machines.
 
     Raises BadInput where there are fewer GPUs, RuntimeError with the end of the log where a process fails. Whatever ends it
-    early ends the processes here; those of other machines then end by themselves.
+    early, kill -9 too, ends the processes here; those of other machines then end by themselves.
     """
     _check(launch)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -55,8 +56,9 @@ def launched(request: BaseModel, launch: Launch, out: Path, progress: Callable[[
         )
     with log.open("w", encoding="utf-8") as written:
         started = subprocess.Popen(
-            command(launch, 0, asked), cwd=ROOT, env=environment(launch), stdout=written, stderr=subprocess.STDOUT
-        )
+            command(launch, 0, asked), cwd=ROOT, env={**environment(launch), HELD: "1"}, stdin=subprocess.PIPE,
+            stdout=written, stderr=subprocess.STDOUT,
+        )  # fmt: skip
         try:
             _follow(started, told, progress)
         finally:

@@ -9,11 +9,12 @@ import argparse
 import json
 import os
 import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
 from tasks.training import Progress, Request, train_here
-from tasks.training_processes import join, progress_file
+from tasks.training_processes import HELD, join, progress_file
 
 
 def run(request: Request) -> None:
@@ -34,6 +35,12 @@ def run(request: Request) -> None:
     state.destroy_process_group()
 
 
+def _end_with_who_started_this() -> None:
+    while os.read(0, 4096):  # not sys.stdin, whose lock a waiting thread would hold when Python shuts down
+        pass
+    os._exit(1)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("request", type=Path, help="the request file of the training, on storage that all machines see")
@@ -44,6 +51,8 @@ def main() -> int:
     request = Request.model_validate_json(chosen.request.read_text(encoding="utf-8"))
     if chosen.join is not None and "LOCAL_RANK" not in os.environ:
         return join(chosen.request, request.settings.launch, chosen.join)
+    if os.environ.get(HELD):
+        threading.Thread(target=_end_with_who_started_this, daemon=True).start()
     run(request)
     return 0
 

@@ -3,10 +3,10 @@
 No GPU is here: the processes speak gloo on the processor. For shards accelerate is told that they are GPUs, else it makes none.
 """
 
-import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -92,22 +92,41 @@ def free_port() -> int:
         return int(asked.getsockname()[1])
 
 
-def test_two_processes_take_the_steps_of_one_and_two_machines_go_on_where_they_were_stopped(tiny, rows, metric, alone, tmp_path):
-    out, seen = tmp_path / "adapter", []
+def left_running(out: Path) -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if str(request_file(out)) in (p.info["cmdline"] or [])]
 
-    def stop(progress):
-        seen.append(progress)
-        if progress.step >= 3:
-            raise RuntimeError("the budget is spent")
 
-    with pytest.raises(RuntimeError, match="the budget is spent"):
-        fine_tune(tiny, rows, rows[:8], together(processes=2), out, stop, metric)
-    assert not out.exists() and seen[0].step == 1 and seen[0].loss == pytest.approx(alone.train_losses[0], rel=5e-3)
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(request_file(out)) in (p.info["cmdline"] or [])], "none is left running"
+def kill_once_there_is_a_checkpoint(tiny: Path, rows: list[Row], metric: DevMetric, out: Path) -> None:
+    """A command that trains by two processes is killed with SIGKILL; they end too."""
+    script = out.parent.parent / "train.py"
+    script.write_text(
+        "from pathlib import Path\nfrom tasks.training import *\nfrom tasks.training_rows import Row\n"
+        f"rows = [Row(*pair) for pair in {[(row.prompt, row.completion) for row in rows]!r}]\n"
+        f"settings = TrainingSettings.model_validate_json({together(processes=2).model_dump_json()!r})\n"
+        f"metric = DevMetric.model_validate_json({metric.model_dump_json()!r})\n"
+        f"fine_tune(Path({str(tiny)!r}), rows, rows[:8], settings, Path({str(out)!r}), None, metric)\n"
+    )
+    child = subprocess.Popen([sys.executable, script], env={**environment(Launch()), "PYTHONPATH": str(ROOT)}, cwd=ROOT)
+    deadline = time.monotonic() + 120
+    while not list(out.parent.glob("*.unfinished/checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+        assert child.poll() is None
+        time.sleep(0.02)
+    child.kill()
+    child.wait()
+    deadline = time.monotonic() + 20
+    while left := left_running(out):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    assert not out.exists()
 
+
+def test_two_processes_take_the_steps_of_one_and_go_on_after_a_kill_as_two_machines(tiny, rows, metric, alone, tmp_path):
+    (tmp_path / "made").mkdir()
+    out, seen = tmp_path / "made" / "adapter", []
+    kill_once_there_is_a_checkpoint(tiny, rows, metric, out)
     settings = together(nodes=2, meet_at=f"127.0.0.1:{free_port()}")
     found = []
-    first = threading.Thread(target=lambda: found.append(fine_tune(tiny, rows, rows[:8], settings, out, None, metric)))
+    first = threading.Thread(target=lambda: found.append(fine_tune(tiny, rows, rows[:8], settings, out, seen.append, metric)))
     before = request_file(out).stat().st_mtime_ns
     first.start()
     while request_file(out).stat().st_mtime_ns == before:
@@ -115,9 +134,9 @@ def test_two_processes_take_the_steps_of_one_and_two_machines_go_on_where_they_w
     subprocess.run([sys.executable, "-m", "tasks.training_worker", request_file(out), "--join", "1"], cwd=ROOT, check=True, timeout=120,
                    env=environment(Launch()))  # fmt: skip
     first.join()
-    assert found[0].resumed_from_step >= 3
+    assert found[0].resumed_from_step >= 1 and seen[0].step == found[0].resumed_from_step + 1
     the_same(alone, found[0])
-    assert [path.name for path in tmp_path.iterdir()] == [out.name], "request, progress, log and checkpoints are gone"
+    assert [path.name for path in out.parent.iterdir()] == [out.name], "request, progress, log and checkpoints are gone"
 
 
 def test_a_model_in_shards_is_trained_measured_and_gathered_as_a_whole_one(tiny, rows, metric, alone, tmp_path):
@@ -144,9 +163,37 @@ def test_what_cannot_be_shared_is_refused_before_anything_starts(tiny, rows, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_that_fails_is_an_error_with_the_end_of_its_log(tiny, tmp_path):
-    request = Request(base=Path("/nowhere"), encoded=[{"input_ids": [1, 2], "labels": [-100, 2]}], watched=[], settings=together(processes=2),
-                      out=tmp_path / "adapter")  # fmt: skip
-    with pytest.raises(RuntimeError, match=r"(?s)training by 2 processes failed.*adapter\.log"):
+@pytest.fixture
+def standing_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Starts a program of the test's in place of the training processes."""
+
+    def stand_in(program: str) -> Request:
+        monkeypatch.setattr("tasks.training_processes.command", lambda launch, node, asked: [sys.executable, "-c", program, str(asked)])
+        row = {"input_ids": [1, 2], "labels": [-100, 2]}
+        return Request(base=Path("/nowhere"), encoded=[row], watched=[], settings=SETTINGS, out=tmp_path / "adapter")
+
+    return stand_in
+
+
+def test_a_process_that_fails_is_an_error_with_the_end_of_its_log(standing_in):
+    request = standing_in("raise SystemExit('out of memory')")
+    with pytest.raises(RuntimeError, match=r"(?s)training by 2 processes failed.*adapter\.log.*out of memory"):
         launched(request, Launch(processes=2), request.out, lambda progress: None)
-    assert json.loads(request_file(request.out).read_text())["base"] == "/nowhere"
+
+
+def test_what_progress_raises_ends_the_processes(standing_in):
+    """As a budget does that is spent."""
+    request = standing_in(
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', sys.argv[1]])\n"
+        "open(sys.argv[1].replace('.request.json', '.progress'), 'a').write('{\"step\": 1}\\n')\n"
+        "time.sleep(600)\n"
+    )
+
+    def spent(progress):
+        assert progress == {"step": 1} and len(left_running(request.out)) == 2
+        raise RuntimeError("the budget is spent")
+
+    with pytest.raises(RuntimeError, match="the budget is spent"):
+        launched(request, Launch(processes=2), request.out, spent)
+    assert not left_running(request.out)
