@@ -1,15 +1,14 @@
 """A causal student beside its teacher: half of the blocks, learning the teacher's answers alone or its probabilities too.
 
 `python -m benchmarks.causal_student [--labels 3000] [--blocks 15] [--shares 0 0.5]`. Teacher, labels and what it answers to test rows
-are those of `benchmarks.distillation`, kept in LEASTWISE_HOME. Both answer in process by the same code, in batches; a student of
-this kind is for tasks that no encoder can do, so that its speed, not its quality, is what half of the blocks is worth.
+are those of `benchmarks.distillation`, kept in LEASTWISE_HOME; the teacher's answer is its likeliest label, the student writes its own.
+Quality only: nothing is timed.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -46,31 +45,23 @@ def main() -> None:
     base = causal_student.base_dir(work, student)
     system = {"role": "system", "content": short_prompt(work.use_case.task)}
     chats = [training_rows.format_chat(base, [system, {"role": "user", "content": text}]) for text in rows["text"]]
-    per_s = rate(Generator(told, threads=THREADS), chats[: 4 * BATCH], case.traffic.output_tokens)[1]
-    print(f"teacher: {right.mean():.4f} on {len(rows):,} test rows, {per_s:.1f} texts/s in batches of {BATCH}")
-    print("\n| blocks | from probabilities | trained in | quality | ratio to the teacher | in the format | texts/s | × |\n|---|---|---|---|---|---|---|---|")
+    print(f"teacher: {right.mean():.4f} on {len(rows):,} test rows")
+    print("\n| blocks | from probabilities | trained in | quality | ratio to the teacher | in the format |\n|---|---|---|---|---|---|")
     wanted_of = case.training.model_copy(update={"student": student})
     for share in asked.shares:
         settings = causal_student.settings_of(wanted_of, len(labelled)).model_copy(update={"teacher_share": share})
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "student"
             report = training.fine_tune(base, causal_student.rows_of(case.task, base, labelled), [], settings, out, None, None, told if share else None)
-            answers, speed = rate(Generator(base, out, threads=THREADS), chats, case.traffic.output_tokens)
+            answers = Generator(base, out, threads=THREADS).answer(chats, case.traffic.output_tokens, BATCH)
         said = [normalize(case.task, answer) for answer in answers]
         ours = np.asarray([label == want for label, want in zip(said, wanted, strict=True)], dtype=float)
         found = ratio_of(ours, right)
         print(
             f"| {asked.blocks} | {share:.0%} | {report.seconds:.0f} s | {found.student:.4f} | {found.estimate:.3f} [{found.lower:.3f}, {found.upper:.3f}] "
-            f"| {np.mean([label is not None for label in said]):.3f} | {speed:.1f} | {speed / per_s:.1f} |",
+            f"| {np.mean([label is not None for label in said]):.3f} |",
             flush=True,
         )
-
-
-def rate(model: Generator, chats: list[str], tokens: int) -> tuple[list[str], float]:
-    """The answers, and texts a second in batches."""
-    started = time.perf_counter()
-    answers = model.answer(chats, tokens, BATCH)
-    return answers, len(chats) / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":
