@@ -42,7 +42,7 @@ def stage_estimates(
     training = training_usd(use_case)
     served = _usd_a_call(use_case, base_price, "fine_tune") * (judged + guarded) if base_price else 0.0
     found["fine_tune"] = training + served + grading
-    found["pretrain"] = 2 * training + served + grading
+    found["pretrain"] = training + pretraining_usd(use_case) + served + grading
     labels = min(rows["unlabelled"], use_case.training.teacher_labels)
     found["distill"] = _usd_a_call(use_case, dearest, "rag") * labels + student_training_usd(use_case)
     found["self_host"] = hosting_hour_usd(use_case) + grading
@@ -57,6 +57,13 @@ def training_usd(use_case: UseCase) -> float:
     wanted = use_case.training
     searched = schedule(wanted.search.trials, wanted.search.first_examples, wanted.max_examples) if wanted.search else ()
     return (wanted.max_examples + sum(each.trials * each.examples for each in searched)) / EXAMPLES_PER_S / 3600 * use_case.training.machines_usd_per_hour
+
+
+def pretraining_usd(use_case: UseCase) -> float:
+    """Dollars continued pre-training may cost at worst: as much as a training, or its own packed sequences where they are more."""
+    wanted = use_case.training
+    sequences = wanted.pretrain_steps * wanted.batch_size
+    return max(training_usd(use_case), sequences / EXAMPLES_PER_S / 3600 * wanted.machines_usd_per_hour)
 
 
 def student_training_usd(use_case: UseCase) -> float:

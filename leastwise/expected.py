@@ -194,17 +194,26 @@ def training_tokens(use_case: UseCase, sizes: Sizes, rows: Mapping[str, int]) ->
     return float(examples * (each.input_tokens + each.output_tokens))
 
 
+def _operations(method: str, upper_blocks_share: float) -> float:
+    """Operations a parameter and token of a training step.
+
+    Forward through all blocks, backward through those above the lowest trained one: of 6, 2 are forward, 2 the gradient of
+    activations, and 2 of weights, which LoRA hardly has.
+    """
+    return 2 + (4 if method == "full" else 2) * upper_blocks_share
+
+
 def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> Expected:
     """Training alone: while it is measured, a trained candidate answers in process and nothing is bought."""
     if facts.hardware is None or not facts.base_parameters:
         return Expected(usd=0.0, steps=("hardware or model size unknown",))
+    wanted = use_case.training
     tokens = training_tokens(use_case, facts.sizes, facts.rows)
+    work = tokens * _operations(wanted.method, wanted.upper_blocks_share)
     if stage == "pretrain":
-        tokens += use_case.training.pretrain_steps * use_case.training.batch_size * 128
-    # Forward through all blocks, backward through those above the lowest trained one: of 6 operations a parameter and
-    # token 2 are forward, 2 the gradient of activations, and 2 of weights, which LoRA hardly has.
-    backward = (4 if use_case.training.method == "full" else 2) * use_case.training.upper_blocks_share
-    share = (2 + backward) / 6
+        packed = wanted.pretrain_steps * wanted.batch_size * 128
+        tokens, work = tokens + packed, work + packed * _operations(wanted.pretrain_method, wanted.upper_blocks_share)
+    share = work / tokens / 6
     hours = training_hours(facts.base_parameters, tokens * share, facts.hardware.flops_per_s, 1.0)
     usd = hours * facts.hardware.usd_per_hour
     grading, calls = 0.0, 0

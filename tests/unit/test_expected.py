@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leastwise.estimates import stage_estimates
+from leastwise.estimates import EXAMPLES_PER_S, stage_estimates
 from leastwise.examples_needed import expected_examples
 from leastwise.expected import Facts, Hardware, Sizes, examples_of, expected_costs, request_usage, training_tokens
 from leastwise.prices import Price
@@ -61,6 +61,18 @@ def test_training_is_operations_over_speed_times_the_hour() -> None:
     assert expected_costs(full, facts())["fine_tune"].usd == pytest.approx(expected * 1.5)
     fast = facts(hardware=MACHINE.model_copy(update={"flops_per_s": 4e12}))
     assert expected_costs(wanted, fast)["fine_tune"].usd == pytest.approx(expected / 4)
+
+
+def test_what_packed_text_costs_grows_with_its_steps_its_method_and_the_machines_that_train_together() -> None:
+    def both(**training: object) -> tuple[float, float]:
+        wanted = use_case(task={"domain_is_public": False}, training={"usd_per_hour": 2.0, "pretrain_steps": 1000} | training)
+        expected = expected_costs(wanted, facts())
+        return expected["pretrain"].usd - expected["fine_tune"].usd, stage_estimates(wanted, {"openai:big": LISTED}, None, ROWS)["pretrain"]
+
+    expected, worst = both()
+    assert both(pretrain_steps=2000) == pytest.approx((2 * expected, worst + 16_000 / EXAMPLES_PER_S / 3600 * 2))
+    assert both(pretrain_method="full", upper_blocks_share=1.0)[0] == pytest.approx(both(upper_blocks_share=1.0)[0] * 1.5)
+    assert both(launch={"nodes": 2, "meet_at": "first:29500"})[1] == pytest.approx(2 * worst)
 
 
 def test_a_prompt_has_its_examples_and_a_trained_candidate_only_its_instruction() -> None:
