@@ -17,7 +17,7 @@ from mlflow.types.schema import ColSpec, Schema
 from tasks.distillation import Student
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
-_PACKAGES = ("mlflow", "torch", "transformers", "safetensors", "numpy", "scipy", "pandas", "pydantic")
+_PACKAGES = ("mlflow", "torch", "onnx", "onnxruntime", "transformers", "safetensors", "numpy", "scipy", "pandas", "pydantic")
 
 
 class StudentModel(mlflow.pyfunc.PythonModel):

@@ -1,15 +1,13 @@
 """How a student's numbers are computed when it answers: chosen by measurement on this machine, quality held on dev.
 
-The weights on disk stay float32 safetensors; a runtime is how they are held in memory. It trains nothing and serves
-nothing. ONNX Runtime and torch.compile are not among the runtimes (docs/distillation.md says what they measured).
+The weights on disk stay float32 safetensors; a runtime is how they are held in memory, an ONNX graph included: it is
+made when the student is loaded. It trains nothing and serves nothing.
 """
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -17,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.threads import torch_threads
+from tasks.student_network import Compute, in_onnx, in_torch
 
 if TYPE_CHECKING:
     from tasks.distillation import Student
 
-Runtime = Literal["float32", "bfloat16", "int8"]
+Runtime = Literal["float32", "bfloat16", "int8", "onnx", "onnx-int8"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 MOST_LOST = 0.003  # share of dev texts a runtime may get wrong beyond what float32 does, before it is no candidate
 _BATCH = 32
@@ -40,18 +38,11 @@ class Measured(BaseModel):
     dev_accuracy: float = Field(description="Share of dev texts answered with their label, without declining.")
 
 
-def in_runtime(network: Any, runtime: Runtime) -> Any:
-    """The network (`encoder`, `head`) as this runtime computes it; the head stays float32. `network` may be changed."""
-    import torch
-
-    if runtime == "bfloat16":
-        network["encoder"].to(torch.bfloat16)
-    if runtime == "int8":
-        with warnings.catch_warnings():  # deprecated for torchao, which is not installed; as of torch 2.13 it works
-            warnings.simplefilter("ignore")
-            quantized = torch.ao.quantization.quantize_dynamic(network["encoder"], {torch.nn.Linear}, torch.qint8)
-        network["encoder"] = quantized
-    return network
+def compute_in(runtime: Runtime, network: Any, normalize: bool, threads: int) -> Compute:
+    """How this runtime computes the network (`encoder`, `head`, float32, which may be changed); see `Compute`."""
+    if runtime in ("onnx", "onnx-int8"):
+        return in_onnx(network, normalize, threads, quantized=runtime == "onnx-int8")
+    return in_torch(network, normalize, threads, runtime)
 
 
 def choose_runtime(directory: Path, texts: Sequence[str], labels: Sequence[str], threads: int = 2) -> Measured:
@@ -86,14 +77,13 @@ def _measured(student: Student, texts: list[str], labels: np.ndarray) -> list[Me
     """The runtimes in turn, round after round, so that a drift of the machine's speed meets all of them; medians."""
     runs = {runtime: _answering(student, runtime) for runtime in RUNTIMES}
     sample = texts[: 2 * _BATCH]
-    with torch_threads(student.threads):
-        predicted = {runtime: answer(texts, _BATCH).argmax(axis=1) for runtime, answer in runs.items()}
-        alone: dict[Runtime, list[float]] = {runtime: [] for runtime in runs}
-        batched: dict[Runtime, list[float]] = {runtime: [] for runtime in runs}
-        for _ in range(_ROUNDS):
-            for runtime, answer in runs.items():
-                alone[runtime].append(_rate(answer, sample[:_BATCH], 1))
-                batched[runtime].append(_rate(answer, sample, _BATCH))
+    predicted = {runtime: answer(texts, _BATCH).argmax(axis=1) for runtime, answer in runs.items()}
+    alone: dict[Runtime, list[float]] = {runtime: [] for runtime in runs}
+    batched: dict[Runtime, list[float]] = {runtime: [] for runtime in runs}
+    for _ in range(_ROUNDS):
+        for runtime, answer in runs.items():
+            alone[runtime].append(_rate(answer, sample[:_BATCH], 1))
+            batched[runtime].append(_rate(answer, sample, _BATCH))
     known = np.asarray(student.about.labels)
     return [
         Measured(
@@ -106,8 +96,8 @@ def _measured(student: Student, texts: list[str], labels: np.ndarray) -> list[Me
 
 
 def _answering(student: Student, runtime: Runtime) -> Callable[[list[str], int], np.ndarray]:
-    network = in_runtime(copy.deepcopy(student.stored_network), runtime)
-    return lambda texts, size: student.logits(texts, size, network)
+    compute = compute_in(runtime, student.stored_network, student.about.normalize, student.threads)
+    return lambda texts, size: student.logits(texts, size, compute)
 
 
 def _rate(answer: Callable[[list[str], int], np.ndarray], texts: list[str], size: int) -> float:
