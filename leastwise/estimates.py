@@ -30,7 +30,7 @@ def stage_estimates(
     ways = 2 if use_case.task.can_be_constrained else 1
     grading = judge_price.worst_case_usd(*JUDGE_TOKENS) * (rows["gate"] + rows["shifted"]) if judge_price else 0.0
     found: dict[Stage, float] = dict.fromkeys(LADDER, 0.0)
-    repeated = use_case.consistency.rows * use_case.consistency.samples if use_case.consistency else 0
+    repeated = use_case.consistency.rows * (use_case.consistency.samples + 1) if use_case.consistency else 0  # and once as it was
     repeated += 2 * rows.get("paraphrases", 0)  # each, and the row it paraphrases
     for stage in ("prompt", "rag"):
         asking = sum(_usd_a_call(use_case, price, stage) for price in prices.values()) * (judged + repeated) * ways

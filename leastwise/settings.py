@@ -44,7 +44,7 @@ class Caching(Part):
 
 
 class Consistency(Part):
-    """Asking again: does the same input get the same answer? Reported, not gated."""
+    """Asking again, at a temperature and as it was: does the same input get the same answer? Reported, not gated."""
 
     rows: int = Field(50, ge=10, le=1000, description="Gate rows that are asked again.")
     samples: int = Field(3, ge=2, le=20, description="Answers to each.")

@@ -163,6 +163,10 @@ class ServedAnswerer:
         answers = [_answer(reply, 0.0) for reply in self.asker.ask(wanted)]
         return [answers[at : at + samples] for at in range(0, len(answers), samples)]
 
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        """The very same requests once more; kept apart from the first answers, so that a rerun asks no third time."""
+        return [_answer(reply, 0.0) for reply in self.asker.ask([replace(each, sample=1) for each in self._requests(rows)])]
+
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """Every answer already came over HTTP."""
         return [a.latency_ms for a in answers if a.text is not None and a.latency_ms is not None]
@@ -274,7 +278,11 @@ class TrainedAnswerer:
 
     def again(self, rows: pd.DataFrame) -> list[Answer]:
         """Answers generated anew whatever is stored, in batches of another size: rounding may depend on a row's company."""
-        texts = self._generator.answer(self._prompts(rows), self.work.use_case.traffic.output_tokens, batch_size=8)
+        prompts, limit = self._prompts(rows), self.work.use_case.traffic.output_tokens
+        if self._confident:
+            told = self._generator.confident(prompts, limit, batch_size=8)
+            return [Answer(text, None, 0.0, from_store=True, confidence=sure) for text, sure in told]
+        texts = self._generator.answer(prompts, limit, batch_size=8)
         return [Answer(text, None, 0.0, from_store=True) for text in texts]
 
     def _prompts(self, rows: pd.DataFrame) -> list[str]:

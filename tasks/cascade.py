@@ -9,9 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from tasks.answering import Answer
+
+    Ask = Callable[[pd.DataFrame], list[Answer]]
 
 
 class CascadeAnswerer:
@@ -26,13 +30,21 @@ class CascadeAnswerer:
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """One answer a row, in the order of the rows."""
-        answers = list(self.first.answer(rows))
+        answers = self._through(self.first.answer, self.then.answer, rows)
+        self.requests += len(answers)
+        self.escalated += sum(answer.escalated for answer in answers)
+        return answers
+
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        """Both asked once more, past what they store."""
+        return self._through(self.first.again, self.then.again, rows)
+
+    def _through(self, ask_first: Ask, ask_then: Ask, rows: pd.DataFrame) -> list[Answer]:
+        answers = list(ask_first(rows))
         unsure = [at for at, answer in enumerate(answers) if self._escalates(answer)]
         if unsure:
-            for at, answer in zip(unsure, self.then.answer(rows.iloc[unsure]), strict=True):
+            for at, answer in zip(unsure, ask_then(rows.iloc[unsure]), strict=True):
                 answers[at] = _both(answers[at], answer)
-        self.requests += len(answers)
-        self.escalated += len(unsure)
         return answers
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
@@ -59,7 +71,7 @@ class CascadeAnswerer:
 def _both(first: Answer, then: Answer) -> Answer:
     """The other's answer, with what both cost and took."""
     if then.text is None:
-        return then
+        return replace(then, escalated=True)
     took = None if then.latency_ms is None or first.latency_ms is None else first.latency_ms + then.latency_ms
     return replace(
         then,

@@ -1,7 +1,7 @@
 """Same input twice, and the same in other words: is the answer the same? Reported, never gated.
 
 Three figures, each with its n, for whatever answers: `self_consistency` (a served model asked several times at a temperature),
-`consistency.same` (trained weights and students asked once more, past every store) and `consistency.paraphrase` (the rows of
+`consistency.same` (the same once more, past the answers that are stored) and `consistency.paraphrase` (the rows of
 `data.paraphrases`, which people wrote, against the gate rows they paraphrase). "The same" is the task's notion (`agree`): label,
 record, or words. Rows the infrastructure lost are left out. Typos and the like are no paraphrases: see `shift_quality`.
 """
@@ -57,7 +57,9 @@ def ask_again(use_case: UseCase, answerer: Any, rows: pd.DataFrame, paraphrases:
         asked.pay("self_consistency", [answer for of_row in each for answer in of_row])
     if wanted is not None and hasattr(model, "again"):
         part = rows.head(wanted.rows)
-        asked.add("consistency.same", use_case, list(zip(model.answer(part), model.again(part), strict=True)))
+        first, again = model.answer(part), model.again(part)
+        asked.add("consistency.same", use_case, list(zip(first, again, strict=True)))
+        asked.pay("consistency", [*first, *again])
     if paraphrases is not None:
         _ask_paraphrases(asked, use_case, model, rows, paraphrases)
     return asked

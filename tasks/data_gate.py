@@ -104,7 +104,8 @@ def _validate(
     reports.publish_markdown(f"data-{name.replace(' ', '-')}", note)
     for warning in checked.warnings:
         many = f"{len(warning.failing_ids)} rows" if warning.failing_ids else "the table"
-        reports.show_note(f"{source}: {warning.column or warning.expectation} in {many} (validation/{name.replace(' ', '_')}.md)")
+        told = warning.message if warning.column in validation.BALANCE else f"{warning.column or warning.expectation} in {many}"
+        reports.show_note(f"{source}: {told} (validation/{name.replace(' ', '_')}.md)")
     if checked.success:
         passed.parent.mkdir(parents=True, exist_ok=True)
         passed.write_text(note)

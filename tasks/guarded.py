@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +87,15 @@ class GuardedAnswerer:
         self.behind, self.guard, self.decline, self.near = inner, guard, decline, near
         self.price, self.usd_worst_case = inner.price, inner.usd_worst_case
         self.fixed_usd_per_request = inner.fixed_usd_per_request
-        if hasattr(inner, "again"):
-            self.again = partial(self._answered, inner.again)
         self._scoring_ms = near.scoring_ms(list(work.tables.need("gate")["text"].head(_TIMED_TEXTS))) if near else 0.0
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """One answer a row, in the order of the rows, each with its score."""
         return self._answered(self.behind.answer, rows)
+
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        """As `answer`, the one behind asked once more past what it stores."""
+        return self._answered(self.behind.again, rows)
 
     def _answered(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
         return self._by_distance(ask, rows) if self.near else [self._judged(answer) for answer in ask(rows)]

@@ -29,6 +29,7 @@ SAID = {
     "leaks_from": "is in", "other_language": "seems to be in", "personal": "holds", "secret": "holds",
 }  # fmt: skip
 DERIVED = frozenset(SAID)
+BALANCE = ("rows_of_label", "times_rarest_label")  # how many rows a row's class has, and how many times the rarest's
 
 
 @dataclass(frozen=True)
@@ -62,19 +63,20 @@ def validate(
 ) -> Validation:
     """Runs `expectations/{suite}.json` on the table; about 3 s for the first import, then 2-4 s per 10,000 rows.
 
-    `language` and `against` as in `tasks.data_quality.profiled`. `parameters` override the suite's defaults (`min_rows`, `min_per_class`, `max_characters`) and give what it requires
-    (`labels`). An unknown suite, an unknown or a missing parameter raises `BadInput`. `source` names the table.
+    `language` and `against` as in `tasks.data_quality.profiled`. `parameters` override the suite's defaults (`min_rows`, `min_per_class`, `max_imbalance`,
+    `max_characters`) and give what it requires (`labels`). An unknown suite, an unknown or a missing parameter raises `BadInput`. `source` names the table.
     """
     definition = _definition(suite)
     values = _values(definition, parameters)
     checked = data_quality.profiled(table, language, against)
     if "label" in checked:
         checked["rows_of_label"] = checked.groupby("label")["label"].transform("size")
+        checked["times_rarest_label"] = checked["rows_of_label"] / checked["rows_of_label"].min()
     results = _run(checked, suite, definition["expectations"], values)
     failures = tuple(_failure(result, table) for result in results if not result["success"])
     absent = {failure.column for failure in failures if failure.expectation == "column_to_exist"}
     if "label" in absent:
-        absent.add("rows_of_label")
+        absent |= set(BALANCE)
     if absent & {"id", "text"}:
         absent |= DERIVED
     told = tuple(
@@ -283,8 +285,18 @@ def _failure(result: dict[str, Any], table: pd.DataFrame) -> Failure:
         values = found.get("unexpected_list") or []
         shown = "; ".join(f"{row_id} {SAID[column]} {value}" for row_id, value in list(zip(ids, values, strict=False))[:MAX_NAMED_ROWS])
         told = f"{found.get('unexpected_count', len(ids))} rows: {shown}"
+    if column in BALANCE and {"id", "label"} <= set(table):
+        told = _imbalance(table, ids)
     every = tuple(dict.fromkeys(ids))
     return Failure(kind, column, told, every[:MAX_SHOWN_IDS], every, config.get("severity") == "warning")
+
+
+def _imbalance(table: pd.DataFrame, ids: list[str]) -> str:
+    """The classes of these rows, with how many rows each has, beside the rarest."""
+    sizes = table["label"].value_counts()
+    meant = sizes[sizes.index.isin(table["label"][table["id"].astype(str).isin(ids)])]
+    shown = ", ".join(f"{label} {size}" for label, size in meant.items())
+    return f"rows of class {shown}; of the rarest, {sizes.index[-1]}, {sizes.iloc[-1]}"
 
 
 def _message(config: dict[str, Any], found: dict[str, Any], exception: dict[str, Any]) -> str:

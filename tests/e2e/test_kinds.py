@@ -85,7 +85,9 @@ def test_records_are_extracted_within_the_schema_where_the_server_is_held_to_it(
     assert ending["outcome"] in ("prompt", "rag") and ending["confirmed"] in ("yes", "no")
     assert all(0 <= run.data.metrics["self_consistency"] <= 1 for run in unconstrained)
     assert all(run.data.metrics["self_consistency.n"] == 10 for run in unconstrained)
-    assert all(run.data.metrics["calls.paid"] == 40 + 20 for run in unconstrained)
+    assert all(run.data.metrics["consistency.same.n"] == 10 for run in unconstrained)
+    assert all(0.8 <= run.data.metrics["consistency.same"] <= 1 for run in unconstrained), "greedy answers hardly ever differ"
+    assert all(run.data.metrics["calls.paid"] == 40 + 20 + 10 for run in unconstrained), "the same input is not taken from the store"
 
 
 def test_questions_over_documents_climb_to_rag_which_says_whether_retrieval_or_generation_failed(folder: Path, home_with_models: Path):

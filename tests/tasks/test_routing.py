@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,9 @@ class Toy:
             for row, sure in made
         ]
 
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        return [replace(answer, text=answer.text and f"{answer.text} again") for answer in self.answer(rows)]
+
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         return [7.0] * len(rows)
 
@@ -173,5 +177,7 @@ def test_what_escalates_costs_both_takes_both_times_and_is_counted() -> None:
     assert [a.text for a in answers] == ["first a", "then b", "then c", None], "lost by the first escalates, by the other is lost"
     assert (answers[1].usd, answers[1].latency_ms, answers[1].input_tokens, answers[1].escalated) == (2.0, 30.0, 20, True)
     assert cascade.figures() == {"cascade.escalated_share": 0.75, "cascade.below": 0.5}
+    assert [a.text for a in cascade.again(rows)] == ["first a again", "then b again", "then c again", None]
+    assert cascade.figures()["cascade.escalated_share"] == 0.75, "asking again is no traffic"
     assert (cascade.usd_worst_case, cascade.fixed_usd_per_request) == (2.0, 2.0)
     assert cascade.timed(rows, answers) == [7.0, 14.0, 14.0, 14.0]

@@ -74,8 +74,17 @@ def test_too_few_of_a_class_fails_with_at_most_20_ids() -> None:
     validation = validate(table, "examples", labels=LABELS, taught_labels=LABELS, min_per_class=30)
     assert [(failure.column, len(failure.unexpected_ids)) for failure in validation.failures] == [("rows_of_label", 14)]
     assert validate(table, "examples", labels=LABELS, taught_labels=LABELS, min_per_class=14).success
+    assert "rows of class even 14; of the rarest, even, 14" in validation.failures[0].message
     many = validate(rows().assign(text=" "), "gate", labels=LABELS)
     assert len(many.failures[0].unexpected_ids) == 20
+
+
+@pytest.mark.parametrize(("odd", "is_told"), [(948, False), (953, True)])
+def test_classes_out_of_balance_are_told_with_their_rows_and_stop_nothing(odd: int, is_told: bool) -> None:
+    table = rows().assign(label=["odd"] * odd + ["even"] * (1000 - odd))
+    validation = validate(table, "examples", labels=LABELS, taught_labels=LABELS)
+    told = [warning.message for warning in validation.warnings if warning.column == "times_rarest_label"]
+    assert validation.success and told == [f"rows of class odd {odd}; of the rarest, even, {1000 - odd}"] * is_told
 
 
 @pytest.mark.parametrize("suite", ["gate", "documents", "unlabelled"])
