@@ -86,8 +86,8 @@ def teacher_of(work: Workspace) -> Candidate:
     """The tuned candidate of the use case, in the place and under the key where a climb would find or train it."""
     base = weights.materialize(work.base().uri, work.home)
     settings = making.wanted_settings(work)
-    out = making.adapter_folder(work, base, settings)
     examples, dev = making.pairs(work, "train"), making.pairs(work, "dev")
+    out = making.adapter_folder(work, base, settings, examples, dev)
     metric = making.dev_metric(work, dev[: settings.dev_examples])
     report = training.fine_tune(base, examples, dev, settings, out, lambda at: print(f"  step {at.step} of {at.steps}", flush=True), metric)
     print(f"teacher: {report.settings.method} on {report.examples:,} examples in {report.seconds:.0f} s")

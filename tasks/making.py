@@ -6,6 +6,7 @@ determines it, so that a rerun after a crash finds it.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     if work.use_case.training.search:
         settings = _searched(work, stage, base, rows, dev, settings, metric)
     rows = list(training_search.distinct(rows, settings))
-    out = adapter_folder(work, base, settings)
+    out = adapter_folder(work, base, settings, rows, dev)
     is_there = out.exists()
     if not is_there:
         costing.announce(work, stage)
@@ -89,7 +90,7 @@ def _searched(
     wanted = work.use_case.training.search
     if not dev:
         raise BadInput("training.search: chooses by dev rows, and there are none; add data.dev, or remove training.search")
-    key, trials_dir = adapter_folder(work, base, start).name, work.home / "adapters" / "trials"
+    key, trials_dir = adapter_folder(work, base, start, rows, dev).name, work.home / "adapters" / "trials"
     chosen, trials = training_search.search(
         base, rows, dev, start, wanted, trials_dir, key, lambda out: _machine(work, stage, out), metric
     )
@@ -102,13 +103,19 @@ def _searched(
     return chosen
 
 
-def adapter_folder(work: Workspace, base: Path, settings: training.TrainingSettings) -> Path:
-    """Where the adapter that these settings train on this base and the use case's examples is kept."""
-    made_of = (
-        work.base().uri, weights.directory_hash(base), settings.identity(), work.use_case.training.prompt,
-        *(work.tables.hashes.get(name, "") for name in ("train", "dev")),
-    )  # fmt: skip
+def adapter_folder(
+    work: Workspace, base: Path, settings: training.TrainingSettings, rows: list[training_rows.Row], dev: list[training_rows.Row]
+) -> Path:
+    """Where the adapter that these settings train on this base and these rows, chosen by dev, is kept."""
+    metric = dev_metric(work, dev[: settings.dev_examples])
+    chosen_by = metric.model_dump_json() if metric else ""
+    made_of = (work.base().uri, weights.directory_hash(base), settings.identity(), _said(rows), _said(dev), chosen_by)
     return work.home / "adapters" / content_key(*made_of)
+
+
+def _said(rows: list[training_rows.Row]) -> str:
+    """Rows as they are trained on: the same table makes other rows under another instruction, or masked."""
+    return json.dumps([(row.prompt, row.completion) for row in rows], ensure_ascii=False)
 
 
 @task(name="continue pre-training")
@@ -126,8 +133,8 @@ def pretrained(climb_id: str) -> str:
         upper_blocks_share=wanted.upper_blocks_share, gradient_checkpointing=wanted.gradient_checkpointing, launch=wanted.launch,
     )
     replay = forgetting.replay(work)
-    mixed = [work.tables.hashes["general"], f"{replay.share:g}"] if replay.held_out else []
-    out = work.home / "bases" / content_key(work.base().uri, settings.identity(), work.tables.hashes["documents"], *mixed)
+    mixed = [json.dumps([list(replay.texts), list(replay.held_out)]), f"{replay.share:g}"] if replay.held_out else []
+    out = work.home / "bases" / content_key(work.base().uri, weights.directory_hash(base), settings.identity(), json.dumps(texts), *mixed)
     general = f" and {replay.share:.0%} general text" if replay.share else ""
     reports.show_note(f"continued pre-training ({wanted.pretrain_method}) on {len(kept):,} documents{general}" + (": reused" if out.exists() else ""))
     with _machine(work, "pretrain", out) as on_progress:
@@ -146,12 +153,14 @@ def teacher_labels(climb_id: str) -> str:
     wanted = work.use_case.training
     if isinstance(wanted.student, CausalStudent):
         causal_student.check_teacher(wanted.student, teacher)
-    how = (teacher.key, work.tables.hashes["unlabelled"], str(wanted.teacher_labels), wanted.choose_labels, str(wanted.seed))
+    unlabelled = work.tables.need("unlabelled")
+    asked = (json.dumps([list(unlabelled["id"].astype(str)), list(unlabelled["text"])]), work.use_case.task.model_dump_json())
+    how = (teacher.key, *asked, str(wanted.teacher_labels), wanted.choose_labels, str(wanted.seed))
     out = work.home / "labels" / f"{content_key(*how)}.parquet"
     if not out.exists():
         costing.announce(work, "distill")
         ask = teaching.asking(work, teacher, out.with_suffix(".parts"))
-        storage.write_table(label_choice.labelled_texts(work, work.tables.need("unlabelled"), ask), out)
+        storage.write_table(label_choice.labelled_texts(work, unlabelled, ask), out)
         shutil.rmtree(out.with_suffix(".parts"), ignore_errors=True)
     work.client.log_artifact(climb_id, str(out), "teacher")
     return str(out)
@@ -174,8 +183,8 @@ def _causal_student(work: Workspace, labels_uri: str) -> Weights:
     watched = pairs(work, "dev")[:200] if dev is not None else []
     settings = causal_student.settings_of(wanted, len(rows))
     teacher = work.teacher_candidate() if wanted.student.teacher_share else None
-    taught_by = [teacher.key] if teacher else []
-    out = work.home / "students" / content_key(weights.directory_hash(base), storage.sha256(labels_uri), settings.identity(), *taught_by)
+    made_of = (weights.directory_hash(base), settings.identity(), _said(rows), _said(watched), *([teacher.key] if teacher else []))
+    out = work.home / "students" / content_key(*made_of)
     is_there = out.exists()
     reports.show_note(f"a causal student on {len(rows):,} teacher answers" + (": reused" if is_there else ""))
     with _machine(work, "distill", out) as on_progress:
@@ -196,7 +205,9 @@ def _encoder_student(work: Workspace, labels_uri: str) -> Weights:
     assert work.use_case.models.student is not None
     encoder = retrieval.embedder_dir(work.use_case.models.student)
     dev = work.tables.need("dev")
-    out = work.home / "students" / content_key(labels_uri, storage.sha256(labels_uri), settings.model_dump_json())
+    chosen_by = json.dumps([answers, list(dev["text"]), list(dev["label"])])
+    made_of = (retrieval.encoder_hash(encoder), storage.sha256(labels_uri), settings.model_dump_json(), chosen_by)
+    out = work.home / "students" / content_key(*made_of)
     is_there = out.exists()
     if not is_there:
         reports.show_note(f"training a student on {len(labelled):,} teacher labels")

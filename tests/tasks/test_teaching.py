@@ -39,13 +39,13 @@ RECORDS = {"kind": "extraction", "instruction": "Extract the city.", "json_schem
 LABELS = {"instruction": "Name the city.", "labels": list(CITIES)}
 
 
-def opened(folder: Path, tiny: Path, task: dict[str, Any], student: dict[str, Any]) -> Workspace:
+def opened(folder: Path, tiny: Path, task: dict[str, Any], student: dict[str, Any], dev_rows: int = 20) -> Workspace:
     """An open climb over texts that name one of four cities."""
     is_label = "labels" in task
     texts = [f"{CITIES[n % 4]} {n}" for n in range(160)]
     labels = [CITIES[n % 4] if is_label else json.dumps({"city": CITIES[n % 4]}) for n in range(160)]
     rows = pd.DataFrame({"id": [f"r{n}" for n in range(160)], "text": texts, "label": labels})
-    tables = {"train": rows[:40], "dev": rows[40:60], "gate": rows[60:100], "unlabelled": rows[100:][["id", "text"]]}
+    tables = {"train": rows[:40], "dev": rows[40 : 40 + dev_rows], "gate": rows[60:100], "unlabelled": rows[100:][["id", "text"]]}
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet")
     case: dict[str, Any] = {
@@ -128,6 +128,24 @@ def test_an_encoder_learns_the_probabilities_of_a_trained_teacher(tmp_path: Path
     about = json.loads((Path(made.uri.removeprefix("file://")) / "labels.json").read_text())
     assert about["runtime"] in RUNTIMES and {each["runtime"] for each in about["measured"]} == set(RUNTIMES)
     assert work.client.get_run(climb).data.metrics["student.dev_accuracy"] > 0.8
+
+
+def test_another_instruction_over_the_same_rows_trains_an_adapter_of_its_own(tmp_path: Path, home: Path, tiny: Path) -> None:
+    made = making.fine_tuned.fn(opened(tmp_path, tiny, LABELS, {}).climb.run_id)
+    assert making.fine_tuned.fn(opened(tmp_path, tiny, LABELS, {}).climb.run_id) == made, "the same question is not trained twice"
+    other = opened(tmp_path, tiny, LABELS | {"instruction": "Which city is it?"}, {})
+    assert making.fine_tuned.fn(other.climb.run_id).uri != made.uri
+
+
+@pytest.mark.parametrize("student", [{"kind": "encoder", "epochs": 1}, {"kind": "causal", "blocks": 1, "max_examples": 60}], ids=["encoder", "causal"])
+def test_other_rows_to_choose_by_make_a_student_of_their_own(tmp_path: Path, home: Path, tiny: Path, student: dict[str, Any]) -> None:
+    work = opened(tmp_path, tiny, LABELS, student)
+    labels = str(tmp_path / "labels.parquet")
+    storage.write_table(work.tables.need("unlabelled").assign(label=[CITIES[n % 4] for n in range(60)]), labels)
+    made = making.distilled.fn(work.climb.run_id, labels)
+    assert making.distilled.fn(work.climb.run_id, labels) == made
+    other = opened(tmp_path, tiny, LABELS, student, dev_rows=12)
+    assert making.distilled.fn(other.climb.run_id, labels).uri != made.uri
 
 
 def test_a_cut_model_has_the_first_blocks_of_the_whole_one(tiny: Path, tmp_path: Path) -> None:
