@@ -87,9 +87,10 @@ def teacher_of(work: Workspace) -> Candidate:
     base = weights.materialize(work.base().uri, work.home)
     settings = making.wanted_settings(work)
     examples, dev = making.pairs(work, "train"), making.pairs(work, "dev")
-    out = making.adapter_folder(work, base, settings, examples, dev)
     metric = making.dev_metric(work, dev[: settings.dev_examples])
-    report = training.fine_tune(base, examples, dev, settings, out, lambda at: print(f"  step {at.step} of {at.steps}", flush=True), metric)
+    request = training.request_of(base, examples, dev, settings, metric)
+    out = work.home / "adapters" / request.key
+    report = training.run(request, out, lambda at: print(f"  step {at.step} of {at.steps}", flush=True))
     print(f"teacher: {report.settings.method} on {report.examples:,} examples in {report.seconds:.0f} s")
     made = Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
     uri = work.base().uri

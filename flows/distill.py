@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import data_gate, making, stages
+from tasks import data_gate, making, stages, teaching
 
 
 @flow(name="distill")
@@ -17,7 +17,7 @@ def distill(climb: str) -> str:
     data_gate.validate_teacher_labels(climb, labels)
     student = making.distilled(climb, labels)
     run = stages.evaluate_stage(climb, "distill", stages.distill_tries(climb, student))
-    stages.compare_with_teacher(climb, run)
+    teaching.compare_with_teacher(climb, run)
     return run
 
 

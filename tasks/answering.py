@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,11 @@ from leastwise.prices import Usage
 from leastwise.prompts import Turn
 from tasks import (
     batches,
+    candidate_servers,
     causal_model,
-    gguf_export,
     inference,
     label_likelihood,
     providers,
-    reports,
     responses,
     serving,
     storage,
@@ -38,6 +37,7 @@ from tasks.exact_cache import ExactCache
 from tasks.guarded import GuardedAnswerer
 from tasks.ledger import Purpose
 from tasks.prompted import prompted, shot
+from tasks.threads import THREADS
 from tasks.venue_cost import fixed_usd_per_request, price_of, worst_case_usd_of
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tasks.workspace import Workspace
-
-THREADS = 2
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -85,12 +82,15 @@ def open_answerer(
     """
     with ExitStack() as stack:
         answerer: Any
+        uncached = candidate.cache.model_copy(update={"exact": False})  # a response cache is in front of the whole
         if candidate.guard:
-            plain, told = candidate.model_copy(update={"guard": None}), candidate.guard.score != "distance"
+            plain = candidate.model_copy(update={"guard": None, "cache": uncached})
+            told = candidate.guard.score != "distance"
             inner = stack.enter_context(open_answerer(work, plain, payer, confident=confident or told))
             answerer = GuardedAnswerer(work, inner, candidate.guard)
         elif candidate.cascade:
-            pays, rest = payer or Payer(candidate.stage, "evaluation"), candidate.model_copy(update={"cascade": None})
+            pays = payer or Payer(candidate.stage, "evaluation")
+            rest = candidate.model_copy(update={"cascade": None, "cache": uncached})
             first = stack.enter_context(open_answerer(work, candidate.cascade.first, pays, confident=True))
             then = stack.enter_context(open_answerer(work, rest, pays))
             answerer = CascadeAnswerer(first, then, candidate.cascade.below)
@@ -199,7 +199,7 @@ def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: P
     model = work.model(candidate.model)
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
     if model.is_open and not model.base_url:
-        endpoint = stack.enter_context(_server(work, candidate))
+        endpoint = stack.enter_context(candidate_servers.causal_server(work, candidate))
         target = providers.Target.served(endpoint, candidate.model, revision)
     else:
         # Open weights behind somebody's own endpoint often need no key, and clients refuse to start without one.
@@ -220,41 +220,6 @@ def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: P
 
 def _free(usage: Usage) -> float:
     return 0.0
-
-
-def _server(work: Workspace, candidate: Candidate) -> AbstractContextManager[serving.Endpoint]:
-    """llama.cpp with the candidate's weights, converted once to Q8_0.
-
-    Also for a package that ships Q4_1: llama.cpp has no fast kernel for it (prefill was 3.4 times slower than Q8_0), and
-    an adapter must be served on the base it was trained on.
-    """
-    gguf, adapter = _gguf_files(work, candidate)
-    return serving.serve_causal(
-        gguf,
-        name=f"{candidate.stage}-{candidate.key[:6]}",
-        log=work.home / "logs" / f"{candidate.stage}.log",
-        adapter=adapter,
-        context_tokens=work.model(candidate.model).context_tokens,
-        threads=THREADS,
-    )
-
-
-def _gguf_files(work: Workspace, candidate: Candidate) -> tuple[Path, Path | None]:
-    is_merged = candidate.weights is not None and candidate.weights.kind == "merged"
-    model = candidate.weights.uri if candidate.weights and is_merged else candidate.model
-    base = weights.materialize(model, work.home)
-    folder = work.home / "gguf"
-    gguf = folder / f"{weights.directory_hash(base)}.gguf"
-    if not gguf.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        reports.show_note(f"converting {model} for llama.cpp, once")
-        gguf_export.to_gguf(base, gguf, dtype="q8_0")
-    if candidate.weights is None or is_merged:
-        return gguf, None
-    adapter = folder / f"{candidate.weights.revision}.lora.gguf"
-    if not adapter.exists():
-        gguf_export.adapter_to_gguf(storage.fetch(candidate.weights.uri, folder), base, adapter)
-    return gguf, adapter
 
 
 class TrainedAnswerer:
@@ -350,7 +315,7 @@ class StudentAnswerer:
         self.work, self.candidate = work, candidate
         self.price = price_of(work, candidate)
         self.usd_worst_case = self.price.worst_case_usd(512, 1) if self.price else 0.0
-        self.endpoint = stack.enter_context(_student_server(work, candidate))
+        self.endpoint = stack.enter_context(candidate_servers.student_server(work, candidate))
         self._tokenizer.encode("loaded before requests are timed, and by one thread")
         self.requests_per_s = self._measure_speed()
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, self.requests_per_s)
@@ -392,17 +357,6 @@ class StudentAnswerer:
         with ThreadPoolExecutor(self.work.use_case.traffic.concurrency) as pool:
             list(pool.map(self._ask, texts))
         return len(texts) / (time.perf_counter() - started)
-
-
-def _student_server(work: Workspace, candidate: Candidate) -> AbstractContextManager[serving.Endpoint]:
-    from tasks import student_model
-
-    assert candidate.weights is not None
-    directory = work.home / "served" / candidate.weights.revision
-    if not directory.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        student_model.save_pyfunc(storage.fetch(candidate.weights.uri, work.home / "fetched"), directory)
-    return serving.serve_student(str(directory), log=work.home / "logs" / "student.log", threads=1)
 
 
 def shots(work: Workspace, rows: pd.DataFrame, count: int) -> tuple[Shot, ...]:

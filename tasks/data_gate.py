@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 
 from tasks import data_quality, reports, retrieval, storage, validation
-from tasks.workspace import THREADS, Workspace, content_key
+from tasks.threads import THREADS
+from tasks.workspace import Workspace, content_key
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -231,7 +231,7 @@ def train_student(
     """
     targets = np.asarray(targets, dtype=np.float32)
     _check(texts, targets, labels, dev)
-    key = _key(encoder, texts, targets, labels, dev, settings, out_of_scope, decline_label)
+    key = student_key(encoder, texts, targets, labels, dev, settings, out_of_scope, decline_label)
     if (finished := _finished(out, key)) is not None:
         return finished
     unfinished = out.with_name(f"{out.name}.unfinished")
@@ -268,10 +268,15 @@ def _check(
         raise BadInput(f"student: dev has {len(dev[0])} texts, {len(dev[1])} labels; give as many, at least one")
 
 
-def _key(encoder: Path, texts: Sequence[str], targets: np.ndarray, *rest: Any) -> str:
+def student_key(
+    encoder: Path, texts: Sequence[str], targets: np.ndarray, labels: Sequence[str], dev: tuple[Sequence[str], Sequence[str]],
+    settings: StudentSettings, out_of_scope: Sequence[str] = (), decline_label: str | None = None,
+) -> str:  # fmt: skip
+    """Hash of all that determines a student: equal keys are the same one, so that it may be kept under it."""
+    rest = (labels, dev, settings, out_of_scope, decline_label)
     plain = [part.model_dump(exclude={"threads"}) if isinstance(part, BaseModel) else part for part in rest]
     digest = hashlib.sha256(json.dumps([_RECIPE, encoder_hash(encoder), list(texts), plain], default=list).encode())
-    digest.update(np.ascontiguousarray(targets).tobytes())
+    digest.update(np.ascontiguousarray(targets, dtype=np.float32).tobytes())
     return digest.hexdigest()[:24]
 
 

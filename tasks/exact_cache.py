@@ -53,11 +53,6 @@ class ExactCache:
         times = rows[TIME] if TIME in rows else [None] * len(rows)
         return [self._one(text, at, new) for text, at in zip(rows["text"], times, strict=True)]
 
-    def again(self, rows: pd.DataFrame) -> list[Answer]:
-        """The candidate behind it once more: a cache says the same by construction."""
-        answers: list[Answer] = self.inner.again(rows)
-        return answers
-
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """Latencies of hits and misses as traffic sees them."""
         return [a.latency_ms for a in answers if a.text is not None and a.latency_ms is not None]

@@ -20,9 +20,9 @@ from leastwise.errors import BadInput
 from leastwise.general_tasks import GeneralTask, accuracy_choice, is_held, tasks_of
 from leastwise.metrics import Score
 from tasks import causal_model, reports, storage, weights
-from tasks.answering import THREADS, Answer
+from tasks.answering import Answer
 from tasks.pretraining import Replay
-from tasks.threads import torch_threads
+from tasks.threads import THREADS, torch_threads
 from tasks.workspace import Workspace, content_key
 
 if TYPE_CHECKING:

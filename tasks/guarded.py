@@ -17,6 +17,7 @@ import numpy as np
 
 from leastwise.abstention import Guard, ScoreName
 from tasks import retrieval
+from tasks.threads import THREADS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from tasks.answering import Answer
     from tasks.workspace import Workspace
 
-THREADS = 2
 _TIMED_TEXTS = 20
 
 

@@ -19,7 +19,7 @@ from tasks import retrieval, weights
 
 PEAK_FLOPS_PER_S: dict[Gpu, float] = {"A10G": 70e12, "L4": 121e12, "A100": 312e12, "H100": 989e12, "H200": 989e12}  # dense bf16
 GPU_SHARE = 0.4
-# of a large matrix product's speed, reached by the embedded training: between 0.08 on one processor and 0.31 on another
+# of a large matrix product's speed, reached by the embedded training: 0.08 on one machine, 0.31 on another
 CPU_SHARE = {"bfloat16": 0.16, "float32": 0.6}
 
 
@@ -68,24 +68,25 @@ def _in_safetensors(directory: Path) -> float:
 
 
 def _this_machine(home: Path) -> float:
-    note = home / "hardware.json"
+    note = home / "matrix_products.json"
     if not note.exists():
         home.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps({"flops_per_s": _measured()}))
-    return float(json.loads(note.read_text())["flops_per_s"])
+        note.write_text(json.dumps(_measured()))
+    speeds = json.loads(note.read_text())
+    return max(share * float(speeds[name]) for name, share in CPU_SHARE.items())
 
 
-def _measured() -> float:
-    """Operations a second that a training reaches on this processor, by its better number format."""
+def _measured() -> dict[str, float]:
+    """Operations a second of large matrix products on this processor, by number format."""
     import torch
 
-    size, rates = 1536, []
-    for name, share in CPU_SHARE.items():
+    size, speeds = 1536, {}
+    for name in CPU_SHARE:
         left, right = (torch.randn(size, size).to(getattr(torch, name)) for _ in range(2))
         best = float("inf")
         for _ in range(4):
             started = time.perf_counter()
             left @ right
             best = min(best, time.perf_counter() - started)
-        rates.append(share * 2 * size**3 / best)
-    return max(rates)
+        speeds[name] = 2 * size**3 / best
+    return speeds

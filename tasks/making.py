@@ -56,7 +56,8 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
     if work.use_case.training.search:
         settings = _searched(work, stage, base, rows, dev, settings, metric)
     rows = list(training_search.distinct(rows, settings))
-    out = adapter_folder(work, base, settings, rows, dev)
+    request = training.request_of(base, rows, dev, settings, metric)
+    out = work.home / "adapters" / request.key
     is_there = out.exists()
     if not is_there:
         costing.announce(work, stage)
@@ -66,7 +67,7 @@ def fine_tuned(climb_id: str, base_dir: str | None = None) -> Weights:
         else f"fine-tuning {settings.method} on {min(len(rows), settings.max_examples):,} examples"
     )
     with _machine(work, stage, out) as on_progress:
-        report = training.fine_tune(base, rows, dev, settings, out, on_progress, metric)
+        report = training.run(request, out, on_progress)
     if not is_there:
         reports.show_note(_summary(report))
     shares = {
@@ -90,9 +91,8 @@ def _searched(
     wanted = work.use_case.training.search
     if not dev:
         raise BadInput("training.search: chooses by dev rows, and there are none; add data.dev, or remove training.search")
-    key, trials_dir = adapter_folder(work, base, start, rows, dev).name, work.home / "adapters" / "trials"
     chosen, trials = training_search.search(
-        base, rows, dev, start, wanted, trials_dir, key, lambda out: _machine(work, stage, out), metric
+        base, rows, dev, start, wanted, work.home / "adapters" / "trials", lambda out: _machine(work, stage, out), metric
     )
     work.client.log_text(work.climb.run_id, training_search.as_markdown(trials), "search.md")
     reports.publish_markdown("training-search", training_search.as_markdown(trials))
@@ -101,21 +101,6 @@ def _searched(
         f"and {chosen.epochs} epochs did best on dev (search.md)"
     )
     return chosen
-
-
-def adapter_folder(
-    work: Workspace, base: Path, settings: training.TrainingSettings, rows: list[training_rows.Row], dev: list[training_rows.Row]
-) -> Path:
-    """Where the adapter that these settings train on this base and these rows, chosen by dev, is kept."""
-    metric = dev_metric(work, dev[: settings.dev_examples])
-    chosen_by = metric.model_dump_json() if metric else ""
-    made_of = (work.base().uri, weights.directory_hash(base), settings.identity(), _said(rows), _said(dev), chosen_by)
-    return work.home / "adapters" / content_key(*made_of)
-
-
-def _said(rows: list[training_rows.Row]) -> str:
-    """Rows as they are trained on: the same table makes other rows under another instruction, or masked."""
-    return json.dumps([(row.prompt, row.completion) for row in rows], ensure_ascii=False)
 
 
 @task(name="continue pre-training")
@@ -183,13 +168,13 @@ def _causal_student(work: Workspace, labels_uri: str) -> Weights:
     watched = pairs(work, "dev")[:200] if dev is not None else []
     settings = causal_student.settings_of(wanted, len(rows))
     teacher = work.teacher_candidate() if wanted.student.teacher_share else None
-    made_of = (weights.directory_hash(base), settings.identity(), _said(rows), _said(watched), *([teacher.key] if teacher else []))
-    out = work.home / "students" / content_key(*made_of)
+    told = causal_student.teacher_dir(work, teacher) if teacher else None
+    request = training.request_of(base, rows, watched, settings, None, told)
+    out = work.home / "students" / request.key
     is_there = out.exists()
     reports.show_note(f"a causal student on {len(rows):,} teacher answers" + (": reused" if is_there else ""))
     with _machine(work, "distill", out) as on_progress:
-        told = causal_student.teacher_dir(work, teacher) if teacher else None
-        report = training.fine_tune(base, rows, watched, settings, out, on_progress, None, told)
+        report = training.run(request, out, on_progress)
     work.client.log_artifacts(work.climb.run_id, str(out), "student")
     work.log_metrics({f"student.{name}": value for name, value in report.figures().items()})
     return Weights(kind=causal_student.kind_of(settings), uri=out.as_uri(), revision=weights.directory_hash(out))
@@ -205,18 +190,15 @@ def _encoder_student(work: Workspace, labels_uri: str) -> Weights:
     assert work.use_case.models.student is not None
     encoder = retrieval.embedder_dir(work.use_case.models.student)
     dev = work.tables.need("dev")
-    chosen_by = json.dumps([answers, list(dev["text"]), list(dev["label"])])
-    made_of = (retrieval.encoder_hash(encoder), storage.sha256(labels_uri), settings.model_dump_json(), chosen_by)
-    out = work.home / "students" / content_key(*made_of)
+    known = (list(dev["text"]), list(dev["label"]))
+    asked = (encoder, list(labelled["text"]), teaching.targets(labelled, answers), answers, known, settings)
+    out = work.home / "students" / distillation.student_key(*asked)
     is_there = out.exists()
     if not is_there:
         reports.show_note(f"training a student on {len(labelled):,} teacher labels")
     with _machine(work, "distill", out) as on_progress:
-        report = distillation.train_student(
-            encoder, list(labelled["text"]), teaching.targets(labelled, answers), answers,
-            (list(dev["text"]), list(dev["label"])), settings, out, on_progress,
-        )  # fmt: skip
-        runtime = student_runtime.choose_runtime(out, list(dev["text"]), list(dev["label"]))
+        report = distillation.train_student(*asked, out, on_progress)
+        runtime = student_runtime.choose_runtime(out, *known)
     work.client.log_artifacts(climb_id, str(out), "student")
     work.log_metrics({"student.dev_accuracy": report.dev_accuracy, "student.seconds": report.train_seconds})
     how = "reused from an earlier climb" if is_there else f"after {report.train_seconds:.0f} s"

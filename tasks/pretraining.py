@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from leastwise.errors import BadInput
 from tasks import reports, run_record
 from tasks.causal_model import merge, perplexity
-from tasks.training import Progress, TrainingReport, TrainingSettings, train
+from tasks.training import Progress, Request, TrainingReport, TrainingSettings, run
 from tasks.training_rows import packed, training_order
 from tasks.workspace import Workspace
 
@@ -90,7 +90,7 @@ def continue_pretraining(
     report_path = out / "pretraining.json"
     domain, general = _mixed(base, texts, settings, replay)
     work = out.with_name(f"{out.name}.adapter")
-    training = train(base, domain + general, [], settings, work, progress)
+    training = run(Request(base=base, encoded=domain + general, watched=[], settings=settings), work, progress)
     if report_path.exists():
         return PretrainReport.model_validate_json(report_path.read_text(encoding="utf-8"))
     if not out.exists():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from leastwise import ladder, sequential
+from leastwise import ladder
 from leastwise.candidate import CachePolicy, Candidate, Prompt, Retriever, Weights
 from leastwise.estimates import hosting_hour_usd
 from leastwise.gate import Evaluation, Verdict, judge
@@ -38,14 +38,12 @@ from tasks import (
     tracking,
 )
 from tasks.cascade import CascadeAnswerer
-from tasks.gate_rows import unit_scores, whole_units
 from tasks.guarding import GuardOffer
 from tasks.ledger import Machine
 from tasks.routing import Offer
 from tasks.workspace import Workspace, content_key
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow.entities import Run
 
 _BEST_FIRST = ("PASS", "UNDECIDED", "FAIL", "ERROR")
@@ -340,48 +338,6 @@ def _log(
         reports.publish_markdown(f"gate-{candidate.stage}", table)
         reports.show_stage(candidate.stage, logged, verdict, requirements, reused=False, more=grounded.sentence)
     return verdict
-
-
-@task(name="compare with the teacher")
-def compare_with_teacher(climb_id: str, run_id: str) -> None:
-    """Student against teacher on the gate rows both answered: agreement, and how much worse it may be at most.
-
-    As in the gate, rows that share a unit count once, and a unit of which either lost a row does not count.
-    """
-    work = Workspace.of(climb_id)
-    best = ladder.teacher([record for record in work.history() if record.stage != "distill"])
-    if best is None:
-        return
-    teacher_run = tracking.latest_run(work.client, work.climb, best.stage)
-    both = _answered_by_both(work, run_id, teacher_run.info.run_id)
-    if both.empty:
-        reports.show_note(f"student and its {best.stage} teacher answered no gate row in common")
-        return
-    ours, theirs = (unit_scores(both, both[name].tolist()) for name in ("score", "score_teacher"))
-    quality = work.use_case.requirements.bounds.get("quality")
-    test = sequential.PairedTest(quality.margin if quality else 0.05, work.use_case.alpha, work.use_case.alpha)
-    test.add(ours, theirs)
-    compared = {
-        "teacher.n": float(ours.size),
-        "teacher.agreement": float((both["answer"] == both["answer_teacher"]).mean()),
-        "teacher.quality": float(theirs.mean()),
-        "teacher.difference": test.estimate,
-        "teacher.difference.lower": test.lower,
-        "teacher.difference.upper": test.upper,
-    }
-    run_record.log_figures(work.client, run_id, compared)
-    reports.show_teacher(best.stage, compared)
-
-
-def _answered_by_both(work: Workspace, run_id: str, teacher_run_id: str) -> pd.DataFrame:
-    """The gate rows, in their order, of units that both answered whole, with the answer and score of each."""
-    ours, theirs = (run_record.read_examples(work.client, run) for run in (run_id, teacher_run_id))
-    answers = ours.merge(theirs, on="id", suffixes=("", "_teacher"))
-    rows = work.gate_rows("gate")[0].merge(
-        answers[["id", "answer", "score", "answer_teacher", "score_teacher"]], on="id", how="left"
-    )
-    lost = rows["score"].isna() | rows["score_teacher"].isna()
-    return rows.iloc[whole_units(rows, lost.tolist())]
 
 
 def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Verdict) -> dict[str, str]:

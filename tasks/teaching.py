@@ -1,7 +1,7 @@
 """What a teacher says of unlabelled text, as a student learns from it: labels, and probabilities where it tells them.
 
 Only trained weights in process tell the probability of every label; a teacher behind an endpoint gives labels. It chooses
-no texts (`tasks.label_choice` does) and trains nothing.
+no texts (`tasks.label_choice` does) and trains nothing. How a student compares with its teacher is said here too.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from prefect import task
 
+from leastwise import ladder, sequential
 from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
 from leastwise.metrics import normalize
-from tasks import answering, evaluation, label_choice, reports, scoring
+from tasks import answering, evaluation, label_choice, reports, run_record, scoring, tracking
+from tasks.gate_rows import unit_scores, whole_units
+from tasks.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from leastwise.task import Task
-    from tasks.workspace import Workspace
 
 _SLICE = 500  # texts: the most scoring a crash can lose
 
@@ -115,3 +118,45 @@ def targets(labelled: pd.DataFrame, answers: Sequence[str]) -> np.ndarray:
             "labels/ in LEASTWISE_HOME and label again"
         )
     return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+@task(name="compare with the teacher")
+def compare_with_teacher(climb_id: str, run_id: str) -> None:
+    """Student against teacher on the gate rows both answered: agreement, and how much worse it may be at most.
+
+    As in the gate, rows that share a unit count once, and a unit of which either lost a row does not count.
+    """
+    work = Workspace.of(climb_id)
+    best = ladder.teacher([record for record in work.history() if record.stage != "distill"])
+    if best is None:
+        return
+    teacher_run = tracking.latest_run(work.client, work.climb, best.stage)
+    both = _answered_by_both(work, run_id, teacher_run.info.run_id)
+    if both.empty:
+        reports.show_note(f"student and its {best.stage} teacher answered no gate row in common")
+        return
+    ours, theirs = (unit_scores(both, both[name].tolist()) for name in ("score", "score_teacher"))
+    quality = work.use_case.requirements.bounds.get("quality")
+    test = sequential.PairedTest(quality.margin if quality else 0.05, work.use_case.alpha, work.use_case.alpha)
+    test.add(ours, theirs)
+    compared = {
+        "teacher.n": float(ours.size),
+        "teacher.agreement": float((both["answer"] == both["answer_teacher"]).mean()),
+        "teacher.quality": float(theirs.mean()),
+        "teacher.difference": test.estimate,
+        "teacher.difference.lower": test.lower,
+        "teacher.difference.upper": test.upper,
+    }
+    run_record.log_figures(work.client, run_id, compared)
+    reports.show_teacher(best.stage, compared)
+
+
+def _answered_by_both(work: Workspace, run_id: str, teacher_run_id: str) -> pd.DataFrame:
+    """The gate rows, in their order, of units that both answered whole, with the answer and score of each."""
+    ours, theirs = (run_record.read_examples(work.client, run) for run in (run_id, teacher_run_id))
+    answers = ours.merge(theirs, on="id", suffixes=("", "_teacher"))
+    rows = work.gate_rows("gate")[0].merge(
+        answers[["id", "answer", "score", "answer_teacher", "score_teacher"]], on="id", how="left"
+    )
+    lost = rows["score"].isna() | rows["score_teacher"].isna()
+    return rows.iloc[whole_units(rows, lost.tolist())]

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+THREADS = 2  # of whatever computes in a flow's process or in a server beside it
+
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -100,9 +101,17 @@ class Request(BaseModel):
     encoded: list[dict[str, list[int]]] = Field(description="Rows as tokens: input_ids, and labels with -100 where no loss is.")
     watched: list[dict[str, list[int]]] = Field(description="Dev rows as tokens.")
     settings: TrainingSettings
-    out: Path
     dev_metric: DevMetric | None = None
     teacher: Path | None = Field(None, description="A model directory whose probabilities are learned from too.")
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of all that determines what is trained: equal keys are the same training, so that it may be kept under it."""
+        chosen = json.loads(self.settings.identity())
+        metric = self.dev_metric.model_dump(mode="json") if self.dev_metric else None
+        teacher = [directory_hash(self.teacher)] if self.teacher else []
+        content = json.dumps([directory_hash(self.base), chosen, self.encoded, self.watched, metric, *teacher], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class TrainingReport(BaseModel):
@@ -160,48 +169,48 @@ def fine_tune(
     probabilities of every token of the completions are learned too, by `settings.teacher_share`. Raises BadInput for empty rows, a row over
     `max_tokens`, an `out` that holds another training, or a teacher with another vocabulary.
     """
+    return run(request_of(base, rows, dev, settings, dev_metric, teacher), out, progress)
+
+
+def request_of(
+    base: Path,
+    rows: Sequence[Row],
+    dev: Sequence[Row],
+    settings: TrainingSettings,
+    dev_metric: DevMetric | None = None,
+    teacher: Path | None = None,
+) -> Request:
+    """A training before it starts; see `fine_tune`."""
     tokenizer = tokenizer_of(str(base))
     if teacher and tokenizer_of(str(teacher)).get_vocab() != tokenizer.get_vocab():
         raise BadInput(f"training.student.teacher_share: the tokens of {teacher} are not those of {base}; set it to 0")
     encoded = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(rows)]
     watched = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(dev[: settings.dev_examples])]
-    return train(base, encoded, watched, settings, out, progress, dev_metric, teacher)
+    return Request(base=base, encoded=encoded, watched=watched, settings=settings, dev_metric=dev_metric, teacher=teacher)
 
 
-def train(
-    base: Path,
-    encoded: list[dict[str, list[int]]],
-    watched: list[dict[str, list[int]]],
-    settings: TrainingSettings,
-    out: Path,
-    progress: Callable[[Progress], None] | None,
-    dev_metric: DevMetric | None = None,
-    teacher: Path | None = None,
-) -> TrainingReport:
-    """Trains on rows that are tokens already; see `fine_tune`, and `tasks.pretraining` for packed text.
+def run(request: Request, out: Path, progress: Callable[[Progress], None] | None = None) -> TrainingReport:
+    """Trains what is asked; see `fine_tune`, and `tasks.pretraining` for packed text.
 
     By several processes it is started here and goes on there; what `progress` raises ends them, their last checkpoint stays.
     """
-    if not encoded:
+    settings = request.settings
+    if not request.encoded:
         raise BadInput(f"{out}: no training rows; give at least one example")
-    if dev_metric and not watched:
+    if request.dev_metric and not request.watched:
         raise BadInput(f"{out}: a metric on dev needs dev rows for the loss that breaks its ties; give dev rows")
-    request = Request(
-        base=base, encoded=encoded, watched=watched, settings=settings, out=out, dev_metric=dev_metric, teacher=teacher
-    )
-    key = _key(request)
     if out.exists():
-        return _finished(out, key)
+        return _finished(out, request.key)
     if settings.launch.together == 1:
-        return train_here(request, progress)
+        return train_here(request, out, progress)
     at_once(settings.batch_size, settings.launch.together, settings.examples_at_once)
     launched(request, settings.launch, out, lambda said: progress and progress(Progress(**said)))
-    return _finished(out, key)
+    return _finished(out, request.key)
 
 
-def train_here(request: Request, progress: Callable[[Progress], None] | None) -> TrainingReport:
+def train_here(request: Request, out: Path, progress: Callable[[Progress], None] | None) -> TrainingReport:
     """The training itself, in this process: the whole of it, or its part among several. The first writes `out`."""
-    settings, encoded, out, key = request.settings, request.encoded, request.out, _key(request)
+    settings, encoded, key = request.settings, request.encoded, request.key
     order = training_order(encoded, settings)
     unfinished = out.with_name(f"{out.name}.{key}.unfinished")
     with torch_threads(max(1, settings.threads // settings.launch.processes)):
@@ -221,14 +230,6 @@ def train_here(request: Request, progress: Callable[[Progress], None] | None) ->
             shutil.rmtree(unfinished, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()
     return _finished(out, key)
-
-
-def _key(request: Request) -> str:
-    chosen = json.loads(request.settings.identity())
-    metric = request.dev_metric.model_dump(mode="json") if request.dev_metric else None
-    teacher = [directory_hash(request.teacher)] if request.teacher else []
-    content = json.dumps([directory_hash(request.base), chosen, request.encoded, request.watched, metric, *teacher], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _finished(out: Path, key: str) -> TrainingReport:

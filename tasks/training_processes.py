@@ -24,13 +24,19 @@ from tasks import reports
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD = "LEASTWISE_TRAINING_HELD"  # set where the processes' input ends with whoever started them, however that comes
+_ASKED = ".request.json"
 _POLL_S = 0.5
 _STOP_S = 10.0
 
 
 def request_file(out: Path) -> Path:
     """Where the request of the training into `out` lies while it runs."""
-    return out.with_name(f"{out.name}.request.json")
+    return out.with_name(f"{out.name}{_ASKED}")
+
+
+def out_of(request: Path) -> Path:
+    """What the training asked for in this file makes."""
+    return request.with_name(request.name.removesuffix(_ASKED))
 
 
 def progress_file(out: Path) -> Path:

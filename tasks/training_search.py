@@ -17,9 +17,8 @@ from typing import Any
 from leastwise.halving import better_half, schedule
 from leastwise.settings import Search
 from tasks.dev_metric import DevMetric
-from tasks.training import TrainingReport, TrainingSettings, fine_tune
+from tasks.training import TrainingReport, TrainingSettings, request_of, run
 from tasks.training_rows import Row
-from tasks.workspace import content_key
 
 Paid = Callable[[Path], AbstractContextManager[Callable[[Any], None]]]
 
@@ -36,12 +35,12 @@ class Trial:
 
 
 def search(
-    base: Path, rows: Sequence[Row], dev: Sequence[Row], start: TrainingSettings, wanted: Search, folder: Path, key: str, paid: Paid,
+    base: Path, rows: Sequence[Row], dev: Sequence[Row], start: TrainingSettings, wanted: Search, folder: Path, paid: Paid,
     metric: DevMetric | None = None,
 ) -> tuple[TrainingSettings, list[Trial]]:  # fmt: skip
     """The settings that did best on dev, with `start`'s own number of examples, and every trial in order.
 
-    `paid` gives a context that pays the machine while its folder is made. `key` names base and rows.
+    `paid` gives a context that pays the machine while its folder, in `folder`, is made.
     """
     left = [
         start.model_copy(update={"rank": rank, "learning_rate": rate, "epochs": epochs})
@@ -49,7 +48,7 @@ def search(
     ]
     trials: list[Trial] = []
     for _, examples in schedule(len(left), wanted.first_examples, start.max_examples):
-        scores = [_score(base, rows, dev, each, examples, folder, key, paid, metric) for each in left]
+        scores = [_score(base, rows, dev, each, examples, folder, paid, metric) for each in left]
         kept = better_half(scores)
         trials += [
             Trial(each, examples, *score, goes_on=at in kept)
@@ -60,15 +59,15 @@ def search(
 
 
 def _score(
-    base: Path, rows: Sequence[Row], dev: Sequence[Row], chosen: TrainingSettings, examples: int, folder: Path, key: str, paid: Paid,
+    base: Path, rows: Sequence[Row], dev: Sequence[Row], chosen: TrainingSettings, examples: int, folder: Path, paid: Paid,
     metric: DevMetric | None,
 ) -> tuple[float, float]:  # fmt: skip
     """Metric and loss on dev of a short training; its warm-up and decay are those of a whole one, over fewer steps."""
     short = chosen.model_copy(update={"max_examples": examples, "eval_every_share": 1.0})
-    out = folder / content_key(key, short.identity())
+    request = request_of(base, distinct(rows, short), dev, short, metric)
+    out = folder / request.key
     with paid(out) as on_progress:
-        report = fine_tune(base, distinct(rows, short), dev, short, out, on_progress, metric)
-    return _on_dev(report)
+        return _on_dev(run(request, out, on_progress))
 
 
 def distinct(rows: Sequence[Row], chosen: TrainingSettings) -> Sequence[Row]:

@@ -14,10 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tasks.training import Progress, Request, train_here
-from tasks.training_processes import HELD, join, progress_file
+from tasks.training_processes import HELD, join, out_of, progress_file
 
 
-def run(request: Request) -> None:
+def run(request: Request, out: Path) -> None:
     """This process's part; the first of all tells the progress."""
     import torch
     from accelerate import PartialState
@@ -25,13 +25,13 @@ def run(request: Request) -> None:
     state = PartialState(cpu=not torch.cuda.is_available())
     if state.num_processes != request.settings.launch.together:
         raise RuntimeError(f"{state.num_processes} processes train, {request.settings.launch.together} were asked for")
-    file = progress_file(request.out)
+    file = progress_file(out)
 
     def tell(progress: Progress) -> None:
         with file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(asdict(progress)) + "\n")
 
-    train_here(request, tell if state.is_main_process else None)
+    train_here(request, out, tell if state.is_main_process else None)
     state.destroy_process_group()
 
 
@@ -53,7 +53,7 @@ def main() -> int:
         return join(chosen.request, request.settings.launch, chosen.join)
     if os.environ.get(HELD):
         threading.Thread(target=_end_with_who_started_this, daemon=True).start()
-    run(request)
+    run(request, out_of(chosen.request))
     return 0
 
 

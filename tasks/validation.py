@@ -63,8 +63,9 @@ def validate(
 ) -> Validation:
     """Runs `expectations/{suite}.json` on the table; about 3 s for the first import, then 2-4 s per 10,000 rows.
 
-    `language` and `against` as in `tasks.data_quality.profiled`. `parameters` override the suite's defaults (`min_rows`, `min_per_class`, `max_imbalance`,
-    `max_characters`) and give what it requires (`labels`). An unknown suite, an unknown or a missing parameter raises `BadInput`. `source` names the table.
+    `language` and `against` as in `tasks.data_quality.profiled`. `parameters` override the suite's defaults (`min_rows`,
+    `min_per_class`, `max_imbalance`, `max_characters`) and give what it requires (`labels`). An unknown suite, an unknown
+    or a missing parameter raises `BadInput`. `source` names the table.
     """
     definition = _definition(suite)
     values = _values(definition, parameters)

@@ -24,6 +24,7 @@ from leastwise.use_case import Stage, UseCase
 from tasks import evaluation, gate_rows, retrieval, run_record, storage, tracking, weights
 from tasks.ledger import Caps, Ledger, Meter, Purpose
 from tasks.responses import ResponseStore
+from tasks.threads import THREADS
 from tasks.use_cases import Tables
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ READ_AND_COUNTED = {
     "mask", "time_column", "id_column", "text_column", "label_column", "gold_column", "unit_by", "population", "held_out_labels",
     "made_shifts", "kind_column",
 }  # fmt: skip
-THREADS = 2
 
 
 def content_key(*parts: str) -> str:

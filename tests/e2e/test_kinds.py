@@ -86,7 +86,7 @@ def test_records_are_extracted_within_the_schema_where_the_server_is_held_to_it(
     assert all(0 <= run.data.metrics["self_consistency"] <= 1 for run in unconstrained)
     assert all(run.data.metrics["self_consistency.n"] == 10 for run in unconstrained)
     assert all(run.data.metrics["consistency.same.n"] == 10 for run in unconstrained)
-    assert all(0.8 <= run.data.metrics["consistency.same"] <= 1 for run in unconstrained), "greedy answers hardly ever differ"
+    assert all(0.5 < run.data.metrics["consistency.same"] <= 1 for run in unconstrained), "greedy answers seldom differ"
     assert all(run.data.metrics["calls.paid"] == 40 + 20 + 10 for run in unconstrained), "the same input is not taken from the store"
 
 

@@ -17,9 +17,10 @@ import yaml
 from aiohttp import web
 
 from leastwise.candidate import Candidate
-from tasks import auditing, climbing, routing, run_record, stages
+from tasks import answering, auditing, climbing, routing, run_record, stages
 from tasks.answering import Answer
 from tasks.cascade import CascadeAnswerer
+from tasks.consistency import ask_again
 from tasks.workspace import Workspace
 from tests.tasks.web_server import chat_completion, served
 
@@ -139,6 +140,17 @@ def test_a_first_that_is_good_enough_alone_needs_no_other(home: Path, tmp_path: 
     first, _, offered = stages.prompt_tries(work.climb.run_id)[:3]
     assert isinstance(offered, routing.Offer) and offered.first == first
     assert routing.taken_up(work, offered) is None
+
+
+def test_a_cascade_behind_a_response_cache_is_asked_again_past_it(home: Path, tmp_path: Path, models: Any):
+    server, base_url = models
+    work, _, winner = prompt_stage(case(tmp_path, base_url, consistency={"rows": 10}))
+    cached = winner.model_copy(update={"cache": winner.cache.model_copy(update={"exact": True})})
+    before = Counter(server.asked)
+    with answering.open_answerer(work, cached) as answerer:
+        asked = ask_again(work.use_case, answerer, work.gate_rows("gate")[0], None)
+    assert (asked.figures["consistency.same"], asked.figures["consistency.same.n"]) == (1.0, 10)
+    assert server.asked == before, "the climb has asked it again already; those answers are kept too"
 
 
 def test_without_a_bound_on_cost_there_is_no_reason_for_a_cascade(home: Path, tmp_path: Path, models: Any):

@@ -9,7 +9,7 @@ import yaml
 
 from leastwise.candidate import Candidate
 from leastwise.gate import Evaluation, Measurement, Requirement, judge
-from tasks import climbing, evaluation, reports, run_record, stages, tracking
+from tasks import climbing, evaluation, reports, run_record, stages, teaching, tracking
 from tasks.workspace import Workspace
 
 QUALITY = Requirement(name="quality", bound=0.8, margin=0.2)
@@ -65,7 +65,7 @@ def test_a_student_is_compared_with_its_teacher_unit_by_unit_on_what_both_answer
     student = {f"r{i}": i % 20 != 0 for i in range(60)}  # wrong in one row of c0, c10 and c20
     logged(work, "fine_tune", teacher)
     run_id = logged(work, "distill", student)
-    stages.compare_with_teacher.fn(work.climb.run_id, run_id)
+    teaching.compare_with_teacher.fn(work.climb.run_id, run_id)
     got = work.client.get_run(run_id).data.metrics
     assert got["teacher.n"] == 20  # conversations; c20 is the teacher's only in part
     assert got["teacher.quality"] == pytest.approx(1 - 4 * 0.5 / 20)
@@ -77,7 +77,7 @@ def test_a_student_is_compared_with_its_teacher_unit_by_unit_on_what_both_answer
 def test_without_a_row_in_common_nothing_is_claimed(work: Workspace) -> None:
     logged(work, "fine_tune", {f"r{i}": True for i in range(30)})
     run_id = logged(work, "distill", {f"r{i}": True for i in range(30, 60)})
-    stages.compare_with_teacher.fn(work.climb.run_id, run_id)
+    teaching.compare_with_teacher.fn(work.climb.run_id, run_id)
     assert not [name for name in work.client.get_run(run_id).data.metrics if name.startswith("teacher.")]
 
 

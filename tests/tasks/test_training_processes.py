@@ -143,14 +143,15 @@ def test_a_model_in_shards_is_trained_measured_and_gathered_as_a_whole_one(tiny,
     encoded = [encoded_row(tokenizer_of(str(tiny)), row, at, 512) for at, row in enumerate(rows)]
     launch = Launch(processes=2, shard=True)
     request = Request(base=tiny, encoded=encoded, watched=encoded[:8], settings=SETTINGS.model_copy(update={"launch": launch}),
-                      out=tmp_path / "adapter", dev_metric=metric)  # fmt: skip
+                      dev_metric=metric)  # fmt: skip
+    asked = request_file(tmp_path / "adapter")
     (tmp_path / "worker.py").write_text(SHARDED)
-    (tmp_path / "request.json").write_text(request.model_dump_json())
-    told = command(launch, 0, tmp_path / "request.json")
+    asked.write_text(request.model_dump_json())
+    told = command(launch, 0, asked)
     told[told.index("-m", 3) : told.index("tasks.training_worker") + 1] = [str(tmp_path / "worker.py")]
     done = subprocess.run(told, cwd=ROOT, env={**environment(launch), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
-    the_same(alone, TrainingReport.model_validate_json((request.out / "training.json").read_text()))
+    the_same(alone, TrainingReport.model_validate_json((tmp_path / "adapter" / "training.json").read_text()))
 
 
 def test_what_cannot_be_shared_is_refused_before_anything_starts(tiny, rows, tmp_path):
@@ -170,18 +171,18 @@ def standing_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def stand_in(program: str) -> Request:
         monkeypatch.setattr("tasks.training_processes.command", lambda launch, node, asked: [sys.executable, "-c", program, str(asked)])
         row = {"input_ids": [1, 2], "labels": [-100, 2]}
-        return Request(base=Path("/nowhere"), encoded=[row], watched=[], settings=SETTINGS, out=tmp_path / "adapter")
+        return Request(base=Path("/nowhere"), encoded=[row], watched=[], settings=SETTINGS)
 
     return stand_in
 
 
-def test_a_process_that_fails_is_an_error_with_the_end_of_its_log(standing_in):
+def test_a_process_that_fails_is_an_error_with_the_end_of_its_log(standing_in, tmp_path):
     request = standing_in("raise SystemExit('out of memory')")
     with pytest.raises(RuntimeError, match=r"(?s)training by 2 processes failed.*adapter\.log.*out of memory"):
-        launched(request, Launch(processes=2), request.out, lambda progress: None)
+        launched(request, Launch(processes=2), tmp_path / "adapter", lambda progress: None)
 
 
-def test_what_progress_raises_ends_the_processes(standing_in):
+def test_what_progress_raises_ends_the_processes(standing_in, tmp_path):
     """As a budget does that is spent."""
     request = standing_in(
         "import subprocess, sys, time\n"
@@ -191,9 +192,9 @@ def test_what_progress_raises_ends_the_processes(standing_in):
     )
 
     def spent(progress):
-        assert progress == {"step": 1} and len(left_running(request.out)) == 2
+        assert progress == {"step": 1} and len(left_running(tmp_path / "adapter")) == 2
         raise RuntimeError("the budget is spent")
 
     with pytest.raises(RuntimeError, match="the budget is spent"):
-        launched(request, Launch(processes=2), request.out, spent)
-    assert not left_running(request.out)
+        launched(request, Launch(processes=2), tmp_path / "adapter", spent)
+    assert not left_running(tmp_path / "adapter")

@@ -43,7 +43,7 @@ class Payer:
 @pytest.fixture(scope="module")
 def searched(tiny: Path, rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:  # type: ignore[type-arg]
     folder, payer = tmp_path_factory.mktemp("trials"), Payer()
-    yield folder, payer, *search(tiny, rows, rows[:8], START, WANTED, folder, "k", payer)
+    yield folder, payer, *search(tiny, rows, rows[:8], START, WANTED, folder, payer)
 
 
 def test_the_rate_that_learns_is_chosen_and_the_one_that_does_not_is_stopped_after_the_first_round(searched: tuple) -> None:  # type: ignore[type-arg]
@@ -57,15 +57,15 @@ def test_the_rate_that_learns_is_chosen_and_the_one_that_does_not_is_stopped_aft
 def test_a_second_search_trains_nothing_again(tiny: Path, rows: list[Row], searched: tuple) -> None:  # type: ignore[type-arg]
     folder, _, chosen, trials = searched
     payer = Payer()
-    assert search(tiny, rows, rows[:8], START, WANTED, folder, "k", payer) == (chosen, trials)
+    assert search(tiny, rows, rows[:8], START, WANTED, folder, payer) == (chosen, trials)
     assert not payer.made
 
 
 def test_a_search_ends_where_the_money_does_and_goes_on_from_there(tiny: Path, rows: list[Row], searched: tuple, tmp_path: Path) -> None:  # type: ignore[type-arg]
     with pytest.raises(RuntimeError, match="budget"):
-        search(tiny, rows, rows[:8], START, WANTED, tmp_path, "k", Payer(last=2))
+        search(tiny, rows, rows[:8], START, WANTED, tmp_path, Payer(last=2))
     payer = Payer()
-    assert search(tiny, rows, rows[:8], START, WANTED, tmp_path, "k", payer)[0] == searched[2]
+    assert search(tiny, rows, rows[:8], START, WANTED, tmp_path, payer)[0] == searched[2]
     assert len(payer.made) == 4
 
 
