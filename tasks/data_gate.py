@@ -96,13 +96,12 @@ def _validate(
     asked = (suite, content, (validation.EXPECTATIONS / f"{suite}.json").read_text(), json.dumps(parameters), data.model_dump_json())
     passed = work.home / "validated" / f"{content_key(*asked)}.md"
     if passed.exists():
-        work.client.log_text(climb_id, passed.read_text(), f"validation/{name.replace(' ', '_')}.md")
+        _show(work, climb_id, name, passed.read_text())
         return
     source = f"data.{name}" if name in work.tables.hashes else name
     checked = validation.validate(table, suite, source, data.language, against, **parameters)
     note = validation.as_markdown(checked) + _coverage(table, data.date_column)
-    work.client.log_text(climb_id, note, f"validation/{name.replace(' ', '_')}.md")
-    reports.publish_markdown(f"data-{name.replace(' ', '-')}", note)
+    _show(work, climb_id, name, note)
     for warning in checked.warnings:
         many = f"{len(warning.failing_ids)} rows" if warning.failing_ids else "the table"
         told = warning.message if warning.column in validation.BALANCE else f"{warning.column or warning.expectation} in {many}"
@@ -116,6 +115,12 @@ def _validate(
     work.client.set_terminated(climb_id, "FAILED")
     aside = f" {kept} failing rows are in {out} with their reasons; the table itself was not changed." if kept else ""
     validation.require_valid(checked, aside)
+
+
+def _show(work: Workspace, climb_id: str, name: str, note: str) -> None:
+    """What a suite said of a table, in MLflow and as a Prefect artifact."""
+    work.client.log_text(climb_id, note, f"validation/{name.replace(' ', '_')}.md")
+    reports.publish_markdown(f"data-{name.replace(' ', '-')}", note)
 
 
 def _coverage(table: pd.DataFrame, column: str | None) -> str:

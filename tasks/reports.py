@@ -294,6 +294,9 @@ def ladder_note(use_case: UseCase, history: Sequence[Record], ending: Ending) ->
     for record in history:
         verdict = "SKIPPED" if record.skipped else record.verdict.outcome if record.verdict else ""
         why = record.skipped or (record.verdict.reason if record.verdict else "")
+        if record.stage == "reference" and use_case.reference != "stop":  # shown beside the ladder, judged for nothing
+            quality = record.evaluation.measurements.get("quality") if record.evaluation else None
+            verdict, why = "(no LLM)", f"quality {quality.estimate:.4g}, n={quality.n}" if quality else ""
         lines.append(f"| {record.stage} | {verdict} | {why} |")
     nearest = best(history)
     if ending.outcome == "none" and nearest:

@@ -288,6 +288,7 @@ def _failure(result: dict[str, Any], table: pd.DataFrame) -> Failure:
         told = f"{found.get('unexpected_count', len(ids))} rows: {shown}"
     if column in BALANCE and {"id", "label"} <= set(table):
         told = _imbalance(table, ids)
+        ids = ids if column == "rows_of_label" else []  # a class out of balance is no fault of its rows
     every = tuple(dict.fromkeys(ids))
     return Failure(kind, column, told, every[:MAX_SHOWN_IDS], every, config.get("severity") == "warning")
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import psutil
 import pytest
 import yaml
@@ -59,8 +60,6 @@ def answers_stored(home: Path) -> int:
 
 
 def stages(home: Path, climb_id: str, kind: str = "stage") -> dict[str, Any]:
-    import mlflow
-
     client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
     where = client.get_run(climb_id).info.experiment_id
     query = f"tags.`mlflow.parentRunId` = '{climb_id}' and tags.`leastwise.kind` = '{kind}'"
@@ -83,6 +82,8 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     assert counts.get("open", 0) == 0
     _check_record(stages(home_with_models, first["mlflow_run_id"]))
     _check_audit(first["mlflow_run_id"])
+    whole = mlflow.MlflowClient(f"sqlite:///{home_with_models / 'mlflow.db'}").get_run(first["mlflow_run_id"]).data.tags
+    assert "| reference | (no LLM) | quality 0." in whole["mlflow.note.content"], "shown beside the ladder, judged for nothing"
 
     status, second, err = climb(tmp_path, case)
     assert (status, second["outcome"]) == (0, "rag"), err
@@ -135,8 +136,6 @@ def _check_record(runs: dict[str, Any]) -> None:
 
 def _check_audit(climb_id: str) -> None:
     """Every verdict is derived again from MLflow alone, by a command; the climb has its figure."""
-    import mlflow
-
     audit = subprocess.run(
         [sys.executable, "-m", "flows.audit", climb_id], cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True
     )

@@ -183,12 +183,16 @@ def test_a_gate_set_that_leaks_stops_the_climb_says_where_its_rows_are_and_loses
     assert "validation" in {each.path for each in work.client.list_artifacts(work.climb.run_id)}
 
 
-def test_a_table_that_passed_once_is_not_looked_at_again_and_its_table_is_shown_all_the_same(home: Path, tmp_path: Path) -> None:
+def test_a_table_that_passed_once_is_not_looked_at_again_and_its_table_is_shown_all_the_same(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = opened(tmp_path, rows(60, "g").assign(day=["2026-01-10", "2026-04-20"] * 30), date_column="day")
     data_gate.validate_judged.fn(work.climb.run_id)
+    shown: list[str] = []
+    monkeypatch.setattr("tasks.reports.publish_markdown", lambda key, _: shown.append(key))
     started = time.perf_counter()
     data_gate.validate_judged.fn(work.climb.run_id)
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - started < 0.5 and shown == ["data-gate"]
     note = Path(work.client.download_artifacts(work.climb.run_id, "validation/gate.md", str(tmp_path))).read_text()
     assert "PASS" in note and "Dates (day): 2026-01 to 2026-04, no rows in 2026-02, 2026-03." in note
 
