@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.distillation import THREADS, ratio_of, teacher_labels, teacher_of
+from leastwise.answering.workspace import Workspace
 from leastwise.metrics import normalize
-from leastwise.prompts import short_prompt
-from leastwise.student import CausalStudent
-from tasks import causal_student, teaching, training, training_rows, use_cases
-from tasks.causal_model import Generator
-from tasks.workspace import Workspace
+from leastwise.models.causal_model import Generator
+from leastwise.models.chat import format_chat
+from leastwise.rows.tables import Tables
+from leastwise.rows.use_case_file import load
+from leastwise.training import causal_student, teaching, training
+from leastwise.use_case.prompts import short_prompt
+from leastwise.use_case.student import CausalStudent
 
 BATCH = 32
 
@@ -29,11 +32,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=int, default=3000, help="texts the teacher labels")
     parser.add_argument("--blocks", type=int, default=15, help="blocks kept of the base's")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.5], help="shares of the loss that are the teacher's probabilities")
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs="+",
+        default=[0.0, 0.5],
+        help="shares of the loss that are the teacher's probabilities",
+    )
     parser.add_argument("--rows", type=int, default=1000, help="test rows both answer")
     asked = parser.parse_args()
-    case = use_cases.load("alert-triage")
-    work = Workspace.before_climb(None, case, use_cases.Tables(case))  # type: ignore[arg-type]  # nothing is logged here
+    case = load("alert-triage")
+    work = Workspace.before_climb(None, case, Tables(case))  # type: ignore[arg-type]  # nothing is logged here
     teacher = teacher_of(work)
     labelled = teacher_labels(work, teacher, asked.labels)
     rows = work.tables.need("test").head(asked.rows)
@@ -44,15 +53,26 @@ def main() -> None:
     student = CausalStudent(kind="causal", blocks=asked.blocks)
     base = causal_student.base_dir(work, student)
     system = {"role": "system", "content": short_prompt(work.use_case.task)}
-    chats = [training_rows.format_chat(base, [system, {"role": "user", "content": text}]) for text in rows["text"]]
+    chats = [format_chat(base, [system, {"role": "user", "content": text}]) for text in rows["text"]]
     print(f"teacher: {right.mean():.4f} on {len(rows):,} test rows")
-    print("\n| blocks | from probabilities | trained in | quality | ratio to the teacher | in the format |\n|---|---|---|---|---|---|")
+    print(
+        "\n| blocks | from probabilities | trained in | quality | ratio to the teacher | in the format |\n|---|---|---|---|---|---|"
+    )
     wanted_of = case.training.model_copy(update={"student": student})
     for share in asked.shares:
         settings = causal_student.settings_of(wanted_of, len(labelled)).model_copy(update={"teacher_share": share})
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "student"
-            report = training.fine_tune(base, causal_student.rows_of(case.task, base, labelled), [], settings, out, None, None, told if share else None)
+            report = training.fine_tune(
+                base,
+                causal_student.rows_of(case.task, base, labelled),
+                [],
+                settings,
+                out,
+                None,
+                None,
+                told if share else None,
+            )
             answers = Generator(base, out, threads=THREADS).answer(chats, case.traffic.output_tokens, BATCH)
         said = [normalize(case.task, answer) for answer in answers]
         ours = np.asarray([label == want for label, want in zip(said, wanted, strict=True)], dtype=float)

@@ -13,7 +13,8 @@ import time
 
 import pandas as pd
 
-from tasks import storage, validation
+from leastwise.rows import validation
+from leastwise.stores import storage
 
 PLANTED = 20
 LABELS = ("yes", "no")
@@ -51,7 +52,11 @@ def main() -> None:
     print(f"{count:,} rows held to the suite `gate`, against {len(train):,} rows of another split: {seconds:.1f} s")
     for column in ("exact_duplicate_of", "leaks_from", "personal", "control_characters"):
         print(f"  {column:<20} planted {PLANTED}, found {found.get(column, 0)}")
-    missed = [column for column in ("exact_duplicate_of", "leaks_from", "personal", "control_characters") if found.get(column, 0) < PLANTED]
+    missed = [
+        column
+        for column in ("exact_duplicate_of", "leaks_from", "personal", "control_characters")
+        if found.get(column, 0) < PLANTED
+    ]
     if missed:
         raise SystemExit(f"not all that was planted was found: {', '.join(missed)}")
 

@@ -20,30 +20,33 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leastwise.candidate import Candidate, Prompt, Weights
-from leastwise.prompts import trained_prompt
-from leastwise.student import EncoderStudent
-from tasks import (
-    answering,
-    distillation,
-    making,
-    retrieval,
-    storage,
-    student_runtime,
-    teaching,
-    training,
-    training_rows,
-    use_cases,
-    weights,
-)
-from tasks.responses import ResponseStore
-from tasks.workspace import Workspace, content_key
+from leastwise.answering import answering
+from leastwise.answering.workspace import Workspace
+from leastwise.content import content_key
+from leastwise.ladder.candidate import Candidate, Prompt, Weights
+from leastwise.models import runtime_choice, weights
+from leastwise.models.chat import format_chat
+from leastwise.models.encoder import embedder_dir
+from leastwise.models.student import Student
+from leastwise.rows.tables import Tables
+from leastwise.rows.use_case_file import load
+from leastwise.stores import storage
+from leastwise.stores.answer_store import ResponseStore
+from leastwise.training import distillation, making, teaching, training
+from leastwise.use_case.prompts import trained_prompt
+from leastwise.use_case.student import EncoderStudent
 
 THREADS, ROUNDS, SLICE, HTTP_ROWS = 2, 3, 250, 200
 TEACHER_TEXTS = {1: 10, 32: 64}  # timed a round, by batch size
 STUDENT_TEXTS = {1: 200, 32: 1280}
 RESAMPLES = 9_999
-WANTED = {"quality ratio": 0.97, "its lower bound": 0.95, "cost at batch 1": 50, "cost at batch 32": 25, "p95 over HTTP": 10}
+WANTED = {
+    "quality ratio": 0.97,
+    "its lower bound": 0.95,
+    "cost at batch 1": 50,
+    "cost at batch 32": 25,
+    "p95 over HTTP": 10,
+}
 
 
 @dataclass(frozen=True)
@@ -62,20 +65,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=EncoderStudent().layers, help="layers of the student")
     parser.add_argument("--epochs", type=int, default=EncoderStudent().epochs, help="passes over the teacher's labels")
-    parser.add_argument("--labels", type=int, default=0, help="texts the teacher labels, the first ones; 0: all there are")
-    parser.add_argument("--hard", action="store_true", help="learn from the teacher's labels without their probabilities")
-    parser.add_argument("--gate-rows", type=int, default=1_000, help="gate rows beside all 2,035 of test that quality is measured on")
     parser.add_argument(
-        "--likeliest", action="store_true",
+        "--labels", type=int, default=0, help="texts the teacher labels, the first ones; 0: all there are"
+    )
+    parser.add_argument(
+        "--hard", action="store_true", help="learn from the teacher's labels without their probabilities"
+    )
+    parser.add_argument(
+        "--gate-rows", type=int, default=1_000, help="gate rows beside all 2,035 of test that quality is measured on"
+    )
+    parser.add_argument(
+        "--likeliest",
+        action="store_true",
         help="the teacher's answer is its likeliest label: thrice as fast to get as greedy decoding, the same but for near ties",
-    )  # fmt: skip
+    )
     parser.add_argument("--quality-only", action="store_true", help="leave out what is timed")
     asked = parser.parse_args()
-    case = use_cases.load("alert-triage")
-    work = Workspace.before_climb(None, case, use_cases.Tables(case))  # type: ignore[arg-type]  # nothing is logged here
+    case = load("alert-triage")
+    work = Workspace.before_climb(None, case, Tables(case))  # type: ignore[arg-type]  # nothing is logged here
     teacher = teacher_of(work)
     labelled = teacher_labels(work, teacher, asked.labels or None)
-    student = student_of(work, labelled.drop(columns="probabilities") if asked.hard else labelled, asked.layers, asked.epochs)
+    student = student_of(
+        work, labelled.drop(columns="probabilities") if asked.hard else labelled, asked.layers, asked.epochs
+    )
     rows = pd.concat([work.tables.need("test"), work.tables.need("gate").head(asked.gate_rows)], ignore_index=True)
     show_quality(rows, student, teacher_answers(work, teacher, rows, asked.likeliest))
     if not asked.quality_only:
@@ -95,14 +107,20 @@ def teacher_of(work: Workspace) -> Candidate:
     made = Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
     uri = work.base().uri
     prompt = Prompt(system=trained_prompt(work.use_case))
-    return Candidate(stage="fine_tune", model=uri, revision=work.revision(uri), venue="managed", prompt=prompt, weights=made)
+    return Candidate(
+        stage="fine_tune", model=uri, revision=work.revision(uri), venue="managed", prompt=prompt, weights=made
+    )
 
 
 def teacher_labels(work: Workspace, teacher: Candidate, most: int | None) -> pd.DataFrame:
     """Label probabilities of the first so many unlabelled texts, kept by the teacher's key."""
     texts = work.tables.need("unlabelled")
     texts = texts.head(most or len(texts))
-    out = work.home / "benchmarks" / f"labels-{content_key(teacher.key, work.tables.hashes['unlabelled'], str(len(texts)))}.parquet"
+    out = (
+        work.home
+        / "benchmarks"
+        / f"labels-{content_key(teacher.key, work.tables.hashes['unlabelled'], str(len(texts)))}.parquet"
+    )
     if not out.exists():
         started = time.perf_counter()
         storage.write_table(teaching.soft_labels(work, teacher, texts, out.with_suffix(".parts")), out)
@@ -115,15 +133,21 @@ def student_of(work: Workspace, labelled: pd.DataFrame, layers: int, epochs: int
     answers, dev = list(work.use_case.task.answers or ()), work.tables.need("dev")
     settings = distillation.StudentSettings(encoder_layers=layers, epochs=epochs)
     targets = teaching.targets(labelled, answers)
-    out = work.home / "benchmarks" / f"student-{content_key(settings.model_dump_json(), *labelled['id'], str(targets.sum(axis=0)))}"
+    out = (
+        work.home
+        / "benchmarks"
+        / f"student-{content_key(settings.model_dump_json(), *labelled['id'], str(targets.sum(axis=0)))}"
+    )
     known = (list(dev["text"]), list(dev["label"]))
     assert work.use_case.models.student is not None
-    encoder = retrieval.embedder_dir(work.use_case.models.student)
+    encoder = embedder_dir(work.use_case.models.student)
     report = distillation.train_student(encoder, list(labelled["text"]), targets, answers, known, settings, out)
-    chosen = student_runtime.choose_runtime(out, *known, threads=THREADS)
+    chosen = runtime_choice.choose_runtime(out, *known, threads=THREADS)
     kind = "soft" if "probabilities" in labelled else "hard"
-    print(f"student: {layers} layers, {epochs} epochs over {report.rows:,} {kind} labels in {report.train_seconds:.0f} s")
-    for each in distillation.Student(out).about.measured:
+    print(
+        f"student: {layers} layers, {epochs} epochs over {report.rows:,} {kind} labels in {report.train_seconds:.0f} s"
+    )
+    for each in Student(out).about.measured:
         mark = "  <- chosen" if each.runtime == chosen.runtime else ""
         print(
             f"  {each.runtime:<9} {each.requests_per_s:6.0f} texts/s alone, {each.requests_per_s_at_32:6.0f} in batches of 32, "
@@ -135,7 +159,11 @@ def student_of(work: Workspace, labelled: pd.DataFrame, layers: int, epochs: int
 def teacher_answers(work: Workspace, teacher: Candidate, rows: pd.DataFrame, likeliest: bool) -> list[str | None]:
     """The teacher's answer to each row, kept slice by slice."""
     if likeliest:
-        return list(teaching.soft_labels(work, teacher, rows, work.home / "benchmarks" / f"likeliest-{teacher.key}-{len(rows)}")["label"])
+        return list(
+            teaching.soft_labels(
+                work, teacher, rows, work.home / "benchmarks" / f"likeliest-{teacher.key}-{len(rows)}"
+            )["label"]
+        )
     found: list[str | None] = []
     with ExitStack() as stack:
         answerer = answering.TrainedAnswerer(work, teacher, stack)
@@ -146,11 +174,13 @@ def teacher_answers(work: Workspace, teacher: Candidate, rows: pd.DataFrame, lik
 
 def show_quality(rows: pd.DataFrame, student: Path, theirs: list[str | None]) -> None:
     """Share of right labels of both on the same rows, and their ratio."""
-    ours = np.asarray(distillation.Student(student, THREADS).predict(list(rows["text"])))
+    ours = np.asarray(Student(student, THREADS).predict(list(rows["text"])))
     wanted = rows["label"].to_numpy()
     found = ratio_of((ours == wanted).astype(float), (np.asarray(theirs) == wanted).astype(float))
     agreement = float(np.mean(ours == np.asarray(theirs)))
-    print(f"\nquality on {len(rows):,} rows (test, and some of gate): teacher {found.teacher:.4f}, student {found.student:.4f}, agreement {agreement:.3f}")
+    print(
+        f"\nquality on {len(rows):,} rows (test, and some of gate): teacher {found.teacher:.4f}, student {found.student:.4f}, agreement {agreement:.3f}"
+    )
     row("quality ratio", found.estimate, f"95% interval {found.lower:.3f} to {found.upper:.3f}")
     row("its lower bound", found.lower, f"two-sided 95%, paired bootstrap (BCa), {RESAMPLES:,} resamples of rows")
 
@@ -177,7 +207,9 @@ def show_speed(work: Workspace, teacher: Candidate, student: Path, rows: pd.Data
         ours, theirs = per_s["student"][size], per_s["teacher"][size]
         row(f"cost at batch {size}", ours / theirs, f"student {ours:,.0f} requests/s, teacher {theirs:.2f}", times=True)
     ours, theirs = http_p95_ms(work, teacher, student, rows)
-    print(f"\nover HTTP, {work.use_case.traffic.concurrency} requests in flight, {HTTP_ROWS} rows, one server after the other:")
+    print(
+        f"\nover HTTP, {work.use_case.traffic.concurrency} requests in flight, {HTTP_ROWS} rows, one server after the other:"
+    )
     row("p95 over HTTP", theirs / ours, f"student {ours:.1f} ms, teacher {theirs:.0f} ms", times=True)
 
 
@@ -188,8 +220,8 @@ def requests_per_s(work: Workspace, teacher: Candidate, student: Path, texts: li
     base = weights.materialize(teacher.model, work.home)
     assert teacher.prompt is not None
     system = {"role": "system", "content": teacher.prompt.system}
-    prompts = [training_rows.format_chat(base, [system, {"role": "user", "content": text}]) for text in texts]
-    encoder, tokens = distillation.Student(student, THREADS), work.use_case.traffic.output_tokens
+    prompts = [format_chat(base, [system, {"role": "user", "content": text}]) for text in texts]
+    encoder, tokens = Student(student, THREADS), work.use_case.traffic.output_tokens
 
     def teach(size: int, at: int) -> float:
         return rate(lambda batch: generator.answer(batch, tokens, size), prompts[at:][: TEACHER_TEXTS[size]], size)
@@ -197,7 +229,9 @@ def requests_per_s(work: Workspace, teacher: Candidate, student: Path, texts: li
     def study(size: int, at: int) -> float:
         return rate(encoder.answer, texts[at:][: STUDENT_TEXTS[size]], size)
 
-    found: dict[str, dict[int, list[float]]] = {name: {size: [] for size in TEACHER_TEXTS} for name in ("teacher", "student")}
+    found: dict[str, dict[int, list[float]]] = {
+        name: {size: [] for size in TEACHER_TEXTS} for name in ("teacher", "student")
+    }
     for turn in range(-1, ROUNDS):  # the first one warms up
         for size in TEACHER_TEXTS:
             for name, measure in (("teacher", teach), ("student", study)):

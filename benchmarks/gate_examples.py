@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from leastwise.evidence import Recipe
-from leastwise.quantile import critical_counts
-from leastwise.scores import PRIOR
-from leastwise.sequential import ClosedSetTest, CostTest, MeanTest, PairedTest, QuantileTest
+from leastwise.evidence import ClosedSetTest, CostTest, MeanTest, PairedTest, QuantileTest
+from leastwise.evidence.betting import Recipe
+from leastwise.evidence.quantile import critical_counts
+from leastwise.evidence.scores import PRIOR
 
 MOST = 1_000
 STEPS = np.arange(MOST + 1)
@@ -214,17 +214,23 @@ def simulated_rows(runs: int, rng: np.random.Generator) -> Iterator[tuple[str, s
         ("graded Beta(4.25,.75), must fail .90", "≤ 80", lambda: graded_mean(runs, rng, 0.9, "fail")),
         ("graded Beta(4.25,.75), must pass .85", "", lambda: graded_mean(runs, rng, 0.85, "pass")),
         ("  the same, must fail .90, Hoeffding", "~960", lambda: hoeffding_mean(runs, rng)),
-        ("closed set of 500, bound .90, margin 0, 400-495 good", "",
-         lambda: closed_set(runs, rng, tuple(range(400, 500, 5)))),
-        ("closed set of 500, next to the bound (445 or 455 good)", "≥ 95% agree",
-         lambda: closed_set(runs, rng, (445, 455))),
+        (
+            "closed set of 500, bound .90, margin 0, 400-495 good",
+            "",
+            lambda: closed_set(runs, rng, tuple(range(400, 500, 5))),
+        ),
+        (
+            "closed set of 500, next to the bound (445 or 455 good)",
+            "≥ 95% agree",
+            lambda: closed_set(runs, rng, (445, 455)),
+        ),
         ("false PASS, 7 candidates at the floor, one gate set", "≤ 5%", lambda: ladder_false_pass(10 * runs, rng)),
         ("latency p95, 0% slow", "", lambda: latency_mean(max(runs // 10, 10), rng, 0.0)),
         ("latency p95, 2% slow", "", lambda: latency_mean(runs, rng, 0.02)),
         ("latency p95, 10% slow", "", lambda: latency_mean(runs, rng, 0.10)),
         ("cost a third of its bound, worst case 2 x bound", "", lambda: cost_mean(runs, rng, 0.0018)),
         ("cost a third of its bound, worst case 10 x bound", "", lambda: cost_mean(runs, rng, 0.009)),
-    ]  # fmt: skip
+    ]
     for name, target, measure in rows:
         yield name, target, measure()
     unpaired = paired_mean(runs, rng, 2 * 0.85 * 0.15)

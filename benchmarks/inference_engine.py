@@ -20,11 +20,11 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from leastwise.prices import Usage
-from tasks.inference import Asker
-from tasks.ledger import Caps, Ledger, Meter
-from tasks.providers import Message, Request, Target
-from tasks.responses import ResponseStore
+from leastwise.endpoints.inference import Asker
+from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.stores.answer_store import ResponseStore
+from leastwise.stores.ledger import Caps, Ledger, Meter
+from leastwise.use_case.price import Usage
 
 DELAY_S, IN_FLIGHT, ALLOWED_PER_S = 0.2, 32, 50
 SYSTEM = "Name the tactic of the sentence. " * 8
@@ -59,11 +59,16 @@ def serve(pipe: Connection, delay_s: float, allowed_per_s: float, burst: int) ->
             taken.popleft()
         return len(taken) < allowed_per_s
 
-    body = json.dumps({
-        "id": "x", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "impact"}}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105},
-    })  # fmt: skip
+    body = json.dumps(
+        {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "impact"}}],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105},
+        }
+    )
 
     async def chat(request: web.Request) -> web.Response:
         await request.read()
@@ -161,7 +166,9 @@ def speed(rounds: int, calls: int) -> None:
                 ours.append(calls / first)
                 again.append(timed_ask(asker, wanted) / first)
     ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    print(f"| {calls} calls, {DELAY_S * 1000:.0f} ms, {IN_FLIGHT} in flight, {rounds} rounds | target | median |\n|---|---|---|")
+    print(
+        f"| {calls} calls, {DELAY_S * 1000:.0f} ms, {IN_FLIGHT} in flight, {rounds} rounds | target | median |\n|---|---|---|"
+    )
     print(f"| plain AsyncOpenAI loop, requests/s | | {statistics.median(theirs):.0f} |")
     print(f"| engine (stored, metered), requests/s | | {statistics.median(ours):.0f} |")
     print(f"| engine / plain loop | ≥ 0.95 | {ratio:.2f} |")
@@ -170,7 +177,9 @@ def speed(rounds: int, calls: int) -> None:
 
 
 def limited(calls: int) -> None:
-    print(f"| {ALLOWED_PER_S} requests a second allowed, {calls} calls | of what is allowed (≥ 0.85) | 429s (≤ 2%) |\n|---|---|---|")
+    print(
+        f"| {ALLOWED_PER_S} requests a second allowed, {calls} calls | of what is allowed (≥ 0.85) | 429s (≤ 2%) |\n|---|---|---|"
+    )
     for name, burst in (("in any second", 0), ("bucket of 10", 10), ("bucket of 50", 50)):
         with tempfile.TemporaryDirectory() as scratch:
             with server(DELAY_S, ALLOWED_PER_S, burst) as (base_url, counts), engine(base_url, Path(scratch)) as asker:

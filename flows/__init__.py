@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 
-from tasks import storage
+from leastwise.stores import storage
 
 _DEFAULTS = {
     "PREFECT_HOME": str(storage.home() / "prefect"),

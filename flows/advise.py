@@ -2,19 +2,19 @@
 
 from prefect import flow
 
-from tasks import advising
-from tasks.use_cases import Overrides
+from leastwise.rows.overrides import Overrides
+from tasks.advise import AdviceEnding, give_advice
 
 
 @flow(name="advise")
-def advise(use_case: str = "alert-triage", overrides: Overrides = Overrides()) -> advising.AdviceEnding:  # noqa: B008
+def advise(use_case: str = "alert-triage", overrides: Overrides = Overrides()) -> AdviceEnding:  # noqa: B008
     """Say which stages could be needed and which are ruled out and why, what each may cost, and what data is missing.
 
     Args:
         use_case: Name of a saved use case (a file of use_cases/), or the path or URI of a YAML file.
         overrides: What to change of it for this run; everything left empty stays as it is in the file.
     """
-    return advising.give_advice(use_case, overrides)
+    return give_advice(use_case, overrides)
 
 
 if __name__ == "__main__":

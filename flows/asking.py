@@ -13,7 +13,6 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from leastwise.ladder import Step
-from tasks import climbing
 
 WAIT_S = 7 * 24 * 3600
 
@@ -38,5 +37,5 @@ def ask(climb: str, step: Step) -> str:
         timeout=WAIT_S,
         key=f"leave-{step.stage.replace('_', '-')}",  # Prefect takes no underscore
     )
-    climbing.log_answer(climb, step.stage, leave.answer, leave.who, leave.why)
+    climb.log_answer(climb, step.stage, leave.answer, leave.who, leave.why)
     return leave.answer

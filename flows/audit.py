@@ -2,17 +2,17 @@
 
 from prefect import flow
 
-from tasks import auditing
+from leastwise.evaluating.audit import AuditEnding, audit
 
 
 @flow(name="audit")
-def audit(run_or_experiment: str) -> auditing.AuditEnding:
+def audit(run_or_experiment: str) -> AuditEnding:
     """Judge logged evaluations again, from MLflow alone: their intervals, and the answers behind them.
 
     Args:
         run_or_experiment: An MLflow run id (a climb with all its stages, or one stage), or a use case's name for all of it.
     """
-    return auditing.audit(run_or_experiment)
+    return audit(run_or_experiment)
 
 
 if __name__ == "__main__":

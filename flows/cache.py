@@ -2,7 +2,8 @@
 
 from prefect import flow
 
-from tasks import data_gate, stages
+from leastwise.evaluating.stage import cache_candidates, evaluate_stage
+from tasks import data
 
 
 @flow(name="cache")
@@ -12,8 +13,8 @@ def cache(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    data_gate.validate_traffic(climb)
-    return stages.evaluate_stage(climb, "cache", stages.cache_candidates(climb))
+    data.validate_traffic(climb)
+    return evaluate_stage(climb, "cache", cache_candidates(climb))
 
 
 if __name__ == "__main__":

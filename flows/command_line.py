@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from leastwise.engines import leftovers
 from leastwise.errors import BadInput
-from tasks import leftovers
 
 
 def run(flow: Callable[..., Any]) -> None:
@@ -39,13 +39,14 @@ def run(flow: Callable[..., Any]) -> None:
 
 def run_stage(stage_flow: Callable[[str], str]) -> None:
     """Run one stage on its own: `python -m flows.STAGE USE_CASE` opens or resumes the use case's climb and adds it."""
-    from tasks import climbing, data_gate
+    from tasks import data
+    from tasks.climb import StageEnding, measure_reference, open_climb, stage_ending
 
-    def flow(use_case: str) -> climbing.StageEnding:
-        climb = climbing.open_climb(use_case)
-        data_gate.validate_judged(climb)
-        climbing.measure_reference(climb)
-        return climbing.stage_ending(climb, stage_flow(climb))
+    def flow(use_case: str) -> StageEnding:
+        climb = open_climb(use_case)
+        data.validate_judged(climb)
+        measure_reference(climb)
+        return stage_ending(climb, stage_flow(climb))
 
     run(flow)
 

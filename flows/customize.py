@@ -3,31 +3,32 @@
 from prefect import flow
 
 from flows import asking, running
-from leastwise.ladder import Step
-from tasks import climbing, data_gate
-from tasks.ledger import BudgetExceeded
-from tasks.use_cases import Overrides
+from leastwise.ladder import Step, ending
+from leastwise.rows.overrides import Overrides
+from leastwise.stores.ledger import BudgetExceeded
+from tasks import data
+from tasks.climb import measure_reference, next_step, open_climb, skip
 
 
 @flow(name="customize")
-def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()) -> climbing.Ending:  # noqa: B008
+def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()) -> ending.Ending:  # noqa: B008
     """Find the least customization that meets a use case's requirements, and stop there.
 
     Args:
         use_case: Name of a saved use case (a file of use_cases/), or the path or URI of a YAML file.
         overrides: What to change of it for this run; everything left empty stays as it is in the file.
     """
-    climb = climbing.open_climb(use_case, overrides)
-    data_gate.validate_judged(climb)
-    climbing.measure_reference(climb)
+    climb = open_climb(use_case, overrides)
+    data.validate_judged(climb)
+    measure_reference(climb)
     answers: dict[str, str] = {}
     last_run = None
     while True:
-        step = climbing.next_step(climb, last_run, answers, asking.can_ask())
+        step = next_step(climb, last_run, answers, asking.can_ask())
         if step.action == "end":
             return running.ended(climb, step)
         if step.action == "skip":
-            climbing.skip(climb, step.stage, step.reason)
+            skip(climb, step.stage, step.reason)
         elif step.action == "ask":
             answers[step.stage] = asking.ask(climb, step)
         else:

@@ -2,7 +2,9 @@
 
 from prefect import flow
 
-from tasks import data_gate, making, stages, teaching
+from leastwise.evaluating.stage import distill_tries, evaluate_stage
+from leastwise.training import making, teaching
+from tasks import data
 
 
 @flow(name="distill")
@@ -12,11 +14,11 @@ def distill(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    data_gate.validate_unlabelled(climb)
+    data.validate_unlabelled(climb)
     labels = making.teacher_labels(climb)
-    data_gate.validate_teacher_labels(climb, labels)
+    data.validate_teacher_labels(climb, labels)
     student = making.distilled(climb, labels)
-    run = stages.evaluate_stage(climb, "distill", stages.distill_tries(climb, student))
+    run = evaluate_stage(climb, "distill", distill_tries(climb, student))
     teaching.compare_with_teacher(climb, run)
     return run
 

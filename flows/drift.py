@@ -2,8 +2,8 @@
 
 from prefect import flow
 
-from tasks import watching
-from tasks.upkeep import Upkeep
+from leastwise.record.upkeep import Upkeep
+from tasks.watch import watch
 
 
 @flow(name="drift")
@@ -14,7 +14,7 @@ def drift(use_case: str, window: str) -> Upkeep:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
         window: URI of a table of recent inputs, with the use case's text column; labels are not needed.
     """
-    return watching.watch(use_case, window)
+    return watch(use_case, window)
 
 
 if __name__ == "__main__":

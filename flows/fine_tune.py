@@ -2,7 +2,9 @@
 
 from prefect import flow
 
-from tasks import data_gate, making, stages
+from leastwise.evaluating.stage import evaluate_stage, tuned_candidate
+from leastwise.training import making
+from tasks import data
 
 
 @flow(name="fine_tune")
@@ -12,9 +14,9 @@ def fine_tune(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    data_gate.validate_training_data(climb)
+    data.validate_training_data(climb)
     tuned = making.fine_tuned(climb)
-    return stages.evaluate_stage(climb, "fine_tune", [stages.tuned_candidate(climb, "fine_tune", tuned)])
+    return evaluate_stage(climb, "fine_tune", [tuned_candidate(climb, "fine_tune", tuned)])
 
 
 if __name__ == "__main__":

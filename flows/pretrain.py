@@ -2,7 +2,9 @@
 
 from prefect import flow
 
-from tasks import data_gate, making, pretraining, stages
+from leastwise.evaluating.stage import evaluate_stage, tuned_candidate
+from leastwise.training import making, pretraining
+from tasks import data
 
 
 @flow(name="pretrain")
@@ -12,11 +14,11 @@ def pretrain(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    data_gate.validate_documents(climb)
-    data_gate.validate_training_data(climb)
+    data.validate_documents(climb)
+    data.validate_training_data(climb)
     base = making.pretrained(climb)
     tuned = making.fine_tuned(climb, base)
-    run_id = stages.evaluate_stage(climb, "pretrain", [stages.tuned_candidate(climb, "pretrain", tuned, base)])
+    run_id = evaluate_stage(climb, "pretrain", [tuned_candidate(climb, "pretrain", tuned, base)])
     pretraining.compare_with_fine_tuned(climb, run_id)
     return run_id
 

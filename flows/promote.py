@@ -2,8 +2,8 @@
 
 from prefect import flow
 
-from tasks import promotion
-from tasks.upkeep import Upkeep
+from leastwise.record.upkeep import Upkeep
+from tasks.promote import promote_run
 
 
 @flow(name="promote")
@@ -14,7 +14,7 @@ def promote(use_case: str, mlflow_run_id: str) -> Upkeep:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
         mlflow_run_id: MLflow run of a climb (its winner is meant), of a stage, or of a retraining.
     """
-    return promotion.promote_run(use_case, mlflow_run_id)
+    return promote_run(use_case, mlflow_run_id)
 
 
 if __name__ == "__main__":

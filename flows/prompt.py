@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import stages
+from leastwise.evaluating.stage import evaluate_stage, prompt_tries
 
 
 @flow(name="prompt")
@@ -12,7 +12,7 @@ def prompt(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    return stages.evaluate_stage(climb, "prompt", stages.prompt_tries(climb))
+    return evaluate_stage(climb, "prompt", prompt_tries(climb))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import stages
+from leastwise.evaluating.stage import evaluate_stage, rag_candidates
 
 
 @flow(name="rag")
@@ -12,7 +12,7 @@ def rag(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    return stages.evaluate_stage(climb, "rag", stages.rag_candidates(climb))
+    return evaluate_stage(climb, "rag", rag_candidates(climb))
 
 
 if __name__ == "__main__":

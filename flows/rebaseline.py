@@ -4,9 +4,9 @@ from prefect import flow
 
 from flows.prompt import prompt
 from flows.rag import rag
-from tasks import watching
-from tasks.ledger import BudgetExceeded
-from tasks.upkeep import Upkeep
+from leastwise.record.upkeep import Upkeep
+from leastwise.stores.ledger import BudgetExceeded
+from tasks.watch import open_rebaseline, recommend, stages_below, suffices
 
 STAGES = {"prompt": prompt, "rag": rag}
 
@@ -18,16 +18,16 @@ def rebaseline(use_case: str) -> Upkeep:
     Args:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
     """
-    run = watching.open_rebaseline(use_case)
+    run = open_rebaseline(use_case)
     tried: list[str] = []
     try:
-        for stage in watching.stages_below(run):
+        for stage in stages_below(run):
             tried.append(STAGES[stage](run))
-            if watching.suffices(tried[-1]):
+            if suffices(tried[-1]):
                 break
     except BudgetExceeded as limit:
-        return watching.recommend(run, tried, str(limit))
-    return watching.recommend(run, tried)
+        return recommend(run, tried, str(limit))
+    return recommend(run, tried)
 
 
 if __name__ == "__main__":

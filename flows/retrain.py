@@ -2,9 +2,10 @@
 
 from prefect import flow
 
-from tasks import data_gate, retraining
-from tasks.ledger import BudgetExceeded
-from tasks.upkeep import Upkeep
+from leastwise.record.upkeep import Upkeep
+from leastwise.stores.ledger import BudgetExceeded
+from tasks import data
+from tasks.retrain import challenge, halted, open_retraining, pay_for_labels, train_again
 
 
 @flow(name="retrain")
@@ -15,15 +16,15 @@ def retrain(use_case: str, new_examples: str = "") -> Upkeep:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
         new_examples: URI of new labelled rows, with the columns of data.train; empty: what data.train now holds.
     """
-    run, ending = retraining.open_retraining(use_case, new_examples)
+    run, ending = open_retraining(use_case, new_examples)
     if ending:
         return ending
     try:
-        retraining.pay_for_labels(run, use_case, new_examples)
-        data_gate.validate_training_data(run)
-        return retraining.challenge(run, retraining.train_again(run))
+        pay_for_labels(run, use_case, new_examples)
+        data.validate_training_data(run)
+        return challenge(run, train_again(run))
     except BudgetExceeded as limit:
-        return retraining.halted(run, str(limit))
+        return halted(run, str(limit))
 
 
 if __name__ == "__main__":

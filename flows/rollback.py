@@ -2,8 +2,8 @@
 
 from prefect import flow
 
-from tasks import promotion
-from tasks.upkeep import Upkeep
+from leastwise.record.upkeep import Upkeep
+from tasks.promote import roll_back
 
 
 @flow(name="rollback")
@@ -13,7 +13,7 @@ def rollback(use_case: str) -> Upkeep:
     Args:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
     """
-    return promotion.roll_back(use_case)
+    return roll_back(use_case)
 
 
 if __name__ == "__main__":

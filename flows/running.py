@@ -16,10 +16,9 @@ from flows.pretrain import pretrain
 from flows.prompt import prompt
 from flows.rag import rag
 from flows.self_host import self_host
-from leastwise.ladder import Step
+from leastwise.ladder import Step, ending
+from leastwise.stores.ledger import BudgetExceeded
 from leastwise.use_case import Stage
-from tasks import climbing
-from tasks.ledger import BudgetExceeded
 
 STAGES = {flow.name: flow for flow in (prompt, rag, cache, fine_tune, pretrain, distill, self_host)}
 ON_GPU_POOL = frozenset({"fine_tune", "pretrain", "distill", "self_host"})
@@ -49,7 +48,7 @@ def _run_on_pool(stage: Stage, climb: str) -> str:
     # The result stays on the machine of the pool; what this process needs is in MLflow.
     finished = run_deployment(f"{stage}/{stage}", parameters={"climb": climb}, as_subflow=True)
     require_completed(stage, finished.state)
-    return climbing.stage_run_id(climb, stage)
+    return climb.stage_run_id(climb, stage)
 
 
 def require_completed(stage: Stage, state: State | None) -> None:
@@ -62,7 +61,7 @@ def require_completed(stage: Stage, state: State | None) -> None:
     raise RuntimeError(f"the {stage} stage ended as {state.name if state else 'unknown'}: {message}")
 
 
-def ended(climb: str, step: Step) -> climbing.Ending:
+def ended(climb: str, step: Step) -> ending.Ending:
     """Confirm a winner on the untouched test split, then write down the ending."""
-    confirmed = climbing.confirm(climb, step.outcome) if step.outcome in climbing.WINNERS else "not measured"
-    return climbing.finish(climb, step, confirmed)
+    confirmed = climb.confirm(climb, step.outcome) if step.outcome in climb.WINNERS else "not measured"
+    return climb.finish(climb, step, confirmed)

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks import stages
+from leastwise.evaluating.stage import evaluate_stage, self_host_candidates, smoke_test
 
 
 @flow(name="self_host")
@@ -12,8 +12,8 @@ def self_host(climb: str) -> str:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    stages.smoke_test(climb)
-    return stages.evaluate_stage(climb, "self_host", stages.self_host_candidates(climb))
+    smoke_test(climb)
+    return evaluate_stage(climb, "self_host", self_host_candidates(climb))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 import flows  # noqa: F401 - keeps every process started here quiet and its state under the state directory
 from leastwise.errors import BadInput
-from tasks import storage
+from leastwise.stores import storage
 
 ROOT = Path(__file__).parents[1]
 POOLS = {"cpu": "10", "gpu": "1"}  # flow runs at a time; two trainings at once would starve each other
@@ -156,9 +156,14 @@ def _start(plan: Up, name: str, command: list[str], environment: dict[str, str])
     """Start a process of its own session, so that closing the terminal leaves it, and write it down at once."""
     with _log(name).open("wb") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-            stderr=log, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     started = Started(name=name, pid=child.pid, started=psutil.Process(child.pid).create_time())
     plan = plan.model_copy(update={"processes": (*plan.processes, started)})
     storage.write_bytes(_record(), plan.model_dump_json(indent=1).encode())
@@ -169,9 +174,14 @@ def _run(name: str, command: list[str], environment: dict[str, str]) -> None:
     with _log(name).open("wb") as log:
         try:
             ended = subprocess.run(
-                [sys.executable, "-m", *command], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, timeout=DEPLOY_S,
-            )  # fmt: skip
+                [sys.executable, "-m", *command],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                timeout=DEPLOY_S,
+            )
         except subprocess.TimeoutExpired:
             raise StartError(f"{name} took over {DEPLOY_S:.0f} s; end of {_log(name)}:\n{_tail(name)}") from None
     if ended.returncode:

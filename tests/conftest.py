@@ -62,7 +62,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path) 
 @pytest.fixture(scope="session")
 def shared_models() -> Path:
     """Converted weights that tests may share: conversion takes half a minute and has its own test."""
-    from tasks import weights
+    from leastwise.models import weights
 
     folder = REPOSITORY / ".leastwise"
     with FileLock(folder / "tests.lock"):
@@ -119,8 +119,11 @@ def _climb_once(folder: Path, triage_data: Path, shared_models: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     subprocess.run(
         [sys.executable, "-m", "flows.customize", str(folder / "first-use.yaml")],
-        cwd=REPOSITORY, env=environment | {"LEASTWISE_HOME": str(home)}, check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env=environment | {"LEASTWISE_HOME": str(home)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 @pytest.fixture
@@ -146,7 +149,15 @@ def tiny(tmp_path_factory):
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=49152, num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=2,
-                         bos_token_id=1, eos_token_id=2, initializer_range=0.2, **sizes)  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=49152,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        pad_token_id=2,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.2,
+        **sizes,
+    )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     return folder

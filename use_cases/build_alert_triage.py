@@ -38,10 +38,10 @@ from pathlib import Path
 from typing import Any
 
 from leastwise.errors import BadInput
-from tasks import shifts
-from tasks.near_duplicates import near_duplicates
-from tasks.shifts import SHIFTS, shifted_text
-from tasks.storage import check_writable, home, sha256, write_bytes
+from leastwise.rows import shifts
+from leastwise.rows.near_duplicates import near_duplicates
+from leastwise.rows.shifts import SHIFTS, shifted_text
+from leastwise.stores.storage import check_writable, home, sha256, write_bytes
 
 SEED = 20260105
 HELD_OUT = "reconnaissance"
@@ -68,7 +68,17 @@ SERVICES = (
     *("budgets", "deadline", "devicefarm", "forecast", "gamelift", "groundstation", "healthlake", "iotsitewise"),
     *("location", "mturk", "omics", "personalize", "polly", "supplychain", "transcribe", "translate"),
 )
-DEV_SERVICES = ("appstream", "connectcases", "elasticbeanstalk", "gameliftstreams", "iottwinmaker", "kendra", "medialive", "quicksight", "textract")
+DEV_SERVICES = (
+    "appstream",
+    "connectcases",
+    "elasticbeanstalk",
+    "gameliftstreams",
+    "iottwinmaker",
+    "kendra",
+    "medialive",
+    "quicksight",
+    "textract",
+)
 DEV_ROWS = {"profile": 150, "advice": 100, "unrelated": 200}
 GENERAL_CHARACTERS = (250, 700)  # of a passage of general text
 DESCRIBED_ATTACKS = "kddcup99.rst"  # a data set about network intrusion: not clearly "no alert"
@@ -293,7 +303,10 @@ def _out_of_scope_dev(folder: Path) -> list[dict[str, str]]:
     for kind, found in texts.items():
         long_enough = sorted(text for text in found if len(normalised(text)) >= 40)
         random.Random(f"{SEED} dev {kind}").shuffle(long_enough)
-        rows += [{"id": f"{kind}--{_short_digest(text)}", "text": text, "kind": kind} for text in long_enough[: DEV_ROWS[kind]]]
+        rows += [
+            {"id": f"{kind}--{_short_digest(text)}", "text": text, "kind": kind}
+            for text in long_enough[: DEV_ROWS[kind]]
+        ]
     random.Random(f"{SEED} out of scope dev").shuffle(rows)
     return rows
 
@@ -401,7 +414,12 @@ def _paragraphs(document: str) -> Iterator[str]:
         is_prose = re.match(r"[A-Z*]", text) and text.endswith((".", ":"))
         text = text.removeprefix("* ")
         letters = sum(letter.isalpha() or letter == " " for letter in text)
-        if is_prose and len(text) >= 60 and letters > 0.88 * len(text) and not re.search(r"::=|[|<>{}]|\]\(|\*\*|==|--|\.\.\.", text):
+        if (
+            is_prose
+            and len(text) >= 60
+            and letters > 0.88 * len(text)
+            and not re.search(r"::=|[|<>{}]|\]\(|\*\*|==|--|\.\.\.", text)
+        ):
             yield text
 
 

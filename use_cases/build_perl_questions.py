@@ -29,8 +29,8 @@ from typing import Any
 import pandas as pd
 
 from leastwise.errors import BadInput
-from tasks.near_duplicates import near_duplicates
-from tasks.storage import home
+from leastwise.rows.near_duplicates import near_duplicates
+from leastwise.stores.storage import home
 from use_cases.pod_passages import Section, is_verbatim, passages, sections
 
 PACKAGE = "perl-doc"
@@ -48,7 +48,10 @@ def main(arguments: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         rows.to_parquet(out / f"{name}.parquet", index=False)
-    print(f"perl-questions: {', '.join(f'{len(rows):,} {name}' for name, rows in tables.items())} in {out}", file=sys.stderr)
+    print(
+        f"perl-questions: {', '.join(f'{len(rows):,} {name}' for name, rows in tables.items())} in {out}",
+        file=sys.stderr,
+    )
     return 0
 
 
@@ -62,10 +65,16 @@ def build(source: Path, *, headings: bool = False) -> dict[str, pd.DataFrame]:
     questions = []
     for section in found:
         ids = [_added(documents, section, text, headings) for text in _texts(section)]
-        if QUESTIONS.fullmatch(section.page) and section.level == 2 and (row := _question(section, ids, len(questions))):
+        if (
+            QUESTIONS.fullmatch(section.page)
+            and section.level == 2
+            and (row := _question(section, ids, len(questions)))
+        ):
             questions.append(row)
     if not questions:
-        raise BadInput(f"{source}: holds no questions (=head2 in perlfaq1.pod to perlfaq9.pod); give Debian's {PACKAGE}")
+        raise BadInput(
+            f"{source}: holds no questions (=head2 in perlfaq1.pod to perlfaq9.pod); give Debian's {PACKAGE}"
+        )
     return _split(questions) | {"documents": pd.DataFrame(list(documents.values()))}
 
 
@@ -91,7 +100,12 @@ def _question(section: Section, ids: list[str], number: int) -> dict[str, Any] |
         if reached < end:
             gold.append(row_id)
         reached += len(text) + 2
-    return {"id": f"{section.page}-q{number}", "text": section.heading, "label": list(dict.fromkeys([answer, texts[0]])), "gold": gold}
+    return {
+        "id": f"{section.page}-q{number}",
+        "text": section.heading,
+        "label": list(dict.fromkeys([answer, texts[0]])),
+        "gold": gold,
+    }
 
 
 def opening(paragraphs: list[str]) -> str:
@@ -131,7 +145,9 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
         yield from ((str(path), path.read_bytes()) for path in sorted(source.rglob("*.pod")))
         return
     if not source.is_file():
-        raise BadInput(f"{source}: does not exist; give the path of Debian's {PACKAGE} package (.deb), or the folder of its pods")
+        raise BadInput(
+            f"{source}: does not exist; give the path of Debian's {PACKAGE} package (.deb), or the folder of its pods"
+        )
     with tarfile.open(fileobj=io.BytesIO(_data_of(source))) as files:
         for member in files:
             if member.isfile() and member.name.endswith(".pod") and (file := files.extractfile(member)):
@@ -149,7 +165,9 @@ def _data_of(package: Path) -> bytes:
         if name in ("data.tar.xz", "data.tar.gz", "data.tar"):
             return lzma.decompress(content) if name.endswith("xz") else content
         if name.startswith("data.tar"):
-            raise BadInput(f"{package}: {name} cannot be unpacked here; run `dpkg-deb -x {package.name} FOLDER` and give FOLDER")
+            raise BadInput(
+                f"{package}: {name} cannot be unpacked here; run `dpkg-deb -x {package.name} FOLDER` and give FOLDER"
+            )
         at += 60 + size + size % 2
     raise BadInput(f"{package}: holds no data.tar; download it again")
 

@@ -21,9 +21,9 @@ from typing import Any
 import pandas as pd
 
 from leastwise.errors import BadInput
-from tasks.data_quality import normalised
-from tasks.near_duplicates import near_duplicates
-from tasks.storage import home
+from leastwise.rows.data_quality import normalised
+from leastwise.rows.near_duplicates import near_duplicates
+from leastwise.stores.storage import home
 
 PACKAGE = "usaddress==0.5.16"
 REAL, MADE = "training/labeled.xml", "training/synthetic_osm_data_xml.xml"
@@ -34,8 +34,13 @@ FIELDS = {
     "recipient": ("Recipient", "BuildingName", "LandmarkName"),
     "number": ("AddressNumberPrefix", "AddressNumber", "AddressNumberSuffix"),
     "street": (
-        "StreetNamePreDirectional", "StreetNamePreModifier", "StreetNamePreType", "StreetName", "StreetNamePostType",
-        "StreetNamePostModifier", "StreetNamePostDirectional",
+        "StreetNamePreDirectional",
+        "StreetNamePreModifier",
+        "StreetNamePreType",
+        "StreetName",
+        "StreetNamePostType",
+        "StreetNamePostModifier",
+        "StreetNamePostDirectional",
     ),
     "unit": ("OccupancyType", "OccupancyIdentifier", "SubaddressType", "SubaddressIdentifier"),
     "box": ("USPSBoxType", "USPSBoxID", "USPSBoxGroupType", "USPSBoxGroupID"),
@@ -43,7 +48,7 @@ FIELDS = {
     "state": ("StateName",),
     "zip": ("ZipCode", "ZipPlus4"),
     "country": ("CountryName",),
-}  # fmt: skip
+}
 FIELD_OF = {label: field for field, labels in FIELDS.items() for label in labels}
 
 
@@ -55,13 +60,17 @@ def main(arguments: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         rows.to_parquet(out / f"{name}.parquet", index=False)
-    print(f"us-addresses: {', '.join(f'{len(rows):,} {name}' for name, rows in tables.items())} in {out}", file=sys.stderr)
+    print(
+        f"us-addresses: {', '.join(f'{len(rows):,} {name}' for name, rows in tables.items())} in {out}", file=sys.stderr
+    )
     return 0
 
 
 def build(archive: Path) -> dict[str, pd.DataFrame]:
     """The four splits, no address in two of them, exactly or nearly; always the same rows for the same archive."""
-    real, made = (_distinct(list(_rows(archive, member, prefix))) for member, prefix in ((REAL, "real"), (MADE, "made")))
+    real, made = (
+        _distinct(list(_rows(archive, member, prefix))) for member, prefix in ((REAL, "real"), (MADE, "made"))
+    )
     rng = random.Random(SEED)
     rng.shuffle(real)
     rng.shuffle(made)
@@ -92,7 +101,11 @@ def _rows(archive: Path, member: str, prefix: str) -> Iterator[dict[str, Any]]:
                 record[field].append(word.rstrip(".") if word.rstrip(".").isdigit() else word)
         text = " ".join(word for _, word in words if word)
         if record and text and all(field for field, word in words if word.strip(",. ")):
-            yield {"id": f"{prefix}-{number}", "text": text, "label": {name: " ".join(parts) for name, parts in record.items()}}
+            yield {
+                "id": f"{prefix}-{number}",
+                "text": text,
+                "label": {name: " ".join(parts) for name, parts in record.items()},
+            }
 
 
 def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -100,11 +113,25 @@ def _distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _downloaded(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "usaddress", "-d", str(folder), PACKAGE]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--no-binary",
+        "usaddress",
+        "-d",
+        str(folder),
+        PACKAGE,
+    ]
     try:
         subprocess.run(command, check=True, timeout=600)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        raise BadInput(f"{PACKAGE}: pip could not download its source package; give the path of the .tar.gz instead") from None
+        raise BadInput(
+            f"{PACKAGE}: pip could not download its source package; give the path of the .tar.gz instead"
+        ) from None
     return next(folder.glob("usaddress-*.tar.gz"))
 
 

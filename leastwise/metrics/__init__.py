@@ -1,7 +1,7 @@
 """Metrics, one a file: what one answer scores, and figures over many answers that are reported.
 
 What the model did wrong scores 0. No metric ever sees what the infrastructure lost: those rows have no answer to score.
-Which metric a task has is said in `tasks.scoring`. Whether an answer keeps to a JSON schema is asked of a library, in `tasks.schema_adherence`.
+Which metric a task has is said in `leastwise.evaluating.scorer`. Whether an answer keeps to a JSON schema is asked of a library, in `leastwise.metrics.schema_adherence`.
 """
 
 from leastwise.metrics.agreement import Agreement, agreement
@@ -14,6 +14,14 @@ from leastwise.metrics.self_consistency import self_consistency
 from leastwise.metrics.token_f1 import token_f1
 
 __all__ = [
-    "Agreement", "Score", "agreement", "exact_label", "exact_match", "field_f1", "macro_f1", "normalize", "self_consistency",
+    "Agreement",
+    "Score",
+    "agreement",
+    "exact_label",
+    "exact_match",
+    "field_f1",
+    "macro_f1",
+    "normalize",
+    "self_consistency",
     "token_f1",
-]  # fmt: skip
+]

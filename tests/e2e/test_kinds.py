@@ -25,7 +25,9 @@ SCHEMA = {
 
 def sentences(folder: Path, label: Any) -> dict[str, str]:
     """Twenty sentences to show, forty to be judged on, ten to confirm on; no sentence is in two of them."""
-    pairs = [(name, city) for shift in range(10) for name, city in zip(NAMES, CITIES[shift:] + CITIES[:shift], strict=True)]
+    pairs = [
+        (name, city) for shift in range(10) for name, city in zip(NAMES, CITIES[shift:] + CITIES[:shift], strict=True)
+    ]
     rows = pd.DataFrame(
         {
             "id": [f"r{n}" for n in range(100)],
@@ -50,7 +52,10 @@ def climbed(folder: Path, home: Path, case: dict[str, Any]) -> tuple[dict[str, A
     }
     (folder / "case.yaml").write_text(yaml.safe_dump(case))
     done = subprocess.run(
-        [sys.executable, "-m", "flows.customize", str(folder / "case.yaml")], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "flows.customize", str(folder / "case.yaml")],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     ending = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode in (0, 3, 4), ending
@@ -59,7 +64,9 @@ def climbed(folder: Path, home: Path, case: dict[str, Any]) -> tuple[dict[str, A
 
 def stage_runs(home: Path, name: str, stage: str) -> list[Any]:
     client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
-    return list(client.search_runs([client.get_experiment_by_name(name).experiment_id], f"tags.`leastwise.stage` = '{stage}'"))
+    return list(
+        client.search_runs([client.get_experiment_by_name(name).experiment_id], f"tags.`leastwise.stage` = '{stage}'")
+    )
 
 
 @pytest.fixture
@@ -79,7 +86,9 @@ def test_records_are_extracted_within_the_schema_where_the_server_is_held_to_it(
             "consistency": {"rows": 10, "samples": 2},
         },
     )
-    constrained = [run for run in runs if "constrained" in run.info.run_name and "unconstrained" not in run.info.run_name]
+    constrained = [
+        run for run in runs if "constrained" in run.info.run_name and "unconstrained" not in run.info.run_name
+    ]
     unconstrained = [run for run in runs if "unconstrained" in run.info.run_name]
     assert unconstrained and constrained and all(run.data.metrics["adherence"] == 1.0 for run in constrained)
     assert ending["outcome"] in ("prompt", "rag") and ending["confirmed"] in ("yes", "no")
@@ -87,10 +96,14 @@ def test_records_are_extracted_within_the_schema_where_the_server_is_held_to_it(
     assert all(run.data.metrics["self_consistency.n"] == 10 for run in unconstrained)
     assert all(run.data.metrics["consistency.same.n"] == 10 for run in unconstrained)
     assert all(0.5 < run.data.metrics["consistency.same"] <= 1 for run in unconstrained), "greedy answers seldom differ"
-    assert all(run.data.metrics["calls.paid"] == 40 + 20 + 10 for run in unconstrained), "the same input is not taken from the store"
+    assert all(run.data.metrics["calls.paid"] == 40 + 20 + 10 for run in unconstrained), (
+        "the same input is not taken from the store"
+    )
 
 
-def test_questions_over_documents_climb_to_rag_which_says_whether_retrieval_or_generation_failed(folder: Path, home_with_models: Path):
+def test_questions_over_documents_climb_to_rag_which_says_whether_retrieval_or_generation_failed(
+    folder: Path, home_with_models: Path
+):
     tables = sentences(folder, lambda name, city: city)
     homes = [f"{name} lives in {city}." for name, city in zip(NAMES, CITIES, strict=True)]
     pd.DataFrame({"id": [f"d{n}" for n in range(10)], "text": homes}).to_parquet(folder / "documents.parquet")
@@ -98,7 +111,9 @@ def test_questions_over_documents_climb_to_rag_which_says_whether_retrieval_or_g
         rows = pd.read_parquet(folder / table).head(12)
         at = [NAMES.index(text.split()[0]) for text in rows["text"]]
         asked = [f"Question {n}: in which city does {NAMES[who]} live?" for n, who in zip(rows["id"], at, strict=True)]
-        rows.assign(text=asked, label=[[CITIES[who], f"in {CITIES[who]}"] for who in at], gold=[f"d{who}" for who in at]).to_parquet(folder / table)
+        rows.assign(
+            text=asked, label=[[CITIES[who], f"in {CITIES[who]}"] for who in at], gold=[f"d{who}" for who in at]
+        ).to_parquet(folder / table)
     ending, runs = climbed(
         folder,
         home_with_models,
@@ -112,12 +127,17 @@ def test_questions_over_documents_climb_to_rag_which_says_whether_retrieval_or_g
     )
     assert not any("constrained" in run.info.run_name.replace("unconstrained", "") for run in runs)
     (run,) = stage_runs(home_with_models, "grounded", "rag")
-    candidate = json.loads(Path(mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/candidate.json")).read_text())
+    candidate = json.loads(
+        Path(mlflow.artifacts.download_artifacts(f"{run.info.artifact_uri}/candidate.json")).read_text()
+    )
     assert candidate["retriever"]["mode"] == "hybrid" and candidate["retriever"]["documents"] == 3
     got = run.data.metrics
     assert got["retrieval.recall_at_k"] == got["retrieval.hybrid.recall_at_k"] > 0.9 and got["retrieval.n"] == 12
     assert got["quality.gold_found.n"] + got["quality.gold_missed.n"] == got["quality.n"]
     assert got["quality.gold_found"] == pytest.approx(got["quality"], abs=0.1)
     said = run.data.tags["leastwise.retrieval"]
-    assert run.data.tags["leastwise.retrieval.fault"] in ("neither", "generation") and said in run.data.tags["mlflow.note.content"]
+    assert (
+        run.data.tags["leastwise.retrieval.fault"] in ("neither", "generation")
+        and said in run.data.tags["mlflow.note.content"]
+    )
     assert run.data.metrics["quality"] > runs[0].data.metrics["quality"] and ending["outcome"] == "rag"

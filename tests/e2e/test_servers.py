@@ -204,9 +204,10 @@ def test_a_climb_pauses_for_leave_and_trains_on_the_gpu_pool_once_a_person_gives
     assert asked == ["leave-fine-tune"]
 
     pools = {
-        each["work_pool_name"] for each in servers.call("/flow_runs/filter", {"sort": "START_TIME_DESC"})
+        each["work_pool_name"]
+        for each in servers.call("/flow_runs/filter", {"sort": "START_TIME_DESC"})
         if each["parent_task_run_id"] and each["deployment_id"]
-    }  # fmt: skip
+    }
     assert pools == {"gpu"}
     client = mlflow.MlflowClient(servers.mlflow_url)
     where = client.get_experiment_by_name("asks-for-leave")

@@ -12,9 +12,11 @@ from mlflow import MlflowClient
 from flows.advise import advise
 from flows.command_line import run
 from leastwise.errors import BadInput
+from leastwise.record import run_record, tracking
+from leastwise.rows.overrides import Overrides
+from leastwise.rows.use_case_file import load, saved
 from leastwise.use_case import UseCase
-from tasks import advising, run_record, tracking, use_cases
-from tasks.use_cases import Overrides, load
+from tasks.advise import AdviceEnding, give_advice
 from use_cases.build_alert_triage import build
 
 SAVED = ("alert-triage", "alert-triage-modest", "alert-triage-cheap")
@@ -31,9 +33,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def advised(use_case: str, overrides: Overrides | None = None) -> tuple[advising.AdviceEnding, dict[str, Any]]:
+def advised(use_case: str, overrides: Overrides | None = None) -> tuple[AdviceEnding, dict[str, Any]]:
     """What the task gives back, and the advice as logged."""
-    ending = advising.give_advice.fn(use_case, overrides)
+    ending = give_advice.fn(use_case, overrides)
     return ending, run_record.read_json(tracking.connect(), ending.mlflow_run_id, "advice.json")
 
 
@@ -95,18 +97,18 @@ def test_an_override_changes_the_advice() -> None:
 
 def test_an_unknown_use_case_is_named_with_those_there_are() -> None:
     with pytest.raises(BadInput, match=r"no saved use case 'alert-tirage'; there are .*alert-triage"):
-        advising.give_advice.fn("alert-tirage")
+        give_advice.fn("alert-tirage")
 
 
 def test_missing_data_says_how_to_build_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path))
     with pytest.raises(BadInput, match=r"data\.gate: .* does not exist; build it \(`make data`"):
-        advising.give_advice.fn("alert-triage")
+        give_advice.fn("alert-triage")
 
 
 def test_every_saved_use_case_is_valid() -> None:
-    assert {"alert-triage", "support-llama-vllm"} <= set(use_cases.saved())
-    for name in use_cases.saved():
+    assert {"alert-triage", "support-llama-vllm"} <= set(saved())
+    for name in saved():
         assert isinstance(load(name), UseCase)
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from flows.customize import customize
-from tasks import tracking
+from leastwise.record import tracking
 from tests.flows.test_upkeep import LABELS, rows
 
 PRICE = {"input": 1.0, "output": 2.0, "illustrative": True}
@@ -21,7 +21,10 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> dict[st
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for split, n in {"train": 1000, "dev": 16, "gate": 50, "test": 20}.items():
         rows(split, n).to_parquet(tmp_path / f"{split}.parquet")
-    for name, words in {"documents": "An apple falls from tree", "general": "A loop with an else clause runs it after pass"}.items():
+    for name, words in {
+        "documents": "An apple falls from tree",
+        "general": "A loop with an else clause runs it after pass",
+    }.items():
         texts = [f"{words} {n}, and then the next one, number {n + 1}, does so too." for n in range(80)]
         pd.DataFrame({"id": [f"{name}-{n}" for n in range(80)], "text": texts}).to_parquet(tmp_path / f"{name}.parquet")
     tables = ("train", "dev", "gate", "test", "documents", "general")
@@ -48,7 +51,11 @@ def climbed(folder: Path, case: dict[str, Any]) -> tuple[Any, dict[str, Any], di
     ending = customize(str(folder / "case.yaml"))
     client = tracking.connect()
     runs = tracking.stage_runs(client, tracking.climb_of(client, ending.mlflow_run_id))
-    return ending, {run.data.tags["leastwise.stage"]: run for run in runs}, client.get_run(ending.mlflow_run_id).data.metrics
+    return (
+        ending,
+        {run.data.tags["leastwise.stage"]: run for run in runs},
+        client.get_run(ending.mlflow_run_id).data.metrics,
+    )
 
 
 def test_a_granted_pretrain_is_climbed_through_with_what_it_did_to_corpus_task_and_general_text(
@@ -58,11 +65,15 @@ def test_a_granted_pretrain_is_climbed_through_with_what_it_did_to_corpus_task_a
     assert (ending.outcome, stages["fine_tune"].data.tags["leastwise.verdict"]) == ("none", "FAIL")
     assert stages["pretrain"].data.tags["leastwise.verdict"] == "FAIL"
     assert climb["pretrain.replayed_share"] == 0.25
-    assert {f"pretrain.{kind}.{when}" for kind in ("perplexity", "general_perplexity") for when in ("before", "after")} <= set(climb)
+    assert {
+        f"pretrain.{kind}.{when}" for kind in ("perplexity", "general_perplexity") for when in ("before", "after")
+    } <= set(climb)
     metrics = stages["pretrain"].data.metrics
     assert metrics["quality.before"] == stages["fine_tune"].data.metrics["quality"]
     for stage in ("fine_tune", "pretrain"):
-        assert {"forgetting.perplexity_before", "forgetting.perplexity_after", "forgetting.n"} <= set(stages[stage].data.metrics)
+        assert {"forgetting.perplexity_before", "forgetting.perplexity_after", "forgetting.n"} <= set(
+            stages[stage].data.metrics
+        )
     assert metrics["forgetting.perplexity_before"] == stages["fine_tune"].data.metrics["forgetting.perplexity_before"]
 
 

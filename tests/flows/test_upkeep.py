@@ -12,13 +12,17 @@ from flows.promote import promote
 from flows.rebaseline import rebaseline
 from flows.retrain import retrain
 from flows.rollback import rollback
-from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
-from leastwise.gate import Evaluation, Measurement, judge
+from leastwise.evaluating.stage import tuned_candidate
+from leastwise.evidence.measurement import Measurement
+from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.gate import Evaluation, judge
+from leastwise.record import registry, run_record, tracking
+from leastwise.record.upkeep import Upkeep
+from leastwise.rows.use_case_file import load
+from leastwise.stores.ledger import Ledger
+from leastwise.training import making
 from leastwise.use_case import UseCase
-from tasks import making, registry, run_record, stages, tracking, use_cases
-from tasks.ledger import Ledger
-from tasks.upkeep import Upkeep
 
 LABELS = ("fruit", "metal")
 WORDS = {
@@ -114,7 +118,7 @@ def case(home, provider):
 
 def measured_stage(case_path: str, candidate: Candidate, lower: float, climb: str | None = None) -> str:
     """A finished climb with one stage whose quality was logged with this lower end; gives back the stage's run."""
-    client, use_case = tracking.connect(), use_cases.load(case_path)
+    client, use_case = tracking.connect(), load(case_path)
     opened = tracking.climb_of(client, climb) if climb else tracking.open_climb(client, use_case, candidate.key)
     run = tracking.stage_run(client, opened, candidate.stage, candidate.key)
     log_quality(client, run, use_case, candidate, lower)
@@ -126,9 +130,16 @@ def measured_stage(case_path: str, candidate: Candidate, lower: float, climb: st
 def log_quality(client, run, use_case: UseCase, candidate: Candidate, lower: float) -> None:
     wanted = use_case.requirements.quality
     quality = Measurement(
-        name="quality", estimate=lower + 0.02, lower=lower, upper=lower + 0.04, n=100, bound=wanted.bound,
-        margin=wanted.margin, alpha_pass=0.01, alpha_fail=0.05,
-    )  # fmt: skip
+        name="quality",
+        estimate=lower + 0.02,
+        lower=lower,
+        upper=lower + 0.04,
+        n=100,
+        bound=wanted.bound,
+        margin=wanted.margin,
+        alpha_pass=0.01,
+        alpha_fail=0.05,
+    )
     measured = Evaluation(
         stage=candidate.stage, candidate=candidate.key, gate_hash="g", measurements={"quality": quality}
     )
@@ -230,8 +241,8 @@ def test_retrain_without_anything_new_trains_and_moves_nothing(case):
 
 def trained_stage(case_path: str) -> str:
     """A climb's fine_tune stage with a really trained adapter, its verdict synthetic."""
-    client, use_case = tracking.connect(), use_cases.load(case_path)
+    client, use_case = tracking.connect(), load(case_path)
     climb = tracking.open_climb(client, use_case, "trained")
     weights = making.fine_tuned.fn(climb.run_id)
-    candidate = stages.tuned_candidate(climb.run_id, "fine_tune", weights)
+    candidate = tuned_candidate(climb.run_id, "fine_tune", weights)
     return measured_stage(case_path, candidate, 0.8, climb.run_id)

@@ -21,7 +21,15 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
     # The row of a model's padding token starts as zeros: were it the end mark's, no training could make the model stop.
-    config = LlamaConfig(vocab_size=49152, num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=0,
-                         bos_token_id=1, eos_token_id=2, initializer_range=0.2, **sizes)  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=49152,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.2,
+        **sizes,
+    )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     return folder

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tasks.storage import read_table, sha256
-from tasks.validation import check_rows, leakage
+from leastwise.rows.validation import check_rows, leakage
+from leastwise.stores.storage import read_table, sha256
 from use_cases.build_alert_triage import MITRE_LICENCE, build, clean, main, normalised
 
 SPLITS = ("train", "dev", "gate", "test")

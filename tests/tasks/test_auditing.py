@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from leastwise.candidate import Candidate
+from leastwise.answering import answering
+from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from tasks import answering, auditing, climbing, stages
-from tasks.answering import Answer
-from tasks.workspace import Workspace
+from leastwise.evaluating.audit import audit, differences
+from leastwise.evaluating.stage import evaluate_stage
+from leastwise.ladder.candidate import Candidate
+from leastwise.metrics.answer import Answer
+from tasks.climb import open_climb
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
 
@@ -43,7 +46,9 @@ class Toy:
 def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A climb whose prompt stage was measured on 400 rows, with and without rows that share a unit; one row was lost."""
     labels = ["yes" if i % 3 else "no" for i in range(400)]
-    rows = pd.DataFrame({"id": [f"r{i}" for i in range(400)], "text": [f"text {i}" for i in range(400)], "label": labels})
+    rows = pd.DataFrame(
+        {"id": [f"r{i}" for i in range(400)], "text": [f"text {i}" for i in range(400)], "label": labels}
+    )
     rows.assign(talk=[f"c{i // 3}" for i in range(400)]).to_parquet(tmp_path / "gate.parquet")
     case: dict[str, Any] = {
         "name": "audited",
@@ -56,7 +61,7 @@ def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatc
     }
     path = tmp_path / "case.yaml"
     path.write_text(yaml.safe_dump(case))
-    work = Workspace.of(climbing.open_climb.fn(str(path)))
+    work = Workspace.of(open_climb.fn(str(path)))
     first = work.gate_rows("gate")[0]["id"].iloc[7]
 
     @contextmanager
@@ -64,7 +69,7 @@ def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatc
         yield Toy(frozenset({first}))
 
     monkeypatch.setattr(answering, "open_answerer", toy)
-    stages.evaluate_stage.fn(work.climb.run_id, "prompt", [Candidate(stage="prompt", model="openai:gpt-4o-mini", venue="api")])
+    evaluate_stage.fn(work.climb.run_id, "prompt", [Candidate(stage="prompt", model="openai:gpt-4o-mini", venue="api")])
     return work
 
 
@@ -77,7 +82,7 @@ def test_what_was_logged_is_derived_again_by_run_climb_and_experiment(climb: Wor
     measured = stage(climb).data.metrics
     assert measured["quality.lost"] == 1 and measured["quality.n"] > 50
     for named in (stage(climb).info.run_id, climb.climb.run_id, "audited"):
-        ending = auditing.audit.fn(named)
+        ending = audit.fn(named)
         assert (ending.outcome, ending.checked, ending.differing, ending.exit_status) == ("agrees", 1, (), 0)
 
 
@@ -85,9 +90,9 @@ def test_an_interval_that_was_changed_afterwards_is_found(climb: Workspace):
     run = stage(climb)
     climb.client.log_metric(run.info.run_id, "quality.lower", 0.1)
     climb.client.log_metric(run.info.run_id, "quality.upper", 0.2)
-    ending = auditing.audit.fn("audited")
+    ending = audit.fn("audited")
     assert (ending.outcome, ending.differing, ending.exit_status) == ("differs", (run.info.run_id,), 1)
-    said = auditing.differences(climb.client, stage(climb))
+    said = differences(climb.client, stage(climb))
     assert said[0].startswith("logged ") and "the interval gives FAIL" in said[0]
     assert any("the answers give" in each for each in said)
 
@@ -96,20 +101,22 @@ def test_a_verdict_that_was_changed_afterwards_is_found(climb: Workspace):
     run = stage(climb)
     other = "FAIL" if run.data.tags["quality.verdict"] != "FAIL" else "PASS"
     climb.client.set_tag(run.info.run_id, "quality.verdict", other)
-    assert auditing.audit.fn(run.info.run_id).outcome == "differs"
+    assert audit.fn(run.info.run_id).outcome == "differs"
 
 
 def test_an_answer_that_was_changed_afterwards_is_found(climb: Workspace, tmp_path: Path):
     run = stage(climb)
-    table = json.loads(Path(climb.client.download_artifacts(run.info.run_id, "examples.json", str(tmp_path))).read_text())
+    table = json.loads(
+        Path(climb.client.download_artifacts(run.info.run_id, "examples.json", str(tmp_path))).read_text()
+    )
     answer = table["columns"].index("answer")
     for row in table["data"][:30]:
         row[answer] = "Other words"
     climb.client.log_text(run.info.run_id, json.dumps(table), "examples.json")
-    assert any("the answers give" in each for each in auditing.differences(climb.client, stage(climb)))
+    assert any("the answers give" in each for each in differences(climb.client, stage(climb)))
 
 
 def test_what_holds_no_verdict_is_bad_input(climb: Workspace):
     for named in ("no-such-experiment", "leastwise-alpha-accounts"):
         with pytest.raises(BadInput, match="run_or_experiment"):
-            auditing.audit.fn(named)
+            audit.fn(named)

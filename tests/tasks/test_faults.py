@@ -20,16 +20,17 @@ import pandas as pd
 import pytest
 from aiohttp import web
 
-from leastwise.candidate import Candidate, Prompt
-from leastwise.gate import Evaluation, judge
+from leastwise.endpoints.inference import Asker
+from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.evaluating import evaluation
+from leastwise.evaluating.gate_tests import Alphas
+from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.ladder.gate import Evaluation, judge
+from leastwise.metrics.answer import Answer
+from leastwise.rows import gate_rows
+from leastwise.stores.answer_store import ResponseStore
+from leastwise.stores.ledger import Caps, Ledger, Meter
 from leastwise.use_case import UseCase
-from tasks import evaluation, gate_rows
-from tasks.answering import Answer
-from tasks.gate_tests import Alphas
-from tasks.inference import Asker
-from tasks.ledger import Caps, Ledger, Meter
-from tasks.providers import Message, Request, Target
-from tasks.responses import ResponseStore
 from tests.tasks.test_inference import Faulty, price, running
 
 ROOT = Path(__file__).parents[2]
@@ -42,14 +43,15 @@ USE_CASE = UseCase.model_validate(
         "task": {"instruction": "Answer.", "labels": ["right", "wrong"]},
         "data": {"gate": "gate.csv"},
         "requirements": {
-            "quality": {"bound": 0.8, "margin": 0.06}, "usd_per_1k_requests": {"bound": 0.2, "margin": 0.1},
+            "quality": {"bound": 0.8, "margin": 0.06},
+            "usd_per_1k_requests": {"bound": 0.2, "margin": 0.1},
             "adherence": {"bound": 0.95, "margin": 0.05},
         },
         "traffic": {"requests_per_month": 1000},
         "models": {"candidates": [{"uri": "openai:m", "price": {"input": 1, "cached": 0.1, "output": 4}}]},
         "allow_no_test": True,
     }
-)  # fmt: skip
+)
 CANDIDATE = Candidate(stage="prompt", model="openai:m", venue="api", prompt=Prompt(system="Answer."))
 
 
@@ -98,12 +100,15 @@ class Answerer:
         self.asker = asker
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
-        wanted = [Request(i, (Message("user", text),), max_tokens=6) for i, text in zip(rows["id"], rows["text"], strict=True)]
+        wanted = [
+            Request(i, (Message("user", text),), max_tokens=6) for i, text in zip(rows["id"], rows["text"], strict=True)
+        ]
         return [
-            Answer(None, None, 0.0, error=r.error) if r.error else
-            Answer(r.text, r.latency_ms, r.usd, r.input_tokens, 0, r.output_tokens, from_store=r.from_store)
+            Answer(None, None, 0.0, error=r.error)
+            if r.error
+            else Answer(r.text, r.latency_ms, r.usd, r.input_tokens, 0, r.output_tokens, from_store=r.from_store)
             for r in self.asker.ask(wanted)
-        ]  # fmt: skip
+        ]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         return [a.latency_ms for a in answers if a.latency_ms is not None]
@@ -119,7 +124,9 @@ def answerer(base_url: str, folder: Path) -> Iterator[Answerer]:
 
 
 def evaluated(base_url: str, folder: Path) -> Evaluation:
-    rows = pd.DataFrame({"id": [f"r{i}" for i in range(ROWS)], "text": [f"row {i}" for i in range(ROWS)], "label": "right"})
+    rows = pd.DataFrame(
+        {"id": [f"r{i}" for i in range(ROWS)], "text": [f"row {i}" for i in range(ROWS)], "label": "right"}
+    )
     with answerer(base_url, folder) as asked:
         return evaluation.evaluate(
             USE_CASE, CANDIDATE, asked, gate_rows.seeded(rows, SEED), Alphas(0.05, 0.02), SEED

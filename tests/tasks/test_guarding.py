@@ -18,11 +18,14 @@ import pytest
 import yaml
 from aiohttp import web
 
-from leastwise.abstention import Guard
-from tasks import auditing, climbing, run_record, stages
-from tasks.answering import Answer
-from tasks.guarded import GuardedAnswerer, distance
-from tasks.workspace import Workspace
+from leastwise.answering.guarded import GuardedAnswerer, distance
+from leastwise.answering.workspace import Workspace
+from leastwise.evaluating.audit import audit
+from leastwise.evaluating.stage import evaluate_stage, rag_candidates
+from leastwise.evidence.abstention import Guard
+from leastwise.metrics.answer import Answer
+from leastwise.record import run_record
+from tasks.climb import open_climb
 from tests.tasks.web_server import chat_completion, served
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
@@ -66,7 +69,10 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Model, str]]:
 @pytest.fixture
 def tables(triage_data: Path, tmp_path: Path) -> dict[str, pd.DataFrame]:
     """Analysts' sentences in scope; sentences about web services out of it."""
-    read = {name: pd.read_parquet(triage_data / f"{name}.parquet") for name in ("train", "dev", "gate", "out_of_scope", "out_of_scope_dev")}
+    read = {
+        name: pd.read_parquet(triage_data / f"{name}.parquet")
+        for name in ("train", "dev", "gate", "out_of_scope", "out_of_scope_dev")
+    }
     sizes = {"train": 300, "dev": 120, "gate": 200, "out_of_scope": 150, "out_of_scope_dev": 120}
     for name, rows in read.items():
         rows = rows if name in ("train", "dev", "gate") else rows[rows["kind"] == "unrelated"]
@@ -97,13 +103,17 @@ def case(folder: Path, base_url: str, **changes: Any) -> Path:
 
 
 def rag_stage(path: Path) -> tuple[Workspace, Any, list[Any]]:
-    work = Workspace.of(climbing.open_climb.fn(str(path)))
-    run_id = stages.evaluate_stage.fn(work.climb.run_id, "rag", stages.rag_candidates(work.climb.run_id)[:1])
-    tries = work.client.search_runs([work.climb.experiment_id], "tags.`leastwise.kind` = 'try'", order_by=["attributes.start_time"])
+    work = Workspace.of(open_climb.fn(str(path)))
+    run_id = evaluate_stage.fn(work.climb.run_id, "rag", rag_candidates(work.climb.run_id)[:1])
+    tries = work.client.search_runs(
+        [work.climb.experiment_id], "tags.`leastwise.kind` = 'try'", order_by=["attributes.start_time"]
+    )
     return work, work.client.get_run(run_id), tries
 
 
-def test_the_same_candidate_fails_out_of_scope_and_passes_behind_a_guard(home: Path, tmp_path: Path, model: Any, tables: Any):
+def test_the_same_candidate_fails_out_of_scope_and_passes_behind_a_guard(
+    home: Path, tmp_path: Path, model: Any, tables: Any
+):
     server, base_url = model
     work, run, tries = rag_stage(case(tmp_path, base_url))
     plain, guarded = tries
@@ -116,7 +126,7 @@ def test_the_same_candidate_fails_out_of_scope_and_passes_behind_a_guard(home: P
     winner = run_record.load_candidate(work.client, run.info.run_id)
     assert winner.guard and winner.guard.score == "distance" and winner.guard.examples == work.tables.hashes["train"]
     assert "guarded by distance" in guarded.info.run_name
-    assert auditing.audit.fn("guarded").outcome == "agrees"
+    assert audit.fn("guarded").outcome == "agrees"
     before = server.asked.copy()
     rag_stage(case(tmp_path, base_url))
     assert server.asked == before
@@ -125,7 +135,9 @@ def test_the_same_candidate_fails_out_of_scope_and_passes_behind_a_guard(home: P
 def test_confidence_is_chosen_where_it_tells_more_than_distance(home: Path, tmp_path: Path, model: Any, tables: Any):
     server, base_url = model
     for name in ("out_of_scope", "out_of_scope_dev"):
-        source = tables["gate"].tail(80) if name == "out_of_scope" else tables["dev"].tail(60)  # near: distance cannot tell
+        source = (
+            tables["gate"].tail(80) if name == "out_of_scope" else tables["dev"].tail(60)
+        )  # near: distance cannot tell
         source.assign(id="x" + source["id"], text="Maybe: " + source["text"]).to_parquet(tmp_path / f"{name}.parquet")
         server.sure |= {f"Maybe: {text}": 0.4 for text in source["text"]}
     _, run, _ = rag_stage(case(tmp_path, base_url))
@@ -168,8 +180,10 @@ class Toy:
         return [7.0] * len(rows)
 
 
-def test_what_a_guard_cannot_score_is_let_through_and_what_is_lost_stays_lost(home: Path, tmp_path: Path, model: Any, tables: Any):
-    work = Workspace.of(climbing.open_climb.fn(str(case(tmp_path, model[1]))))
+def test_what_a_guard_cannot_score_is_let_through_and_what_is_lost_stays_lost(
+    home: Path, tmp_path: Path, model: Any, tables: Any
+):
+    work = Workspace.of(open_climb.fn(str(case(tmp_path, model[1]))))
     guarded = GuardedAnswerer(work, Toy(), Guard(score="max_probability", below=0.5))
     rows = pd.DataFrame({"id": ["a", "b", "lost", "d"], "sure": [0.9, 0.2, 0.1, None]}).astype({"sure": object})
     answers = guarded.answer(rows)
@@ -178,13 +192,17 @@ def test_what_a_guard_cannot_score_is_let_through_and_what_is_lost_stays_lost(ho
     assert guarded.timed(rows, answers) == [7.0] * 4, "the model was asked before its confidence was known"
 
 
-def test_what_distance_declines_is_never_asked_and_takes_the_guards_time_alone(home: Path, tmp_path: Path, model: Any, tables: Any):
-    work = Workspace.of(climbing.open_climb.fn(str(case(tmp_path, model[1]))))
+def test_what_distance_declines_is_never_asked_and_takes_the_guards_time_alone(
+    home: Path, tmp_path: Path, model: Any, tables: Any
+):
+    work = Workspace.of(open_climb.fn(str(case(tmp_path, model[1]))))
     rows = pd.concat([tables["gate"].head(3), tables["out_of_scope"].head(3)]).assign(sure=1.0)
     below = float(np.median(distance(work).scores(list(rows["text"]))))
     guarded = GuardedAnswerer(work, Toy(), Guard(score="distance", below=below))
     answers = guarded.answer(rows)
-    assert [answer.text == "none" for answer in answers] == [False] * 3 + [True] * 3, "services are farther than any analyst's sentence"
+    assert [answer.text == "none" for answer in answers] == [False] * 3 + [True] * 3, (
+        "services are farther than any analyst's sentence"
+    )
     assert [answer.usd for answer in answers] == [1.0] * 3 + [0.0] * 3
     times = guarded.timed(rows, answers)
     assert times[0] == times[1] == times[2] == 7.0 + times[3] and times[3] == times[5] > 0

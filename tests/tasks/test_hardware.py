@@ -2,11 +2,12 @@
 
 import pytest
 
-from tasks import hardware, use_cases
+from leastwise.models import hardware
+from leastwise.rows.use_case_file import load
 
 
 def test_a_corrected_share_counts_for_a_machine_that_was_measured_before(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    case = use_cases.load("alert-triage")
+    case = load("alert-triage")
     before = hardware.of(case, tmp_path)
     assert before.flops_per_s > 1e8 and before.usd_per_hour == case.training.usd_per_hour
     monkeypatch.setattr(hardware, "_measured", lambda: pytest.fail("measured twice"))

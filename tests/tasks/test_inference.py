@@ -18,14 +18,15 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from leastwise.endpoints.endpoint import Endpoint
+from leastwise.endpoints.inference import Asker, ask, most_usage, request_key
+from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.endpoints.throttle import Pace, Throttle
+from leastwise.engines.serving import serve_causal
 from leastwise.errors import BadInput
-from leastwise.prices import Usage
-from tasks.inference import Asker, ask, most_usage, request_key
-from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
-from tasks.providers import Message, Request, Target
-from tasks.responses import ResponseStore
-from tasks.serving import Endpoint, serve_causal
-from tasks.throttle import Pace, Throttle
+from leastwise.stores.answer_store import ResponseStore
+from leastwise.stores.ledger import BudgetExceeded, Caps, Ledger, Meter
+from leastwise.use_case.price import Usage
 from tests.tasks.web_server import served
 
 ROOT = Path(__file__).parents[2]
@@ -97,11 +98,14 @@ class Faulty:
             message = {"role": "assistant", "content": None, "refusal": "I will not"}
         return web.json_response(
             {
-                "id": "x", "object": "chat.completion", "created": 1, "model": "m",
+                "id": "x",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "m",
                 "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
                 "usage": {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105},
             }
-        )  # fmt: skip
+        )
 
 
 @contextmanager
@@ -349,7 +353,10 @@ def test_the_first_request_goes_out_alone_so_that_the_others_find_its_prefix_cac
 
     for warm_first, beside in ((True, 0), (False, 7)):
         server = Alone()
-        with running(server) as target, Asker(target, store=store, price=price, concurrency=8, warm_first=warm_first) as asker:
+        with (
+            running(server) as target,
+            Asker(target, store=store, price=price, concurrency=8, warm_first=warm_first) as asker,
+        ):
             first = asker.ask([request(f"{warm_first} {i}") for i in range(16)])
             second = asker.ask([request(f"{warm_first} again {i}") for i in range(16)])
         assert [r.text for r in first] == [f"ANSWER:row {warm_first} {i}" for i in range(16)]

@@ -16,10 +16,12 @@ import pytest
 import yaml
 from aiohttp import web
 
+from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
+from leastwise.evaluating.audit import audit
+from leastwise.evaluating.stage import evaluate_stage, prompt_candidates
 from leastwise.use_case import UseCase
-from tasks import auditing, climbing, stages
-from tasks.workspace import Workspace
+from tasks.climb import open_climb
 from tests.tasks.web_server import chat_completion, served
 
 PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0, "illustrative": True}
@@ -113,8 +115,8 @@ def case(folder: Path, base_url: str, graded: int = 500, **changes: Any) -> Path
 
 
 def prompt_stage(path: Path) -> tuple[Workspace, Any]:
-    work = Workspace.of(climbing.open_climb.fn(str(path)))
-    run_id = stages.evaluate_stage.fn(work.climb.run_id, "prompt", stages.prompt_candidates(work.climb.run_id))
+    work = Workspace.of(open_climb.fn(str(path)))
+    run_id = evaluate_stage.fn(work.climb.run_id, "prompt", prompt_candidates(work.climb.run_id))
     return work, work.client.get_run(run_id)
 
 
@@ -123,7 +125,7 @@ def test_a_judge_too_kind_does_not_pass_a_candidate_people_would_fail(home: Path
     _, run = prompt_stage(case(tmp_path, base_url))
     figures, tags = run.data.metrics, run.data.tags
     assert figures["judge.mean"] > 0.75  # taken at its word it would pass the floor of 0.70
-    assert tags["leastwise.verdict"] == "FAIL" and tags["leastwise.judge"] == "openai:critic (gates)"
+    assert tags["leastwise.verdict"] == "FAIL" and tags["leastwise.use_case.judge"] == "openai:critic (gates)"
     assert abs(figures["quality"] - 0.6) < 0.15 and figures["quality.upper"] < 0.8
     assert figures["judge.human_grades"] == 500 and figures["judge.error.upper"] < -0.1
     assert 0.6 < figures["judge.agreement"] < 0.8 and 0.1 < figures["judge.kappa"] < 0.4
@@ -138,7 +140,9 @@ def test_a_judge_too_strict_does_not_fail_a_candidate_people_would_pass(home: Pa
     assert run.data.tags["leastwise.verdict"] == "PASS", run.data.tags["leastwise.reason"]
 
 
-def test_the_judge_is_of_another_family_is_paid_once_and_is_in_ledger_and_totals(home: Path, tmp_path: Path, minds: Any):
+def test_the_judge_is_of_another_family_is_paid_once_and_is_in_ledger_and_totals(
+    home: Path, tmp_path: Path, minds: Any
+):
     mind, base_url = minds
     path = case(tmp_path, base_url)
     _, run = prompt_stage(path)
@@ -159,10 +163,12 @@ def test_the_judge_is_of_another_family_is_paid_once_and_is_in_ledger_and_totals
 def test_the_verdict_is_derived_again_from_the_logged_grades(home: Path, tmp_path: Path, minds: Any):
     _, base_url = minds
     work, run = prompt_stage(case(tmp_path, base_url))
-    assert auditing.audit.fn("judged").outcome == "agrees"
-    grades = json.loads(Path(work.client.download_artifacts(run.info.run_id, "judge_grades.json", str(tmp_path))).read_text())
+    assert audit.fn("judged").outcome == "agrees"
+    grades = json.loads(
+        Path(work.client.download_artifacts(run.info.run_id, "judge_grades.json", str(tmp_path))).read_text()
+    )
     work.client.log_dict(run.info.run_id, grades | {"human": [1.0] * len(grades["human"])}, "judge_grades.json")
-    assert auditing.audit.fn("judged").outcome == "differs"
+    assert audit.fn("judged").outcome == "differs"
 
 
 def test_replies_that_are_no_grade_are_lost_never_a_zero(home: Path, tmp_path: Path, minds: Any):
@@ -179,7 +185,9 @@ def test_too_few_human_grades_are_refused_before_anything_is_asked(home: Path, t
     assert not mind.calls
 
 
-def test_beside_an_exact_metric_a_judge_only_reports_however_few_the_human_grades(home: Path, tmp_path: Path, minds: Any):
+def test_beside_an_exact_metric_a_judge_only_reports_however_few_the_human_grades(
+    home: Path, tmp_path: Path, minds: Any
+):
     mind, base_url = minds
     mind.kind = 10
     path = case(
@@ -206,7 +214,10 @@ def test_an_answer_cannot_speak_to_the_judge_as_its_user(home: Path, tmp_path: P
     [
         ({"judge": None}, "needs judge"),
         ({"task": {"instruction": "Label.", "labels": ["a", "b"]}}, "judge: grades free text"),
-        ({"requirements": {"quality": {"bound": 0.8, "margin": 0.1}, "residency": {"venues": ["self_host"]}}}, "residency"),
+        (
+            {"requirements": {"quality": {"bound": 0.8, "margin": 0.1}, "residency": {"venues": ["self_host"]}}},
+            "residency",
+        ),
     ],
 )
 def test_a_judge_that_cannot_judge_is_refused(tmp_path: Path, changes: dict[str, Any], words: str):

@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks import label_choice
-from tasks.reference import quick_probabilities
+from leastwise.models.reference import quick_probabilities
+from leastwise.training import label_choice
 
 # Two groups of 190 texts far from their border, and 20 texts on it.
 RNG = np.random.default_rng(0)
-VECTORS = np.vstack([RNG.normal((-1, 0), 0.05, (190, 2)), RNG.normal((1, 0), 0.05, (190, 2)), RNG.normal((0, 0), 0.05, (20, 2))])
+VECTORS = np.vstack(
+    [RNG.normal((-1, 0), 0.05, (190, 2)), RNG.normal((1, 0), 0.05, (190, 2)), RNG.normal((0, 0), 0.05, (20, 2))]
+)
 TEXTS = pd.DataFrame({"id": [f"t{n}" for n in range(400)], "text": "x"})
 
 

@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from leastwise.errors import BadInput
-from tasks.causal_model import Generator
-from tasks.label_likelihood import begin_apart, label_probabilities
+from leastwise.models.causal_model import Generator
+from leastwise.models.label_likelihood import begin_apart, label_probabilities
 
-PROMPTS = ["Which city is it?", "Where?", "A much longer question about a city that nobody has asked before, is it not?"]
+PROMPTS = [
+    "Which city is it?",
+    "Where?",
+    "A much longer question about a city that nobody has asked before, is it not?",
+]
 SHARED = ["lateral-movement", "lateral-entry", "impact", "privilege-escalation"]  # the first two begin alike
 
 
@@ -25,7 +29,9 @@ def plain(generator: Generator, prompt: str, labels: list[str]) -> np.ndarray:
     """Each label after the prompt in a forward pass of its own, nothing shared, nothing padded."""
     tokenizer, nats = generator.tokenizer, []
     for label in labels:
-        before, after = (tokenizer(text, add_special_tokens=False).input_ids for text in (prompt, label + tokenizer.eos_token))
+        before, after = (
+            tokenizer(text, add_special_tokens=False).input_ids for text in (prompt, label + tokenizer.eos_token)
+        )
         with torch.inference_mode():
             steps = generator.model(input_ids=torch.tensor([before + after])).logits[0].log_softmax(dim=-1)
         nats.append(sum(float(steps[len(before) - 1 + at, token]) for at, token in enumerate(after)))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leastwise.prices import Usage
-from tasks.ledger import BudgetExceeded, Caps, Ledger, Meter
+from leastwise.stores.ledger import BudgetExceeded, Caps, Ledger, Meter
+from leastwise.use_case.price import Usage
 
 ROOT = Path(__file__).parents[2]
 CAPS = Caps("climb", usd=1.0, usd_per_month=1.5)
@@ -140,7 +140,10 @@ def test_a_machine_is_paid_for_its_time_within_the_caps_and_is_no_call(tmp_path:
 def test_a_machine_that_runs_on_is_paid_further_and_ends_where_a_cap_is_reached(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     meter = Meter(ledger, Caps("climb", usd=0.2, usd_per_month=None), "case", "fine_tune")
-    with pytest.raises(BudgetExceeded, match="budget_usd"), meter.machine(usd_per_hour=3600.0, usd_worst=0.1) as machine:
+    with (
+        pytest.raises(BudgetExceeded, match="budget_usd"),
+        meter.machine(usd_per_hour=3600.0, usd_worst=0.1) as machine,
+    ):
         machine.keep_paid()
         assert ledger.reserved("climb") == pytest.approx(0.1)  # time is left: nothing more is reserved
         for _ in range(100):
@@ -165,9 +168,11 @@ def test_what_was_spent_is_told_by_purpose_for_a_climb_a_stage_and_the_use_case(
     ledger = Ledger(tmp_path / "ledger.db")
     caps, other = Caps("a", 10.0), Caps("b", 10.0)
     for owner, stage, purpose, usd in (
-        (caps, "prompt", "evaluation", 0.1), (caps, "prompt", "judge", 0.3), (caps, "distill", "teacher", 0.2),
+        (caps, "prompt", "evaluation", 0.1),
+        (caps, "prompt", "judge", 0.3),
+        (caps, "distill", "teacher", 0.2),
         (other, "retrain", "data", 0.5),
-    ):  # fmt: skip
+    ):
         Meter(ledger, owner, "triage", stage, purpose).pay(usd)  # type: ignore[arg-type]
     with Meter(ledger, caps, "triage", "distill", "training").machine(3600.0, 1.0):
         pass

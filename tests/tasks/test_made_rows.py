@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
+from leastwise.rows.tables import KIND, UNIT, Tables
 from leastwise.use_case import UseCase
-from tasks import use_cases
-from tasks.use_cases import KIND, UNIT
 
 SIZES = {"train": 40, "dev": 40, "gate": 60, "test": 40}
 LABELS = ("cat", "dog", "fish", "bird")
@@ -29,7 +28,7 @@ def table(name: str) -> pd.DataFrame:
     )
 
 
-def tables(folder: Path, **data: Any) -> use_cases.Tables:
+def tables(folder: Path, **data: Any) -> Tables:
     for name in SIZES:
         table(name).to_parquet(folder / f"{name}.parquet")
     paths = {name: str(folder / f"{name}.parquet") for name in SIZES}
@@ -43,7 +42,7 @@ def tables(folder: Path, **data: Any) -> use_cases.Tables:
             "models": {"candidates": [{"uri": "openai:toy"}]},
         }
     )
-    return use_cases.Tables(wanted)
+    return Tables(wanted)
 
 
 def test_held_out_labels_leave_every_split_and_are_declined_or_not(tmp_path: Path) -> None:
@@ -78,11 +77,15 @@ def test_made_shifts_change_the_words_and_keep_label_and_unit(tmp_path: Path) ->
     assert len(shifted) == len(gate) == 45 and list(shifted["label"]) == list(gate["label"])
     assert list(shifted[UNIT]) == list(gate[UNIT]) and set(shifted[KIND]) == {"typos", "upper", "longer"}
     assert all(row.text == row.text.upper() for row in shifted[shifted[KIND] == "upper"].itertuples())
-    assert shifted["text"].equals(tables(tmp_path, made_shifts=["typos", "upper", "longer"], held_out_labels=["bird"]).need("shifted")["text"])
+    assert shifted["text"].equals(
+        tables(tmp_path, made_shifts=["typos", "upper", "longer"], held_out_labels=["bird"]).need("shifted")["text"]
+    )
 
 
 def test_without_unit_column_a_made_row_is_a_unit_of_its_own(tmp_path: Path) -> None:
-    pd.DataFrame({"id": ["u1", "u2", "u3"], "text": ["a b c", "d e f", "g h i"], "owner": "x"}).to_parquet(tmp_path / "unrelated.parquet")
+    pd.DataFrame({"id": ["u1", "u2", "u3"], "text": ["a b c", "d e f", "g h i"], "owner": "x"}).to_parquet(
+        tmp_path / "unrelated.parquet"
+    )
     made = tables(tmp_path, unit_by="owner", held_out_labels=["bird"], unrelated=str(tmp_path / "unrelated.parquet"))
     judged = made.need("out_of_scope")
     unrelated = judged[judged[KIND] == "unrelated"]

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from leastwise.errors import BadInput
-from tasks import scoring, use_cases
+from leastwise.rows import expected_answers
+from leastwise.rows.tables import Tables
+from leastwise.rows.use_case_file import load
 from use_cases import build_perl_questions
 from use_cases.build_perl_questions import build, main, opening
 from use_cases.pod_passages import passages, plain, sections
@@ -54,7 +56,9 @@ By name, which is the one that most people know and use.
 =end html
 """
 TOC = "=head1 NAME\n\nperltoc\n\nDoes Perl have a round() function? And everything else that is in the manual.\n"
-OTHER = "=head1 DESCRIPTION\n\n" + "\n\n".join(f"Paragraph {n} of the manual says something about topic number {n}." for n in range(40))
+OTHER = "=head1 DESCRIPTION\n\n" + "\n\n".join(
+    f"Paragraph {n} of the manual says something about topic number {n}." for n in range(40)
+)
 
 
 def package(path: Path, pods: dict[str, str], data: str = "data.tar.xz") -> Path:
@@ -68,7 +72,11 @@ def package(path: Path, pods: dict[str, str], data: str = "data.tar.xz") -> Path
     members = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", data: lzma.compress(packed.getvalue())}
     written = b"!<arch>\n"
     for name, content in members.items():
-        written += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content + b"\n" * (len(content) % 2)
+        written += (
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode()
+            + content
+            + b"\n" * (len(content) % 2)
+        )
     path.write_bytes(written)
     return path
 
@@ -84,7 +92,9 @@ def test_a_heading_is_a_question_its_answers_opening_expected_and_that_passage_g
     texts = dict(zip(tables["documents"]["id"], tables["documents"]["text"], strict=True))
     rows = {row["text"]: row for name in ("test", "gate", "dev") for row in tables[name].to_dict("records")}
     row = rows["Does Perl have a round() function?"]
-    assert row["label"][0].startswith("Remember that int() merely truncates toward 0.") and row["label"][0].endswith("# prints 3.142")
+    assert row["label"][0].startswith("Remember that int() merely truncates toward 0.") and row["label"][0].endswith(
+        "# prints 3.142"
+    )
     (gold,) = row["gold"]
     assert row["label"][0] in texts[gold] and texts[gold] == row["label"][1]
     assert "ceil(); see Floating-point Arithmetic in perlop." in texts[gold] and "comment" not in texts[gold]
@@ -93,11 +103,15 @@ def test_a_heading_is_a_question_its_answers_opening_expected_and_that_passage_g
 
 
 def test_no_passage_gives_a_question_away_unless_headings_are_asked_for(deb: Path) -> None:
-    assert not build(deb)["documents"]["text"].str.contains("Does Perl have a round").any(), "neither a heading nor a table of contents"
+    assert not build(deb)["documents"]["text"].str.contains("Does Perl have a round").any(), (
+        "neither a heading nor a table of contents"
+    )
     assert build(deb, headings=True)["documents"]["text"].str.contains("Does Perl have a round").any()
 
 
-def test_a_folder_of_pods_builds_the_same_as_the_package_and_the_same_each_time(deb: Path, tmp_path: Path, home: Path) -> None:
+def test_a_folder_of_pods_builds_the_same_as_the_package_and_the_same_each_time(
+    deb: Path, tmp_path: Path, home: Path
+) -> None:
     pods = tmp_path / "unpacked" / "pod"
     pods.mkdir(parents=True)
     for name, pod in {"perlfaq4": FAQ, "perltoc": TOC, "perlother": OTHER}.items():
@@ -112,13 +126,19 @@ def test_passages_are_as_few_as_their_bound_allows_and_lose_no_word() -> None:
     made = passages(section.paragraphs, 300)
     assert all(len(text) <= 300 for text in made) and "\n\n".join(made) == "\n\n".join(section.paragraphs)
     long = passages(["One sentence. " * 50 + "An end.", "    x = 1\n" * 40], 200)
-    assert all(len(text) <= 200 for text in long) and " ".join(long).split() == ("One sentence. " * 50 + "An end. " + "x = 1 " * 40).split()
+    assert (
+        all(len(text) <= 200 for text in long)
+        and " ".join(long).split() == ("One sentence. " * 50 + "An end. " + "x = 1 " * 40).split()
+    )
 
 
 @pytest.mark.parametrize(
     ("pod", "text"),
     [
-        ("See L<perlfunc/splice> and L<the site|http://a.b/>, L<http://c.d/>.", "See splice in perlfunc and the site, http://c.d/."),
+        (
+            "See L<perlfunc/splice> and L<the site|http://a.b/>, L<http://c.d/>.",
+            "See splice in perlfunc and the site, http://c.d/.",
+        ),
         ("B<bold C<< a <=> b >> I<x>>X<gone>", "bold a <=> b x"),
         ("E<gt>E<eacute>E<0x41>E<65>", ">éAA"),
     ],
@@ -144,7 +164,9 @@ def test_what_is_no_such_package_is_named_with_the_remedy(tmp_path: Path) -> Non
         build(package(tmp_path / "other.deb", {"perlother": OTHER}))
 
 
-def test_without_apt_the_builder_says_what_to_give_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path) -> None:
+def test_without_apt_the_builder_says_what_to_give_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BadInput, match="give its path, or the folder of an installed perl-doc"):
         main([])
@@ -152,6 +174,8 @@ def test_without_apt_the_builder_says_what_to_give_it(monkeypatch: pytest.Monkey
 
 def test_the_rows_are_what_the_shipped_use_case_reads(deb: Path, home: Path) -> None:
     main([str(deb)])
-    use_case = use_cases.load("perl-questions")
-    tables = use_cases.Tables(use_case)
-    assert len(tables.need("documents")) > 3 and scoring.expected_texts(use_case.task, tables.need("gate")["label"], "gate")
+    use_case = load("perl-questions")
+    tables = Tables(use_case)
+    assert len(tables.need("documents")) > 3 and expected_answers.expected_texts(
+        use_case.task, tables.need("gate")["label"], "gate"
+    )

@@ -5,11 +5,13 @@ import random
 import pytest
 
 from leastwise.errors import BadInput
-from tasks.causal_model import perplexity
-from tasks.pretraining import Replay, continue_pretraining
-from tasks.training import TrainingSettings
+from leastwise.models.causal_model import perplexity
+from leastwise.training.pretraining import Replay, continue_pretraining
+from leastwise.training.settings import TrainingSettings
 
-SETTINGS = TrainingSettings(batch_size=4, max_examples=64, learning_rate=1e-2, upper_blocks_share=1.0, threads=1, max_tokens=32, rank=8)
+SETTINGS = TrainingSettings(
+    batch_size=4, max_examples=64, learning_rate=1e-2, upper_blocks_share=1.0, threads=1, max_tokens=32, rank=8
+)
 DOMAIN = "Adversaries may dump credentials to obtain account login material. "
 GENERAL = "A loop with an else clause runs that clause when its items are used up. "
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
-from tasks.distillation import Student
-from tasks.reference import as_student, fit_reference
-from tasks.retrieval import embedder_dir
+from leastwise.models.encoder import embedder_dir
+from leastwise.models.reference import as_student, fit_reference
+from leastwise.models.student import Student
 
 TOPICS = {
     "animals": ["cat", "dog", "horse", "tiger", "rabbit", "wolf", "cow", "sheep"],
@@ -68,7 +68,7 @@ def test_an_unchanged_refit_reads_what_was_kept_and_other_rows_are_fitted(refere
     def fitted(*_):
         raise RuntimeError("fitted again")
 
-    monkeypatch.setattr("tasks.reference._fit", fitted)
+    monkeypatch.setattr("leastwise.models.reference._fit", fitted)
     again = fit_reference(rows(slice(0, -2)), rows(slice(-2, -1)), ENCODER, home, seed=0, threads=1)
     for before, after in zip(references, again, strict=True):
         assert (before.probabilities(["wolf", "teal"]) == after.probabilities(["wolf", "teal"])).all()

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
-from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
-from tasks import registry, run_record, tracking
-from tasks.registry import Move
+from leastwise.ladder.candidate import Candidate
+from leastwise.record import registry, run_record, tracking
+from leastwise.record.registry import Move
 
 NAMES = (f"case-{number}" for number in itertools.count())
 

@@ -12,15 +12,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from leastwise.candidate import CachePolicy, Candidate
+from leastwise.answering.exact_cache import ExactCache
 from leastwise.errors import BadInput
-from leastwise.prices import Price
-from tasks import response_cache
-from tasks.answering import Answer
-from tasks.exact_cache import ExactCache
-from tasks.response_cache import FileCache, RedisCache, ResponseCache, answered, open_cache, response_key
-from tasks.use_cases import TIME
-from tasks.validation import unix_seconds
+from leastwise.ladder.candidate import CachePolicy, Candidate
+from leastwise.metrics.answer import Answer
+from leastwise.rows.tables import TIME
+from leastwise.rows.validation import unix_seconds
+from leastwise.stores import response_cache
+from leastwise.stores.response_cache import FileCache, RedisCache, ResponseCache, answered, open_cache, response_key
+from leastwise.use_case.price import Price
 
 ROOT = Path(__file__).parents[2]
 CANDIDATE = Candidate(stage="rag", model="openai:m", venue="api")
@@ -54,7 +54,9 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(params=["file", "redis"])
 def cache(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[ResponseCache]:
     """Each kind of cache, with an answer living a third of a second."""
-    made: ResponseCache = FileCache(tmp_path / "c.db", 0.3, 10_000) if request.param == "file" else RedisCache(redis_url, 0.3)
+    made: ResponseCache = (
+        FileCache(tmp_path / "c.db", 0.3, 10_000) if request.param == "file" else RedisCache(redis_url, 0.3)
+    )
     yield made
     made.close()
 
@@ -76,7 +78,11 @@ def test_who_asks_through_it_asks_once(cache: ResponseCache) -> None:
         return "an answer"
 
     request = {"messages": [f"at {time.time()}"]}
-    assert [answered(cache, CANDIDATE, request, ask) for _ in range(3)] == [("an answer", False), ("an answer", True), ("an answer", True)]
+    assert [answered(cache, CANDIDATE, request, ask) for _ in range(3)] == [
+        ("an answer", False),
+        ("an answer", True),
+        ("an answer", True),
+    ]
     assert answered(cache, CANDIDATE.model_copy(update={"revision": "2"}), request, ask) == ("an answer", False)
     assert len(calls) == 2
 
@@ -106,7 +112,7 @@ def test_a_file_never_grows_beyond_its_bound_and_forgets_what_was_used_longest_a
 
 def test_several_processes_share_one_file_within_one_bound(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tasks.response_cache import FileCache\n"
+        "import sys; from pathlib import Path; from leastwise.stores.response_cache import FileCache\n"
         "cache = FileCache(Path(sys.argv[1]), 100, 20_000)\n"
         "for n in range(400):\n    cache.put(f'{sys.argv[2]}-{n}', b'x' * 90); cache.get(f'a-{n}')\n"
     )
@@ -203,7 +209,9 @@ def test_what_was_lost_is_lost_each_time_and_never_kept() -> None:
     assert [a.text is None for a in answers] == [True, False, True, False] and saved["cache.exact_hits"] == 1
 
 
-@pytest.mark.parametrize("times", [[0, 60], ["1970-01-01T00:00:00Z", "1970-01-01 00:01:00"], pd.to_datetime([0, 60], unit="s")])
+@pytest.mark.parametrize(
+    "times", [[0, 60], ["1970-01-01T00:00:00Z", "1970-01-01 00:01:00"], pd.to_datetime([0, 60], unit="s")]
+)
 def test_times_are_read_as_seconds_or_dates(times: Any) -> None:
     assert list(unix_seconds(pd.DataFrame({"at": times}), "at", "data.traffic")) == [0.0, 60.0]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from leastwise.prices import Usage
-from tasks.responses import ResponseStore, StoredAnswer, answer_key
+from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key
+from leastwise.use_case.price import Usage
 
 ROOT = Path(__file__).parents[2]
 ANSWER = StoredAnswer("impact", "stop", Usage(10, 4, 2, 3), 0.25, 12.5, 1.0)

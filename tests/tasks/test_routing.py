@@ -16,12 +16,17 @@ import pytest
 import yaml
 from aiohttp import web
 
-from leastwise.candidate import Candidate
-from tasks import answering, auditing, climbing, routing, run_record, stages
-from tasks.answering import Answer
-from tasks.cascade import CascadeAnswerer
-from tasks.consistency import ask_again
-from tasks.workspace import Workspace
+from leastwise.answering import answering
+from leastwise.answering.cascade import CascadeAnswerer
+from leastwise.answering.workspace import Workspace
+from leastwise.evaluating import cascade_offer
+from leastwise.evaluating.audit import audit
+from leastwise.evaluating.consistency import ask_again
+from leastwise.evaluating.stage import evaluate_stage, prompt_tries
+from leastwise.ladder.candidate import Candidate
+from leastwise.metrics.answer import Answer
+from leastwise.record import run_record
+from tasks.climb import open_climb
 from tests.tasks.web_server import chat_completion, served
 
 CHEAP = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
@@ -95,8 +100,8 @@ def case(folder: Path, base_url: str, **changes: Any) -> Path:
 
 
 def prompt_stage(path: Path) -> tuple[Workspace, Any, Candidate]:
-    work = Workspace.of(climbing.open_climb.fn(str(path)))
-    run_id = stages.evaluate_stage.fn(work.climb.run_id, "prompt", stages.prompt_tries(work.climb.run_id))
+    work = Workspace.of(open_climb.fn(str(path)))
+    run_id = evaluate_stage.fn(work.climb.run_id, "prompt", prompt_tries(work.climb.run_id))
     return work, work.client.get_run(run_id), run_record.load_candidate(work.client, run_id)
 
 
@@ -111,8 +116,10 @@ def test_a_cascade_passes_where_one_model_is_too_weak_and_the_other_too_dear(hom
     assert figures["quality"] > 0.85 and figures["usd_per_1k_requests"] < 0.4
     tries = work.client.search_runs([work.climb.experiment_id], "tags.`leastwise.kind` = 'try'")
     assert any("openai:small → openai:large" in each.info.run_name for each in tries)
-    assert not any("openai:large unconstrained" in each.info.run_name for each in tries), "the dear one was not tried alone"
-    assert auditing.audit.fn("cascade").outcome == "agrees"
+    assert not any("openai:large unconstrained" in each.info.run_name for each in tries), (
+        "the dear one was not tried alone"
+    )
+    assert audit.fn("cascade").outcome == "agrees"
     before = server.asked.copy()
     prompt_stage(case(tmp_path, base_url))
     assert server.asked == before
@@ -136,10 +143,10 @@ def test_a_first_that_is_good_enough_alone_needs_no_other(home: Path, tmp_path: 
     server, base_url = models
     server.hard = 0
     path = case(tmp_path, base_url)
-    work = Workspace.of(climbing.open_climb.fn(str(path)))
-    first, _, offered = stages.prompt_tries(work.climb.run_id)[:3]
-    assert isinstance(offered, routing.Offer) and offered.first == first
-    assert routing.taken_up(work, offered) is None
+    work = Workspace.of(open_climb.fn(str(path)))
+    first, _, offered = prompt_tries(work.climb.run_id)[:3]
+    assert isinstance(offered, cascade_offer.Offer) and offered.first == first
+    assert cascade_offer.taken_up(work, offered) is None
 
 
 def test_a_cascade_behind_a_response_cache_is_asked_again_past_it(home: Path, tmp_path: Path, models: Any):
@@ -171,7 +178,9 @@ class Toy:
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         made = zip(rows["id"], rows["sure"], strict=True)
         return [
-            Answer(None, None, 0.0, error="cut") if row in self.lost else Answer(f"{self.name} {row}", self.ms, 1.0, 10, 5, 1, confidence=sure)
+            Answer(None, None, 0.0, error="cut")
+            if row in self.lost
+            else Answer(f"{self.name} {row}", self.ms, 1.0, 10, 5, 1, confidence=sure)
             for row, sure in made
         ]
 
@@ -186,8 +195,15 @@ def test_what_escalates_costs_both_takes_both_times_and_is_counted() -> None:
     rows = pd.DataFrame({"id": ["a", "b", "c", "d"], "sure": [0.9, 0.2, 0.9, 0.1]})
     cascade = CascadeAnswerer(Toy("first", 10.0, frozenset({"c"})), Toy("then", 20.0, frozenset({"d"})), 0.5)
     answers = cascade.answer(rows)
-    assert [a.text for a in answers] == ["first a", "then b", "then c", None], "lost by the first escalates, by the other is lost"
-    assert (answers[1].usd, answers[1].latency_ms, answers[1].input_tokens, answers[1].escalated) == (2.0, 30.0, 20, True)
+    assert [a.text for a in answers] == ["first a", "then b", "then c", None], (
+        "lost by the first escalates, by the other is lost"
+    )
+    assert (answers[1].usd, answers[1].latency_ms, answers[1].input_tokens, answers[1].escalated) == (
+        2.0,
+        30.0,
+        20,
+        True,
+    )
     assert cascade.figures() == {"cascade.escalated_share": 0.75, "cascade.below": 0.5}
     assert [a.text for a in cascade.again(rows)] == ["first a again", "then b again", "then c again", None]
     assert cascade.figures()["cascade.escalated_share"] == 0.75, "asking again is no traffic"

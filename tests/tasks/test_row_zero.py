@@ -7,20 +7,32 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks import climbing, run_record, tracking
-from tasks.workspace import Workspace
+from leastwise.answering.workspace import Workspace
+from leastwise.record import run_record, tracking
+from tasks.climb import confirm, measure_reference, next_step, open_climb
 
 SIZES = {"train": 400, "dev": 80, "gate": 150, "test": 20, "out_of_scope": 60, "shifted": 60}
 
 PARAPHRASES = [  # of rows of the gate, by hand
-    ("relationship--9999824c-f85b-4bc2-bb00-e86d4c8c0a22", "Babuk is able to shut down the antivirus software of a machine it has infected."),
+    (
+        "relationship--9999824c-f85b-4bc2-bb00-e86d4c8c0a22",
+        "Babuk is able to shut down the antivirus software of a machine it has infected.",
+    ),
     ("relationship--297b069f-7d1b-4335-9363-c73bd823c322", "Base64 is how NanHaiShu encodes its files."),
-    ("relationship--b01660bb-1725-42f4-9419-495b8710e930", "Lazarus Group used Themida to pack malicious .db files in Operation Dream "
-     "Job, so as not to be detected."),
-    ("relationship--45e1151f-d4f7-478a-8bb5-78e4698a8a06", "The software installed on a compromised system can be listed by LunarWeb."),
+    (
+        "relationship--b01660bb-1725-42f4-9419-495b8710e930",
+        "Lazarus Group used Themida to pack malicious .db files in Operation Dream Job, so as not to be detected.",
+    ),
+    (
+        "relationship--45e1151f-d4f7-478a-8bb5-78e4698a8a06",
+        "The software installed on a compromised system can be listed by LunarWeb.",
+    ),
     ("relationship--e7f27ed5-a90a-49c0-bd81-a10a98f77574", "For command and control BITTER has communicated over TCP."),
-    ("relationship--baa39a74-fd81-4e25-9e5e-a8b95147bdd5", "To deliver malware, TA2541 sent spearphishing mail with links to it."),
-]  # fmt: skip
+    (
+        "relationship--baa39a74-fd81-4e25-9e5e-a8b95147bdd5",
+        "To deliver malware, TA2541 sent spearphishing mail with links to it.",
+    ),
+]
 
 
 @pytest.fixture
@@ -29,7 +41,9 @@ def case(tmp_path: Path, triage_data: Path, home: Path) -> dict[str, Any]:
     for name, size in SIZES.items():
         pd.read_parquet(triage_data / f"{name}.parquet").head(size).to_parquet(tmp_path / f"{name}.parquet")
     price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
-    labels = {label for name in ("train", "dev", "gate", "test", "shifted") for label in _labels(tmp_path / f"{name}.parquet")}
+    labels = {
+        label for name in ("train", "dev", "gate", "test", "shifted") for label in _labels(tmp_path / f"{name}.parquet")
+    }
     return {
         "name": "small-row-zero",
         "task": {"instruction": "Classify.", "labels": sorted(labels), "decline_label": "none of these"},
@@ -53,13 +67,15 @@ def measured(folder: Path, case: dict[str, Any]) -> tuple[Workspace, Any]:
     """The climb's workspace and the run of its row 0."""
     path = folder / "case.yaml"
     path.write_text(yaml.safe_dump(case))
-    climb = climbing.open_climb.fn(str(path))
-    climbing.measure_reference.fn(climb)
+    climb = open_climb.fn(str(path))
+    measure_reference.fn(climb)
     work = Workspace.of(climb)
     return work, tracking.reference_runs(work.client, work.climb)[0]
 
 
-def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(tmp_path: Path, case: dict[str, Any]) -> None:
+def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(
+    tmp_path: Path, case: dict[str, Any]
+) -> None:
     case["requirements"] |= {
         "p95_latency_ms": {"bound": 9000, "margin": 1000},
         "usd_per_1k_requests": {"bound": 9, "margin": 1},
@@ -73,10 +89,15 @@ def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(tmp_p
     assert set(record.evaluation.measurements) == set(case["requirements"])
     assert all(got.n > 0 or name == "usd_per_1k_requests" for name, got in record.evaluation.measurements.items())
     assert record.evaluation.measurements["ood_decline"].estimate > 0, "it declines, by a threshold fitted on dev"
-    assert (run.data.tags["leastwise.venue"], run.data.tags["leastwise.verdict"]) == ("self_host", record.verdict.outcome)
+    assert (run.data.tags["leastwise.venue"], run.data.tags["leastwise.verdict"]) == (
+        "self_host",
+        record.verdict.outcome,
+    )
     assert run_record.load_candidate(work.client, run.info.run_id).stage == "reference"
     metrics = run.data.metrics
-    assert (metrics["consistency.same"], metrics["consistency.same.n"]) == (1.0, 20), "one text a request: no rounding by company"
+    assert (metrics["consistency.same"], metrics["consistency.same.n"]) == (1.0, 20), (
+        "one text a request: no rounding by company"
+    )
     assert metrics["consistency.paraphrase.n"] == len(PARAPHRASES) and metrics["consistency.paraphrase"] >= 0.5
 
     work.client.set_terminated(work.climb.run_id, "FINISHED")
@@ -97,7 +118,7 @@ def test_a_reference_that_could_run_nowhere_does_not_end_a_climb(
     tmp_path: Path, case: dict[str, Any], change: dict[str, Any], reason: str | None
 ) -> None:
     work, run = measured(tmp_path, case | change)
-    step = climbing.next_step(work.climb.run_id)
+    step = next_step(work.climb.run_id)
     assert run.data.metrics["quality"] > 0.4
     assert (step.outcome == "reference") is (reason is None)
     assert reason is None or reason in run.data.tags["leastwise.error"]
@@ -110,7 +131,7 @@ def test_a_reference_that_ends_the_climb_is_confirmed_on_test_as_it_was_judged(
     if served:
         case["requirements"]["p95_latency_ms"] = {"bound": 9000, "margin": 1000}
     work, _ = measured(tmp_path, case)
-    assert climbing.confirm.fn(work.climb.run_id, "reference") == "yes"
+    assert confirm.fn(work.climb.run_id, "reference") == "yes"
     metrics = work.client.get_run(work.climb.run_id).data.metrics
     assert metrics["test.quality"] > 0.4
     assert metrics["test.adherence"] == 1.0

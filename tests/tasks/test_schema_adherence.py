@@ -3,21 +3,32 @@
 import pytest
 
 from leastwise.errors import BadInput
-from tasks.schema_adherence import adherence_of, parsed
+from leastwise.metrics.schema_adherence import adherence_of, parsed
 
 SCHEMA = {
-    "type": "object", "properties": {"zip": {"$ref": "#/$defs/zip"}}, "required": ["zip"], "additionalProperties": False,
+    "type": "object",
+    "properties": {"zip": {"$ref": "#/$defs/zip"}},
+    "required": ["zip"],
+    "additionalProperties": False,
     "$defs": {"zip": {"type": "string", "pattern": "^[0-9]{5}$"}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     ("answer", "score"),
     [
-        ('{"zip": "53113"}', 1), (' {"zip": "53113"}\n', 1), ('{"zip": 53113}', 0), ('{"zip": "53113", "x": 1}', 0), ("{}", 0),
-        ('Sure: {"zip": "53113"}', 0), ("", 0), ("null", 0), ('{"zip": NaN}', 0), ('{"zip": "53113"', 0),
+        ('{"zip": "53113"}', 1),
+        (' {"zip": "53113"}\n', 1),
+        ('{"zip": 53113}', 0),
+        ('{"zip": "53113", "x": 1}', 0),
+        ("{}", 0),
+        ('Sure: {"zip": "53113"}', 0),
+        ("", 0),
+        ("null", 0),
+        ('{"zip": NaN}', 0),
+        ('{"zip": "53113"', 0),
     ],
-)  # fmt: skip
+)
 def test_an_answer_is_json_of_the_schema_as_it_stands_or_scores_0(answer: str, score: float) -> None:
     assert adherence_of(SCHEMA)(answer) == score
 

@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
-from leastwise.task import Classification, Extraction, FreeText, completion_of
-from tasks.answering import Answer
-from tasks.scoring import ExactScorer, agree, expected_texts, metric_of
+from leastwise.evaluating.scorer import ExactScorer
+from leastwise.metrics.answer import Answer
+from leastwise.metrics.task_metric import agree, metric_of
+from leastwise.rows.expected_answers import expected_texts
+from leastwise.use_case.task import Classification, Extraction, FreeText, completion_of
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

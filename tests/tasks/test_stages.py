@@ -7,10 +7,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from leastwise.candidate import Candidate
-from leastwise.gate import Evaluation, Measurement, Requirement, judge
-from tasks import climbing, evaluation, reports, run_record, stages, teaching, tracking
-from tasks.workspace import Workspace
+from leastwise.answering.workspace import Workspace
+from leastwise.evaluating import evaluation
+from leastwise.evaluating.stage import _rank
+from leastwise.evidence.measurement import Measurement
+from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.gate import Evaluation, judge
+from leastwise.record import run_record, tracking
+from leastwise.training import teaching
+from leastwise.use_case.requirements import Requirement
+from tasks import console
+from tasks.climb import open_climb
 
 QUALITY = Requirement(name="quality", bound=0.8, margin=0.2)
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
@@ -18,9 +25,16 @@ PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
 
 def measurement(lower: float, upper: float, n: int) -> Measurement:
     return Measurement(
-        name="quality", estimate=(lower + upper) / 2, lower=lower, upper=upper, n=n, bound=0.8, margin=0.2,
-        alpha_pass=0.01, alpha_fail=0.05,
-    )  # fmt: skip
+        name="quality",
+        estimate=(lower + upper) / 2,
+        lower=lower,
+        upper=upper,
+        n=n,
+        bound=0.8,
+        margin=0.2,
+        alpha_pass=0.01,
+        alpha_fail=0.05,
+    )
 
 
 @pytest.fixture
@@ -40,14 +54,16 @@ def work(tmp_path: Path, home: Path) -> Workspace:
     }
     path = tmp_path / "case.yaml"
     path.write_text(yaml.safe_dump(case))
-    return Workspace.of(climbing.open_climb.fn(str(path)))
+    return Workspace.of(open_climb.fn(str(path)))
 
 
 def logged(work: Workspace, stage: str, right: dict[str, bool]) -> str:
     """A stage run that passed quality, with an answer for each of the given rows."""
     candidate = Candidate(stage=stage, model="openai:gpt-4o-mini", venue="api")
     run = tracking.stage_run(work.client, work.climb, stage, f"key-{stage}")
-    measured = Evaluation(stage=stage, candidate=candidate.key, gate_hash="g", measurements={"quality": measurement(0.7, 0.9, 50)})
+    measured = Evaluation(
+        stage=stage, candidate=candidate.key, gate_hash="g", measurements={"quality": measurement(0.7, 0.9, 50)}
+    )
     run_record.log_candidate(work.client, run, candidate)
     run_record.log_evaluation(work.client, run.info.run_id, measured, {})
     rows = [
@@ -90,11 +106,11 @@ def test_a_run_names_the_tables_it_was_given(work: Workspace) -> None:
 
 def test_the_gate_table_says_what_sharing_alpha_takes_in_examples() -> None:
     shared = Evaluation(stage="rag", candidate="c", gate_hash="g", measurements={"quality": measurement(0.5, 0.9, 100)})
-    table = reports.gate_table(shared, judge(shared, (QUALITY,)), (QUALITY,), 0.05)
+    table = console.gate_table(shared, judge(shared, (QUALITY,)), (QUALITY,), 0.05)
     assert "alpha 0.05" in table and "takes about 1.5 times the examples" in table
     whole = shared.measurements["quality"].model_copy(update={"alpha_pass": 0.05})
     alone = shared.model_copy(update={"measurements": {"quality": whole}})
-    assert "times the examples" not in reports.gate_table(alone, judge(alone, (QUALITY,)), (QUALITY,), 0.05)
+    assert "times the examples" not in console.gate_table(alone, judge(alone, (QUALITY,)), (QUALITY,), 0.05)
 
 
 @pytest.mark.parametrize(("lower", "upper", "says_more"), [(0.4, 0.9, True), (0.5, 0.9, False), (0.65, 0.9, False)])
@@ -104,7 +120,7 @@ def test_only_what_is_undecided_and_not_between_floor_and_bound_says_how_many_mo
     measured = Evaluation(
         stage="prompt", candidate="c", gate_hash="g", measurements={"quality": measurement(lower, upper, 40)}
     )
-    table = reports.gate_table(measured, judge(measured, (QUALITY,)), (QUALITY,), 0.05)
+    table = console.gate_table(measured, judge(measured, (QUALITY,)), (QUALITY,), 0.05)
     assert ("more examples would decide quality" in table) is says_more
 
 
@@ -123,4 +139,4 @@ def test_of_two_tries_that_both_surely_fail_the_likelier_one_stands_for_the_stag
         return candidate, judge(measured, (QUALITY,)), evaluation.Measured(measured, {})
 
     weak, better = tried(0.02), tried(0.21)
-    assert min([weak, better], key=stages._rank) is better
+    assert min([weak, better], key=_rank) is better

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
-from tasks import storage
+from leastwise.stores import storage
 
 sys.path.insert(0, str(Path(__file__).parent))
 from s3_server import S3, s3_server

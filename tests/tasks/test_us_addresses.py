@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from leastwise.errors import BadInput
-from tasks import scoring, use_cases
+from leastwise.rows import expected_answers
+from leastwise.rows.use_case_file import load
 from use_cases import build_us_addresses
 from use_cases.build_us_addresses import MADE, REAL, build
 
@@ -16,9 +17,13 @@ STREETS = ["Oak", "Elm", "Main", "Lake", "Hill", "Park", "Mill", "Pine"]
 
 def address(number: int) -> str:
     parts = {
-        "AddressNumber": str(number), "StreetName": f"{STREETS[number % 8]}{number}", "StreetNamePostType": "St,",
-        "PlaceName": f"Town{number},", "StateName": "IL", "ZipCode": f"{60000 + number}.",
-    }  # fmt: skip
+        "AddressNumber": str(number),
+        "StreetName": f"{STREETS[number % 8]}{number}",
+        "StreetNamePostType": "St,",
+        "PlaceName": f"Town{number},",
+        "StateName": "IL",
+        "ZipCode": f"{60000 + number}.",
+    }
     return "<AddressString>" + " ".join(f"<{tag}>{word}</{tag}>" for tag, word in parts.items()) + "</AddressString>"
 
 
@@ -26,7 +31,10 @@ def address(number: int) -> str:
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(build_us_addresses, "SIZES", {"test": 20, "gate": 30, "dev": 10})
     odd = "<AddressString><NotAddress>see</NotAddress> <AddressNumber>1</AddressNumber></AddressString>"
-    members = {REAL: "".join(address(n) for n in range(100)) + address(7) + odd, MADE: "".join(address(n) for n in range(500, 550))}
+    members = {
+        REAL: "".join(address(n) for n in range(100)) + address(7) + odd,
+        MADE: "".join(address(n) for n in range(500, 550)),
+    }
     path = tmp_path / "source.tar.gz"
     with tarfile.open(path, "w:gz") as files:
         for name, body in members.items():
@@ -41,7 +49,9 @@ def test_words_become_fields_and_commas_go(archive: Path) -> None:
     rows = {row["id"]: row for row in build(archive)["train"].to_dict("records")}
     row = rows["made-3"]
     assert row["text"] == f"503 {STREETS[503 % 8]}503 St, Town503, IL 60503." and row["label"]["zip"] == "60503"
-    assert row["label"]["street"].endswith(" St") and row["label"]["city"] == "Town503" and row["label"]["number"] == "503"
+    assert (
+        row["label"]["street"].endswith(" St") and row["label"]["city"] == "Town503" and row["label"]["number"] == "503"
+    )
 
 
 def test_splits_have_their_sizes_share_nothing_and_are_the_same_each_time(archive: Path) -> None:
@@ -54,9 +64,9 @@ def test_splits_have_their_sizes_share_nothing_and_are_the_same_each_time(archiv
 
 
 def test_every_record_keeps_to_the_schema_of_the_use_case(archive: Path, home: Path) -> None:
-    task = use_cases.load("us-addresses").task
+    task = load("us-addresses").task
     for name, rows in build(archive).items():
-        assert len(scoring.expected_texts(task, rows["label"], name)) == len(rows)
+        assert len(expected_answers.expected_texts(task, rows["label"], name)) == len(rows)
 
 
 def test_an_archive_without_the_labels_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
-from tasks.validation import as_markdown, check_rows, leakage, require_valid, validate
+from leastwise.rows.validation import as_markdown, check_rows, leakage, require_valid, validate
 
 LABELS = ("even", "odd")
 

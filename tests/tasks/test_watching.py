@@ -8,14 +8,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from leastwise.candidate import Candidate
 from leastwise.errors import BadInput
-from leastwise.sequential import PairedTest
-from leastwise.task import Classification
-from tasks import registry, retraining, run_record, tracking, upkeep, use_cases, watching
-from tasks.answering import Answer
-from tasks.evaluation import looks
-from tasks.scoring import ExactScorer
+from leastwise.evaluating.evaluation import looks
+from leastwise.evaluating.scorer import ExactScorer
+from leastwise.evidence import PairedTest
+from leastwise.ladder.candidate import Candidate
+from leastwise.metrics.answer import Answer
+from leastwise.record import registry, run_record, tracking, upkeep
+from leastwise.rows.use_case_file import load
+from leastwise.use_case.task import Classification
+from tasks.retrain import PairedComparison, compare, settle, with_examples
+from tasks.watch import independent, watch
 from use_cases.build_alert_triage import build
 
 SAVED = Path(__file__).parents[2] / "use_cases"
@@ -44,7 +47,7 @@ def table(home: Path, name: str) -> pd.DataFrame:
 
 def watched(use_case: str, rows: pd.DataFrame, path: Path) -> upkeep.Upkeep:
     rows.to_parquet(path)
-    return watching.watch.fn(use_case, str(path))
+    return watch.fn(use_case, str(path))
 
 
 def test_a_window_of_the_same_distribution_stays_quiet(use_case, home):
@@ -81,10 +84,10 @@ def test_a_window_that_cannot_be_compared_is_bad_input(use_case, home, tmp_path,
 
 def test_a_source_is_counted_once_and_rows_without_a_source_all_count():
     rows = pd.DataFrame({"text": ["a", "b", "b", "c", "d"], "source": ["x", "x", "y", None, None]})
-    assert sorted(watching.independent(rows, None, 0)["text"]) == ["a", "b", "c", "d"]
-    taken = watching.independent(rows, "source", 0)
+    assert sorted(independent(rows, None, 0)["text"]) == ["a", "b", "c", "d"]
+    taken = independent(rows, "source", 0)
     assert {"c", "d"} < set(taken["text"]) and sum(taken["source"] == "x") == 1
-    assert len(watching.independent(rows, None, 0, most=2)) == 2
+    assert len(independent(rows, None, 0, most=2)) == 2
 
 
 @dataclass
@@ -112,8 +115,8 @@ def gate_rows(n: int = 400) -> pd.DataFrame:
     return pd.DataFrame({"id": range(n), "text": [f"text {i}" for i in range(n)], "label": ["yes", "no"] * (n // 2)})
 
 
-def compared(champion: Toy, challenger: Toy, n: int = 400) -> retraining.Comparison:
-    return retraining.compare(ExactScorer(TASK), looks(gate_rows(n)), champion, challenger, PairedTest(0.1, 0.05, 0.05))
+def compared(champion: Toy, challenger: Toy, n: int = 400) -> PairedComparison:
+    return compare(ExactScorer(TASK), looks(gate_rows(n)), champion, challenger, PairedTest(0.1, 0.05, 0.05))
 
 
 def test_a_challenger_that_answers_alike_is_surely_not_worse_before_the_rows_run_out():
@@ -133,17 +136,17 @@ def test_rows_lost_for_either_are_no_evidence_of_being_as_good():
     assert math.isnan(measured.difference)
 
 
-def challenged(name: str, measured: retraining.Comparison) -> tuple[upkeep.Upkeep, str]:
+def challenged(name: str, measured: PairedComparison) -> tuple[upkeep.Upkeep, str]:
     """What `settle` makes of a comparison: its ending, and which model is champion then."""
     client = tracking.connect()
-    use_case = use_cases.load(str(SAVED / "alert-triage.yaml")).model_copy(update={"name": name})
+    use_case = load(str(SAVED / "alert-triage.yaml")).model_copy(update={"name": name})
     for model in ("old", "new"):
         run_id = upkeep.open_run(client, use_case, "retrain", model)
         candidate = Candidate(stage="fine_tune", model=f"file:///{model}", venue="managed")
         run_record.log_candidate(client, client.get_run(run_id), candidate)
         if model == "old":
             registry.promote(client, name, registry.register(client, name, run_id), "first")
-    ending = retraining.settle(client, name, run_id, "1", measured, 0.1, measured.figures)
+    ending = settle(client, name, run_id, "1", measured, 0.1, measured.figures)
     return ending, registry.champion(client, name).candidate.model
 
 
@@ -167,25 +170,25 @@ def examples(path: Path, *rows: tuple[str, str, str]) -> str:
 
 
 @pytest.fixture
-def small(tmp_path) -> use_cases.UseCase:
+def small(tmp_path) -> tables.UseCase:
     """The shipped use case over two training rows."""
     raw = yaml.safe_load((SAVED / "alert-triage.yaml").read_text())
     raw["data"] = {k: f"{k}.parquet" for k in ("train", "gate", "test")}
     examples(tmp_path / "train.parquet", ("1", "one", "impact"), ("2", "two", "impact"))
     (tmp_path / "case.yaml").write_text(yaml.safe_dump(raw))
-    return use_cases.load(str(tmp_path / "case.yaml"))
+    return load(str(tmp_path / "case.yaml"))
 
 
 def test_new_examples_join_the_old_and_a_label_given_again_replaces_the_old_one(home, small, tmp_path):
     new = examples(tmp_path / "new.parquet", ("2", "two", "discovery"), ("3", "three", "impact"))
-    train = pd.read_parquet(retraining.with_examples(small, None, new).data.train)
+    train = pd.read_parquet(with_examples(small, None, new).data.train)
     assert dict(zip(train["id"], train["label"], strict=True)) == {"1": "impact", "2": "discovery", "3": "impact"}
 
 
 def test_what_the_champion_was_trained_on_is_not_forgotten_by_the_next_retraining(home, small, tmp_path):
-    first = retraining.with_examples(small, None, examples(tmp_path / "a.parquet", ("3", "three", "impact")))
+    first = with_examples(small, None, examples(tmp_path / "a.parquet", ("3", "three", "impact")))
     later = examples(tmp_path / "b.parquet", ("4", "four", "impact"))
-    union = pd.read_parquet(retraining.with_examples(small, first.data.train, later).data.train)
+    union = pd.read_parquet(with_examples(small, first.data.train, later).data.train)
     assert sorted(union["id"]) == ["1", "2", "3", "4"]
 
 
@@ -199,4 +202,4 @@ def test_what_the_champion_was_trained_on_is_not_forgotten_by_the_next_retrainin
 )
 def test_new_examples_that_do_not_fit_are_bad_input(home, small, tmp_path, row, said):
     with pytest.raises(BadInput, match=said):
-        retraining.with_examples(small, None, examples(tmp_path / "new.parquet", row))
+        with_examples(small, None, examples(tmp_path / "new.parquet", row))

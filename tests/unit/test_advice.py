@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leastwise.advice import Advice, Known, advise
-from leastwise.examples_needed import examples_to_decide, more_to_decide
-from leastwise.gate import Measurement
-from leastwise.prices import Price, UnknownPrice
-from leastwise.sequential import MeanTest
+from leastwise.evidence import MeanTest
+from leastwise.evidence.examples_needed import examples_to_decide, more_to_decide
+from leastwise.evidence.measurement import Measurement
+from leastwise.ladder.advice import Advice, Known, advise
+from leastwise.money.price_book import UnknownPrice
 from leastwise.use_case import LADDER, UseCase
+from leastwise.use_case.price import Price
 
 CHEAP = Price(input=0.1, output=0.4, illustrative=True)
 LISTED = Price(input=2.5, cached=1.25, output=10)
@@ -50,9 +51,13 @@ def use_case(**changes: Any) -> UseCase:
 
 def advice(rows: dict[str, int] | None = None, price: Price = LISTED, **changes: Any) -> Advice:
     known = Known(
-        rows=PLENTY | (rows or {}), prices={"openai:big": price}, base_price=CHEAP, repeat_share=0.5,
-        alpha_pass=0.005, alpha_fail=0.0125,
-    )  # fmt: skip
+        rows=PLENTY | (rows or {}),
+        prices={"openai:big": price},
+        base_price=CHEAP,
+        repeat_share=0.5,
+        alpha_pass=0.005,
+        alpha_fail=0.0125,
+    )
     return advise(use_case(**changes), known)
 
 
@@ -77,7 +82,7 @@ def advice(rows: dict[str, int] | None = None, price: Price = LISTED, **changes:
         ({"requirements": ALL | {"residency": {"venues": ["api"]}}}, {}, "self_host", "residency"),
         ({"requirements": ALL | {"residency": {"venues": ["api"]}}}, {}, "fine_tune", "residency"),
     ],
-)  # fmt: skip
+)
 def test_a_stage_is_ruled_out_with_the_reason(
     changes: dict[str, Any], rows: dict[str, int], out: str, words: str
 ) -> None:
@@ -113,7 +118,7 @@ TIGHT_COST = ALL | {"usd_per_1k_requests": {"bound": 0.001, "margin": 0.0002}}
         ({"requirements": TIGHT_COST}, {}, "distill"),
         ({"requirements": ALL | {"usd_per_1k_requests": {"bound": 0.5, "margin": 0.1}}}, {}, "cache"),
     ],
-)  # fmt: skip
+)
 def test_the_expected_stop_follows_data_cost_and_latency(
     changes: dict[str, Any], rows: dict[str, int], stop: Any
 ) -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leastwise.curves import SECONDS_PER_MONTH, Machines, Option, cheapest, crossings, sensitivity
-from leastwise.economics import break_even
-from leastwise.prices import Price, Usage
+from leastwise.money.curves import SECONDS_PER_MONTH, Machines, Option, cheapest, crossings, sensitivity
+from leastwise.money.economics import break_even
+from leastwise.use_case.price import Price, Usage
 
 A_MILLION_A_REQUEST = Usage(input_tokens=1_000_000)
 

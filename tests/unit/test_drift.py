@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from leastwise.drift import drift_test, mix_test
 from leastwise.errors import BadInput
+from leastwise.evidence.drift import drift_test, mix_test
 
 TOPICS = np.random.default_rng(7).normal(size=(5, 64))
 

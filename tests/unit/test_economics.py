@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leastwise.economics import (
+from leastwise.errors import BadInput
+from leastwise.money.economics import (
     DAYS_PER_MONTH,
     HOURS_PER_MONTH,
     BreakEven,
     MonthlyCost,
-    Multipliers,
     break_even,
     from_scratch,
     machines_needed,
@@ -25,8 +25,8 @@ from leastwise.economics import (
     training_usd,
     true_cost_of_fine_tuning,
 )
-from leastwise.errors import BadInput
-from leastwise.prices import Price, Usage
+from leastwise.use_case.price import Price, Usage
+from leastwise.use_case.training import Multipliers
 
 NO_LIMIT = 1e12
 

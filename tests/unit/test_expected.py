@@ -5,12 +5,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from leastwise.estimates import EXAMPLES_PER_S, stage_estimates
-from leastwise.examples_needed import expected_examples
-from leastwise.expected import Facts, Hardware, Sizes, examples_of, expected_costs, request_usage, training_tokens
-from leastwise.prices import Price
-from leastwise.sequential import MeanTest
+from leastwise.evidence import MeanTest
+from leastwise.evidence.examples_needed import expected_examples
+from leastwise.money.expected_cost import (
+    Facts,
+    Hardware,
+    Sizes,
+    examples_of,
+    expected_costs,
+    request_usage,
+    training_tokens,
+)
+from leastwise.money.worst_cost import EXAMPLES_PER_S, worst_costs
 from leastwise.use_case import LADDER
+from leastwise.use_case.price import Price
 from tests.unit.test_advice import CHEAP, LISTED, PLENTY, QUALITY, use_case
 
 ROWS = PLENTY | {"out_of_scope": 0, "shifted": 0, "graded": 0}
@@ -19,9 +27,14 @@ MACHINE = Hardware(flops_per_s=1e12, usd_per_hour=2.0)
 
 def facts(**changes: Any) -> Facts:
     fields: dict[str, Any] = {
-        "prices": {"openai:big": LISTED}, "rows": ROWS, "hardware": MACHINE, "base_parameters": 1e8, "alpha_pass": 0.005,
-        "alpha_fail": 0.0125, "sizes": Sizes(text=100, answer=10, example=110, document=500),
-    }  # fmt: skip
+        "prices": {"openai:big": LISTED},
+        "rows": ROWS,
+        "hardware": MACHINE,
+        "base_parameters": 1e8,
+        "alpha_pass": 0.005,
+        "alpha_fail": 0.0125,
+        "sizes": Sizes(text=100, answer=10, example=110, document=500),
+    }
     return Facts(**fields | changes)
 
 
@@ -48,7 +61,7 @@ def test_a_candidate_expected_to_pass_is_tried_once_and_one_expected_to_fail_in_
 
 
 def test_a_stage_that_can_never_run_costs_nothing_and_says_so() -> None:
-    found = expected_costs(use_case(requirements=QUALITY), facts())["cache"]
+    found = expected_costs(use_case(requirements=QUALITY), facts(ruled_out=frozenset({"cache"})))["cache"]
     assert (found.usd, found.steps) == (0.0, ("can never run",))
 
 
@@ -65,19 +78,27 @@ def test_training_is_operations_over_speed_times_the_hour() -> None:
 
 def test_what_packed_text_costs_grows_with_its_steps_its_method_and_the_machines_that_train_together() -> None:
     def both(**training: object) -> tuple[float, float]:
-        wanted = use_case(task={"domain_is_public": False}, training={"usd_per_hour": 2.0, "pretrain_steps": 1000} | training)
+        wanted = use_case(
+            task={"domain_is_public": False}, training={"usd_per_hour": 2.0, "pretrain_steps": 1000} | training
+        )
         expected = expected_costs(wanted, facts())
-        return expected["pretrain"].usd - expected["fine_tune"].usd, stage_estimates(wanted, {"openai:big": LISTED}, None, ROWS)["pretrain"]
+        return expected["pretrain"].usd - expected["fine_tune"].usd, worst_costs(
+            wanted, {"openai:big": LISTED}, None, ROWS
+        )["pretrain"]
 
     expected, worst = both()
     assert both(pretrain_steps=2000) == pytest.approx((2 * expected, worst + 16_000 / EXAMPLES_PER_S / 3600 * 2))
-    assert both(pretrain_method="full", upper_blocks_share=1.0)[0] == pytest.approx(both(upper_blocks_share=1.0)[0] * 1.5)
+    assert both(pretrain_method="full", upper_blocks_share=1.0)[0] == pytest.approx(
+        both(upper_blocks_share=1.0)[0] * 1.5
+    )
     assert both(launch={"nodes": 2, "meet_at": "first:29500"})[1] == pytest.approx(2 * worst)
 
 
 def test_a_prompt_has_its_examples_and_a_trained_candidate_only_its_instruction() -> None:
     sizes = facts().sizes
-    prompt, rag, tuned = (request_usage(use_case(), stage, sizes).input_tokens for stage in ("prompt", "rag", "fine_tune"))
+    prompt, rag, tuned = (
+        request_usage(use_case(), stage, sizes).input_tokens for stage in ("prompt", "rag", "fine_tune")
+    )
     assert tuned < 0.5 * prompt < rag
     longer = request_usage(use_case(), "rag", sizes.model_copy(update={"text": 4100.0})).input_tokens
     assert longer == rag + 1000
@@ -91,14 +112,16 @@ def test_a_judge_doubles_the_calls_and_is_paid() -> None:
 def test_what_a_cache_answers_and_what_a_trained_teacher_labels_is_not_bought() -> None:
     asked, half = (expected_costs(use_case(), facts(repeat_share=share))["cache"] for share in (0.0, 0.5))
     assert half.calls == pytest.approx(asked.calls / 2, abs=1) and half.usd == pytest.approx(asked.usd / 2, rel=0.05)
-    bought, trained = (expected_costs(use_case(), facts(teacher_is_asked=is_asked))["distill"] for is_asked in (True, False))
+    bought, trained = (
+        expected_costs(use_case(), facts(teacher_is_asked=is_asked))["distill"] for is_asked in (True, False)
+    )
     assert bought.calls > 0 and trained.calls == 0 and trained.usd < bought.usd
 
 
 @pytest.mark.parametrize("price", [CHEAP, LISTED])
 def test_what_is_expected_is_never_above_what_caps_are_held_by(price: Price) -> None:
     wanted = use_case(training={"usd_per_hour": 2.0, "teacher_labels": 500}, hosting={"usd_per_month_per_machine": 700})
-    worst = stage_estimates(wanted, {"openai:big": price}, CHEAP, ROWS)
+    worst = worst_costs(wanted, {"openai:big": price}, CHEAP, ROWS)
     slow = Hardware(flops_per_s=2e11, usd_per_hour=2.0)
     known = expected_costs(wanted, facts(prices={"openai:big": price}, hardware=slow))
     assert all(known[stage].usd <= worst[stage] for stage in LADDER)
@@ -114,7 +137,7 @@ def test_a_guard_may_ask_everything_again_and_dev_rows_of_both_kinds() -> None:
     rows = ROWS | {"out_of_scope": 200}
     prices = {"openai:big": LISTED}
     without, offered = (
-        stage_estimates(use_case(**asks, guard={"offered": is_offered, "dev_rows": 300}), prices, LISTED, rows)
+        worst_costs(use_case(**asks, guard={"offered": is_offered, "dev_rows": 300}), prices, LISTED, rows)
         for is_offered in (False, True)
     )
     again = rows["gate"] + rows["out_of_scope"] + rows["shifted"] + 600

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leastwise.gate import Evaluation, Measurement, Requirement, judge, plain_outcome
+from leastwise.evidence.measurement import Measurement
+from leastwise.ladder.gate import Evaluation, judge, plain_outcome
+from leastwise.use_case.requirements import Requirement
 
 QUALITY = Requirement(name="quality", bound=0.9, margin=0.05)
 LATENCY = Requirement(name="p95_latency_ms", bound=800, margin=200)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from leastwise.general_tasks import CHOICES, GeneralTask, accuracy_choice, is_held, tasks_of
+from leastwise.metrics.general_tasks import CHOICES, GeneralTask, accuracy_choice, is_held, tasks_of
 
 TEXT = "the old pump in the north hall was mended twice before anyone thought of asking why its valve kept sticking"
 WORDS = TEXT.split()
@@ -49,11 +49,14 @@ def test_short_texts_and_too_few_give_no_task() -> None:
     assert len(tasks_of(texts(CHOICES), 10)) == CHOICES
 
 
-@pytest.mark.parametrize(("scores", "choices", "chosen"), [
-    ((-10.0, -12.0), ("ab", "abcd"), 1),      # likelier a byte, though longer and less likely in all
-    ((-10.0, -9.0), ("abcd", "ab"), 0),
-    ((-4.0, -6.0), ("ab", "äb"), 0),          # bytes, not letters: -2 a byte each, the first among equals
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("scores", "choices", "chosen"),
+    [
+        ((-10.0, -12.0), ("ab", "abcd"), 1),  # likelier a byte, though longer and less likely in all
+        ((-10.0, -9.0), ("abcd", "ab"), 0),
+        ((-4.0, -6.0), ("ab", "äb"), 0),  # bytes, not letters: -2 a byte each, the first among equals
+    ],
+)
 def test_the_likeliest_choice_a_byte_is_taken(scores: tuple[float, ...], choices: tuple[str, ...], chosen: int) -> None:
     assert accuracy_choice(scores, choices) == chosen
 

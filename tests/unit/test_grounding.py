@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from leastwise.grounding import Grounding, Half, diagnosis, fault
+from leastwise.ladder.grounding import Grounding, Half, diagnosis, fault
 
 
 def seen(recall: float, found: tuple[int, float], missed: tuple[int, float], bound: float = 0.5) -> Grounding:
@@ -35,7 +35,9 @@ def test_the_fault_follows_from_the_ceiling_and_from_quality_where_gold_was_foun
 
 
 @given(st.floats(0, 1), st.integers(0, 50), st.floats(0, 1), st.integers(0, 50), st.floats(0, 1), st.floats(0, 1))
-def test_more_recall_never_makes_retrieval_the_fault(recall: float, n: int, found: float, m: int, missed: float, more: float) -> None:
+def test_more_recall_never_makes_retrieval_the_fault(
+    recall: float, n: int, found: float, m: int, missed: float, more: float
+) -> None:
     better = recall + (1 - recall) * more
     if fault(seen(recall, (n, found), (m, missed))) not in ("retrieval", "both"):
         assert fault(seen(better, (n, found), (m, missed))) not in ("retrieval", "both")
@@ -43,7 +45,9 @@ def test_more_recall_never_makes_retrieval_the_fault(recall: float, n: int, foun
 
 def test_the_sentence_names_the_fault_and_every_figure_it_goes_by() -> None:
     words = diagnosis(seen(0.3, (9, 0.2), (16, 0.1)))
-    assert words.startswith("Retrieval and generation both failed: a gold document was before the model for 0.30 of 100 rows")
+    assert words.startswith(
+        "Retrieval and generation both failed: a gold document was before the model for 0.30 of 100 rows"
+    )
     assert "would come to 0.37, 0.5 is wanted" in words and "0.20 (n=9)" in words and "0.10 (n=16)" in words
     assert "none of these was answered" in diagnosis(seen(0.0, (0, 0.0), (16, 0.1)))
 

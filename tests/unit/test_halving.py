@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leastwise.halving import better_half, schedule
+from leastwise.evidence.halving import better_half, schedule
 
 
 @given(st.integers(1, 64), st.integers(16, 1000), st.integers(16, 5000))

@@ -5,13 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leastwise.label_choice import SHORTLIST, choose, shortlisted, uncertainty
+from leastwise.evidence.label_choice import SHORTLIST, choose, shortlisted, uncertainty
 
 GROUPS = np.repeat(np.eye(4), 50, axis=0) + np.random.default_rng(0).normal(0, 0.01, (200, 4))
 
 
 def test_a_sure_row_has_no_uncertainty_and_a_tie_has_all_of_it() -> None:
-    np.testing.assert_allclose(uncertainty(np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.6, 0.3, 0.1]])), [0.0, 1.0, 0.7])
+    np.testing.assert_allclose(
+        uncertainty(np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.6, 0.3, 0.1]])), [0.0, 1.0, 0.7]
+    )
     assert uncertainty(np.ones((2, 1))).tolist() == [0.0, 0.0]
 
 
@@ -46,7 +48,9 @@ def test_only_the_most_unsure_are_on_the_shortlist_however_many_there_are() -> N
     assert shortlisted(np.zeros(4), 3).tolist() == [1.0] * 4
 
 
-@pytest.mark.parametrize(("weights", "count"), [(np.ones(199), 3), (np.full(200, -1.0), 3), (np.full(200, np.nan), 3), (np.ones(200), 201)])
+@pytest.mark.parametrize(
+    ("weights", "count"), [(np.ones(199), 3), (np.full(200, -1.0), 3), (np.full(200, np.nan), 3), (np.ones(200), 201)]
+)
 def test_weights_that_are_none_are_refused(weights: np.ndarray, count: int) -> None:
     with pytest.raises(ValueError, match="choose"):
         choose(GROUPS, weights, count, 0)

@@ -7,13 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from leastwise.gate import Evaluation, Measurement, Requirement, judge
+from leastwise.evidence.measurement import Measurement
 from leastwise.ladder import REMEDIES, Record, Situation, best, could_run, next_step, resolve, ruled_out, teacher
+from leastwise.ladder.gate import Evaluation, judge
 from leastwise.use_case import LADDER, Stage, UseCase
+from leastwise.use_case.requirements import Requirement
 
 BOUNDS: dict[str, tuple[float, float]] = {
-    "quality": (0.8, 0.1), "adherence": (0.95, 0.05), "p95_latency_ms": (800, 200), "usd_per_1k_requests": (1.0, 0.2),
-}  # fmt: skip
+    "quality": (0.8, 0.1),
+    "adherence": (0.95, 0.05),
+    "p95_latency_ms": (800, 200),
+    "usd_per_1k_requests": (1.0, 0.2),
+}
 PASSING = {
     "quality": (0.85, 0.99),
     "adherence": (0.95, 1),
@@ -39,9 +44,14 @@ def use_case(**changes: Any) -> UseCase:
         "data": {name: f"{name}.csv" for name in tables},
         "requirements": {name: {"bound": b, "margin": m} for name, (b, m) in BOUNDS.items()},
         "traffic": {"requests_per_month": 1000},
-        "models": {"candidates": [PACKAGE | {"venue": "api"}], "base": PACKAGE, "embedder": PACKAGE["uri"], "student": PACKAGE["uri"]},
+        "models": {
+            "candidates": [PACKAGE | {"venue": "api"}],
+            "base": PACKAGE,
+            "embedder": PACKAGE["uri"],
+            "student": PACKAGE["uri"],
+        },
         "approvals": dict.fromkeys(LADDER, "granted"),
-    }  # fmt: skip
+    }
     for name, value in changes.items():
         merge = isinstance(fields.get(name), dict) and name != "requirements" and "kind" not in value
         fields[name] = fields[name] | value if merge else value
@@ -56,10 +66,16 @@ def evaluation(
     for name, (bound, margin) in BOUNDS.items():
         low, high = (FAILING if name in fail.split() else OPEN if name in undecided.split() else PASSING)[name]
         measurements[name] = Measurement(
-            name=name, estimate=(low + high) / 2 if estimate is None else estimate, upper=high,
+            name=name,
+            estimate=(low + high) / 2 if estimate is None else estimate,
+            upper=high,
             lower=lower if lower is not None and name == "quality" else low,
-            n=100, bound=bound, margin=margin, alpha_pass=0.01, alpha_fail=0.01,
-        )  # fmt: skip
+            n=100,
+            bound=bound,
+            margin=margin,
+            alpha_pass=0.01,
+            alpha_fail=0.01,
+        )
     return Evaluation(stage="prompt", candidate="c", gate_hash="g", measurements=measurements)
 
 
@@ -142,14 +158,20 @@ NO_TRAINING = Situation(train_rows=999, unlabelled_rows=0, repeat_share=0)
         ({}, ROWS, "quality p95_latency_ms", "distill", "no teacher"),
         ({}, ROWS, "quality", "distill", "cannot remedy"),
         ({"models": {"student": None}}, ROWS, "p95_latency_ms", "distill", "models.student"),
-        ({"training": {"student": CAUSAL}, "models": {"base": None}}, ROWS, "p95_latency_ms", "distill", "causal student"),
+        (
+            {"training": {"student": CAUSAL}, "models": {"base": None}},
+            ROWS,
+            "p95_latency_ms",
+            "distill",
+            "causal student",
+        ),
         ({"task": RECORDS}, ROWS, "p95_latency_ms", "distill", "training.student"),
         ({}, NO_TRAINING, "p95_latency_ms", "distill", "data.unlabelled"),
         ({"hosting": {"capacity": False}}, ROWS, "p95_latency_ms", "self_host", "no machines"),
         ({}, ROWS, "p95_latency_ms", "self_host", "not open"),
         ({"approvals": {"fine_tune": "never"}}, ROWS, "quality", "fine_tune", "is never"),
     ],
-)  # fmt: skip
+)
 def test_a_stage_that_cannot_help_or_lacks_something_is_skipped_with_the_reason(
     changes: dict[str, Any], situation: Situation, below: str, stage: Stage, words: str
 ) -> None:
@@ -170,10 +192,14 @@ def test_records_are_distilled_into_a_causal_student_without_an_encoder() -> Non
 @pytest.mark.parametrize(
     ("below", "stage"),
     [
-        ("quality", "rag"), ("p95_latency_ms", "cache"), ("quality", "fine_tune"), ("quality", "pretrain"),
-        ("p95_latency_ms", "distill"), ("usd_per_1k_requests", "self_host"),
+        ("quality", "rag"),
+        ("p95_latency_ms", "cache"),
+        ("quality", "fine_tune"),
+        ("quality", "pretrain"),
+        ("p95_latency_ms", "distill"),
+        ("usd_per_1k_requests", "self_host"),
     ],
-)  # fmt: skip
+)
 def test_a_stage_that_can_help_and_lacks_nothing_runs(below: str, stage: Stage) -> None:
     history = [record("prompt", fail=below, open_weights=True), *skipped(*LADDER[1 : LADDER.index(stage)])]
     step = next_step(use_case(), history, ROWS)
@@ -251,10 +277,13 @@ def test_a_record_without_a_verdict_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("policy", "estimate", "resolution"),
     [
-        ("estimate", 0.8, "pass"), ("estimate", 0.79, "climb"), ("climb", 0.9, "climb"), ("stop", 0.9, "stop"),
+        ("estimate", 0.8, "pass"),
+        ("estimate", 0.79, "climb"),
+        ("climb", 0.9, "climb"),
+        ("stop", 0.9, "stop"),
         ("ask", 0.9, "ask"),
     ],
-)  # fmt: skip
+)
 def test_undecided_is_resolved_by_policy(policy: str, estimate: float, resolution: str) -> None:
     asked = use_case(on_undecided=policy, requirements={"quality": {"bound": 0.8, "margin": 0.1}})
     got = evaluation(undecided="quality", estimate=estimate)
@@ -272,11 +301,14 @@ def test_a_sure_verdict_is_not_resolved(fail: str) -> None:
 @pytest.mark.parametrize(
     ("resolution", "can_ask", "action", "outcome", "stage"),
     [
-        ("pass", False, "end", "prompt", "prompt"), ("climb", False, "run", None, "rag"),
-        ("stop", False, "end", "undecided", "prompt"), ("ask", False, "end", "undecided", "prompt"),
-        ("ask", True, "ask", None, "prompt"), (None, True, "end", "undecided", "prompt"),
+        ("pass", False, "end", "prompt", "prompt"),
+        ("climb", False, "run", None, "rag"),
+        ("stop", False, "end", "undecided", "prompt"),
+        ("ask", False, "end", "undecided", "prompt"),
+        ("ask", True, "ask", None, "prompt"),
+        (None, True, "end", "undecided", "prompt"),
     ],
-)  # fmt: skip
+)
 def test_the_resolution_as_logged_decides(
     resolution: Any, can_ask: bool, action: str, outcome: Any, stage: str
 ) -> None:
@@ -292,11 +324,14 @@ def test_the_resolution_as_logged_decides(
     ("spent", "month", "estimate", "action"),
     [
         (0, 0, 10, "run"),  # exactly what is left
-        (0, 0, 10.01, "end"), (4, 4, 6.01, "end"), (4, 4, 6, "run"),
+        (0, 0, 10.01, "end"),
+        (4, 4, 6.01, "end"),
+        (4, 4, 6, "run"),
         (0, 95, 5.01, "end"),  # the month binds, other flows spent it
-        (0, 95, 5, "run"), (11, 11, 0, "end"),
+        (0, 95, 5, "run"),
+        (11, 11, 0, "end"),
     ],
-)  # fmt: skip
+)
 def test_a_stage_that_could_exceed_a_budget_does_not_start(
     spent: float, month: float, estimate: float, action: str
 ) -> None:
@@ -323,12 +358,15 @@ def test_a_budget_never_stops_a_winner() -> None:
 @pytest.mark.parametrize(
     ("approval", "can_ask", "answer", "action", "outcome"),
     [
-        ("granted", False, None, "run", None), ("granted", False, "rejected", "run", None),
-        ("ask", True, None, "ask", None), ("ask", False, None, "end", "rejected"),
-        ("ask", True, "granted", "run", None), ("ask", True, "rejected", "end", "rejected"),
+        ("granted", False, None, "run", None),
+        ("granted", False, "rejected", "run", None),
+        ("ask", True, None, "ask", None),
+        ("ask", False, None, "end", "rejected"),
+        ("ask", True, "granted", "run", None),
+        ("ask", True, "rejected", "end", "rejected"),
         ("never", True, "granted", "skip", None),
     ],
-)  # fmt: skip
+)
 def test_leave_is_needed_and_nobody_to_ask_is_a_no(
     approval: str, can_ask: bool, answer: Any, action: str, outcome: Any
 ) -> None:
@@ -430,12 +468,15 @@ def test_every_climb_ends_and_runs_no_stage_twice(history: list[Record]) -> None
 @pytest.mark.parametrize(
     ("changes", "situation", "stage", "possible"),
     [
-        ({}, ROWS, "fine_tune", True), ({}, NO_TRAINING, "fine_tune", False), ({}, ROWS, "distill", True),
-        ({"approvals": {"rag": "never"}}, ROWS, "rag", False), ({"last_stage": "cache"}, ROWS, "fine_tune", False),
+        ({}, ROWS, "fine_tune", True),
+        ({}, NO_TRAINING, "fine_tune", False),
+        ({}, ROWS, "distill", True),
+        ({"approvals": {"rag": "never"}}, ROWS, "rag", False),
+        ({"last_stage": "cache"}, ROWS, "fine_tune", False),
         ({"requirements": {"quality": {"bound": 0.8, "margin": 0.1}}}, ROWS, "distill", False),
         ({"task": {"domain_is_public": True}}, ROWS, "pretrain", False),
     ],
-)  # fmt: skip
+)
 def test_only_applicable_stages_count_as_avoided(
     changes: dict[str, Any], situation: Situation, stage: Stage, possible: bool
 ) -> None:
@@ -444,7 +485,9 @@ def test_only_applicable_stages_count_as_avoided(
 
 def test_lost_general_ability_is_remedied_by_no_training_and_never_asked_of_a_student() -> None:
     bounds = {name: {"bound": b, "margin": m} for name, (b, m) in BOUNDS.items()}
-    wanted = use_case(requirements=bounds | {"general_ability": {"bound": 0.6, "margin": 0.2}}, data={"general": "general.csv"})
+    wanted = use_case(
+        requirements=bounds | {"general_ability": {"bound": 0.6, "margin": 0.2}}, data={"general": "general.csv"}
+    )
     assert [stage for stage in LADDER if "general_ability" in REMEDIES[stage]] == ["prompt"]
     assert "no general ability" in (ruled_out(wanted, "distill", ROWS) or "")
     assert not wanted.offers_cascades and use_case().offers_cascades

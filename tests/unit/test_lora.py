@@ -2,7 +2,7 @@
 
 import pytest
 
-from leastwise.lora import LLAMA_3_8B, LLAMA_3_70B, Shape, trainable_share, upper_blocks
+from leastwise.models.lora import LLAMA_3_8B, LLAMA_3_70B, Shape, trainable_share, upper_blocks
 
 SMOLLM2 = Shape(blocks=30, hidden=576, feed_forward=1536, heads=9, key_value_heads=3, vocabulary=49152, tied=True)
 
@@ -23,7 +23,9 @@ def test_the_share_grows_with_rank_and_blocks_and_is_less_on_larger_models():
     shares = [trainable_share(shape, "lora", 16, 0.34) for shape in (SMOLLM2, LLAMA_3_8B, LLAMA_3_70B)]
     assert shares == sorted(shares, reverse=True) and shares[0] < 0.02
     assert trainable_share(LLAMA_3_8B, "lora", 32, 0.5) > trainable_share(LLAMA_3_8B, "lora", 16, 0.5)
-    assert trainable_share(LLAMA_3_8B, "full", 16, 1.0) == pytest.approx(32 * LLAMA_3_8B.weights_a_block / LLAMA_3_8B.weights)
+    assert trainable_share(LLAMA_3_8B, "full", 16, 1.0) == pytest.approx(
+        32 * LLAMA_3_8B.weights_a_block / LLAMA_3_8B.weights
+    )
 
 
 def test_at_least_one_block_is_trained():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from leastwise.metrics import agreement, exact_label, exact_match, field_f1, macro_f1, self_consistency, token_f1
-from leastwise.task import Classification
+from leastwise.use_case.task import Classification
 
 TASK = Classification(instruction="Yes or no?", labels=("yes", "no"), decline_label="none")
 JSON = st.recursive(
@@ -20,10 +20,16 @@ JSON = st.recursive(
 @pytest.mark.parametrize(
     ("answer", "expected", "scores"),
     [
-        ("yes", "yes", (1, 1, 0)), (" Yes.", "yes", (1, 0, 0)), ("no", "yes", (0, 1, 0)), ("", "yes", (0, 0, 0)),
-        ("yes, surely", "yes", (0, 0, 0)), ("none", "yes", (0, 1, 1)), ("none", None, (0, 1, 1)), ("yes", None, (0, 1, 0)),
+        ("yes", "yes", (1, 1, 0)),
+        (" Yes.", "yes", (1, 0, 0)),
+        ("no", "yes", (0, 1, 0)),
+        ("", "yes", (0, 0, 0)),
+        ("yes, surely", "yes", (0, 0, 0)),
+        ("none", "yes", (0, 1, 1)),
+        ("none", None, (0, 1, 1)),
+        ("yes", None, (0, 1, 0)),
     ],
-)  # fmt: skip
+)
 def test_a_label_is_right_but_for_case_and_edges_and_adheres_only_as_it_stands(answer, expected, scores):
     got = exact_label(TASK, answer, expected)
     assert (got.quality, got.adherence, got.declined) == scores
@@ -32,10 +38,14 @@ def test_a_label_is_right_but_for_case_and_edges_and_adheres_only_as_it_stands(a
 @pytest.mark.parametrize(
     ("answer", "expected", "match", "f1"),
     [
-        ("The Eiffel Tower!", ["eiffel tower"], 1, 1), ("tower", ["Eiffel Tower", "a tower"], 1, 1),
-        ("tower of Paris", ["eiffel tower"], 0, 2 / 5), ("", ["x"], 0, 0), ("the", [""], 1, 1), ("x x", ["x"], 0, 2 / 3),
+        ("The Eiffel Tower!", ["eiffel tower"], 1, 1),
+        ("tower", ["Eiffel Tower", "a tower"], 1, 1),
+        ("tower of Paris", ["eiffel tower"], 0, 2 / 5),
+        ("", ["x"], 0, 0),
+        ("the", [""], 1, 1),
+        ("x x", ["x"], 0, 2 / 3),
     ],
-)  # fmt: skip
+)
 def test_free_answers_are_compared_by_their_words(answer, expected, match, f1):
     assert exact_match(answer, expected) == match
     assert token_f1(answer, expected) == pytest.approx(f1)
@@ -50,11 +60,17 @@ def test_a_row_without_an_expected_answer_is_not_scored_0(metric):
 @pytest.mark.parametrize(
     ("answer", "expected", "score"),
     [
-        ({"city": " Bonn "}, {"city": "bonn", "zip": None}, 1), ({"city": "Bonn", "zip": "1"}, {"city": "Bonn", "zip": 1}, 0.5),
-        (None, {}, 0), ({}, {}, 1), ({}, {"a": 1}, 0), ({"a": [1, 2, 2]}, {"a": [2, 1, 2]}, 1),
-        ({"a": [2]}, {"a": [2, 2]}, 2 / 3), ({"a": {"b": 1}}, {"a": {"c": 1}}, 0), ({"a": True}, {"a": 1}, 0),
+        ({"city": " Bonn "}, {"city": "bonn", "zip": None}, 1),
+        ({"city": "Bonn", "zip": "1"}, {"city": "Bonn", "zip": 1}, 0.5),
+        (None, {}, 0),
+        ({}, {}, 1),
+        ({}, {"a": 1}, 0),
+        ({"a": [1, 2, 2]}, {"a": [2, 1, 2]}, 1),
+        ({"a": [2]}, {"a": [2, 2]}, 2 / 3),
+        ({"a": {"b": 1}}, {"a": {"c": 1}}, 0),
+        ({"a": True}, {"a": 1}, 0),
     ],
-)  # fmt: skip
+)
 def test_fields_of_a_record_are_compared_one_by_one(answer, expected, score):
     assert field_f1(answer, expected) == pytest.approx(score)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from leastwise.errors import BadInput
-from leastwise.prediction_powered import PredictionPoweredTest
-from leastwise.sequential import MeanTest
+from leastwise.evidence import MeanTest
+from leastwise.evidence.prediction_powered import PredictionPoweredTest
 
 
 def graded(rng, share, n, kind=0.1, harsh=0.05):
@@ -21,8 +21,9 @@ def outcomes(share, runs, kind, harsh, humans=400, bound=0.8, margin=0.15):
         human, judge = graded(rng, share, humans, kind, harsh)
         scores = graded(rng, share, 1500, kind, harsh)[1]
         for test, found in (
-            (PredictionPoweredTest(bound, margin, human, judge), corrected), (MeanTest(bound, margin), naive)
-        ):  # fmt: skip
+            (PredictionPoweredTest(bound, margin, human, judge), corrected),
+            (MeanTest(bound, margin), naive),
+        ):
             test.add(scores)
             found.append(test.outcome)
     return corrected, naive

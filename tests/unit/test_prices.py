@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from leastwise.errors import BadInput
-from leastwise.prices import Price, PriceBook, Tier, UnknownPrice, Usage
+from leastwise.money.price_book import PriceBook, UnknownPrice
+from leastwise.use_case.price import Price, Tier, Usage
 
 SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "infra" / "prices.yaml").read_text())
 BOOK = PriceBook.model_validate(SHIPPED)

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from leastwise.candidate import Prompt, Shot
-from leastwise.prompts import render, short_prompt, system_prompt
-from leastwise.task import Classification, Extraction, FreeText
+from leastwise.ladder.candidate import Prompt, Shot
+from leastwise.ladder.rendering import render
+from leastwise.use_case.prompts import short_prompt, system_prompt
+from leastwise.use_case.task import Classification, Extraction, FreeText
 
 TASK = Classification(instruction="Name the tactic.", labels=("impact", "discovery"), decline_label="none")
 SCHEMA = {"type": "object", "properties": {"zip": {"type": "string"}, "city": {"type": "string"}}}
@@ -33,11 +34,16 @@ def test_two_requests_share_everything_up_to_what_was_asked() -> None:
 
 def test_the_order_is_system_fixed_examples_retrieved_examples_documents_and_the_request_last() -> None:
     turns = render(
-        Prompt(system="SYSTEM", shots=SHOTS), "REQUEST", documents=["DOCUMENT"], examples=[Shot(text="RETRIEVED", label="impact")]
+        Prompt(system="SYSTEM", shots=SHOTS),
+        "REQUEST",
+        documents=["DOCUMENT"],
+        examples=[Shot(text="RETRIEVED", label="impact")],
     )
     assert [turn.role for turn in turns] == ["system", *("user", "assistant") * 3, "user"]
     assert turns[0].content == "SYSTEM" and turns[5].content == "RETRIEVED"
-    assert turns[-1].content.index("DOCUMENT") < turns[-1].content.index("REQUEST") and turns[-1].content.endswith("REQUEST")
+    assert turns[-1].content.index("DOCUMENT") < turns[-1].content.index("REQUEST") and turns[-1].content.endswith(
+        "REQUEST"
+    )
 
 
 def test_what_was_retrieved_does_not_move_the_fixed_part() -> None:
@@ -50,10 +56,16 @@ def test_what_was_retrieved_does_not_move_the_fixed_part() -> None:
     ("task", "words"),
     [
         (TASK, "exactly one of: impact, discovery. If the text fits none of them, answer none."),
-        (Extraction(kind="extraction", instruction="Extract.", json_schema=SCHEMA), '"properties":{"zip":{"type":"string"},"city"'),
-        (FreeText(kind="free_text", instruction="Answer.", max_words=7, decline_label="unknown"), "at most 7 words. If it cannot be answered, answer unknown."),
+        (
+            Extraction(kind="extraction", instruction="Extract.", json_schema=SCHEMA),
+            '"properties":{"zip":{"type":"string"},"city"',
+        ),
+        (
+            FreeText(kind="free_text", instruction="Answer.", max_words=7, decline_label="unknown"),
+            "at most 7 words. If it cannot be answered, answer unknown.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_demanded_format_is_said_in_the_use_cases_own_order(task: object, words: str) -> None:
     assert words in system_prompt(task)  # type: ignore[arg-type]
     assert words not in short_prompt(task)  # type: ignore[arg-type]

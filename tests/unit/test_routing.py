@@ -5,9 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leastwise.routing import choose_threshold
+from leastwise.evidence.cascade_threshold import choose_threshold
 
-ROWS = st.lists(st.tuples(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=30)
+ROWS = st.lists(
+    st.tuples(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 0.5, 1.0])),
+    min_size=1,
+    max_size=30,
+)
 
 
 def came_to(below: float, rows: list[tuple[float, float, float]]) -> tuple[float, float]:
@@ -18,7 +22,9 @@ def came_to(below: float, rows: list[tuple[float, float, float]]) -> tuple[float
 
 
 @given(ROWS, st.floats(0, 1))
-def test_it_says_what_it_comes_to_and_no_lower_threshold_would_do(rows: list[tuple[float, float, float]], wanted: float) -> None:
+def test_it_says_what_it_comes_to_and_no_lower_threshold_would_do(
+    rows: list[tuple[float, float, float]], wanted: float
+) -> None:
     chosen = choose_threshold(*(list(column) for column in zip(*rows, strict=True)), wanted)  # type: ignore[arg-type]
     quality, share = came_to(chosen.below, rows)
     assert chosen.quality == pytest.approx(quality) and chosen.escalated_share == pytest.approx(share)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leastwise.errors import BadInput
-from leastwise.sequential import ClosedSetTest, CostTest, MeanTest, PairedTest, QuantileTest, unit_means
+from leastwise.evidence import ClosedSetTest, CostTest, MeanTest, PairedTest, QuantileTest
+from leastwise.evidence.units import unit_means
 
 BINARY = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=150)
 MIXED = st.lists(st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 1)), min_size=1, max_size=150)

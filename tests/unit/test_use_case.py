@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from leastwise.candidate import Candidate, Retriever
+from leastwise.ladder.candidate import Candidate, Retriever
 from leastwise.use_case import UseCase
 
 Fields = dict[str, Any]
@@ -162,12 +162,19 @@ GENERAL = {"bound": 0.6, "margin": 0.2}
         ({"requirements.general_ability": GENERAL}, "add data.general"),
         ({"requirements.general_ability": GENERAL, "data.general": "g.csv"}, "openai:.* cannot be measured"),
         (
-            {"requirements.general_ability": GENERAL, "data.general": "g.csv", "models.candidates": [{"uri": "package://m"}], "reference": "stop"},
+            {
+                "requirements.general_ability": GENERAL,
+                "data.general": "g.csv",
+                "models.candidates": [{"uri": "package://m"}],
+                "reference": "stop",
+            },
             "reference: stop",
         ),
     ],
 )
-def test_general_ability_and_replay_are_refused_where_nothing_can_measure_or_feed_them(changes: dict[str, Any], says: str) -> None:
+def test_general_ability_and_replay_are_refused_where_nothing_can_measure_or_feed_them(
+    changes: dict[str, Any], says: str
+) -> None:
     fields = changed("name", "general")
     for path, value in changes.items():
         part = fields
@@ -189,9 +196,21 @@ def test_general_text_is_replayed_by_default_and_not_without_it() -> None:
 @pytest.mark.parametrize(
     ("data", "mode", "words"),
     [
-        ({"gold_column": "gold"}, "dense", "data.gold_column: names documents that answer a row, but data.documents is missing"),
-        ({"documents": "d.csv", "dev": "d.csv"}, "auto", "retrieval.mode: auto chooses by the gold documents of dev rows"),
-        ({"documents": "d.csv", "gold_column": "gold"}, "auto", "add data.gold_column, data.dev and retrieval.documents"),
+        (
+            {"gold_column": "gold"},
+            "dense",
+            "data.gold_column: names documents that answer a row, but data.documents is missing",
+        ),
+        (
+            {"documents": "d.csv", "dev": "d.csv"},
+            "auto",
+            "retrieval.mode: auto chooses by the gold documents of dev rows",
+        ),
+        (
+            {"documents": "d.csv", "gold_column": "gold"},
+            "auto",
+            "add data.gold_column, data.dev and retrieval.documents",
+        ),
     ],
 )
 def test_a_search_that_cannot_be_chosen_or_measured_is_refused(data: Fields, mode: str, words: str) -> None:

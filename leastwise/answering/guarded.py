@@ -1,0 +1,133 @@
+"""A guard at work: a candidate behind an abstention score, and the scores themselves.
+
+Which score and threshold is right is not decided here (see `leastwise.evaluating.guard_offer`). Distance is known before the model is asked, so what
+it declines costs no call; the other scores come with the answer. A declined request is answered with the decline label.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from leastwise.evidence.abstention import Guard, ScoreName
+from leastwise.models.encoder import embed
+from leastwise.models.threads import THREADS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from leastwise.answering.workspace import Workspace
+    from leastwise.metrics.answer import Answer
+
+_TIMED_TEXTS = 20
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far the embedding of a text is from those of some examples, as one Gaussian.
+
+    Its covariance is shrunk (Ledoit and Wolf 2004), so that fewer examples than dimensions do as well. Labels are not needed: on
+    the embedded data one Gaussian a class told no more.
+    """
+
+    examples: tuple[str, ...]
+    encoder: Path
+    cache: Path | None = None
+
+    @cached_property
+    def _gaussian(self) -> Any:
+        from sklearn.covariance import LedoitWolf
+
+        return LedoitWolf().fit(embed(self.examples, self.encoder, cache=self.cache, threads=THREADS))
+
+    def scores(self, texts: list[str]) -> np.ndarray:
+        """One score a text, at most 0, higher for what resembles the examples."""
+        return self._minus_distance(embed(texts, self.encoder, cache=self.cache, threads=THREADS))
+
+    def scoring_ms(self, texts: list[str]) -> float:
+        """The median time of scoring one text that was never embedded, milliseconds."""
+        self.scores(texts[:1])
+        times = []
+        for text in texts[:_TIMED_TEXTS]:
+            started = time.perf_counter()
+            self._minus_distance(embed([text], self.encoder, threads=THREADS))
+            times.append((time.perf_counter() - started) * 1000)
+        return float(np.median(times))
+
+    def _minus_distance(self, vectors: np.ndarray) -> np.ndarray:
+        return np.asarray(-np.sqrt(self._gaussian.mahalanobis(vectors)))
+
+
+def distance(work: Workspace) -> Distance | None:
+    """The distance to this use case's examples; None where there are none, or nothing to embed them with."""
+    train = work.tables.get("train")
+    if work.encoder is None or train is None:
+        return None
+    return Distance(tuple(train["text"]), work.encoder, work.home / "embeddings")
+
+
+def score_of(answer: Answer, score: ScoreName) -> float | None:
+    """The score that came with an answer, where it did."""
+    return answer.confidence if score == "max_probability" else answer.energy
+
+
+class GuardedAnswerer:
+    """An answerer that declines below a threshold; an answer without a score is let through."""
+
+    def __init__(self, work: Workspace, inner: Any, guard: Guard) -> None:
+        decline = work.use_case.task.decline_label
+        near = distance(work) if guard.score == "distance" else None
+        assert decline is not None and (near is not None or guard.score != "distance")
+        self.behind, self.guard, self.decline, self.near = inner, guard, decline, near
+        self.price, self.usd_worst_case = inner.price, inner.usd_worst_case
+        self.fixed_usd_per_request = inner.fixed_usd_per_request
+        self._scoring_ms = near.scoring_ms(list(work.tables.need("gate")["text"].head(_TIMED_TEXTS))) if near else 0.0
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        """One answer a row, in the order of the rows, each with its score."""
+        return self._answered(self.behind.answer, rows)
+
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        """As `answer`, the one behind asked once more past what it stores."""
+        return self._answered(self.behind.again, rows)
+
+    def _answered(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
+        return self._by_distance(ask, rows) if self.near else [self._judged(answer) for answer in ask(rows)]
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        """Latencies over HTTP: of what was asked the model's and the guard's, of what was not the guard's alone."""
+        known = [answer.latency_ms for answer in answers]
+        if all(each is not None for each in known):
+            return [each for each in known if each is not None]
+        asked = [at for at, answer in enumerate(answers) if not (self.near and self._is_below(answer.scope))]
+        times = [self._scoring_ms] * len(rows)
+        part = self.behind.timed(rows.iloc[asked], [answers[at] for at in asked]) if asked else []
+        for at, took in zip(asked, part, strict=False):
+            times[at] += took
+        return times if len(part) == len(asked) else []
+
+    def _by_distance(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
+        from leastwise.metrics.answer import Answer
+
+        assert self.near is not None
+        scores = self.near.scores(list(rows["text"])).tolist()
+        asked = [at for at, score in enumerate(scores) if not self._is_below(score)]
+        answers = [Answer(self.decline, self._scoring_ms, 0.0, from_store=True, scope=score) for score in scores]
+        for at, answer in zip(asked, ask(rows.iloc[asked]) if asked else [], strict=True):
+            took = None if answer.latency_ms is None else answer.latency_ms + self._scoring_ms
+            answers[at] = replace(answer, scope=scores[at], latency_ms=took)
+        return answers
+
+    def _judged(self, answer: Answer) -> Answer:
+        score = score_of(answer, self.guard.score)
+        declines = answer.text is not None and self._is_below(score)
+        return replace(answer, scope=score, text=self.decline if declines else answer.text)
+
+    def _is_below(self, score: float | None) -> bool:
+        return score is not None and score < self.guard.below

@@ -1,0 +1,198 @@
+"""Embeds texts and finds the nearest stored ones: a cached encoder and a LanceDB index searched in process.
+
+It does not judge retrieval (the flows do, with `recall_at_k` and `mean_reciprocal_rank`), does not chunk documents, and
+searches exactly: no approximate vector index is built, which is right up to a few hundred thousand rows.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+
+from leastwise.errors import BadInput
+from leastwise.models.encoder import embed, encoder_hash
+from leastwise.use_case.settings import SearchMode
+
+Mode = SearchMode
+
+_FUSION_RANK = 60  # reciprocal rank fusion, Cormack, Clarke and Büttcher, SIGIR 2009
+_SPARE_HITS = 16  # fetched beyond k, so that equal scores at the cut fall by id and not by thread
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One retrieved row; `score` is cosine (dense), BM25 or fused reciprocal ranks (hybrid): higher is nearer."""
+
+    id: str
+    text: str
+    label: str | None
+    score: float
+
+
+@dataclass(frozen=True)
+class Index:
+    """A searchable, immutable set of rows; `key` names exactly these rows under exactly this encoder."""
+
+    uri: str
+    key: str
+    rows: int
+    encoder: Path
+    threads: int = 2
+    cache: Path | None = None
+
+    @cached_property
+    def _table(self) -> Any:
+        import lancedb
+
+        return lancedb.connect(self.uri).open_table(self.key)
+
+    def search(
+        self, texts: Sequence[str], k: int, mode: Mode = "dense", *, exclude_ids: Sequence[str | None] | None = None
+    ) -> list[list[Hit]]:
+        """The `k` nearest rows of each text, nearest first, ties by id; bm25 finds fewer where few rows share a word.
+
+        `exclude_ids` holds one id per text, the row that must not be found for it (a labelled example's own row).
+        """
+        if k < 1 or mode not in get_args(Mode):
+            raise BadInput(f"search: k={k}, mode={mode!r}; k must be at least 1 and mode one of {get_args(Mode)}")
+        excluded = list(exclude_ids) if exclude_ids is not None else [None] * len(texts)
+        if len(excluded) != len(texts):
+            raise BadInput(f"search: {len(excluded)} exclude_ids for {len(texts)} texts; give one (or None) per text")
+        found = {"dense": self._dense, "bm25": self._bm25, "hybrid": self._hybrid}[mode](list(texts), k)
+        return [[hit for hit in hits if hit.id != own][:k] for hits, own in zip(found, excluded, strict=True)]
+
+    def _dense(self, texts: list[str], k: int) -> list[list[Hit]]:
+        vectors = embed(texts, self.encoder, threads=self.threads, cache=self.cache)
+        return [self._nearest(vector, k) for vector in vectors]
+
+    def _nearest(self, vector: np.ndarray, k: int) -> list[Hit]:
+        query = self._table.search(vector, vector_column_name="vector").distance_type("cosine")
+        return _hits(query.limit(k + _SPARE_HITS), "_distance", lambda distance: 1.0 - distance)
+
+    def _bm25(self, texts: list[str], k: int) -> list[list[Hit]]:
+        from lancedb.query import MatchQuery
+
+        searches = (self._table.search(MatchQuery(text, "text"), query_type="fts") for text in texts)
+        return [_hits(search.limit(k + _SPARE_HITS), "_score", float) for search in searches]
+
+    def _hybrid(self, texts: list[str], k: int) -> list[list[Hit]]:
+        # LanceDB's own hybrid query embeds and searches one text at a time and orders equal ranks arbitrarily
+        return [_fused(dense, words) for dense, words in zip(self._dense(texts, k), self._bm25(texts, k), strict=True)]
+
+
+def build_index(
+    rows: pd.DataFrame, encoder: Path, out_dir: Path | str, *, threads: int = 2, cache: Path | None = None
+) -> Index:
+    """Index `rows` (columns id, text, and label where there is one) under `out_dir`, a directory or an s3:// URI.
+
+    The index is kept under a hash of the rows and the encoder: the same rows and encoder reuse it, and an index that a
+    crash left unfinished is built again. Raises BadInput for missing columns, no rows, duplicate ids or empty text.
+    """
+    import lancedb
+
+    _check_rows(rows)
+    index = Index(str(out_dir), index_key(rows, encoder), len(rows), encoder, threads, cache)
+    database = lancedb.connect(index.uri)
+    if not _is_finished(database, index):
+        vectors = embed(rows["text"].tolist(), encoder, threads=threads, cache=cache)
+        _write(database, index.key, rows, vectors)
+    return index
+
+
+def index_key(rows: pd.DataFrame, encoder: Path) -> str:
+    """The name of an index: 24 hex digits that change with any id, text, label, the rows' order or an encoder file."""
+    columns = [name for name in ("id", "text", "label") if name in rows]
+    content = json.dumps([encoder_hash(encoder), columns, rows[columns].astype(object).values.tolist()], default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _check_rows(rows: pd.DataFrame) -> None:
+    if missing := {"id", "text"} - set(rows.columns):
+        raise BadInput(f"index rows: column {', '.join(sorted(missing))} is missing; it has {', '.join(rows.columns)}")
+    if rows.empty:
+        raise BadInput("index rows: there are none; give at least one row to retrieve")
+    if rows["id"].duplicated().any():
+        raise BadInput(f"index rows: id {rows['id'][rows['id'].duplicated()].iloc[0]!r} occurs twice; make ids unique")
+    blank = rows["text"].isna() | (rows["text"].astype(str).str.strip() == "")
+    if blank.any():
+        raise BadInput(f"index rows: row {rows['id'][blank].iloc[0]!r} has no text; fill it or drop it")
+
+
+def _is_finished(database: Any, index: Index) -> bool:
+    if index.key not in database.list_tables().tables:
+        return False
+    table = database.open_table(index.key)
+    return table.count_rows() == index.rows and len(table.list_indices()) == 1
+
+
+def _write(database: Any, key: str, rows: pd.DataFrame, vectors: np.ndarray) -> None:
+    import pyarrow as pa
+    from lancedb.index import FTS
+
+    label = rows["label"] if "label" in rows else [None] * len(rows)
+    strings = {name: pa.array(column, pa.string()) for name, column in (("text", rows["text"]), ("label", label))}
+    vector = pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
+    data = pa.table({"id": pa.array(rows["id"].astype(str), pa.string()), **strings, "vector": vector})
+    table = database.create_table(key, data, mode="overwrite")
+    table.create_index("text", config=FTS(num_workers=1))  # written last: its presence marks the table as finished
+
+
+def _hits(query: Any, column: str, score: Callable[[float], float]) -> list[Hit]:
+    rows = query.select(["id", "text", "label", column]).to_list()
+    hits = [Hit(row["id"], row["text"], row["label"], round(score(row[column]), 6)) for row in rows]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def _fused(*rankings: list[Hit]) -> list[Hit]:
+    hits = {hit.id: hit for ranking in rankings for hit in ranking}
+    score = dict.fromkeys(hits, 0.0)
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            score[hit.id] += 1.0 / (_FUSION_RANK + rank)
+    fused = [Hit(hit.id, hit.text, hit.label, round(score[hit.id], 6)) for hit in hits.values()]
+    return sorted(fused, key=lambda hit: (-hit.score, hit.id))
+
+
+Gold = str | Collection[str]  # the id of the row that answers a search, or the ids of several, each of which does
+
+
+def recall_at_k(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold], k: int) -> float:
+    """Share of searches with a gold id among the first `k` hits, in [0, 1]; of several gold ids one is enough."""
+    return float(np.mean([rank <= k for rank in gold_ranks(found, gold_ids)]))
+
+
+def mean_reciprocal_rank(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> float:
+    """Mean over searches of 1 / rank of the first gold id, 0 where none was found, in [0, 1]."""
+    return float(np.mean(1.0 / np.asarray(gold_ranks(found, gold_ids))))
+
+
+def gold_ranks(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> list[float]:
+    """Rank of the first gold id in each search, from 1; infinity where none was found."""
+    wanted = [{gold} if isinstance(gold, str) else set(gold) for gold in gold_ids]
+    return [
+        next((float(rank) for rank, hit in enumerate(hits, 1) if hit.id in gold), np.inf)
+        for hits, gold in zip(found, wanted, strict=True)
+    ]
+
+
+def search_ms(index: Index, texts: Sequence[str], k: int, mode: Mode = "dense") -> np.ndarray:
+    """Milliseconds of each text searched alone and embedded afresh, shape (n,); a first, unmeasured search warms up.
+
+    This is what retrieval adds to the latency of one answer.
+    """
+    fresh = Index(index.uri, index.key, index.rows, index.encoder, index.threads, cache=None)
+    fresh.search(texts[:1], k, mode)
+    return np.asarray([_timed_ms(lambda text=text: fresh.search([text], k, mode)) for text in texts])
+
+
+def _timed_ms(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1000.0

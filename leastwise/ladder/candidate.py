@@ -1,0 +1,99 @@
+"""A candidate: how to answer one request, as data.
+
+It is what a stage changes, what an evaluation measures and what gets promoted. It answers nothing itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from leastwise.evidence.abstention import Guard
+from leastwise.part import Part, written_but_for
+from leastwise.use_case import Stage
+from leastwise.use_case.model import Venue
+from leastwise.use_case.settings import SearchMode
+
+
+class Shot(Part):
+    """One worked example inside a prompt."""
+
+    text: str
+    label: str
+
+
+class Prompt(Part):
+    """The words around a request."""
+
+    system: str = Field(description="Stable part: instruction, labels, rules.")
+    shots: tuple[Shot, ...] = Field((), description="Fixed examples, the same for every request.")
+    constrained: bool = Field(False, description="Whether the provider forces the answer into the label set.")
+
+
+class Retriever(Part):
+    """What is looked up for every request."""
+
+    embedder: str = Field(description="URI of the embedding model.")
+    index: str = Field(description="Hash of the indexed rows and their embedding.")
+    examples: int = Field(0, ge=0, le=64, description="Labelled examples put before the request.")
+    documents: int = Field(0, ge=0, le=64, description="Documents put before the request.")
+    mode: SearchMode = Field(
+        "dense", description="How both are searched: by meaning, by words (BM25), or both, ranks fused."
+    )
+
+    @model_serializer(mode="wrap")
+    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Candidates from before there were modes keep their keys."""
+        return written_but_for(write(self), mode="dense")
+
+
+class CachePolicy(Part):
+    """What is not paid for twice in production."""
+
+    provider: bool = Field(False, description="Provider prompt caching switched on, prompt laid out for it.")
+    exact: bool = Field(False, description="Identical requests are answered from a store.")
+    ttl_s: int = Field(86_400, ge=1, description="How long a stored answer may be given out, seconds.")
+    most_bytes: int = Field(256_000_000, ge=1, description="Size of the store; what was used longest ago goes first.")
+
+
+class Weights(Part):
+    """Weights a stage made."""
+
+    kind: Literal["adapter", "merged", "student"] = Field(description="adapter: LoRA; merged: a full model; student.")
+    uri: str = Field(description="Where they are, safetensors only.")
+    revision: str = Field(description="Hash of their content.")
+
+
+class Cascade(Part):
+    """A cheaper candidate that is asked first."""
+
+    first: Candidate
+    below: float = Field(ge=0, le=1, description="Confidence of the first's answer below which the other is asked.")
+
+
+class Candidate(Part):
+    """Model + venue + prompt + retriever + cache policy + weights, and the candidate it came from."""
+
+    stage: Stage | Literal["reference"]
+    model: str = Field(description="URI of the model that answers.")
+    revision: str = Field("", description="Revision of that model.")
+    venue: Venue
+    prompt: Prompt | None = None
+    retriever: Retriever | None = None
+    cache: CachePolicy = CachePolicy()
+    weights: Weights | None = None
+    decline_below: float | None = Field(None, ge=0, le=1, description="Confidence below which the student declines.")
+    cascade: Cascade | None = Field(
+        None, description="Who answers first; this candidate answers what that is unsure of."
+    )
+    guard: Guard | None = Field(None, description="What declines a request before or after the model was asked.")
+    parent: str | None = Field(None, description="Key of the candidate it was made from.")
+
+    @property
+    def key(self) -> str:
+        """Content hash, 16 hex digits: equal candidates answer alike."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,0 +1,108 @@
+"""The ladder: which step comes next, from a use case and the history of what was logged.
+
+A pure fold. It runs no stage, reads no clock and asks nobody: what it needs to know beside the use case and the history
+(rows, estimates, spend, answers people gave) is handed in as a `Situation`, so the same history always gives the same
+next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from leastwise.ladder.history import ClimbOutcome, Record, best
+from leastwise.ladder.needs import _LACKS, REMEDIES, Situation, _within_reach
+from leastwise.part import Part
+from leastwise.use_case import Stage, UseCase
+
+
+class Step(Part):
+    """What to do next. `ask` wants a person's answer first: leave for a stage, or how to resolve UNDECIDED."""
+
+    action: Literal["run", "skip", "ask", "end"]
+    reason: str
+    stage: Stage | None = None
+    outcome: ClimbOutcome | None = Field(None, description="With action `end` only.")
+
+
+def next_step(use_case: UseCase, history: Sequence[Record], situation: Situation | None = None) -> Step:
+    """The next step of a climb: run or skip a stage, ask a person, or end with an outcome (DESIGN rules 1-7).
+
+    The ladder is walked from its foot whatever order things were logged in, so that a stage somebody ran on its own
+    neither hides a lower PASS nor lets the climb start above it. Of two records of a stage the later one counts.
+    """
+    now = situation or Situation()
+    recorded = {record.stage: record for record in history}
+    reference = recorded.get("reference")
+    if reference and reference.passed and use_case.reference == "stop":
+        return Step(action="end", outcome="reference", reason="the no-LLM reference meets every requirement")
+    below: list[Record] = []
+    for stage in _within_reach(use_case):
+        record = recorded.get(stage)
+        if record is None:
+            return _consider(use_case, stage, below, now)
+        halted = _halt(stage, record, now)
+        if halted:
+            return halted
+        below.append(record)
+    return Step(action="end", outcome="none", reason=_nearest_miss(below))
+
+
+def _halt(stage: Stage, record: Record, now: Situation) -> Step | None:
+    """The end of a climb, or a question to a person, where this record calls for it; None lets it climb on."""
+    if record.skipped is not None:
+        return None
+    if record.verdict is None:
+        return Step(action="end", outcome="error", stage=stage, reason=f"{stage} was logged without an evaluation")
+    if record.verdict.outcome == "ERROR":
+        return Step(action="end", outcome="error", stage=stage, reason=record.verdict.reason)
+    if record.passed:
+        return Step(action="end", outcome=stage, stage=stage, reason=record.verdict.reason)
+    if record.verdict.outcome == "UNDECIDED" and record.resolution != "climb":
+        action: Literal["ask", "end"] = "ask" if record.resolution == "ask" and now.can_ask else "end"
+        outcome: ClimbOutcome | None = "undecided" if action == "end" else None
+        return Step(action=action, outcome=outcome, stage=stage, reason=record.verdict.reason)
+    return None
+
+
+def _consider(use_case: UseCase, stage: Stage, below: Sequence[Record], now: Situation) -> Step:
+    """Skip a stage with the reason, or see about leave and money for it."""
+    why = _cannot(use_case, stage, below, now)
+    return Step(action="skip", stage=stage, reason=why) if why else _afford(use_case, stage, now)
+
+
+def _cannot(use_case: UseCase, stage: Stage, history: Sequence[Record], now: Situation) -> str | None:
+    """Why a stage is skipped, or None."""
+    if use_case.approvals.get(stage) == "never":
+        return f"approvals.{stage} is never"
+    parent = best(history)
+    if parent and not REMEDIES[stage] & parent.possibly_failing:
+        return f"cannot remedy what fails: {', '.join(sorted(parent.possibly_failing)) or 'nothing'}"
+    return _LACKS[stage](use_case, history, now)
+
+
+def _afford(use_case: UseCase, stage: Stage, now: Situation) -> Step:
+    """Leave and money for a stage that could help: run it, ask, or end as rejected or budget."""
+    estimate = now.estimates.get(stage, 0.0)
+    left = min(use_case.budget_usd - now.usd_spent, use_case.budget_usd_per_month - now.usd_spent_this_month)
+    if estimate > left:
+        why = (
+            f"{stage} may cost ${estimate:.4g}, ${max(left, 0):.4g} is left of budget_usd {use_case.budget_usd:g} and "
+            f"budget_usd_per_month {use_case.budget_usd_per_month:g}; raise the one that binds"
+        )
+        return Step(action="end", outcome="budget", stage=stage, reason=why)
+    if use_case.approval(stage, estimate) == "granted" or now.answers.get(stage) == "granted":
+        return Step(action="run", stage=stage, reason=f"estimated at most ${estimate:.4g}")
+    if now.can_ask and stage not in now.answers:
+        return Step(action="ask", stage=stage, reason=f"{stage} needs approval; estimated at most ${estimate:.4g}")
+    why = f"{stage} needs approval and nobody granted it; set approvals: {{{stage}: granted}}, or never to skip it"
+    return Step(action="end", outcome="rejected", stage=stage, reason=why)
+
+
+def _nearest_miss(history: Sequence[Record]) -> str:
+    nearest = best(history)
+    if nearest is None or nearest.verdict is None:
+        return "no stage could be run; see the reasons of the skipped ones"
+    return f"nearest miss is {nearest.stage}: {nearest.verdict.reason}"

@@ -1,0 +1,233 @@
+"""Runs a causal model with its adapter in process: answers in batches, perplexity, merging, the proof of a reload.
+
+It trains nothing (`leastwise.training.training` does) and serves nothing. Runs on the device there is, one process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from leastwise.errors import BadInput
+from leastwise.models.threads import torch_threads
+from leastwise.models.weights import built, native_dtype
+
+PROOF = "proof/logits.safetensors"  # apart: whoever reads weights globs the folder
+_PROOF_TOLERANCE = 1e-3
+
+
+def prove_reload(base: Path, adapter_dir: Path) -> float:
+    """The largest logit difference between the model as trained (kept in `proof/`) and as loaded from disk.
+
+    Raises RuntimeError above 1e-3. Meant for the machine and thread count of the training: bf16 rounds differently on
+    others.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    proof = load_file(adapter_dir / PROOF)
+    model = loaded(base, adapter_dir, attention=training_attention())
+    with torch.inference_mode():
+        logits = model(**proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu()
+    difference = float((logits - proof["logits"]).abs().max())
+    if not difference <= _PROOF_TOLERANCE:
+        raise RuntimeError(
+            f"{adapter_dir}: reloaded on {base}, logits differ by {difference:.4f} from the trained model's"
+        )
+    return difference
+
+
+def merge(base: Path, adapter_dir: Path, out: Path) -> Path:
+    """Writes base and adapter as one model directory of safetensors with the tokenizer; an existing `out` is kept."""
+    if not out.exists():
+        with built(out) as folder:
+            model = loaded(base, adapter_dir)
+            (model.merge_and_unload() if hasattr(model, "merge_and_unload") else model).save_pretrained(folder)
+            tokenizer_of(str(base)).save_pretrained(folder)
+    return out
+
+
+def perplexity(model_dir: Path, texts: Sequence[str], threads: int = 2, max_tokens: int = 512) -> float:
+    """exp of the mean negative log-likelihood a token, texts apart, the first token of each unscored."""
+    with torch_threads(threads):
+        return perplexity_of(loaded(model_dir), tokenizer_of(str(model_dir)), texts, max_tokens)
+
+
+def perplexity_of(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int = 512) -> float:
+    """As `perplexity`, of a model in memory; texts are cut at `max_tokens`. BadInput where no text has two tokens."""
+    import torch
+
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for text in texts:
+            ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens).input_ids.to(
+                model.device
+            )
+            if ids.shape[1] > 1:
+                logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+                total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+                count += ids.shape[1] - 1
+    if not count:
+        raise BadInput("held-out texts: none has two tokens; perplexity needs at least one such text")
+    return math.exp(total / count)
+
+
+def log_likelihoods(
+    model: Any, tokenizer: Any, context: str, continuations: Sequence[str], max_tokens: int = 512
+) -> list[float]:
+    """Log-likelihood (nats) of each continuation after the context; a long context loses its beginning.
+
+    Context and continuation are tokenized apart. BadInput where one of them has no token, or a continuation leaves no room
+    for any context within `max_tokens`.
+    """
+    import torch
+
+    head = tokenizer(context, add_special_tokens=False).input_ids
+    tails = [tokenizer(text, add_special_tokens=False).input_ids for text in continuations]
+    longest = max(map(len, tails))
+    head = head[-max(0, max_tokens - longest) :] if longest < max_tokens else []
+    if not head or not all(tails):
+        raise BadInput(
+            f"general task {context[:60]!r}: context or a choice is empty or longer than {max_tokens} tokens; shorten it"
+        )
+    # Padding at the end: what comes after a token does not change its probability.
+    rows = torch.tensor([head + tail + [0] * (longest - len(tail)) for tail in tails], device=model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=rows, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1].float()
+        scores = logits.log_softmax(-1).gather(-1, rows[:, -longest:, None])[..., 0]
+    return [float(row[: len(tail)].sum()) for row, tail in zip(scores, tails, strict=True)]
+
+
+class Generator:
+    """Answers prompts greedily with a model directory, an adapter merged into it; loads at once, keeps it in memory."""
+
+    def __init__(self, model_dir: Path, adapter_dir: Path | None = None, threads: int = 2) -> None:
+        model = loaded(model_dir, adapter_dir)
+        self.model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        spare_head(self.model)
+        self.tokenizer = tokenizer_of(str(model_dir))
+        self.threads = threads
+
+    def answer(self, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32) -> list[str]:
+        """One answer a prompt (already in chat format), in their order, stripped; equal prompts are computed once."""
+        distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
+        found: dict[str, str] = {}
+        with torch_threads(self.threads):
+            for start in range(0, len(distinct), batch_size):
+                batch = distinct[start : start + batch_size]
+                found.update(zip(batch, self._batch(batch, max_new_tokens), strict=True))
+        return [found[prompt] for prompt in prompts]
+
+    def confident(self, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32) -> list[tuple[str, float]]:
+        """As `answer`, each with the probability the model gave its own words, the end mark left out."""
+        distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
+        found: dict[str, tuple[str, float]] = {}
+        with torch_threads(self.threads):
+            for start in range(0, len(distinct), batch_size):
+                batch = distinct[start : start + batch_size]
+                found.update(
+                    zip(batch, confident_batch(self.model, self.tokenizer, batch, max_new_tokens), strict=True)
+                )
+        return [found[prompt] for prompt in prompts]
+
+    def tokens(self, text: str) -> int:
+        """How many tokens `text` is."""
+        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _batch(self, prompts: list[str], max_new_tokens: int) -> list[str]:
+        return greedy_batch(self.model, self.tokenizer, prompts, max_new_tokens)
+
+
+def spare_head(model: Any) -> None:
+    """Hands the head contiguous inputs: `generate` gives it a slice of the last positions.
+
+    On one that is not contiguous torch copies the whole weight once a row, which was half the time of a batch.
+    """
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+
+
+def greedy_batch(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+    """One greedy answer a prompt (already in chat format), stripped; the prompts are one batch, padded on the left."""
+    return _texts(tokenizer, _generate(model, tokenizer, prompts, max_new_tokens)[0])
+
+
+def confident_batch(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[tuple[str, float]]:
+    """As `greedy_batch`, each with the probability the model gave its own words, the end mark left out."""
+    import torch
+
+    said, steps = _generate(model, tokenizer, prompts, max_new_tokens, keeps_logits=True)
+    each = torch.stack(
+        [logits.float().log_softmax(-1).gather(1, said[:, [at]])[:, 0] for at, logits in enumerate(steps)], 1
+    )
+    ended = (said == tokenizer.eos_token_id).cumsum(dim=1) > 0  # the end mark and the padding after it
+    sure = each.masked_fill(ended, 0.0).sum(dim=1).exp()
+    return list(zip(_texts(tokenizer, said), map(float, sure), strict=True))
+
+
+def _texts(tokenizer: Any, said: Any) -> list[str]:
+    return [text.strip() for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
+
+
+def _generate(
+    model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, keeps_logits: bool = False
+) -> tuple[Any, Any]:
+    """New tokens, (prompts, longest answer), and on request the logits of each step, (prompts, vocabulary)."""
+    import torch
+
+    pad = pad_token_id(tokenizer)
+    ids = tokenizer(list(prompts), add_special_tokens=False).input_ids
+    longest = max(map(len, ids))
+    inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=model.device)
+    with torch.no_grad():
+        output = model.generate(
+            input_ids=inputs,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            pad_token_id=pad,
+            eos_token_id=tokenizer.eos_token_id,
+            return_dict_in_generate=True,
+            output_logits=keeps_logits,
+        )
+    return output.sequences[:, longest:], output.logits if keeps_logits else None
+
+
+def proof_inputs(proof: dict[str, Any], device: Any) -> dict[str, Any]:
+    return {name: proof[name].to(device) for name in ("input_ids", "attention_mask")} | {"use_cache": False}
+
+
+def training_attention() -> str:
+    """The attention to train with: on a CPU the backward pass of `sdpa` is slow."""
+    import torch
+
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def loaded(model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa", device: str | None = None) -> Any:
+    """Model in eval mode on the device there is, with its adapter; `adapter_dir` may hold a full model instead."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapted = adapter_dir is not None and (adapter_dir / "adapter_config.json").exists()
+    source = model_dir if adapter_dir is None or adapted else adapter_dir
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=native_dtype(), attn_implementation=attention)
+    model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if adapted:
+        model = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
+    return model.eval()
+
+
+@lru_cache(maxsize=8)
+def tokenizer_of(directory: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(directory)
+
+
+def pad_token_id(tokenizer: Any) -> int:
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)

@@ -1,0 +1,148 @@
+"""Texts as vectors by an embedding model, each embedded once and kept. It searches nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import cache as remember
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+
+from leastwise.errors import BadInput
+from leastwise.models import weights
+from leastwise.models.threads import torch_threads
+
+_CHUNK_TEXTS = 1024  # the most embedding work a crash can lose
+
+
+def embedder_dir(uri: str) -> Path:
+    """The local directory of the encoder that `package://NAME` or `file://PATH` names.
+
+    Raises BadInput, naming the URI, for another scheme, a package that is not installed or a directory without a model.
+    """
+    parts = urlparse(uri)
+    if parts.scheme == "package" and parts.netloc:
+        return _checked(_package_dir(uri, parts.netloc), uri)
+    if parts.scheme == "file" and parts.path:
+        return _checked(Path(unquote(parts.path)), uri)
+    raise BadInput(f"embedder {uri!r} cannot be read: name it package://NAME (installed) or file:///PATH (a directory)")
+
+
+def _package_dir(uri: str, name: str) -> Path:
+    spec = find_spec(re.sub(r"\W", "_", name))
+    if spec is None or spec.origin is None:
+        raise BadInput(f"embedder {uri!r}: package {name!r} is not installed; install it or use file:///PATH")
+    return Path(spec.origin).parent / "model"
+
+
+def _checked(encoder: Path, uri: str) -> Path:
+    needed = ("config.json", "model.safetensors", "tokenizer.json")
+    missing = [name for name in needed if not (encoder / name).is_file()]
+    if missing:
+        raise BadInput(f"embedder {uri!r}: {encoder} has no {', '.join(missing)}; name a safetensors encoder directory")
+    return encoder
+
+
+def encoder_hash(encoder: Path) -> str:
+    """SHA-256 over the names and contents of every file of an encoder directory (hex)."""
+    files = sorted(path for path in encoder.rglob("*") if path.is_file())
+    return _hash_of_files(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files), encoder)
+
+
+@remember
+def _hash_of_files(stats: tuple[tuple[str, int, int], ...], encoder: Path) -> str:
+    digest = hashlib.sha256()
+    for name, _size, _mtime in stats:
+        digest.update(str(Path(name).relative_to(encoder)).encode())
+        with Path(name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+OnEmbedded = Callable[[int, int], None]  # told how many texts are embedded, of how many
+
+
+def embed(
+    texts: Sequence[str],
+    encoder: Path,
+    *,
+    threads: int = 2,
+    cache: Path | None = None,
+    on_chunk: OnEmbedded | None = None,
+) -> np.ndarray:
+    """Unit-length vectors of `texts`: float32, shape (n, d), in the order given; n >= 1.
+
+    With a `cache` directory each distinct text is embedded once per encoder, ever: vectors are kept under the encoder's
+    hash and the text's, written every 1,024 texts, when `on_chunk` is told. Last digits of a vector may depend on the batch it was in (padding).
+    """
+    if not texts:
+        raise BadInput("embed: no texts were given; give at least one")
+    unique = list(dict.fromkeys(texts))
+    vectors = _embed_cached(unique, encoder, threads, cache, on_chunk) if cache else _encode(unique, encoder, threads)
+    place = {text: i for i, text in enumerate(unique)}
+    return vectors[[place[text] for text in texts]]
+
+
+def _encode(texts: list[str], encoder: Path, threads: int) -> np.ndarray:
+    # sentence-transformers itself sorts by length, so a batch carries little padding
+    model = _encoder_model(encoder, encoder_hash(encoder))
+    with torch_threads(threads):
+        encoded = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+    # bf16 rounds a unit vector to one of length 1 +- 0.4%; the search takes lengths for granted.
+    vectors = np.asarray(encoded, dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@remember
+def _encoder_model(encoder: Path, _content: str) -> Any:
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return SentenceTransformer(
+        str(encoder),
+        device="cpu",
+        local_files_only=True,
+        trust_remote_code=False,
+        model_kwargs={"dtype": weights.native_dtype()},
+    )
+
+
+def _embed_cached(
+    texts: list[str], encoder: Path, threads: int, cache: Path, on_chunk: OnEmbedded | None
+) -> np.ndarray:
+    cache.mkdir(parents=True, exist_ok=True)
+    keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+    precision = str(weights.native_dtype()).removeprefix("torch.")
+    file = cache / f"embeddings-{encoder_hash(encoder)[:16]}-{precision}.sqlite"
+    with closing(sqlite3.connect(file, timeout=60)) as store:
+        store.execute("PRAGMA journal_mode=WAL")
+        store.execute("CREATE TABLE IF NOT EXISTS embedding (text_hash BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
+        known = _stored_vectors(store, keys)
+        missing = sorted((i for i in range(len(texts)) if keys[i] not in known), key=lambda i: len(texts[i]))
+        for start in range(0, len(missing), _CHUNK_TEXTS):
+            chunk = missing[start : start + _CHUNK_TEXTS]
+            new = zip((keys[i] for i in chunk), _encode([texts[i] for i in chunk], encoder, threads), strict=True)
+            known.update(new)
+            with store:
+                rows = [(keys[i], known[keys[i]].tobytes()) for i in chunk]
+                store.executemany("INSERT OR IGNORE INTO embedding VALUES (?, ?)", rows)
+            if on_chunk:
+                on_chunk(min(start + _CHUNK_TEXTS, len(missing)), len(missing))
+    return np.stack([known[key] for key in keys])
+
+
+def _stored_vectors(store: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, np.ndarray]:
+    known = {}
+    for start in range(0, len(keys), 500):  # below SQLite's oldest limit of 999 parameters
+        part = keys[start : start + 500]
+        query = f"SELECT text_hash, vector FROM embedding WHERE text_hash IN ({','.join('?' * len(part))})"  # noqa: S608
+        known.update({key: np.frombuffer(vector, dtype=np.float32) for key, vector in store.execute(query, part)})
+    return known

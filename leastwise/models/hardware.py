@@ -1,0 +1,103 @@
+"""How fast the training machine computes, and how large a model is: what the cost of a training is estimated from.
+
+A GPU's speed is its data sheet's peak times the share that training usually reaches; none was measured here. This machine's
+is measured once, by a second of matrix products, and kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from functools import lru_cache
+from pathlib import Path
+
+from leastwise.models import weights
+from leastwise.models.encoder import embedder_dir
+from leastwise.money.expected_cost import Hardware
+from leastwise.use_case import UseCase
+from leastwise.use_case.price import Gpu
+
+PEAK_FLOPS_PER_S: dict[Gpu, float] = {
+    "A10G": 70e12,
+    "L4": 121e12,
+    "A100": 312e12,
+    "H100": 989e12,
+    "H200": 989e12,
+}  # dense bf16
+GPU_SHARE = 0.4
+# of a large matrix product's speed, reached by the embedded training: 0.08 on one machine, 0.31 on another
+CPU_SHARE = {"bfloat16": 0.16, "float32": 0.6}
+
+
+def of(use_case: UseCase, home: Path) -> Hardware:
+    """The machines a use case trains on, at the price it states; several GPUs are taken to be that many times one."""
+    wanted = use_case.training
+    if wanted.gpu is None:
+        return Hardware(flops_per_s=_this_machine(home), usd_per_hour=wanted.machines_usd_per_hour)
+    count = wanted.launch.together
+    reached = PEAK_FLOPS_PER_S[wanted.gpu] * GPU_SHARE * count
+    return Hardware(
+        flops_per_s=reached,
+        usd_per_hour=wanted.machines_usd_per_hour,
+        name=wanted.gpu if count == 1 else f"{count} {wanted.gpu}",
+    )
+
+
+def parameters(uri: str | None) -> float:
+    """How many weights a model has: counted where they are at hand, read off its name where not; 0 where neither says."""
+    if uri is None:
+        return 0.0
+    if uri.startswith("package://") and uri.count("gguf") == 0:
+        try:
+            return _in_gguf(weights.package_gguf(uri))
+        except ValueError:
+            return _in_safetensors(embedder_dir(uri))
+    if uri.startswith("file://"):
+        return _in_safetensors(Path(uri.removeprefix("file://")))
+    named = re.search(r"(\d+(?:\.\d+)?)([bm])\b", uri.casefold())
+    return float(named[1]) * {"b": 1e9, "m": 1e6}[named[2]] if named else 0.0
+
+
+@lru_cache(maxsize=16)
+def _in_gguf(file: Path) -> float:
+    from gguf import GGUFReader
+
+    return float(sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors))
+
+
+def _in_safetensors(directory: Path) -> float:
+    from math import prod
+
+    from safetensors import safe_open
+
+    total = 0
+    for file in directory.glob("*.safetensors"):
+        with safe_open(file, framework="numpy") as tensors:
+            total += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118 (no iterator)
+    return float(total)
+
+
+def _this_machine(home: Path) -> float:
+    note = home / "matrix_products.json"
+    if not note.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(_measured()))
+    speeds = json.loads(note.read_text())
+    return max(share * float(speeds[name]) for name, share in CPU_SHARE.items())
+
+
+def _measured() -> dict[str, float]:
+    """Operations a second of large matrix products on this processor, by number format."""
+    import torch
+
+    size, speeds = 1536, {}
+    for name in CPU_SHARE:
+        left, right = (torch.randn(size, size).to(getattr(torch, name)) for _ in range(2))
+        best = float("inf")
+        for _ in range(4):
+            started = time.perf_counter()
+            left @ right
+            best = min(best, time.perf_counter() - started)
+        speeds[name] = 2 * size**3 / best
+    return speeds

@@ -1,0 +1,249 @@
+"""Brings a base model named by a URI to a local directory of safetensors.
+
+It trains nothing and serves nothing, never runs a repository's own code and reads no pickle. Writing GGUF for llama.cpp
+is in `leastwise.models.gguf_export`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from leastwise.errors import BadInput
+
+if TYPE_CHECKING:
+    pass
+
+KNOWN = "package://NAME, file:///DIRECTORY, hf://ORG/NAME[@REVISION] and s3://BUCKET/PREFIX"
+_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "*.jinja",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+)
+_CHUNK_BYTES = 1 << 22
+_CONVERSION = "2"  # part of the cache key: raise it when a conversion changes its result
+# transformers 5.23 reads a GGUF's vocabulary but not `tokenizer.ggml.pre`: SmolLM would no longer split digits, and
+# would be trained on other tokens than llama.cpp feeds it.
+_DIGITS = {"type": "Digits", "individual_digits": True}
+
+
+def materialize(uri: str, home: Path) -> Path:
+    """A local directory of safetensors and tokenizer for the base model `uri`.
+
+    A GGUF package is converted once to bf16 and cached under `home/models/<hash of the file>`; `hf://` and `s3://` are
+    downloaded there. Raises BadInput, naming the URI and the remedy, for an unknown scheme or an unreadable model.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "package" and parts.netloc:
+        return _converted(_package_file(uri), home)
+    if parts.scheme == "file" and parts.path:
+        return _checked(Path(unquote(parts.path)), uri)
+    if parts.scheme == "hf" and parts.netloc and parts.path.strip("/"):
+        return _checked(_hub_snapshot(uri, home), uri)
+    if parts.scheme == "s3" and parts.netloc and parts.path.strip("/"):
+        return _checked(_fetched(uri, home), uri)
+    raise BadInput(f"model {uri!r}: open weights are named {KNOWN}")
+
+
+def revision(uri: str) -> str:
+    """What pins the weights: a hash of the content (package, file, s3) or the hub's commit."""
+    parts = urlsplit(uri)
+    if parts.scheme == "package" and parts.netloc:
+        return _file_hash(*_stamp(_package_file(uri)))
+    if parts.scheme == "file" and parts.path:
+        return directory_hash(_checked(Path(unquote(parts.path)), uri))
+    if parts.scheme == "hf" and parts.netloc:
+        return _hub_revision(uri)
+    if parts.scheme == "s3" and parts.netloc:
+        return _s3_revision(uri)
+    raise BadInput(f"model {uri!r}: open weights are named {KNOWN}")
+
+
+def directory_hash(directory: Path) -> str:
+    """16 hex digits over names and contents of the weights, configuration and tokenizer in `directory`."""
+    digest = hashlib.sha256()
+    for path in sorted({p for pattern in _FILES for p in directory.glob(pattern)}):
+        digest.update(f"{path.name}:{_file_hash(*_stamp(path))}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def built(target: Path) -> Iterator[Path]:
+    """A folder beside `target` to fill, which becomes `target` in one rename; who comes second keeps the first's."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield folder
+        if not target.exists():
+            folder.rename(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stamp(path: Path) -> tuple[Path, int, int]:
+    status = path.stat()
+    return path, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=256)
+def _file_hash(path: Path, size_bytes: int, modified_ns: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def _checked(directory: Path, uri: str) -> Path:
+    wanted = {"config.json": "a configuration", "*.safetensors": "safetensors weights", "tokenizer*": "a tokenizer"}
+    missing = [what for pattern, what in wanted.items() if not any(directory.glob(pattern))]
+    if missing:
+        raise BadInput(
+            f"model {uri!r}: {directory} has not {' nor '.join(missing)}; name a directory of safetensors "
+            f"(pickled weights are not read), one of {KNOWN}"
+        )
+    return directory
+
+
+def _package_file(uri: str) -> Path:
+    name = urlsplit(uri).netloc
+    spec = find_spec(re.sub(r"\W", "_", name))
+    if spec is None or spec.origin is None:
+        raise BadInput(f"model {uri!r}: package {name!r} is not installed; install it, or name one of {KNOWN}")
+    files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
+    if len(files) != 1:
+        raise BadInput(
+            f"model {uri!r}: package {name!r} holds {len(files)} GGUF files, wanted one; or name one of {KNOWN}"
+        )
+    return files[0]
+
+
+def package_gguf(uri: str) -> Path:
+    """The GGUF file a `package://` URI names, as it is: what a llama.cpp server loads untrained."""
+    return _package_file(uri)
+
+
+def _converted(file: Path, home: Path) -> Path:
+    target = home / "models" / f"{_file_hash(*_stamp(file))}-{_CONVERSION}"
+    if not target.exists():
+        with built(target) as folder:
+            _convert(file, folder)
+    return target
+
+
+def _convert(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
+    _clear_quantization_marks(model)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+    _restore_pre_tokenizer(file, folder / "tokenizer.json")
+    again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).state_dict()
+    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, again[name])]
+    if changed:
+        raise RuntimeError(f"{file}: after conversion {len(changed)} tensors reload changed, first {changed[0]}")
+
+
+def _clear_quantization_marks(model: Any) -> None:
+    """transformers 5.23 refuses to save what it read from GGUF although it holds plain bf16 by now."""
+    for holder, mark in ((model.config, "quantization_config"), (model, "quantization_method")):
+        if hasattr(holder, mark):
+            delattr(holder, mark)
+    model.hf_quantizer, model.is_quantized = None, False
+
+
+def _restore_pre_tokenizer(file: Path, tokenizer_file: Path) -> None:
+    import gguf
+
+    field = gguf.GGUFReader(file).get_field("tokenizer.ggml.pre")
+    family = field.contents() if field else None
+    if family in ("smollm", "starcoder", "refact", "command-r"):  # llama.cpp treats these four alike
+        content = json.loads(tokenizer_file.read_text(encoding="utf-8"))
+        level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [_DIGITS, level]}
+        tokenizer_file.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def _hub_parts(uri: str) -> tuple[str, str]:
+    parts = urlsplit(uri)
+    name, _, pinned = f"{parts.netloc}{parts.path}".partition("@")
+    return name.strip("/"), pinned or "main"
+
+
+def _from_hub(uri: str, call: Callable[[], Any]) -> Any:
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return call()
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise BadInput(
+            f"model {uri!r} is not in the local cache and could not be fetched ({type(error).__name__}); go online "
+            f"(unset HF_HUB_OFFLINE), set HF_TOKEN if it is gated, or name one of {KNOWN}"
+        ) from error
+
+
+def _hub_snapshot(uri: str, home: Path) -> Path:
+    from huggingface_hub import snapshot_download
+
+    name, pinned = _hub_parts(uri)
+    cache = home / "models" / "hub"
+    return Path(
+        _from_hub(uri, lambda: snapshot_download(name, revision=pinned, cache_dir=cache, allow_patterns=list(_FILES)))
+    )
+
+
+def _hub_revision(uri: str) -> str:
+    from huggingface_hub import HfApi
+
+    name, pinned = _hub_parts(uri)
+    if re.fullmatch(r"[0-9a-f]{40}", pinned):
+        return pinned
+    return str(_from_hub(uri, lambda: HfApi().model_info(name, revision=pinned)).sha)
+
+
+def _fetched(uri: str, home: Path) -> Path:
+    from leastwise.stores import storage
+
+    target = home / "models" / _s3_revision(uri)
+    if not target.exists():
+        with built(target) as folder:
+            got = storage.fetch(uri, folder)
+            for path in got.iterdir():
+                path.rename(folder / path.name)
+            got.rmdir()
+    return target
+
+
+def _s3_revision(uri: str) -> str:
+    from leastwise.stores import storage
+
+    return storage.sha256(uri)[:16]
+
+
+def native_dtype() -> Any:
+    """bf16 where the hardware multiplies in it, else fp32: emulated bf16 is slower than fp32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    flags = Path("/proc/cpuinfo")
+    words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
+    return torch.bfloat16 if words & {"avx512_bf16", "amx_bf16"} else torch.float32

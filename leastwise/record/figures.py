@@ -1,0 +1,83 @@
+"""Figures of a gate and of a ladder, logged to MLflow. The figures of money are in `leastwise.record.bills`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from leastwise.evidence.measurement import Measurement
+from leastwise.ladder import Record
+from leastwise.use_case.requirements import Requirement
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from leastwise.evaluating.evaluation import Measured
+
+_COLOUR = {"PASS": "tab:green", "FAIL": "tab:red", "UNDECIDED": "tab:orange", "ERROR": "black", "reported": "tab:gray"}
+
+
+def log_intervals(client: MlflowClient, run_id: str, measured: Measured, requirements: Sequence[Requirement]) -> None:
+    """A figure of every requirement's interval narrowing over examples against bound and limit."""
+    from matplotlib.figure import Figure
+
+    named = [r for r in requirements if any(row["requirement"] == r.name for row in measured.narrowing)]
+    if not named:
+        return
+    figure = Figure(figsize=(4.2 * len(named), 3.2), layout="constrained")
+    for axis, wanted in zip(figure.subplots(1, len(named), squeeze=False)[0], named, strict=True):
+        rows = [row for row in measured.narrowing if row["requirement"] == wanted.name]
+        n = [row["n"] for row in rows]
+        low, high = ([_drawable(row, end) for row in rows] for end in ("lower", "upper"))
+        axis.fill_between(n, low, high, alpha=0.25, label="interval")
+        axis.plot(n, [row["estimate"] for row in rows], label="estimate")
+        axis.axhline(wanted.bound, color="tab:green", label="bound")
+        axis.axhline(wanted.limit, color="tab:red", linestyle="--", label="gate's limit")
+        axis.set(title=wanted.name, xlabel="examples")
+        axis.legend(fontsize=7)
+    client.log_figure(run_id, figure, "intervals.png")
+
+
+def log_ladder(
+    client: MlflowClient, climb_id: str, history: Sequence[Record], requirements: Sequence[Requirement]
+) -> None:
+    """A figure of the ladder: for each requirement, what every stage came to with its interval, against the bound."""
+    from matplotlib.figure import Figure
+
+    evaluated = [record for record in history if record.evaluation]
+    if not evaluated:
+        return
+    figure = Figure(figsize=(4.2 * len(requirements), 3.4), layout="constrained")
+    for axis, wanted in zip(figure.subplots(1, len(requirements), squeeze=False)[0], requirements, strict=True):
+        for place, record in enumerate(evaluated):
+            m = record.evaluation.measurements.get(wanted.name) if record.evaluation else None
+            if m is None:
+                continue
+            low, high = (_within(m, end) for end in (m.lower, m.upper))
+            ends = [[max(m.estimate - low, 0)], [max(high - m.estimate, 0)]]
+            axis.errorbar(
+                [place], [m.estimate], yerr=ends, fmt="o", capsize=4, color=_COLOUR[_side_of(record, wanted.name)]
+            )
+        axis.axhline(wanted.bound, color="tab:green", label="bound")
+        axis.axhline(wanted.limit, color="tab:red", linestyle="--", label="gate's limit")
+        axis.set_xticks(range(len(evaluated)), [record.stage for record in evaluated], rotation=30, ha="right")
+        axis.set(title=wanted.name, xlim=(-0.5, len(evaluated) - 0.5))
+        axis.legend(fontsize=7)
+    client.log_figure(climb_id, figure, "ladder.png")
+
+
+def _side_of(record: Record, name: str) -> str:
+    """The outcome of one requirement of a record; the reference is not judged."""
+    if record.stage == "reference" or record.verdict is None:
+        return "reported"
+    return next((each.outcome for each in record.verdict.requirements if each.name == name), "reported")
+
+
+def _within(m: Measurement, end: float) -> float:
+    """An end of an interval as far as it can be drawn: an open one three times as far as the estimate."""
+    return end if abs(end) < 1e12 else 3 * m.estimate
+
+
+def _drawable(row: dict[str, float | str], end: str) -> float:
+    value, estimate = float(row[end]), float(row["estimate"])
+    return value if abs(value) < 1e12 else 3 * estimate

@@ -1,0 +1,70 @@
+"""A distilled student as an MLflow model from code: text in, label and confidence out, declining where it is unsure.
+
+MLflow runs this file when it loads the model; nothing is pickled. It does not train (leastwise.training.distillation does) and does
+not start a server: `mlflow models serve --env-manager local -m DIRECTORY` does.
+"""
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow.pyfunc
+import pandas as pd
+from mlflow.models import ModelSignature, set_model
+from mlflow.types.schema import ColSpec, Schema
+
+from leastwise.models.student import Student
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+_PACKAGES = (
+    "mlflow",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pydantic",
+)
+
+
+class StudentModel(mlflow.pyfunc.PythonModel):
+    """Serves one student directory; `threads` comes from the model's config."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the weights once, so that the first request does not pay for it."""
+        threads = int((context.model_config or {}).get("threads", 2))
+        self._student = Student(Path(context.artifacts["student"]), threads)
+        self._student.answer(["warm up"])
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Columns label, confidence and energy, a row for each row of column `text`."""
+        answers = self._student.answer(model_input["text"].tolist())
+        return pd.DataFrame([asdict(answer) for answer in answers], columns=["label", "confidence", "energy"])
+
+
+def pyfunc_arguments(student_dir: Path, *, threads: int = 2) -> dict[str, Any]:
+    """What `mlflow.pyfunc.log_model` and `save_model` need beside a name: code, weights, signature and requirements."""
+    return {
+        "python_model": str(Path(__file__).resolve()),
+        "artifacts": {"student": str(student_dir)},
+        "code_paths": [str(_REPOSITORY / "tasks"), str(_REPOSITORY / "leastwise")],
+        "model_config": {"threads": threads},
+        "signature": ModelSignature(
+            inputs=Schema([ColSpec("string", "text")]),
+            outputs=Schema([ColSpec("string", "label"), ColSpec("double", "confidence"), ColSpec("double", "energy")]),
+        ),
+        "pip_requirements": [f"{name}=={version(name).split('+')[0]}" for name in _PACKAGES],
+    }
+
+
+def save_pyfunc(student_dir: Path, out: Path, *, threads: int = 2) -> Path:
+    """Write the MLflow model directory `out` (must not exist) that answers as `Student(student_dir)` does."""
+    mlflow.pyfunc.save_model(path=str(out), **pyfunc_arguments(student_dir, threads=threads))
+    return out
+
+
+set_model(StudentModel())

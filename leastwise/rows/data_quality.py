@@ -1,0 +1,119 @@
+"""What is said of each row before it is checked: duplicates, leaks, control characters, language, personal data, secrets.
+
+It judges nothing: the suites in `expectations/` do, by these columns. It also lists labels that neighbours disagree with, for a
+person to look at; nothing is ever dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leastwise.rows import near_duplicates, personal_data
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
+SURE_OF_LANGUAGE = 10.0  # nats by which another language must be likelier; no English training sentence came near it
+READ_CHARACTERS = 300  # of a text, for its language
+NEIGHBOURS, MOST_AGREE = 15, 0.8
+
+
+def profiled(
+    table: pd.DataFrame, language: str | None = None, against: Mapping[str, pd.DataFrame] | None = None
+) -> pd.DataFrame:
+    """The table with a column for each thing that suites ask about; texts that are missing are left to them.
+
+    `against`: tables none of whose texts may be in this one, by name; `leaks_from` names table and id.
+    """
+    given = table.copy(deep=False)
+    if "text" not in table or "id" not in table:
+        return given
+    texts = [text if isinstance(text, str) else "" for text in table["text"]]
+    ids = [str(row_id) for row_id in table["id"]]
+    given["control_characters"] = [len(CONTROL.findall(text)) for text in texts]
+    given["exact_duplicate_of"] = _first_of(texts, ids)
+    given["near_duplicate_of"] = _near(texts, ids)
+    given["leaks_from"] = _leaks(texts, against or {})
+    given["other_language"] = _languages(texts, language)
+    given["personal"] = [personal_data.found_in(text, personal_data.PERSONAL) for text in texts]
+    given["secret"] = [personal_data.found_in(text, personal_data.SECRET) for text in texts]
+    return given
+
+
+def normalised(text: str) -> str:
+    """Letters, digits and single spaces in one case: what counts as the same text."""
+    return re.sub(r"\W+", " ", text).casefold().strip()
+
+
+def _first_of(texts: Sequence[str], ids: Sequence[str]) -> list[str | None]:
+    """For each text that came before, the id of the first; empty texts are no duplicates."""
+    seen: dict[str, str] = {}
+    found: list[str | None] = []
+    for text, row_id in zip(map(normalised, texts), ids, strict=True):
+        found.append(seen.get(text) if text else None)
+        seen.setdefault(text, row_id)
+    return found
+
+
+def _near(texts: Sequence[str], ids: Sequence[str]) -> list[str | None]:
+    found: list[str | None] = [None] * len(texts)
+    for pair in near_duplicates.near_duplicates(texts):
+        if found[pair.other] is None and normalised(texts[pair.one]) != normalised(texts[pair.other]):
+            found[pair.other] = f"{ids[pair.one]} ({pair.similarity:.0%} alike)"
+    return found
+
+
+def _leaks(texts: Sequence[str], against: Mapping[str, pd.DataFrame]) -> list[str | None]:
+    """Where a text of another table says the same, or nearly: `train t45 (81% alike)`."""
+    found: list[str | None] = [None] * len(texts)
+    for name, other in against.items():
+        theirs, their_ids = [str(text) for text in other["text"]], list(other["id"])
+        for pair in near_duplicates.near_duplicates([*theirs, *texts]):
+            at = pair.other - len(theirs)
+            if pair.one < len(theirs) <= pair.other and found[at] is None:
+                found[at] = f"{name} {their_ids[pair.one]} ({pair.similarity:.0%} alike)"
+    return found
+
+
+def _languages(texts: Sequence[str], wanted: str | None) -> list[str | None]:
+    """The language of each text that is surely not in the wanted one; None where none is wanted."""
+    if wanted is None:
+        return [None] * len(texts)
+    import py3langid
+
+    found: list[str | None] = []
+    for text in texts:
+        ranked = py3langid.rank(text[:READ_CHARACTERS])
+        likely, score = ranked[0]
+        is_other = likely != wanted and score - dict(ranked).get(wanted, -np.inf) > SURE_OF_LANGUAGE
+        found.append(str(likely) if is_other else None)
+    return found
+
+
+def suspected_labels(
+    ids: Sequence[str], labels: Sequence[str], vectors: np.ndarray, most: int = 50
+) -> list[tuple[str, str, str, float]]:
+    """Rows whose label most of their nearest neighbours disagree with: (id, its label, theirs, share of neighbours), surest first.
+
+    `vectors` are unit vectors, shape (n, d). At least 80% of the 15 nearest others must carry one other label.
+    """
+    if len(ids) <= NEIGHBOURS:
+        return []
+    names, codes = np.unique(np.asarray(labels), return_inverse=True)
+    found = []
+    for start in range(0, len(ids), 1024):
+        part = vectors[start : start + 1024] @ vectors.T
+        rows = np.arange(start, start + part.shape[0])
+        part[np.arange(part.shape[0]), rows] = -np.inf
+        nearest = np.argpartition(-part, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+        for row, near in zip(rows, codes[nearest], strict=True):
+            counts = np.bincount(near, minlength=names.size)
+            top = int(counts.argmax())
+            if top != codes[row] and counts[top] >= MOST_AGREE * NEIGHBOURS:
+                found.append((str(ids[row]), str(labels[row]), str(names[top]), float(counts[top] / NEIGHBOURS)))
+    return sorted(found, key=lambda each: -each[3])[:most]

@@ -1,0 +1,81 @@
+"""Rows as the gate takes them: in seeded order, in looks, and as units where rows share one (`data.unit_by`).
+
+It scores nothing and reads no table: `leastwise.rows.tables` puts the column UNIT into the tables that are measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leastwise.evidence import units
+from leastwise.evidence.betting import FloatArray
+from leastwise.evidence.examples_needed import LOOK
+from leastwise.rows.tables import UNIT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def gate_hash(table_hash: str, rows: int, unit_by: str | None = None) -> str:
+    """Names a gate set, its order and what counts as one example in it."""
+    named = f"{table_hash}:{rows}:{LOOK}" + (f":{unit_by}" if unit_by else "")
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+
+def seeded(frame: pd.DataFrame, seed_hex: str) -> pd.DataFrame:
+    """The rows in the order they are measured in: fixed by the content of the gate set, not by arrival.
+
+    Where rows share a unit the order is one of units, whose rows stay together in the order of the table.
+    """
+    rng = np.random.default_rng(int(seed_hex[:12], 16))
+    if UNIT not in frame:
+        return frame.iloc[rng.permutation(len(frame))].reset_index(drop=True)
+    names = sorted(frame[UNIT].unique(), key=str)
+    place = {names[at]: rank for rank, at in enumerate(rng.permutation(len(names)))}
+    order = np.argsort(frame[UNIT].map(place).to_numpy(), kind="stable")
+    return frame.iloc[order].reset_index(drop=True)
+
+
+def looks(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The rows in slices of one look; no unit is ever split."""
+    numbers, units = unit_numbers(rows), unit_count(rows)
+    for start in range(0, units, LOOK):
+        yield rows[(numbers >= start) & (numbers < start + LOOK)]
+
+
+def first_units(rows: pd.DataFrame, most_rows: int) -> pd.DataFrame:
+    """The first rows in seeded order, without a unit of which only a part would fit (but at least one unit)."""
+    kept = rows.head(most_rows)
+    if UNIT not in rows or len(kept) == len(rows):
+        return kept
+    cut = rows[UNIT].iloc[most_rows]
+    whole = kept[kept[UNIT] != cut]
+    return whole if len(whole) else rows[rows[UNIT] == cut]
+
+
+def unit_count(rows: pd.DataFrame | None) -> int:
+    """How many examples rows are: units where rows share one, else rows."""
+    return 0 if rows is None else int(rows[UNIT].nunique()) if UNIT in rows else len(rows)
+
+
+def unit_scores(rows: pd.DataFrame, values: Sequence[float]) -> FloatArray:
+    """One value for each unit: the mean over its rows, in order of first appearance. Values at least 0, one a row."""
+    return units.unit_means(values, unit_numbers(rows).tolist(), high=math.inf)
+
+
+def unit_numbers(rows: pd.DataFrame) -> np.ndarray:
+    """Each row's unit as a number, counted by first appearance."""
+    import pandas as pd
+
+    return pd.factorize(rows[UNIT])[0] if UNIT in rows else np.arange(len(rows))
+
+
+def whole_units(rows: pd.DataFrame, lost: Sequence[bool]) -> np.ndarray:
+    """Positions of the rows whose unit lost none; `lost` has one entry a row."""
+    numbers = unit_numbers(rows)
+    return np.flatnonzero(~np.isin(numbers, numbers[np.asarray(lost, dtype=bool)]))

@@ -1,0 +1,57 @@
+"""What looks like personal data or a secret in a text, by its form; and the text with that masked.
+
+Forms only: names and addresses of people are not found. What has a check digit is checked, so that long numbers do not alarm.
+"""
+
+from __future__ import annotations
+
+import re
+
+PERSONAL: dict[str, re.Pattern[str]] = {
+    "email": re.compile(r"\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+\b"),
+    "phone": re.compile(r"(?<![\w.])\+\d{1,3}[ -]?(?:\(\d{1,4}\)[ -]?)?\d{2,4}(?:[ -]?\d{2,4}){2,4}\b"),
+    "card": re.compile(r"(?<![\w.-])(?:\d[ -]?){12,18}\d(?![\w-])"),
+    "iban": re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"),
+    "us_ssn": re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])"),
+}
+SECRET: dict[str, re.Pattern[str]] = {
+    "private_key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
+    "aws_key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
+    "token": re.compile(
+        r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|sk-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}|glpat-[\w-]{20,})"
+    ),
+    "jwt": re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
+    "password": re.compile(r"(?i)\b(?:password|passwd|api[_-]?key|secret)\s*[:=]\s*['\"]?[^\s'\"]{6,}"),
+}
+KINDS = (*PERSONAL, *SECRET)
+
+
+def found_in(text: str, kinds: dict[str, re.Pattern[str]]) -> str | None:
+    """The kinds that occur, comma-separated; None for none."""
+    named = [kind for kind, form in kinds.items() if any(_is_real(kind, match[0]) for match in form.finditer(text))]
+    return ", ".join(named) or None
+
+
+def masked(text: str, kinds: tuple[str, ...]) -> str:
+    """The text with every occurrence of these kinds replaced by the kind's name in brackets."""
+    for kind in kinds:
+        form = PERSONAL.get(kind) or SECRET[kind]
+        text = form.sub(lambda match, kind=kind: f"[{kind}]" if _is_real(kind, match[0]) else match[0], text)  # type: ignore[misc]
+    return text
+
+
+def _is_real(kind: str, found: str) -> bool:
+    if kind == "card":
+        return _luhn([int(digit) for digit in found if digit.isdigit()])
+    return _iban(found.replace(" ", "")) if kind == "iban" else True
+
+
+def _luhn(digits: list[int]) -> bool:
+    """The check digit of payment cards (ISO/IEC 7812-1)."""
+    doubled = [2 * digit - 9 if digit > 4 else 2 * digit for digit in digits[-2::-2]]
+    return len(set(digits)) > 1 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def _iban(number: str) -> bool:
+    """The check digits of bank accounts (ISO 13616): the rearranged number is 1 modulo 97."""
+    return int("".join(str(int(char, 36)) for char in number[4:] + number[:4])) % 97 == 1

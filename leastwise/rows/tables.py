@@ -1,0 +1,255 @@
+"""Reading a use case: the YAML, the overrides of a run form, and its rows, each checked before anything is spent.
+
+It does not decide what a row may look like beyond that (see `leastwise.rows.validation`) and it never writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from leastwise.errors import BadInput
+from leastwise.rows import expected_answers, gold, made_rows, personal_data, validation
+from leastwise.stores import storage
+from leastwise.use_case import UseCase
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHARS_PER_TOKEN = 3.0  # below every tokenizer's average for English, so that a text let through does fit
+
+
+TABLES = (
+    "gate",
+    "test",
+    "train",
+    "dev",
+    "documents",
+    "unlabelled",
+    "out_of_scope",
+    "out_of_scope_dev",
+    "unrelated",
+    "shifted",
+    "traffic",
+    "graded",
+    "general",
+    "general_tasks",
+    "paraphrases",
+)
+LABELLED = frozenset({"gate", "test", "train", "dev", "shifted", "traffic", "graded"})
+LABELLED_OR_JUDGED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  # a judge needs no expected answer there
+MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
+KINDS = frozenset({"out_of_scope", "out_of_scope_dev", "shifted"})
+TIME = "leastwise_time"  # when a request of the traffic came, unix seconds, where data.time_column says it
+KIND = "leastwise_kind"  # the column of data.kind_column in out-of-scope and shifted rows
+UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
+
+
+class Tables:
+    """The rows of a use case, each table read once, and checked when it is read."""
+
+    def __init__(self, use_case: UseCase) -> None:
+        self.use_case = use_case
+        self._frames: dict[str, pd.DataFrame | None] = {}
+        self._whole: dict[str, pd.DataFrame | None] = {}  # with the rows whose labels are held out
+
+    def get(self, name: str) -> pd.DataFrame | None:
+        """A table with columns id, text and (where it is labelled) label, or None where the use case has none.
+
+        Where `data.unit_by` is set, the tables that are measured also have its column as UNIT.
+        """
+        if name not in self._frames:
+            self._frames[name] = self._made(name)
+        return self._frames[name]
+
+    def need(self, name: str) -> pd.DataFrame:
+        """A table that must be there."""
+        frame = self.get(name)
+        if frame is None:
+            raise BadInput(f"data.{name}: is not set in the use case {self.use_case.name}; add it")
+        return frame
+
+    def rows(self, name: str) -> int | None:
+        """How many rows a table has; 0 where there is none."""
+        frame = self.get(name)
+        return 0 if frame is None else len(frame)
+
+    def _made(self, name: str) -> pd.DataFrame | None:
+        """A table as it is used: its own rows, without what is held out of them, and with what is made."""
+        data = self.use_case.data
+        if name == "out_of_scope":
+            return self._out_of_scope(name, ("gate", "test"), judges=True)
+        if name == "out_of_scope_dev":
+            return self._out_of_scope(name, ("dev",), judges=False)
+        frame = self._whole_table(name)
+        if name == "shifted" and data.made_shifts:
+            return _together([frame, made_rows.shifted(self.need("gate"), data.made_shifts, KIND)], f"data.{name}")
+        if frame is None or not data.held_out_labels or name not in LABELLED:
+            return frame
+        return frame[~frame["label"].isin(data.held_out_labels)].reset_index(drop=True)
+
+    def _out_of_scope(self, name: str, splits: Sequence[str], judges: bool) -> pd.DataFrame | None:
+        """Inputs to decline: those given, the held-out rows of these splits, and a half of what is unrelated."""
+        data = self.use_case.data
+        given, unrelated = self._whole_table(name), self._whole_table("unrelated")
+        parts = [given, *made_rows.held_out([self._whole_table(split) for split in splits], data.held_out_labels)]
+        parts += [made_rows.half(unrelated, judges)] if unrelated is not None else []
+        parts = [
+            part.rename(columns={"kind": KIND}) if part is not None and KIND not in part else part for part in parts
+        ]
+        return _together(parts, f"data.{name}")
+
+    def _whole_table(self, name: str) -> pd.DataFrame | None:
+        if name not in self._whole:
+            self._whole[name] = self._read(name)
+        return self._whole[name]
+
+    def _read(self, name: str) -> pd.DataFrame | None:
+        data = self.use_case.data
+        uri = getattr(data, name)
+        if uri is None:
+            return None
+        if not storage.exists(uri):
+            raise BadInput(
+                f"data.{name}: {uri} does not exist; build it (`make data` builds the shipped ones) or correct the path"
+            )
+        raw, source = storage.read_table(uri), f"data.{name} ({uri})"
+        frame = raw.rename(columns=self._columns())
+        is_labelled = name in LABELLED and ("label" in frame or not self._may_lack_labels(name))
+        validation.check_rows(
+            frame,
+            source=source,
+            text="text",
+            label="label" if is_labelled else None,
+            labels=(*self.use_case.task.answers, *data.held_out_labels)
+            if is_labelled and self.use_case.task.answers
+            else None,
+            id="id" if name != "paraphrases" else None,
+        )
+        if name == "paraphrases":
+            _check_paraphrases(frame, self.get("gate"), source)
+        if data.mask:
+            frame["text"] = [personal_data.masked(text, data.mask) for text in frame["text"]]
+        if name in LABELLED:
+            frame["label"] = (
+                expected_answers.expected_texts(self.use_case.task, frame["label"], source) if is_labelled else None
+            )
+        if name == "graded":
+            validation.check_grades(frame, source)
+        if data.time_column and name == "traffic":
+            frame[TIME] = validation.unix_seconds(raw, data.time_column, source)
+            order = frame[TIME].argsort(kind="stable")
+            frame, raw = frame.iloc[order].reset_index(drop=True), raw.iloc[order].reset_index(drop=True)
+        if name in KINDS and data.kind_column in raw:
+            frame[KIND] = raw[data.kind_column]
+        if data.gold_column and data.gold_column in raw:
+            frame[gold.GOLD] = gold.written(raw[data.gold_column], data.gold_column, source)
+        if data.unit_by and name in MEASURED:
+            _check_units(raw, data.unit_by, source)
+            frame[UNIT] = raw[data.unit_by]
+        return frame
+
+    def _may_lack_labels(self, name: str) -> bool:
+        return name == "graded" or (self.use_case.is_judged and name in LABELLED_OR_JUDGED)
+
+    def _columns(self) -> dict[str, str]:
+        data = self.use_case.data
+        return {data.id_column: "id", data.text_column: "text", data.label_column: "label"}
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every table's file."""
+        paths = self.use_case.data.model_dump()
+        return {name: storage.sha256(paths[name]) for name in TABLES if paths[name]}
+
+    def check(self) -> None:
+        """Read and check every table, leakage between splits and text lengths, before anything is spent."""
+        for name in TABLES:
+            self.get(name)
+        gold.check(self)
+        self._check_lengths()
+        self._check_leakage()
+
+    def _check_lengths(self) -> None:
+        shortest = min(model.context_tokens for model in self.use_case.models.candidates)
+        room = int((shortest - self.use_case.traffic.output_tokens) * CHARS_PER_TOKEN)
+        for name in ("gate", "test", "dev", "shifted"):
+            frame = self.get(name)
+            if frame is None:
+                continue
+            too_long = frame.index[frame["text"].str.len() > room]
+            if len(too_long):
+                row = int(too_long[0])
+                raise BadInput(
+                    f"data.{name}: row {row} has {len(frame.loc[row, 'text']):,} characters, more than the {shortest:,} tokens "
+                    f"of context of the smallest model take (about {room:,}); shorten it or set models.candidates.context_tokens"
+                )
+
+    def _check_leakage(self) -> None:
+        pairs_apart = (
+            ("train", "gate"),
+            ("train", "test"),
+            ("dev", "gate"),
+            ("gate", "test"),
+            ("out_of_scope_dev", "out_of_scope"),
+        )
+        for first, second in pairs_apart:
+            one, other = self.get(first), self.get(second)
+            if one is None or other is None:
+                continue
+            self._check_groups(first, one, second, other)
+            pairs = validation.leakage(one["text"], other["text"])
+            if len(pairs):
+                raise BadInput(
+                    f"data.{second}: {len(pairs)} texts are in data.{first} too, so the gate would measure memory "
+                    f"(first: {pairs[0][:80]!r}); remove them from one of the two"
+                )
+
+    def _check_groups(self, first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> None:
+        column = self.use_case.data.split_by
+        if column and column in one and column in other:
+            shared = set(one[column]) & set(other[column])
+            if shared:
+                raise BadInput(
+                    f"data.split_by: {column} {sorted(map(str, shared))[0]!r} is both in data.{first} and data.{second}; split by groups"
+                )
+
+
+def _together(parts: Sequence[pd.DataFrame | None], source: str) -> pd.DataFrame | None:
+    """These rows as one table with unique ids; a row without a unit is one of its own. None where there are none."""
+    import pandas as pd
+
+    given = [part for part in parts if part is not None]
+    if not given:
+        return None
+    frame = pd.concat(given, ignore_index=True) if len(given) > 1 else given[0]
+    if len(given) > 1:
+        validation.check_rows(frame, source=f"{source} with what is made", text="text", label=None, id="id")
+    if UNIT in frame:
+        frame[UNIT] = frame[UNIT].where(frame[UNIT].notna(), "row " + frame["id"].astype(str))
+    return frame
+
+
+def _check_paraphrases(frame: pd.DataFrame, gate: pd.DataFrame | None, source: str) -> None:
+    """Each says which gate row it paraphrases; several may paraphrase one."""
+    known = set() if gate is None else set(gate["id"].astype(str))
+    ids = frame["id"].astype(str) if "id" in frame else frame["text"].map(lambda _: "")
+    unknown = ~ids.isin(known)
+    if unknown.any():
+        row = int(unknown.to_numpy().argmax())
+        raise BadInput(
+            f"{source}: row {row + 1}: id {ids.iloc[row]!r} is no row of data.gate; give the id of the row it paraphrases"
+        )
+
+
+def _check_units(raw: pd.DataFrame, column: str, source: str) -> None:
+    if column not in raw:
+        raise BadInput(
+            f"{source}: no column {column!r}, which data.unit_by names as the unit of its rows; add it, or correct or "
+            f"remove data.unit_by (columns: {', '.join(map(str, raw.columns))})"
+        )
+    missing = raw[column].isna().to_numpy()
+    if missing.any():
+        row = int(missing.argmax()) + 1
+        raise BadInput(f"{source}: row {row} has no {column!r}, the unit it belongs to (data.unit_by); fill it in")

@@ -1,0 +1,116 @@
+"""Keeps every answer a model gave, so that none is bought twice.
+
+It does not call models, does not decide what an answer is worth, and never forgets: a stored answer keeps the latency,
+usage and price it had when it was bought. Safe with several processes on one machine, not on a network file system.
+"""
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from leastwise.use_case.price import Usage
+
+BUSY_TIMEOUT_S = 30.0
+KEYS_PER_QUERY = 500
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
+    input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL, usd REAL NOT NULL, latency_ms REAL NOT NULL, created REAL NOT NULL, confidence REAL
+) WITHOUT ROWID
+"""
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """One complete answer as it was received; `usd` and `latency_ms` are those of the call that bought it.
+
+    `confidence` is the probability the model gave its own words, where that was asked for and the provider tells it.
+    """
+
+    text: str
+    finish_reason: str
+    usage: Usage
+    usd: float
+    latency_ms: float
+    created_unix_s: float
+    confidence: float | None = None
+
+
+def answer_key(**determinants: Any) -> str:
+    """SHA-256 (hex) of everything that determines an answer; the values must be JSON, the order does not matter."""
+    text = json.dumps(determinants, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_wal(path: Path, schema: str) -> sqlite3.Connection:
+    """Open a SQLite file for several writers; what is committed survives kill -9, not a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    # NORMAL leaves a committed transaction in the operating system's hands: enough against a killed process, and no
+    # fsync in the middle of an event loop.
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.executescript(schema)
+    return connection
+
+
+class ResponseStore:
+    """A durable map from `answer_key(...)` to `StoredAnswer`; the first answer under a key stays."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = open_wal(path, SCHEMA)
+        columns = {row[1] for row in self._connection.execute("PRAGMA table_info(answers)")}
+        if "confidence" not in columns:  # a store of an earlier version
+            self._connection.execute("ALTER TABLE answers ADD COLUMN confidence REAL")
+
+    def put(self, key: str, answer: StoredAnswer) -> None:
+        """Keep an answer; on return it survives the death of this process. A later answer under the key is ignored."""
+        row = (key, answer.text, answer.finish_reason, *astuple(answer.usage), answer.usd, answer.latency_ms)
+        self._connection.execute(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*row, answer.created_unix_s, answer.confidence),
+        )
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, StoredAnswer]:
+        """The stored answers among `keys`; a key without an answer is absent."""
+        found: dict[str, StoredAnswer] = {}
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            batch = keys[start : start + KEYS_PER_QUERY]
+            marks = ",".join("?" * len(batch))
+            query = f"SELECT * FROM answers WHERE key IN ({marks})"  # noqa: S608 (only question marks are inserted)
+            with closing(self._connection.execute(query, batch)) as rows:
+                found.update((row[0], _answer(row)) for row in rows)
+        return found
+
+    def __len__(self) -> int:
+        return int(self._connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _answer(row: Sequence[Any]) -> StoredAnswer:
+    _, text, finish_reason, *tokens, usd, latency_ms, created, confidence = row
+    return StoredAnswer(text, finish_reason, Usage(*tokens), usd, latency_ms, created, confidence)
+
+
+def stored_now(
+    text: str, finish_reason: str, usage: Usage, usd: float, latency_ms: float, confidence: float | None = None
+) -> StoredAnswer:
+    """An answer received at this moment."""
+    return StoredAnswer(text, finish_reason, usage, usd, latency_ms, time.time(), confidence)

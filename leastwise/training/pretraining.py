@@ -1,0 +1,147 @@
+"""Continues the pre-training of a causal model on a corpus (Level 4), with general text replayed against forgetting.
+
+It trains with `leastwise.training.training`, chooses no settings and judges nothing: perplexities before and after are reported.
+Replay: of the packed sequences a set share is general text, drawn and mixed by the seed. That a few percent of old data hold
+back forgetting is known of far larger models (Ibrahim et al., "Simple and Scalable Strategies to Continually Pre-train Large
+Language Models", 2024: 5% under a weak shift of domain, 25-50% under a strong one); what it does here is measured.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from pydantic import BaseModel, ConfigDict, Field
+
+from leastwise.answering.workspace import Workspace
+from leastwise.errors import BadInput
+from leastwise.models.causal_model import merge, perplexity
+from leastwise.record import run_record
+from leastwise.training.request import Progress, TrainingReport, TrainingRequest
+from leastwise.training.settings import TrainingSettings
+from leastwise.training.training import run
+from leastwise.training.training_rows import packed, training_order
+
+log = logging.getLogger(__name__)
+
+Sequences = list[dict[str, list[int]]]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """General text: what is mixed in, as a share of the packed sequences, and held texts whose perplexity is followed."""
+
+    texts: Sequence[str] = ()
+    held_out: Sequence[str] = ()
+    share: float = 0.0
+
+
+NO_REPLAY = Replay()
+
+
+class PretrainReport(BaseModel):
+    """Continued pre-training: perplexity on held-out texts before and after, and the training behind it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    perplexity_before: float
+    perplexity_after: float
+    general_perplexity_before: float | None = Field(None, description="On held general text; None where there is none.")
+    general_perplexity_after: float | None = None
+    replayed: float = Field(0.0, description="Share of the sequences trained on that was general text.")
+    tokens: int = Field(description="Tokens trained on.")
+    training: TrainingReport
+
+    def figures(self) -> dict[str, float]:
+        """What MLflow shows of it as metrics."""
+        general = {
+            "general_perplexity.before": self.general_perplexity_before,
+            "general_perplexity.after": self.general_perplexity_after,
+        }
+        return {
+            "perplexity.before": self.perplexity_before,
+            "perplexity.after": self.perplexity_after,
+            "replayed_share": self.replayed,
+            "tokens": float(self.tokens),
+            **{name: value for name, value in general.items() if value is not None},
+        }
+
+    def in_words(self) -> str:
+        """Both perplexities in one line."""
+        said = f"held-out perplexity {self.perplexity_before:.1f} → {self.perplexity_after:.1f}"
+        if self.general_perplexity_before is None or self.general_perplexity_after is None:
+            return said
+        return f"{said}; on general text {self.general_perplexity_before:.1f} → {self.general_perplexity_after:.1f} ({self.replayed:.0%} replayed)"
+
+
+def continue_pretraining(
+    base: Path,
+    texts: Sequence[str],
+    held_out: Sequence[str],
+    settings: TrainingSettings,
+    out: Path,
+    progress: Callable[[Progress], None] | None = None,
+    replay: Replay = NO_REPLAY,
+) -> PretrainReport:
+    """Continues pre-training on `texts`, packed to `max_tokens`, and leaves a merged model directory in `out`.
+
+    `max_examples` counts packed sequences, replayed ones included. LoRA unless `method` is full. Where there are fewer
+    general sequences than the share asks for, all of them are mixed in once; the report says which share was trained on.
+    """
+    report_path = out / "pretraining.json"
+    domain, general = _mixed(base, texts, settings, replay)
+    work = out.with_name(f"{out.name}.adapter")
+    training = run(TrainingRequest(base=base, encoded=domain + general, watched=[], settings=settings), work, progress)
+    if report_path.exists():
+        return PretrainReport.model_validate_json(report_path.read_text(encoding="utf-8"))
+    if not out.exists():
+        merge(base, work, out)
+    order = training_order(domain + general, settings)
+    held_general = list(replay.held_out)
+    report = PretrainReport(
+        perplexity_before=perplexity(base, held_out, settings.threads),
+        perplexity_after=perplexity(out, held_out, settings.threads),
+        general_perplexity_before=perplexity(base, held_general, settings.threads) if held_general else None,
+        general_perplexity_after=perplexity(out, held_general, settings.threads) if held_general else None,
+        replayed=sum(at >= len(domain) for at in order) / len(order),
+        tokens=training.examples * settings.max_tokens,
+        training=training,
+    )
+    report_path.write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    return report
+
+
+def _mixed(base: Path, texts: Sequence[str], settings: TrainingSettings, replay: Replay) -> tuple[Sequences, Sequences]:
+    """Packed sequences of the domain and those of general text beside them; `training_order` shuffles them together."""
+    domain = packed(base, texts, settings.max_tokens)
+    if not replay.share:
+        return domain, []
+    if not replay.texts:
+        raise BadInput(f"replay share {replay.share:g} of what? give general texts, or set the share to 0")
+    general = packed(base, replay.texts, settings.max_tokens)
+    rng = random.Random(settings.seed)
+    fitting = round((1 - replay.share) * settings.max_examples)  # so that a training that is cut short keeps the share
+    domain = rng.sample(domain, min(len(domain), max(1, fitting)))
+    wanted = round(len(domain) * replay.share / (1 - replay.share))
+    return domain, rng.sample(general, min(len(general), wanted))
+
+
+@task(name="compare with the fine-tuned base")
+def compare_with_fine_tuned(climb_id: str, run_id: str) -> None:
+    """What Level 4 did to the task: the quality of the stage `fine_tune` below, where it was measured, beside this one's.
+
+    Both are the figures of their gates, each on as many rows as its verdict took; no test is made of the difference.
+    """
+    work = Workspace.of(climb_id)
+    below = next((record for record in work.history() if record.stage == "fine_tune" and record.evaluation), None)
+    before = below.evaluation.measurements.get("quality") if below and below.evaluation else None
+    after = run_record.read_evaluation(work.client.get_run(run_id)).measurements.get("quality")
+    if before is None or after is None:
+        log.info("no fine-tuned base below was measured: what pre-training did to quality is not known")
+        return
+    run_record.log_figures(work.client, run_id, {"quality.before": before.estimate, "quality.before.n": before.n})
+    log.info(f"quality {before.estimate:.3f} (fine_tune, n={before.n}) → {after.estimate:.3f} (n={after.n})")

@@ -1,0 +1,211 @@
+"""Trains a causal model on prompts and completions with peft and trl, and proves the result.
+
+It neither judges what it trained nor chooses settings (`leastwise.training.training_search` does). Several processes train together where
+the settings say so (`leastwise.training.training_processes` starts them): each reads the same `Request`, and the steps are those of one.
+While it runs, trl's checkpoints lie beside `out` (`.unfinished`): their optimizer state is a torch file, read back weights-only,
+never shipped, and deleted at the end. What is kept is safetensors and JSON.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from leastwise.errors import BadInput
+from leastwise.models.causal_model import loaded, pad_token_id, prove_reload, spare_head, tokenizer_of
+from leastwise.models.threads import torch_threads
+from leastwise.models.weights import built, directory_hash, native_dtype
+from leastwise.training.dev_metric import DevMetric
+from leastwise.training.request import Progress, TrainingReport, TrainingRequest
+from leastwise.training.settings import TrainingSettings
+from leastwise.training.trainable_model import gathered, save, trainable_model
+from leastwise.training.training_arguments import at_once, trainer_arguments
+from leastwise.training.training_processes import launched
+from leastwise.training.training_rows import Row, encoded_row, training_order
+
+_REPORT = "training.json"
+_PROOF_ROWS = 4
+_PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate")
+
+
+def fine_tune(
+    base: Path,
+    rows: Sequence[Row],
+    dev: Sequence[Row],
+    settings: TrainingSettings,
+    out: Path,
+    progress: Callable[[Progress], None] | None = None,
+    dev_metric: DevMetric | None = None,
+    teacher: Path | None = None,
+) -> TrainingReport:
+    """Trains on `rows` and leaves a PEFT adapter (or for `full` a model) with `training.json` in `out`.
+
+    What is kept is the checkpoint that did best on `dev`: by `dev_metric` if given, else by the loss. The same training already
+    in `out` is not repeated; one that was killed goes on from its last checkpoint. Of a `teacher` (a model directory) the
+    probabilities of every token of the completions are learned too, by `settings.teacher_share`. Raises BadInput for empty rows, a row over
+    `max_tokens`, an `out` that holds another training, or a teacher with another vocabulary.
+    """
+    return run(request_of(base, rows, dev, settings, dev_metric, teacher), out, progress)
+
+
+def request_of(
+    base: Path,
+    rows: Sequence[Row],
+    dev: Sequence[Row],
+    settings: TrainingSettings,
+    dev_metric: DevMetric | None = None,
+    teacher: Path | None = None,
+) -> TrainingRequest:
+    """A training before it starts; see `fine_tune`."""
+    tokenizer = tokenizer_of(str(base))
+    if teacher and tokenizer_of(str(teacher)).get_vocab() != tokenizer.get_vocab():
+        raise BadInput(f"training.student.teacher_share: the tokens of {teacher} are not those of {base}; set it to 0")
+    encoded = [encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(rows)]
+    watched = [
+        encoded_row(tokenizer, row, at, settings.max_tokens) for at, row in enumerate(dev[: settings.dev_examples])
+    ]
+    return TrainingRequest(
+        base=base, encoded=encoded, watched=watched, settings=settings, dev_metric=dev_metric, teacher=teacher
+    )
+
+
+def run(request: TrainingRequest, out: Path, progress: Callable[[Progress], None] | None = None) -> TrainingReport:
+    """Trains what is asked; see `fine_tune`, and `leastwise.training.pretraining` for packed text.
+
+    By several processes it is started here and goes on there; what `progress` raises ends them, their last checkpoint stays.
+    """
+    settings = request.settings
+    if not request.encoded:
+        raise BadInput(f"{out}: no training rows; give at least one example")
+    if request.dev_metric and not request.watched:
+        raise BadInput(f"{out}: a metric on dev needs dev rows for the loss that breaks its ties; give dev rows")
+    if out.exists():
+        return _finished(out, request.key)
+    if settings.launch.together == 1:
+        return train_here(request, out, progress)
+    at_once(settings.batch_size, settings.launch.together, settings.examples_at_once)
+    launched(request, settings.launch, out, lambda said: progress and progress(Progress(**said)))
+    return _finished(out, request.key)
+
+
+def train_here(request: TrainingRequest, out: Path, progress: Callable[[Progress], None] | None) -> TrainingReport:
+    """The training itself, in this process: the whole of it, or its part among several. The first writes `out`."""
+    settings, encoded, key = request.settings, request.encoded, request.key
+    order = training_order(encoded, settings)
+    unfinished = out.with_name(f"{out.name}.{key}.unfinished")
+    with torch_threads(max(1, settings.threads // settings.launch.processes)):
+        ordered = [encoded[i] for i in order]
+        trainer = _trainer(request, ordered, unfinished)
+        checkpoint = _last_checkpoint(unfinished)
+        resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        clock = _attach_progress(trainer, settings, resumed, progress)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        report = _report(trainer, key, request.base, settings, len(order), resumed, time.monotonic() - clock)
+        model = gathered(trainer, request.base, settings)
+        if trainer.accelerator.is_main_process:
+            with built(out) as folder:
+                save(model, request.base, folder, ordered[:_PROOF_ROWS])
+                report = report.model_copy(update={"reload_difference": prove_reload(request.base, folder)})
+                (folder / _REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
+            shutil.rmtree(unfinished, ignore_errors=True)
+        trainer.accelerator.wait_for_everyone()
+    return _finished(out, key)
+
+
+def _finished(out: Path, key: str) -> TrainingReport:
+    path = out / _REPORT
+    if not path.exists():
+        raise BadInput(f"{out} exists and holds no {_REPORT}; name a folder that does not exist yet, or remove it")
+    report = TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
+    if report.key != key:
+        raise BadInput(
+            f"{out} holds another training (key {report.key}, wanted {key}); name another folder or remove it"
+        )
+    return report
+
+
+def _trainer(request: TrainingRequest, ordered: list[Any], folder: Path) -> Any:
+    from datasets import Dataset
+    from transformers import EarlyStoppingCallback
+
+    from leastwise.training.completion_trainer import CompletionCollator, CompletionTrainer, Saver
+
+    settings, watched = request.settings, request.watched
+    tokenizer = tokenizer_of(str(request.base))
+    steps = math.ceil(len(ordered) / settings.batch_size)
+    trainer = CompletionTrainer(
+        model=trainable_model(request.base, settings),
+        args=trainer_arguments(settings, steps, folder, bool(watched), request.dev_metric is not None),
+        train_dataset=Dataset.from_list(ordered),
+        eval_dataset=Dataset.from_list(watched) if watched else None,
+        processing_class=tokenizer,
+        data_collator=CompletionCollator(pad_token_id(tokenizer)),
+    )
+    trainer.dev_metric = request.dev_metric
+    if request.teacher and settings.teacher_share:
+        trainer.teacher = loaded(request.teacher).requires_grad_(False)
+        trainer.teacher_share, trainer.temperature = settings.teacher_share, settings.temperature
+    spare_head(trainer.model)
+    trainer.add_callback(Saver(max(1, math.ceil(settings.save_every_share * steps))))
+    if watched and settings.early_stop_patience:
+        trainer.add_callback(EarlyStoppingCallback(settings.early_stop_patience))
+    return trainer
+
+
+def _attach_progress(
+    trainer: Any, settings: TrainingSettings, resumed: int, progress: Callable[[Progress], None] | None
+) -> float:
+    """Starts the clock of the training and reports each logged step; returns the start in monotonic seconds."""
+    from transformers.trainer_callback import PrinterCallback
+
+    from leastwise.training.completion_trainer import StepReporter
+
+    started = time.monotonic()
+
+    def report(step: int, steps: int, loss: float) -> None:
+        if progress:
+            seconds = time.monotonic() - started
+            per_step = seconds / max(1, step - resumed)
+            progress(Progress(step, steps, loss, seconds, settings.batch_size / per_step, per_step * (steps - step)))
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(StepReporter(report))
+    return started
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; `trainer_state.json` is the last file of one."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def _report(
+    trainer: Any, key: str, base: Path, settings: TrainingSettings, examples: int, resumed: int, seconds: float
+) -> TrainingReport:
+    parameters = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    history = trainer.state.log_history
+    done = examples - min(examples, resumed * settings.batch_size)
+    return TrainingReport(
+        key=key,
+        settings=settings,
+        base_revision=directory_hash(base),
+        examples=examples,
+        steps=trainer.state.global_step,
+        resumed_from_step=resumed,
+        seconds=round(seconds, 3),
+        examples_per_s=round(done / seconds, 3),
+        trainable_share=trained / sum(p.numel() for p in parameters),
+        train_losses=tuple(entry["loss"] for entry in history if "loss" in entry),
+        dev_losses=tuple(entry["eval_loss"] for entry in history if "eval_loss" in entry),
+        dev_metrics=tuple(entry["eval_metric"] for entry in history if "eval_metric" in entry),
+        best_step=trainer.state.best_global_step or trainer.state.global_step,
+        reload_difference=math.nan,
+        dtype=str(native_dtype()).removeprefix("torch."),
+        versions={name: version(name) for name in _PACKAGES},
+    )

@@ -1,0 +1,103 @@
+"""Where the rows of a use case are, and what of them is made. It reads none of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from leastwise.part import Part
+
+Shift = Literal["typos", "upper", "lower", "shorter", "longer"]
+
+
+class Data(Part):
+    """Where the rows are. Every value is a path relative to the use case file, a local path, or an s3:// URI."""
+
+    train: str | None = Field(None, description="Labelled examples for retrieval and training.")
+    dev: str | None = Field(None, description="Labelled rows on which prompts, thresholds and checkpoints are tuned.")
+    gate: str = Field(description="Labelled rows the gates are judged on; never tuned on.")
+    test: str | None = Field(None, description="Untouched labelled rows; the winner's reported figure comes from here.")
+    documents: str | None = Field(None, description="Documents to retrieve and to continue pre-training on.")
+    unlabelled: str | None = Field(None, description="Text a teacher may label for distillation.")
+    out_of_scope: str | None = Field(None, description="Inputs that must be declined, which ood_decline is judged on.")
+    out_of_scope_dev: str | None = Field(
+        None,
+        description="Other inputs to decline, on which a guard's threshold is chosen; best of other kinds than out_of_scope.",
+    )
+    held_out_labels: tuple[str, ...] = Field(
+        (),
+        description="Labels to be treated as out of scope: their rows leave train, dev, gate and test; those of gate and "
+        "test are declined or not, those of dev choose thresholds.",
+    )
+    unrelated: str | None = Field(
+        None,
+        description="Text nobody would ask this system: out of scope too, one half to judge, one to choose thresholds.",
+    )
+    shifted: str | None = Field(None, description="Labelled rows from changed conditions; needed by shift_quality.")
+    made_shifts: tuple[Shift, ...] = Field(
+        (), description="Shifts made of the gate rows, each row under one of them, in place of or beside `shifted`."
+    )
+    kind_column: str = Field(
+        "kind", description="Column of out-of-scope and shifted rows that names their kind, if there is one."
+    )
+    general: str | None = Field(
+        None,
+        description="General text (columns id, text) a trained model should not forget: a fifth, drawn by hash, is held to "
+        "measure it; the rest is replayed in continued pre-training.",
+    )
+    general_tasks: str | None = Field(
+        None,
+        description="Own general tasks in place of those made from data.general: columns id, text, choices (a JSON list) and "
+        "label (the right choice).",
+    )
+    paraphrases: str | None = Field(
+        None, description="Gate rows in other words (columns id of the gate row, text): is the answer the same?"
+    )
+    graded: str | None = Field(
+        None,
+        description="Answers that people have graded 0..1 (columns id, text, answer, grade and, "
+        "where there is one, the expected answer); a judge gates only with 100 or more.",
+    )
+    traffic: str | None = Field(None, description="Sample of real requests with their repetition; judges cache.")
+    time_column: str | None = Field(
+        None,
+        description="Column of data.traffic with the time of a request (date or unix seconds); "
+        "without it requests are taken as evenly spread over the month.",
+    )
+    id_column: str = Field("id", description="Column with a unique id.")
+    text_column: str = Field("text", description="Column with the input text.")
+    label_column: str = Field("label", description="Column with the expected answer.")
+    gold_column: str | None = Field(
+        None,
+        description="Column with the ids of the documents that answer a row (one, a list, or its "
+        "JSON; any one of them is enough): retrieval is then measured on its own.",
+    )
+    language: str | None = Field(
+        None,
+        pattern="^[a-z]{2}$",
+        description="Language texts should be in (ISO 639-1, such as en); others are reported. Empty: not looked at.",
+    )
+    mask: tuple[
+        Literal["email", "phone", "card", "iban", "us_ssn", "private_key", "aws_key", "token", "jwt", "password"], ...
+    ] = Field(
+        (), description="Kinds of personal data and secrets that are masked in every text before it goes anywhere."
+    )
+    date_column: str | None = Field(None, description="Column with the date of a row; its coverage is reported.")
+    split_by: str | None = Field(None, description="Column whose groups must not be in two splits.")
+    unit_by: str | None = Field(
+        None, description="Column whose rows are one unit (a conversation, a customer) and count once in the gate."
+    )
+    population: Literal["future_traffic", "this_set"] = Field(
+        "future_traffic", description="this_set: the gate set itself is what must pass; margins may then be 0."
+    )
+
+    @property
+    def has_out_of_scope(self) -> bool:
+        """Whether there are inputs to decline, given or made."""
+        return bool(self.out_of_scope or self.held_out_labels or self.unrelated)
+
+    @property
+    def has_shifted(self) -> bool:
+        """Whether there are shifted rows, given or made."""
+        return bool(self.shifted or self.made_shifts)

@@ -1,0 +1,67 @@
+"""One model a use case may draw on: which, where it answers, and at what price."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from leastwise.part import Part
+from leastwise.use_case.price import Price
+
+Venue = Literal["api", "managed", "self_host"]
+MODEL_URI = re.compile(r"^(hf|s3|file|package)://.+|^(openai|anthropic|google):.+")
+_PROVIDERS_OWN = {"openai": "gpt", "anthropic": "claude", "google": "gemini"}
+_NO_FAMILY = frozenset({"llm", "meta", "gt", "the"})
+
+
+class Model(Part):
+    """One model a stage may use."""
+
+    uri: str = Field(description="hf://…, s3://…, file://…, package://…, openai:…, anthropic:… or google:…")
+    venue: Venue = Field("api", description="Where it answers.")
+    host: str | None = Field(None, description="Host name of the endpoint, checked against residency.")
+    base_url: str | None = Field(
+        None,
+        description="OpenAI-compatible endpoint of that host; empty: the provider's own, "
+        "or for open weights a server that is started here.",
+    )
+    context_tokens: int = Field(2048, ge=128, description="Longest prompt plus answer the model takes.")
+    price: Price | None = Field(None, description="Dollars per million tokens; empty: from the price book.")
+    family: str | None = Field(
+        None,
+        max_length=60,
+        description="Whose model it is at heart (llama, qwen, gpt), since a "
+        "judge favours its own; empty: told from the name.",
+    )
+    training_on_output: bool | None = Field(None, description="Whether its licence allows training on its answers.")
+
+    @model_validator(mode="after")
+    def _uri_is_readable(self) -> Self:
+        check_model_uri(self.uri)
+        return self
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the weights themselves are at hand, so that they can be trained and served."""
+        return "://" in self.uri
+
+    @property
+    def kin(self) -> str:
+        """`family`, or what the name says: the provider's own, or the first word of an open model's name."""
+        if self.family:
+            return self.family.casefold()
+        if not self.is_open:
+            return _PROVIDERS_OWN[self.uri.partition(":")[0]]
+        words = re.findall(r"[a-z]+", self.uri.rstrip("/").rpartition("/")[2].casefold())
+        return next((word for word in words if word not in _NO_FAMILY), self.uri)
+
+
+def check_model_uri(uri: str) -> None:
+    """Raise ValueError for a model URI of an unknown scheme."""
+    if not MODEL_URI.match(uri):
+        raise ValueError(
+            f"uri: {uri!r} names no model; write hf://org/name, s3://bucket/path, file:///path, package://name, "
+            "openai:name, anthropic:name or google:name"
+        )

@@ -1,0 +1,84 @@
+"""How a use case retrieves, caches, declines, hosts and trains: what has a default that most leave as it is."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from leastwise.part import Part, written_but_for
+from leastwise.use_case.price import Price
+
+SearchMode = Literal["dense", "hybrid", "bm25"]
+
+
+class Retrieval(Part):
+    """What is put before a request; the numbers are the use case's, they are not searched for yet."""
+
+    examples: int = Field(8, ge=0, le=64, description="Labelled examples retrieved from data.train.")
+    documents: int = Field(0, ge=0, le=64, description="Documents retrieved from data.documents.")
+    fixed_examples: int = Field(
+        4, ge=0, le=64, description="Few-shot examples of the prompt stage, the same each time."
+    )
+    mode: SearchMode | Literal["auto"] = Field(
+        "dense",
+        description="How they are searched: dense (by meaning), bm25 (by words), hybrid (both, ranks fused), or auto: "
+        "whichever finds most gold documents of data.dev.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was asked before there were modes is still the same question."""
+        return written_but_for(write(self), mode="dense")
+
+
+class Caching(Part):
+    """The response cache of production, whose gain the cache stage judges by replaying traffic."""
+
+    ttl_s: int = Field(86_400, ge=1, le=31_536_000, description="How long an answer may be given out again, seconds.")
+    most_mb: float = Field(256.0, gt=0, le=1_000_000, description="Size of the store in megabytes.")
+
+
+class Consistency(Part):
+    """Asking again, at a temperature and as it was: does the same input get the same answer? Reported, not gated."""
+
+    rows: int = Field(50, ge=10, le=1000, description="Gate rows that are asked again.")
+    samples: int = Field(3, ge=2, le=20, description="Answers to each.")
+    temperature: float = Field(0.7, ge=0, le=2, description="Sampling temperature of these answers.")
+
+
+class Guarding(Part):
+    """What trained and retrieving candidates may add where `ood_decline` is required: declining what they were not made for."""
+
+    offered: bool = Field(True, description="False: no guard is tried, a candidate must decline by itself.")
+    max_false_decline: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of in-scope requests that may be declined; the threshold holds it on dev rows.",
+    )
+    dev_rows: int = Field(
+        300, ge=30, le=10_000, description="Dev rows of either kind that are answered to choose a guard."
+    )
+
+
+class Forgetting(Part):
+    """How general ability is measured before and after training, where data.general or data.general_tasks is set."""
+
+    texts: int = Field(64, ge=8, le=2000, description="Held general texts, at most, whose perplexity is taken.")
+    tasks: int = Field(100, ge=25, le=2000, description="General tasks, at most; general_ability is decided on these.")
+
+
+class Hosting(Part):
+    """What own endpoints cost: `managed` bills tokens above a minimum, `self_host` bills whole machines."""
+
+    usd_per_month_per_machine: float = Field(0.0, ge=0, description="One machine, dollars a month.")
+    spare_machines: int = Field(0, ge=0, le=100, description="Machines kept beyond what the peak hour needs.")
+    storage_usd_per_month: float = Field(0.0, ge=0, description="Weights, logs and backups, dollars a month.")
+    operations_usd_per_month: float = Field(0.0, ge=0, description="People's share for keeping it up, dollars a month.")
+    managed_minimum_usd_per_month: float = Field(0.0, ge=0, description="Least a managed host bills a month.")
+    price_decline_per_year: float = Field(
+        0.0, ge=0, lt=1, description="Share by which token prices are taken to fall a year."
+    )
+    managed_price: Price | None = Field(None, description="Dollars per million tokens of own weights at that host.")
+    capacity: bool = Field(True, description="Whether machines to serve on are to be had; self_host needs it.")

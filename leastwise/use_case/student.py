@@ -1,0 +1,65 @@
+"""What a student is and how it is trained, as a tagged union: an encoder with a head, or a small causal model.
+
+It trains nothing and does not say what the teacher labels (see `leastwise.use_case.Training`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from leastwise.part import Part
+
+
+class EncoderStudent(Part):
+    """The encoder `models.student` cut to its first layers, with a head over the labels. For classification only."""
+
+    kind: Literal["encoder"] = Field("encoder", description="An encoder with a head over the labels.")
+    layers: int = Field(2, ge=2, le=6, description="Layers kept of the encoder, counted from the input.")
+    epochs: int = Field(3, ge=1, le=50, description="Passes over the teacher's labels.")
+    learning_rate: float = Field(5e-4, gt=0, le=1e-2, description="Peak rate of the encoder; the head learns at 10x.")
+    temperature: float = Field(
+        2.0, gt=0, le=20, description="Softens teacher and student alike: above 1 second choices count more."
+    )
+
+
+class CausalStudent(Part):
+    """A smaller causal model trained on the teacher's answers word by word (sequence level), its probabilities too if wanted. For every kind of task."""
+
+    kind: Literal["causal"] = Field(description="A smaller causal model.")
+    uri: str | None = Field(None, description="Open weights of the student; empty: those of models.base.")
+    blocks: int | None = Field(
+        None, ge=1, le=200, description="Blocks kept of these weights, counted from the input; empty: all."
+    )
+    method: Literal["lora", "full"] = Field(
+        "lora", description="lora: an adapter on the kept blocks; full: all of them."
+    )
+    max_examples: int = Field(4800, ge=1, description="Teacher answers seen in all, every epoch counted.")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak rate; 1e-3 to 2e-3 for lora, 1e-4 for full.")
+    rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
+    teacher_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the loss that is the divergence from the teacher's probabilities of every token (logit "
+        "distillation), the rest its answers; needs trained weights as the teacher, with the student's tokenizer. 0: answers alone.",
+    )
+    temperature: float = Field(
+        1.0, gt=0, le=20, description="Softens both in that divergence: above 1 second choices count more."
+    )
+
+
+def _kind(value: Any) -> str:
+    kind = value.get("kind", "encoder") if isinstance(value, dict) else getattr(value, "kind", "encoder")
+    return str(kind)
+
+
+Student = Annotated[
+    Annotated[EncoderStudent, Tag("encoder")] | Annotated[CausalStudent, Tag("causal")],
+    Discriminator(
+        _kind,
+        custom_error_type="unknown_kind",
+        custom_error_message="kind: is neither encoder nor causal; write one of them",
+    ),
+]

@@ -1,0 +1,106 @@
+"""What one request asks for, as a tagged union: a label, a record, or free text.
+
+It scores nothing (see `leastwise.metrics`) and renders nothing (see `leastwise.use_case.prompts`). An expected answer is kept as one
+string whatever the kind: the label, the record as JSON, or a JSON list of texts any of which is right.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from leastwise.part import Part
+
+
+class _AnyTask(Part):
+    instruction: str = Field(min_length=1, max_length=4000, description="What the model is told to do, in words.")
+    decline_label: str | None = Field(
+        None, description="The answer that means 'out of scope'; needed by the requirement ood_decline."
+    )
+    stable: bool = Field(True, description="False if labels or rules change often: training then never pays.")
+    domain_is_public: bool = Field(True, description="False if no public text resembles the domain (Level 4 may help).")
+
+    @property
+    def answers(self) -> tuple[str, ...] | None:
+        """Every answer in the demanded format where they can be listed; None where they cannot."""
+        return None
+
+    @property
+    def can_be_constrained(self) -> bool:
+        """Whether a provider can force an answer into the demanded format."""
+        return True
+
+
+class Classification(_AnyTask):
+    """One label out of a list. Quality: share of right labels."""
+
+    kind: Literal["classification"] = Field("classification", description="One label out of a list.")
+    labels: tuple[str, ...] = Field(min_length=2, max_length=200, description="The answers that are allowed.")
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels: a label is listed twice; list every label once")
+        if self.decline_label in self.labels:
+            raise ValueError("decline_label: must not be one of labels; name an extra answer such as 'none'")
+        return self
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The labels, and the way to decline where there is one."""
+        return self.labels + ((self.decline_label,) if self.decline_label else ())
+
+
+class Extraction(_AnyTask):
+    """A record by a JSON schema. Quality: F1 over its (field, value) pairs; adherence: the share that keeps to the schema."""
+
+    kind: Literal["extraction"] = Field(description="A record by a JSON schema.")
+    json_schema: dict[str, Any] = Field(description="JSON Schema (draft 2020-12) of the record, an object.")
+
+    @model_validator(mode="after")
+    def _is_a_record(self) -> Self:
+        if self.json_schema.get("type") != "object" or not isinstance(self.json_schema.get("properties"), dict):
+            raise ValueError("json_schema: must describe an object; give type: object and properties")
+        if self.decline_label:
+            raise ValueError("decline_label: a record cannot be one word; describe a way to decline in json_schema")
+        return self
+
+
+class FreeText(_AnyTask):
+    """Free text: answers to questions, summaries, replies. Quality by `metric`, against expected answers or by a judge."""
+
+    kind: Literal["free_text"] = Field(description="Free text: answers to questions, summaries, replies.")
+    metric: Literal["token_f1", "exact_match", "judge"] = Field(
+        "token_f1",
+        description="token_f1 and exact_match compare words with expected answers; judge grades by a rubric.",
+    )
+    max_words: int = Field(200, ge=1, le=10_000, description="A longer answer, or an empty one, is not in the format.")
+
+    @property
+    def can_be_constrained(self) -> bool:
+        """There is no format to force it into."""
+        return False
+
+
+def _kind(value: Any) -> str:
+    kind = value.get("kind", "classification") if isinstance(value, dict) else getattr(value, "kind", "classification")
+    return str(kind)
+
+
+Task = Annotated[
+    Annotated[Classification, Tag("classification")]
+    | Annotated[Extraction, Tag("extraction")]
+    | Annotated[FreeText, Tag("free_text")],
+    Discriminator(
+        _kind,
+        custom_error_type="unknown_kind",
+        custom_error_message="kind: is none of classification, extraction, free_text; write one of them",
+    ),
+]
+
+
+def completion_of(task: Task, label: str) -> str:
+    """What a model should say where `label` is expected: of several right texts the first."""
+    return str(json.loads(label)[0]) if task.kind == "free_text" else label

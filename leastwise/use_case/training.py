@@ -1,0 +1,167 @@
+"""How a use case trains: limits of a training, its machines, and what comes with it.
+
+It trains nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from leastwise.part import Part
+from leastwise.use_case.price import Gpu
+from leastwise.use_case.student import EncoderStudent, Student
+
+DEFAULT_REPLAY_SHARE = 0.1  # see Training.replay_share
+
+
+class Multipliers(Part):
+    """What surrounds one training in its first year, as multiples of its cost: judgement, to be edited, not measured.
+
+    The defaults make the whole 7 times the training, inside the 5-10 times that is usually named.
+    """
+
+    curation: float = Field(2.0, ge=0, allow_inf_nan=False, description="Collecting, cleaning and labelling examples.")
+    evaluation: float = Field(
+        0.5, ge=0, allow_inf_nan=False, description="Gate and test sets, and looking at failures."
+    )
+    retraining: float = Field(2.0, ge=0, allow_inf_nan=False, description="Trainings that follow within the year.")
+    people: float = Field(1.5, ge=0, allow_inf_nan=False, description="Whoever builds and watches it.")
+
+
+class Search(Part):
+    """A small search before the training: every combination on few examples, the better half on twice as many, and so on."""
+
+    ranks: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field(
+        (8, 16), min_length=1, max_length=8, description="Ranks to try."
+    )
+    learning_rates: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (1e-3, 2e-3), min_length=1, max_length=8, description="Peak learning rates to try."
+    )
+    epochs: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
+        (1,),
+        min_length=1,
+        max_length=8,
+        description="Passes to try: as many examples are seen, of fewer different rows.",
+    )
+    first_examples: int = Field(320, ge=16, description="Examples each combination sees in the first round.")
+
+    @property
+    def trials(self) -> int:
+        """Combinations."""
+        return len(self.ranks) * len(self.learning_rates) * len(self.epochs)
+
+
+class Launch(Part):
+    """How many processes train together; each step's examples are divided among them, so that the steps stay the same."""
+
+    processes: int = Field(
+        1, ge=1, le=64, description="Processes on each machine: one a GPU; on a CPU they share its threads."
+    )
+    nodes: int = Field(1, ge=1, le=256, description="Machines; the worker's own is the first, the others join it.")
+    meet_at: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9._-]+:[0-9]{1,5})?$",
+        description="host:port of the first machine, reached by the others; needed for more than one.",
+    )
+    shard: bool | None = Field(
+        None,
+        description="Whether each process holds only its share of the model (FSDP); empty: on GPUs, where there are several.",
+    )
+
+    @property
+    def together(self) -> int:
+        """Processes in all."""
+        return self.processes * self.nodes
+
+    @model_validator(mode="after")
+    def _several_machines_meet_somewhere(self) -> Launch:
+        if self.nodes > 1 and not self.meet_at:
+            raise ValueError("nodes: more than one machine needs meet_at, the host:port of the first")
+        return self
+
+
+class Training(Part):
+    """Limits of training and what its hardware costs."""
+
+    usd_per_hour: float = Field(
+        0.0,
+        ge=0,
+        description="Dollars an hour of one training machine with all its GPUs; 0 with a gpu: from the price book.",
+    )
+    launch: Launch = Field(Launch(), description="Processes and machines that train together.")
+    gpu: Gpu | None = Field(
+        None, description="GPU of the training machine, whose speed estimates take; empty: this machine."
+    )
+    method: Literal["lora", "full"] = Field("lora", description="lora trains adapters of 0.1-2% of the weights.")
+    max_examples: int = Field(2400, ge=1, description="Examples seen in one training, all epochs together.")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak learning rate.")
+    rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
+    upper_blocks_share: float = Field(
+        0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
+    )
+    epochs: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Passes over rows; max_examples counts them all, so more passes see fewer different rows.",
+    )
+    batch_size: int = Field(16, ge=1, le=4096, description="Examples a step, over all processes.")
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: for models that do not fit otherwise."
+    )
+    prompt: Literal["instruction", "empty"] = Field(
+        "instruction",
+        description="System turn of trained candidates; empty is shorter: the adapter is for this one task anyway.",
+    )
+    dev_checks: int = Field(2, ge=1, le=100, description="How often a training is measured on dev; its best is kept.")
+    dev_rows: int = Field(64, ge=1, le=2000, description="Dev rows a training is measured on, by greedy answers.")
+    early_stop_patience: int = Field(
+        3, ge=0, description="Measurements on dev in a row that are no better before training stops; 0: never."
+    )
+    search: Search | None = Field(
+        None, description="Choose rank, learning rate and epochs on dev first; empty: as given here."
+    )
+    teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
+    choose_labels: Literal["active", "random"] = Field(
+        "active",
+        description="Which texts it labels where there are more: in four rounds those a cheap model is unsure of, or any.",
+    )
+    student: Student = Field(EncoderStudent(), description="What the teacher is distilled into.")
+    label_in_batches: bool = Field(
+        False,
+        description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait.",
+    )
+    pretrain_steps: int = Field(60, ge=1, description="Optimizer steps of continued pre-training.")
+    pretrain_method: Literal["lora", "full"] = Field(
+        "lora", description="lora: adapters, merged into the base afterwards; full: the blocks themselves."
+    )
+    pretrain_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Peak learning rate of continued pre-training; empty: a fifth of learning_rate, for full a hundredth.",
+    )
+    replay_share: float | None = Field(
+        None,
+        ge=0,
+        le=0.9,
+        description="Share of the packed sequences of continued pre-training that are general text (data.general), against "
+        "forgetting; empty: 0.1 where data.general is set, else none.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of every shuffle and initialisation.")
+    retrain_every_days: int = Field(90, ge=1, description="Days between retrainings, for recurring cost.")
+    labels_per_retraining: int = Field(0, ge=0, description="New labels bought for one retraining.")
+    usd_per_label: float = Field(0.0, ge=0, description="Dollars a human label costs.")
+    surrounding: Multipliers = Field(Multipliers(), description="What comes with a training, as multiples of its cost.")
+
+    @property
+    def pretraining_rate(self) -> float:
+        """Peak learning rate of continued pre-training."""
+        return self.pretrain_learning_rate or self.learning_rate / (5 if self.pretrain_method == "lora" else 100)
+
+    @property
+    def machines_usd_per_hour(self) -> float:
+        """Dollars an hour of all machines that train together."""
+        return self.usd_per_hour * self.launch.nodes
