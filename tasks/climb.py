@@ -21,6 +21,7 @@ from leastwise.rows.overrides import Overrides
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.use_case import LADDER, Stage
+from leastwise.record import reports
 from tasks import console
 
 WINNERS = frozenset({*LADDER, "reference"})
@@ -120,7 +121,7 @@ def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
     )
     venue = _venue(work, outcome)
     bill, billed = bills.report(work, outcome)
-    note = f"{console.ladder_note(work.use_case, history, ending)}\n\n{bill}"
+    note = f"{reports.ladder_note(work.use_case, history, ending)}\n\n{bill}"
     work.log_metrics(billed | {f"usd.spent.{purpose}": usd for purpose, usd in work.ledger.spent_for(climb_id).items()})
     run_record.log_ending(work.client, climb_id, ending, venue, note)
     figures.log_ladder(work.client, climb_id, history, work.use_case.gate_requirements)

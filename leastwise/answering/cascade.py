@@ -6,22 +6,23 @@ Which threshold is right is not decided here (see `leastwise.evaluating.cascade_
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from leastwise.answering.answerer import Answerer, PlainAnswerer
+from leastwise.metrics.answer import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
 
-    from leastwise.metrics.answer import Answer
-
     Ask = Callable[[pd.DataFrame], list[Answer]]
 
 
-class CascadeAnswerer:
+class CascadeAnswerer(PlainAnswerer):
     """Two answerers behind one threshold; an answer without a confidence escalates, and so does one that was lost."""
 
-    def __init__(self, first: Any, then: Any, below: float) -> None:
+    def __init__(self, first: Answerer, then: Answerer, below: float) -> None:
         self.first, self.then, self.below = first, then, below
         self.price = then.price
         self.usd_worst_case = first.usd_worst_case + then.usd_worst_case

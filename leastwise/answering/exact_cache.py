@@ -12,17 +12,17 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from leastwise.answering.answerer import Answerer, known_latencies
 from leastwise.ladder.candidate import Candidate
+from leastwise.metrics.answer import Answer
 from leastwise.rows.tables import TIME
 from leastwise.stores.response_cache import FileCache, response_key
-from leastwise.use_case.price import Usage
+from leastwise.use_case.price import Price, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from leastwise.metrics.answer import Answer
 
 
 class ExactCache:
@@ -31,7 +31,7 @@ class ExactCache:
     `requests_per_s` spaces requests evenly where the traffic does not say when they came.
     """
 
-    def __init__(self, inner: Any, candidate: Candidate, requests_per_s: float, stack: ExitStack) -> None:
+    def __init__(self, inner: Answerer, candidate: Candidate, requests_per_s: float, stack: ExitStack) -> None:
         self.inner, self.candidate = inner, candidate
         self.usd_worst_case = inner.usd_worst_case
         self.fixed_usd_per_request = inner.fixed_usd_per_request
@@ -55,9 +55,27 @@ class ExactCache:
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
         """Latencies of hits and misses as traffic sees them."""
-        return [a.latency_ms for a in answers if a.text is not None and a.latency_ms is not None]
+        return known_latencies(answers)
 
-    def saved(self) -> dict[str, float]:
+    @property
+    def price(self) -> Price | None:
+        """That of the candidate behind it."""
+        return self.inner.price
+
+    @property
+    def uncached(self) -> Answerer:
+        """Who answers behind the cache, since a cache says the same by construction."""
+        return self.inner
+
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        """The candidate behind it asked once more."""
+        return self.inner.again(rows)
+
+    def samples(self, rows: pd.DataFrame, count: int, temperature: float) -> list[list[Answer]]:
+        """Nothing: what is stored is not sampled."""
+        return []
+
+    def figures(self) -> dict[str, float]:
         """What caching was worth on this traffic, against asking everything with nothing cached.
 
         The saving on input and the saving on the bill are two figures: output is never cached by a provider.

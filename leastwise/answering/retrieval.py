@@ -1,8 +1,10 @@
-"""Embeds texts and finds the nearest stored ones: a cached encoder and a LanceDB index searched in process.
+"""Finds the nearest stored texts: a LanceDB index searched in process.
 
-It does not judge retrieval (the flows do, with `recall_at_k` and `mean_reciprocal_rank`), does not chunk documents, and
-searches exactly: no approximate vector index is built, which is right up to a few hundred thousand rows.
+It does not judge retrieval (`recall_at_k` and `mean_reciprocal_rank` do, for whoever has gold), does not chunk documents,
+and searches exactly: no approximate vector index is built, which is right up to a few hundred thousand rows.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -16,11 +18,14 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from leastwise.answering.workspace import Workspace
+from leastwise.content import content_key
 from leastwise.errors import BadInput
+from leastwise.ladder.candidate import Retriever
 from leastwise.models.encoder import embed, encoder_hash
+from leastwise.models.threads import THREADS
+from leastwise.rows.question import Question
 from leastwise.use_case.settings import SearchMode
-
-Mode = SearchMode
 
 _FUSION_RANK = 60  # reciprocal rank fusion, Cormack, Clarke and Büttcher, SIGIR 2009
 _SPARE_HITS = 16  # fetched beyond k, so that equal scores at the cut fall by id and not by thread
@@ -44,7 +49,7 @@ class Index:
     key: str
     rows: int
     encoder: Path
-    threads: int = 2
+    threads: int = THREADS
     cache: Path | None = None
 
     @cached_property
@@ -54,14 +59,19 @@ class Index:
         return lancedb.connect(self.uri).open_table(self.key)
 
     def search(
-        self, texts: Sequence[str], k: int, mode: Mode = "dense", *, exclude_ids: Sequence[str | None] | None = None
+        self,
+        texts: Sequence[str],
+        k: int,
+        mode: SearchMode = "dense",
+        *,
+        exclude_ids: Sequence[str | None] | None = None,
     ) -> list[list[Hit]]:
         """The `k` nearest rows of each text, nearest first, ties by id; bm25 finds fewer where few rows share a word.
 
         `exclude_ids` holds one id per text, the row that must not be found for it (a labelled example's own row).
         """
-        if k < 1 or mode not in get_args(Mode):
-            raise BadInput(f"search: k={k}, mode={mode!r}; k must be at least 1 and mode one of {get_args(Mode)}")
+        if k < 1 or mode not in get_args(SearchMode):
+            raise BadInput(f"search: k={k}, mode={mode!r}; k must be at least 1 and mode one of {get_args(SearchMode)}")
         excluded = list(exclude_ids) if exclude_ids is not None else [None] * len(texts)
         if len(excluded) != len(texts):
             raise BadInput(f"search: {len(excluded)} exclude_ids for {len(texts)} texts; give one (or None) per text")
@@ -88,7 +98,7 @@ class Index:
 
 
 def build_index(
-    rows: pd.DataFrame, encoder: Path, out_dir: Path | str, *, threads: int = 2, cache: Path | None = None
+    rows: pd.DataFrame, encoder: Path, out_dir: Path | str, *, threads: int = THREADS, cache: Path | None = None
 ) -> Index:
     """Index `rows` (columns id, text, and label where there is one) under `out_dir`, a directory or an s3:// URI.
 
@@ -182,7 +192,7 @@ def gold_ranks(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> list
     ]
 
 
-def search_ms(index: Index, texts: Sequence[str], k: int, mode: Mode = "dense") -> np.ndarray:
+def search_ms(index: Index, texts: Sequence[str], k: int, mode: SearchMode = "dense") -> np.ndarray:
     """Milliseconds of each text searched alone and embedded afresh, shape (n,); a first, unmeasured search warms up.
 
     This is what retrieval adds to the latency of one answer.
@@ -196,3 +206,26 @@ def _timed_ms(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return (time.perf_counter() - start) * 1000.0
+
+
+def open_index(work: Workspace, table: str) -> Index:
+    """The index of the examples (`train`) or the documents, built once for their content."""
+    encoder, home = work.catalogue.encoder, work.home
+    assert encoder is not None
+    return build_index(
+        work.tables.need(table), encoder, home / "indexes", threads=THREADS, cache=work.catalogue.embeddings
+    )
+
+
+def retriever_of(question: Question) -> Retriever:
+    """How a use case retrieves; its `retrieval.mode: auto` is chosen where the gold documents are looked at."""
+    settings, data, embedder = question.use_case.retrieval, question.use_case.data, question.use_case.models.embedder
+    assert embedder is not None
+    hashes = [question.tables.hashes.get(name, "") for name in ("train", "documents")]
+    return Retriever(
+        embedder=embedder,
+        index=content_key(embedder, *hashes),
+        examples=settings.examples if data.train else 0,
+        documents=settings.documents if data.documents else 0,
+        mode="dense" if settings.mode == "auto" else settings.mode,
+    )

@@ -7,24 +7,26 @@ candidate tells no confidence, where dev has no rows, or where the cascade would
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leastwise.answering import answering
-from leastwise.answering.answering import Payer
+from leastwise.answering.answerer import Payer
+from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.evaluating.scorer import ExactScorer
-from leastwise.evidence.cascade_threshold import choose_threshold
+from leastwise.evaluating.tries import Try
+from leastwise.evidence.cascade_threshold import Threshold, choose_threshold
 from leastwise.ladder.candidate import Candidate, Cascade
 from leastwise.metrics.answer import Answer
+from leastwise.record.stage_run import StageRun
+from leastwise.use_case import Stage
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from leastwise.use_case import Stage
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ LEAST_DEV_ROWS = 30
 
 
 @dataclass(frozen=True)
-class Offer:
+class CascadeOffer:
     """A cascade that may be tried in a stage; its threshold is chosen, and dev rows are paid for, only when its turn comes."""
 
     stage: Stage
@@ -45,48 +47,55 @@ class Offer:
         """Equal offers come to equal cascades on the same data."""
         return content_key("cascade", self.first.key, self.then.key)
 
+    def take_up(self, work: Workspace, run: StageRun, tried: Sequence[Try]) -> Candidate | None:
+        """The cascade, whatever was tried before; answering dev rows is paid by its stage."""
+        dev = work.tables.get("dev")
+        if not work.use_case.offers_cascades or dev is None or len(dev) < LEAST_DEV_ROWS:
+            return None
+        rows = dev.head(MOST_DEV_ROWS)
+        cheap = self._answers(work, self.first, rows)
+        if any(answer.text is not None and answer.confidence is None for answer in cheap):
+            return self._decline(f"{self.first.model} tells no confidence")
+        dear = self._answers(work, self.then, rows)
+        both = [at for at in range(len(rows)) if cheap[at].text is not None and dear[at].text is not None]
+        if len(both) < LEAST_DEV_ROWS:
+            return self._decline(f"{len(rows) - len(both)} of {len(rows)} dev rows were lost")
+        return self._worth_it(work, rows.iloc[both], [cheap[at] for at in both], [dear[at] for at in both])
 
-def taken_up(work: Workspace, offer: Offer) -> Candidate | None:
-    """The cascade of an offer, or None with the reason shown; answering dev rows is paid by its stage."""
-    stage, first, then = offer.stage, offer.first, offer.then
-    dev = work.tables.get("dev")
-    if not work.use_case.offers_cascades or dev is None or len(dev) < LEAST_DEV_ROWS:
-        return None
-    rows = dev.head(MOST_DEV_ROWS)
-    cheap = _answers(work, first, rows, stage)
-    if any(answer.text is not None and answer.confidence is None for answer in cheap):
-        return _declined(stage, f"{first.model} tells no confidence")
-    dear = _answers(work, then, rows, stage)
-    known = [at for at in range(len(rows)) if cheap[at].text is not None and dear[at].text is not None]
-    if len(known) < LEAST_DEV_ROWS:
-        return _declined(stage, f"{len(rows) - len(known)} of {len(rows)} dev rows were lost")
-    scores = [_qualities(work, rows.iloc[known], [each[at] for at in known]) for each in (cheap, dear)]
-    quality = work.use_case.requirements.quality
-    alone = float(np.mean(scores[1]))
-    wanted = min(quality.bound, alone) if quality else alone
-    chosen = choose_threshold([cheap[at].confidence or 0.0 for at in known], *scores, wanted)
-    usd_cheap, usd_dear = (float(np.mean([each[at].usd for at in known])) for each in (cheap, dear))
-    usd = usd_cheap + chosen.escalated_share * usd_dear
-    told = f"quality {chosen.quality:.3f} on dev at {chosen.escalated_share:.0%} escalated, ${1000 * usd:.4g} against ${1000 * usd_dear:.4g} per 1,000"
-    if chosen.escalated_share == 0:
-        return _declined(stage, f"{first.model} alone holds quality on dev ({chosen.quality:.3f})")
-    if usd >= usd_dear:
-        return _declined(stage, f"it is not cheaper ({told})")
-    log.info(f"a cascade {first.model} → {then.model} is tried in {stage}: {told}")
-    return then.model_copy(
-        update={"stage": stage, "cascade": Cascade(first=first, below=chosen.below), "parent": then.key}
-    )
+    def _worth_it(
+        self, work: Workspace, rows: pd.DataFrame, cheap: Sequence[Answer], dear: Sequence[Answer]
+    ) -> Candidate | None:
+        chosen = _threshold(work, rows, cheap, dear)
+        usd_cheap, usd_dear = (float(np.mean([each.usd for each in answers])) for answers in (cheap, dear))
+        usd = usd_cheap + chosen.escalated_share * usd_dear
+        words = (
+            f"quality {chosen.quality:.3f} on dev at {chosen.escalated_share:.0%} escalated, ${1000 * usd:.4g} against "
+            f"${1000 * usd_dear:.4g} per 1,000"
+        )
+        if chosen.escalated_share == 0:
+            return self._decline(f"{self.first.model} alone holds quality on dev ({chosen.quality:.3f})")
+        if usd >= usd_dear:
+            return self._decline(f"it is not cheaper ({words})")
+        log.info(f"a cascade {self.first.model} → {self.then.model} is tried in {self.stage}: {words}")
+        cascade = Cascade(first=self.first, below=chosen.below)
+        return self.then.model_copy(update={"stage": self.stage, "cascade": cascade, "parent": self.then.key})
+
+    def _answers(self, work: Workspace, candidate: Candidate, rows: pd.DataFrame) -> list[Answer]:
+        with open_answerer(work, candidate, Payer(self.stage, "evaluation"), confident=True) as answerer:
+            return answerer.answer(rows)
+
+    def _decline(self, why: str) -> None:
+        log.info(f"no cascade in {self.stage}: {why}")
 
 
-def _answers(work: Workspace, candidate: Candidate, rows: pd.DataFrame, stage: Stage) -> list[Answer]:
-    with answering.open_answerer(work, candidate, Payer(stage, "evaluation"), confident=True) as answerer:
-        return list(answerer.answer(rows))
+def _threshold(work: Workspace, rows: pd.DataFrame, cheap: Sequence[Answer], dear: Sequence[Answer]) -> Threshold:
+    """The threshold that holds on dev what quality is required, or what the dear one reaches where that is less."""
+    cheap_scores, dear_scores = (_qualities(work, rows, answers) for answers in (cheap, dear))
+    quality, alone = work.use_case.requirements.quality, float(np.mean(dear_scores))
+    least = min(quality.bound, alone) if quality else alone
+    return choose_threshold([answer.confidence or 0.0 for answer in cheap], cheap_scores, dear_scores, least)
 
 
-def _qualities(work: Workspace, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+def _qualities(work: Workspace, rows: pd.DataFrame, answers: Sequence[Answer]) -> list[float]:
     scores = ExactScorer(work.use_case.task).score(rows, answers)
     return [score.quality for score in scores if score is not None]
-
-
-def _declined(stage: Stage, why: str) -> None:
-    log.info(f"no cascade in {stage}: {why}")

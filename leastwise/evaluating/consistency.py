@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,11 +20,12 @@ from leastwise.use_case import UseCase
 if TYPE_CHECKING:
     import pandas as pd
 
+    from leastwise.answering.answerer import Answerer
     from leastwise.metrics.answer import Answer
 
 
 @dataclass
-class Asked:
+class Repetition:
     """What asking again found, and the dollars it took."""
 
     figures: dict[str, float] = field(default_factory=dict)
@@ -45,38 +46,39 @@ class Asked:
         self.usd += sum(answer.usd for answer in paid)
 
 
-def ask_again(use_case: UseCase, answerer: Any, rows: pd.DataFrame, paraphrases: pd.DataFrame | None) -> Asked:
+def ask_again(
+    use_case: UseCase, answerer: Answerer, rows: pd.DataFrame, paraphrases: pd.DataFrame | None
+) -> Repetition:
     """Ask gate rows again and their paraphrases; empty where the use case wants neither.
 
     Behind a response cache the model itself is asked, since a cache says the same by construction.
     """
-    model, asked, wanted = getattr(answerer, "inner", answerer), Asked(), use_case.consistency
-    if wanted is not None and hasattr(answerer, "repeated"):
-        each = answerer.repeated(rows.head(wanted.rows), wanted.samples, wanted.temperature)
-        asked.add("self_consistency", use_case, each)
-        asked.pay("self_consistency", [answer for of_row in each for answer in of_row])
-    if wanted is not None and hasattr(model, "again"):
-        part = rows.head(wanted.rows)
-        first, again = model.answer(part), model.again(part)
-        asked.add("consistency.same", use_case, list(zip(first, again, strict=True)))
-        asked.pay("consistency", [*first, *again])
+    repetition, settings = Repetition(), use_case.consistency
+    if settings is not None:
+        part = rows.head(settings.rows)
+        samples = answerer.samples(part, settings.samples, settings.temperature)
+        if samples:
+            repetition.add("self_consistency", use_case, samples)
+            repetition.pay("self_consistency", [answer for of_row in samples for answer in of_row])
+        first, again = answerer.uncached.answer(part), answerer.uncached.again(part)
+        repetition.add("consistency.same", use_case, list(zip(first, again, strict=True)))
+        repetition.pay("consistency", [*first, *again])
     if paraphrases is not None:
-        _ask_paraphrases(asked, use_case, model, rows, paraphrases)
-    return asked
+        _ask_paraphrases(repetition, use_case, answerer.uncached, rows, paraphrases)
+    return repetition
 
 
 def _ask_paraphrases(
-    asked: Asked, use_case: UseCase, model: Any, rows: pd.DataFrame, paraphrases: pd.DataFrame
+    repetition: Repetition, use_case: UseCase, answerer: Answerer, rows: pd.DataFrame, paraphrases: pd.DataFrame
 ) -> None:
     named = paraphrases["id"].astype(str)
     originals = rows[rows["id"].astype(str).isin(named)]
-    first = dict(zip(originals["id"].astype(str), model.answer(originals), strict=True))
+    first = dict(zip(originals["id"].astype(str), answerer.answer(originals), strict=True))
     worded = paraphrases[named.isin(first.keys())]
     if worded.empty:
         return
     ids = worded["id"].astype(str)
-    again = model.answer(worded.assign(id=[f"{row_id}~{number}" for number, row_id in enumerate(ids)]))
-    asked.add(
-        "consistency.paraphrase", use_case, [(first[row_id], answer) for row_id, answer in zip(ids, again, strict=True)]
-    )
-    asked.pay("consistency", [*first.values(), *again])
+    again = answerer.answer(worded.assign(id=[f"{row_id}~{number}" for number, row_id in enumerate(ids)]))
+    pairs = [(first[row_id], answer) for row_id, answer in zip(ids, again, strict=True)]
+    repetition.add("consistency.paraphrase", use_case, pairs)
+    repetition.pay("consistency", [*first.values(), *again])

@@ -1,34 +1,71 @@
 """The sequential tests of one candidate, one a requirement, and what they add up to as it is logged.
 
-They measure nothing (see `leastwise.evaluating.evaluation`) and do not judge: whatever counts as one example is decided by who adds it.
+They measure nothing (see `leastwise.evaluating.evaluation`) and do not judge: whatever counts as one example is decided by
+who adds it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal, Protocol
 
-from leastwise import evidence
-from leastwise.evidence.measurement import Measurement
-from leastwise.evidence.prediction_powered import PredictionPoweredTest
+from numpy.typing import ArrayLike
+
+from leastwise.evidence import ClosedSetTest, CostTest, MeanTest, Measurement, PredictionPoweredTest, QuantileTest
+from leastwise.ladder.alphas import Alphas
 from leastwise.metrics.grades import Grades
 from leastwise.use_case import UseCase
 from leastwise.use_case.requirements import SHARES, Bound
 
-if TYPE_CHECKING:
-    from leastwise.evaluating.evaluation import Answerer
-
 GRADED = frozenset({"quality", "shift_quality"})
+TestOutcome = Literal["pass", "fail", "undecided"]
+
+
+class SequentialTest(Protocol):
+    """A test that may be looked at whenever one likes (see `leastwise.evidence`)."""
+
+    @property
+    def n(self) -> int:
+        """Examples added."""
+        ...
+
+    @property
+    def estimate(self) -> float:
+        """Of what is tested."""
+        ...
+
+    @property
+    def lower(self) -> float:
+        """Lower end of the interval."""
+        ...
+
+    @property
+    def upper(self) -> float:
+        """Upper end of the interval."""
+        ...
+
+    @property
+    def outcome(self) -> TestOutcome:
+        """Whether it is decided, and how."""
+        ...
+
+    def add(self, scores: ArrayLike, /) -> object:
+        """Add examples."""
+        ...
+
+    def add_lost(self, count: int, /) -> object:
+        """Count examples that were lost, against both outcomes."""
+        ...
 
 
 @dataclass(frozen=True)
-class Alphas:
-    """Error probabilities of one candidate's tests."""
+class RequestCost:
+    """What bounds the cost of a request: its worst case by tokens, and its share of what is paid by the month, dollars."""
 
-    to_pass: float
-    to_fail: float
+    worst_case_usd: float
+    fixed_usd: float
 
 
 class KnownCost:
@@ -38,58 +75,67 @@ class KnownCost:
 
     def __init__(self, usd: float, bound: float, margin: float) -> None:
         self.estimate = self.lower = self.upper = usd
-        self.outcome = "pass" if usd <= bound + margin else "fail"
+        self.outcome: TestOutcome = "pass" if usd <= bound + margin else "fail"
+
+    def add(self, scores: ArrayLike, /) -> None:
+        """Nothing: no request changes it."""
+
+    def add_lost(self, count: int, /) -> None:
+        """Nothing: no request changes it."""
 
 
-class Tests:
+class GateTests:
     """The sequential tests of one candidate.
 
     `sizes` says how many examples (units where rows share one) there are for each requirement that can be measured; with
-    population `this_set` it is the size of the closed set that requirement is about. `grades`: quality is a judge's grade,
-    corrected by people's.
+    population `this_set` it is the size of the closed set that requirement is about. `cost` is needed where cost is
+    required. `grades`: quality is a judge's grade, corrected by people's.
     """
-
-    __test__ = False
 
     def __init__(
         self,
         use_case: UseCase,
-        alpha: Alphas,
-        answerer: Answerer,
+        alphas: Alphas,
         sizes: Mapping[str, int],
+        cost: RequestCost | None = None,
         grades: Grades | None = None,
     ) -> None:
-        self.grades = grades
-        self.bounds: dict[str, Bound] = {n: b for n, b in use_case.requirements.bounds.items() if n in sizes}
-        self.has_units = use_case.data.unit_by is not None
-        self.is_closed = use_case.data.population == "this_set"
-        self.alpha = alpha
-        self.rows: Counter[str] = Counter()
-        self.lost: Counter[str] = Counter()
-        self.by_name = {name: self._start(name, answerer, sizes[name]) for name in self.bounds}
+        self._alphas, self._cost, self._grades = alphas, cost, grades
+        self._bounds: dict[str, Bound] = {n: b for n, b in use_case.requirements.bounds.items() if n in sizes}
+        self._has_units = use_case.data.unit_by is not None
+        self._is_closed = use_case.data.population == "this_set"
+        self._rows: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+        self.by_name = {name: self._start(name, sizes[name]) for name in self._bounds}
 
-    def _start(self, name: str, answerer: Answerer, size: int):
-        wanted = self.bounds[name]
-        both = {"alpha_pass": self.alpha.to_pass, "alpha_fail": self.alpha.to_fail}
+    def _start(self, name: str, size: int) -> SequentialTest:
+        bound, margin = self._bounds[name].bound, self._bounds[name].margin
+        to_pass, to_fail = self._alphas.to_pass, self._alphas.to_fail
         if name == "p95_latency_ms":
-            return evidence.QuantileTest(wanted.bound, wanted.margin, **both)
+            return QuantileTest(bound, margin, alpha_pass=to_pass, alpha_fail=to_fail)
         if name == "usd_per_1k_requests":
-            worst, fixed = answerer.usd_worst_case, answerer.fixed_usd_per_request
-            if worst == 0:
-                return KnownCost(1000 * fixed, wanted.bound, wanted.margin)
-            return evidence.CostTest(wanted.bound, wanted.margin, 1000 * worst, fixed_usd=1000 * fixed, **both)
-        if self.grades and name in GRADED:
-            return PredictionPoweredTest(wanted.bound, wanted.margin, self.grades.human, self.grades.judge, **both)
-        if self.is_closed:
-            return evidence.ClosedSetTest(size, wanted.bound, wanted.margin, **both)
-        return evidence.MeanTest(wanted.bound, wanted.margin, better="higher", **both)
+            return self._start_cost(bound, margin)
+        if self._grades and name in GRADED:
+            human, judge = self._grades.human, self._grades.judge
+            return PredictionPoweredTest(bound, margin, human, judge, alpha_pass=to_pass, alpha_fail=to_fail)
+        if self._is_closed:
+            return ClosedSetTest(size, bound, margin, alpha_pass=to_pass, alpha_fail=to_fail)
+        return MeanTest(bound, margin, better="higher", alpha_pass=to_pass, alpha_fail=to_fail)
 
-    def add(self, name: str, values: Sequence[float], lost: int = 0) -> None:
+    def _start_cost(self, bound: float, margin: float) -> SequentialTest:
+        assert self._cost is not None, "cost is required, so somebody must say what bounds it"
+        worst, fixed = 1000 * self._cost.worst_case_usd, 1000 * self._cost.fixed_usd
+        if worst == 0:
+            return KnownCost(fixed, bound, margin)
+        to_pass, to_fail = self._alphas.to_pass, self._alphas.to_fail
+        return CostTest(bound, margin, worst, fixed_usd=fixed, alpha_pass=to_pass, alpha_fail=to_fail)
+
+    def add(self, name: str, values: ArrayLike, lost: int = 0) -> None:
         """Add examples of one requirement, if it is asked for; a decided test keeps its decision."""
         test = self.by_name.get(name)
-        if test is None or isinstance(test, KnownCost):
+        if test is None:
             return
-        if len(values):
+        if len(values):  # type: ignore[arg-type]  # a list or an array; ArrayLike also admits scalars
             test.add(values)
         if lost:
             test.add_lost(lost)
@@ -97,17 +143,22 @@ class Tests:
     def count(self, names: Iterable[str], rows: int, lost: int) -> None:
         """Note how many rows were scored for these requirements and how many the infrastructure lost."""
         for name in names:
-            self.rows[name] += rows
-            self.lost[name] += lost
+            self._rows[name] += rows
+            self._lost[name] += lost
 
-    def open(self, *names: str) -> bool:
+    def is_open(self, *names: str) -> bool:
         """Whether one of these requirements is still undecided and none at all has failed."""
-        if self.failed:
-            return False
-        return any(self.by_name[n].outcome == "undecided" for n in names if n in self.by_name)
+        return not self.has_failed and any(test.outcome == "undecided" for test in self._named(names))
+
+    def undecided(self) -> list[Measurement]:
+        """What was measured so far of the requirements that are not decided."""
+        return [each for each in self.measurements().values() if self.by_name[each.name].outcome == "undecided"]
+
+    def _named(self, names: Iterable[str]) -> list[SequentialTest]:
+        return [self.by_name[name] for name in names if name in self.by_name]
 
     @property
-    def failed(self) -> bool:
+    def has_failed(self) -> bool:
         """Whether what the model answers has failed a requirement: nothing more needs to be known of it then.
 
         A failure of cost or latency alone decides the verdict too, but whether quality holds decides what comes next:
@@ -117,24 +168,21 @@ class Tests:
 
     def measurements(self) -> dict[str, Measurement]:
         """Every test that has seen an example, as it is logged."""
-        return {
-            name: self._measurement(name, test)
-            for name, test in self.by_name.items()
-            if test.n or isinstance(test, KnownCost)
-        }
+        seen = {name: test for name, test in self.by_name.items() if test.n or isinstance(test, KnownCost)}
+        return {name: self._measurement(name, test) for name, test in seen.items()}
 
-    def _measurement(self, name: str, test: evidence.MeanTest) -> Measurement:
-        wanted, is_share = self.bounds[name], name in SHARES
+    def _measurement(self, name: str, test: SequentialTest) -> Measurement:
+        bound, is_share = self._bounds[name], name in SHARES
         return Measurement(
             name=name,
             estimate=test.estimate,
             lower=test.lower,
             upper=test.upper,
             n=test.n,
-            rows=self.rows[name] if is_share and self.has_units else 0,
-            lost=self.lost[name] if is_share else 0,
-            bound=wanted.bound,
-            margin=wanted.margin,
-            alpha_pass=self.alpha.to_pass,
-            alpha_fail=self.alpha.to_fail,
+            rows=self._rows[name] if is_share and self._has_units else 0,
+            lost=self._lost[name] if is_share else 0,
+            bound=bound.bound,
+            margin=bound.margin,
+            alpha_pass=self._alphas.to_pass,
+            alpha_fail=self._alphas.to_fail,
         )

@@ -11,26 +11,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from leastwise.answering import answering, guarded
-from leastwise.answering.answering import Payer
+from leastwise.answering.answerer import Payer
+from leastwise.answering.answerers import open_answerer
+from leastwise.answering.guard import distance_of, score_of
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
-from leastwise.evaluating.evaluation import GUARDED
+from leastwise.evaluating.tries import Try
 from leastwise.evidence import abstention
 from leastwise.evidence.abstention import Guard, ScoreComparison, ScoreName
-from leastwise.metrics.answer import Answer
-from leastwise.record import run_record
+from leastwise.ladder.alphas import GUARDED
+from leastwise.ladder.candidate import Candidate
+from leastwise.record.stage_run import StageRun
 from leastwise.rows import gate_rows
 from leastwise.use_case import Stage, UseCase
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from leastwise.ladder.candidate import Candidate
-    from leastwise.ladder.gate import Verdict
-
 log = logging.getLogger(__name__)
 
+Scores = dict[ScoreName, list[float]]
+ANSWERED_SCORES: tuple[ScoreName, ...] = ("max_probability", "energy")  # those that come with an answer
 LEAST_DEV_ROWS = 30
 
 
@@ -45,35 +46,53 @@ class GuardOffer:
         """Equal offers come to equal guards on the same data."""
         return content_key("guard", self.stage)
 
+    def take_up(self, work: Workspace, run: StageRun, tried: Sequence[Try]) -> Candidate | None:
+        """The best tried candidate behind a guard; every score's figures go to the stage's run."""
+        best = min(tried, key=lambda each: each.rank)
+        reason = _not_declining_alone(best) or _too_few_dev_rows(work)
+        if reason:
+            return self._decline(reason)
+        inside, outside = _dev_scores(work, best.candidate)
+        if not inside:
+            return self._decline("there is no score: no embedding of examples, and the model tells no confidence")
+        comparisons = abstention.compare(inside, outside, work.use_case.guard.max_false_decline)
+        chosen = abstention.best(comparisons)
+        run.write(_figures(comparisons))
+        log.info(f"a guard is tried in {self.stage}: {_in_words(chosen, len(inside[chosen.score]))}")
+        return best.candidate.model_copy(update={"guard": _guard(work, chosen), "parent": best.candidate.key})
 
-def offers(use_case: UseCase, stage: str) -> list[GuardOffer]:
+    def _decline(self, why: str) -> None:
+        log.info(f"no guard in {self.stage}: {why}")
+
+
+def guards_offered(use_case: UseCase, stage: str) -> list[GuardOffer]:
     """The guard of a stage, where one may be tried."""
     return [GuardOffer(each) for each in GUARDED if each == stage] if use_case.offers_guards else []
 
 
-def taken_up(
-    work: Workspace, run_id: str, offer: GuardOffer, tried: Sequence[tuple[Candidate, Verdict]]
-) -> Candidate | None:
-    """The best tried candidate behind a guard, or None with the reason shown; every score's figures go to the stage's run."""
-    candidate, verdict = tried[0]
-    failed = set(verdict.named("FAIL"))
-    if failed - {"ood_decline"} or "ood_decline" not in {*failed, *verdict.named("UNDECIDED")}:
-        return _declined(offer.stage, f"what fails is not declining alone ({', '.join(sorted(failed)) or 'nothing'})")
+def _not_declining_alone(best: Try) -> str:
+    failed = set(best.verdict.named("FAIL"))
+    open_ones = {*failed, *best.verdict.named("UNDECIDED")}
+    if failed <= {"ood_decline"} <= open_ones:
+        return ""
+    return f"what fails is not declining alone ({', '.join(sorted(failed)) or 'nothing'})"
+
+
+def _too_few_dev_rows(work: Workspace) -> str:
     dev = work.tables.get("dev")
-    if dev is None or len(dev) < LEAST_DEV_ROWS:
-        return _declined(offer.stage, f"data.dev has fewer than {LEAST_DEV_ROWS} rows to choose a threshold on")
-    wanted = work.use_case.guard
-    inside = _scores(work, candidate, _sample(work, dev, "dev"))
-    outside_rows = work.tables.get("out_of_scope_dev")
-    outside = {} if outside_rows is None else _scores(work, candidate, _sample(work, outside_rows, "out of scope"))
-    both = {name: scores for name, scores in inside.items() if outside_rows is None or name in outside}
-    if not both:
-        return _declined(offer.stage, "there is no score: no embedding of examples, and the model tells no confidence")
-    compared = abstention.compare(both, outside, wanted.max_false_decline)
-    chosen = abstention.best(compared)
-    run_record.log_figures(work.client, run_id, _figures(compared))
-    log.info(f"a guard is tried in {offer.stage}: {_told(chosen, len(inside[chosen.score]))}")
-    return candidate.model_copy(update={"guard": _guard(work, chosen), "parent": candidate.key})
+    if dev is not None and len(dev) >= LEAST_DEV_ROWS:
+        return ""
+    return f"data.dev has fewer than {LEAST_DEV_ROWS} rows to choose a threshold on"
+
+
+def _dev_scores(work: Workspace, candidate: Candidate) -> tuple[Scores, Scores]:
+    """In-scope and out-of-scope dev rows by every score that both have; without the latter by every score."""
+    inside = _scores(work, candidate, _sample(work, work.tables.need("dev"), "dev"))
+    rows = work.tables.get("out_of_scope_dev")
+    if rows is None:
+        return inside, {}
+    outside = _scores(work, candidate, _sample(work, rows, "out of scope"))
+    return {name: scores for name, scores in inside.items() if name in outside}, outside
 
 
 def _guard(work: Workspace, chosen: ScoreComparison) -> Guard:
@@ -91,48 +110,34 @@ def _sample(work: Workspace, rows: pd.DataFrame, salt: str) -> pd.DataFrame:
     return gate_rows.seeded(rows, content_key(salt)).head(work.use_case.guard.dev_rows)
 
 
-def _scores(work: Workspace, candidate: Candidate, rows: pd.DataFrame) -> dict[ScoreName, list[float]]:
+def _scores(work: Workspace, candidate: Candidate, rows: pd.DataFrame) -> Scores:
     """Every score that all of these rows have, distance first: it does not rest on the model's own view of itself."""
-    found: dict[ScoreName, list[float]] = {}
-    near = guarded.distance(work)
+    scores: Scores = {}
+    near = distance_of(work)
     if near is not None:
-        found["distance"] = near.scores(list(rows["text"])).tolist()
-    with answering.open_answerer(work, candidate, Payer(candidate.stage, "evaluation"), confident=True) as answerer:
+        scores["distance"] = near.scores(list(rows["text"])).tolist()
+    with open_answerer(work, candidate, Payer(candidate.stage, "evaluation"), confident=True) as answerer:
         answers = [answer for answer in answerer.answer(rows) if answer.text is not None]
-    for name in ("max_probability", "energy"):
-        scores = _told_by_all(answers, name)
-        if scores:
-            found[name] = scores
-    return found
+    for name in ANSWERED_SCORES:
+        of_all = [score for answer in answers if (score := score_of(answer, name)) is not None]
+        if of_all and len(of_all) == len(answers):
+            scores[name] = of_all
+    return scores
 
 
-def _told_by_all(answers: Sequence[Answer], name: ScoreName) -> list[float]:
-    scores = [guarded.score_of(answer, name) for answer in answers]
-    known = [score for score in scores if score is not None]
-    return known if len(known) == len(scores) else []
-
-
-def _figures(compared: Sequence[ScoreComparison]) -> dict[str, float]:
+def _figures(comparisons: Sequence[ScoreComparison]) -> dict[str, float]:
     figures = {}
-    for each in compared:
-        told = {
-            "below": each.below,
-            "false_decline": each.false_decline,
-            "declined": each.declined,
-            "auroc": each.auroc,
-        }
-        figures |= {f"guard.{each.score}.{name}": value for name, value in told.items() if value is not None}
+    for each in comparisons:
+        measured = each.model_dump(include={"below", "false_decline", "declined", "auroc"}, exclude_none=True)
+        figures |= {f"guard.{each.score}.{name}": float(value) for name, value in measured.items()}
     return figures
 
 
-def _told(chosen: ScoreComparison, rows: int) -> str:
+def _in_words(chosen: ScoreComparison, rows: int) -> str:
     if chosen.auroc is None or chosen.declined is None:
-        return f"{chosen.score}, at most {chosen.false_decline:.1%} of {rows} dev rows declined (no data.out_of_scope_dev to choose by)"
+        declined = f"at most {chosen.false_decline:.1%} of {rows} dev rows declined"
+        return f"{chosen.score}, {declined} (no data.out_of_scope_dev to choose by)"
     return (
         f"{chosen.score} declines {chosen.declined:.0%} of out-of-scope dev rows at {chosen.false_decline:.1%} false declines "
         f"(AUROC {chosen.auroc:.3f})"
     )
-
-
-def _declined(stage: Stage, why: str) -> None:
-    log.info(f"no guard in {stage}: {why}")

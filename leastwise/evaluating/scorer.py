@@ -1,6 +1,6 @@
-"""What one answer scores under the use case's task: which metric a kind has, and how an expected answer is written.
+"""What scores answers: by the task's metric, or by a judge.
 
-It asks no judge (see `leastwise.evaluating.judging`) and tests nothing.
+It asks no judge (see `leastwise.evaluating.judge_scorer`) and tests nothing.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from leastwise import metrics
+from leastwise.metrics import Score
 from leastwise.metrics.grades import Grades
 from leastwise.metrics.task_metric import metric_of
 from leastwise.use_case.task import Task
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from leastwise.metrics.answer import Answer
-
-Score = metrics.Score
 
 
 class Scorer(Protocol):
@@ -46,7 +44,7 @@ class Scorer(Protocol):
 class ExactScorer:
     """Scores by a formula: nothing is asked, nothing is paid."""
 
-    grades = None
+    grades: Grades | None = None
     usd_paid = 0.0
 
     def __init__(self, task: Task) -> None:

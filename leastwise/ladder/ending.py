@@ -1,15 +1,29 @@
-"""How a climb ended, as data; its fields are the JSON line a command prints."""
+"""How a command ended, as data: the fields of each are the JSON line it prints. It prints nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
-EXIT_STATUS = {"none": 3, "budget": 3, "rejected": 3, "undecided": 4, "error": 1}
+from leastwise.run_id import RunId
+
+CLIMB_STATUS = {"none": 3, "budget": 3, "rejected": 3, "undecided": 4, "error": 1}
+STAGE_STATUS = {"PASS": 0, "FAIL": 3, "UNDECIDED": 4}
+UPKEEP_STATUS = {"drift": 3, "budget": 3, "error": 1}
+
+
+class Ending(Protocol):
+    """What a command ends with: a frozen dataclass, and the exit status that says the same to a shell."""
+
+    @property
+    def exit_status(self) -> int:
+        """0 where what was asked for is there."""
+        ...
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a climb ended; its fields are the JSON line a command prints."""
+class ClimbEnding:
+    """How a climb ended."""
 
     outcome: str
     reason: str
@@ -18,9 +32,71 @@ class Ending:
     calls_paid: int
     calls_cached: int
     confirmed: str
-    mlflow_run_id: str
+    mlflow_run_id: RunId
 
     @property
     def exit_status(self) -> int:
         """0 passed, 3 none, budget or rejected, 4 undecided, 1 error."""
-        return EXIT_STATUS.get(self.outcome, 0)
+        return CLIMB_STATUS.get(self.outcome, 0)
+
+
+@dataclass(frozen=True)
+class StageEnding:
+    """What a stage that was run on its own came to."""
+
+    outcome: str
+    reason: str
+    usd_spent: float
+    calls_paid: int
+    mlflow_run_id: RunId
+
+    @property
+    def exit_status(self) -> int:
+        """0 PASS, 3 FAIL, 4 UNDECIDED, 1 ERROR."""
+        return STAGE_STATUS.get(self.outcome, 1)
+
+
+@dataclass(frozen=True)
+class UpkeepEnding:
+    """How an upkeep flow (retrain, drift, rebaseline, promote, rollback) ended."""
+
+    outcome: str
+    reason: str
+    usd_spent: float
+    calls_paid: int
+    mlflow_run_id: RunId
+
+    @property
+    def exit_status(self) -> int:
+        """0 done, quiet or nothing to do; 3 drift or budget; 1 error."""
+        return UPKEEP_STATUS.get(self.outcome, 0)
+
+
+@dataclass(frozen=True)
+class AdviceEnding:
+    """What was advised."""
+
+    outcome: str
+    reason: str
+    expected_stop: str | None
+    usd_spent: float
+    calls_paid: int
+    mlflow_run_id: RunId
+    exit_status: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
+class AuditEnding:
+    """What an audit came to: how many verdicts were judged again, and which runs differ."""
+
+    outcome: str
+    reason: str
+    checked: int
+    differing: tuple[str, ...]
+    usd_spent: float = 0.0
+    calls_paid: int = 0
+
+    @property
+    def exit_status(self) -> int:
+        """0 where every verdict agrees, 1 where one differs."""
+        return 0 if self.outcome == "agrees" else 1

@@ -1,131 +1,158 @@
 """What stages are expected to cost, from this use case's own rows, prices, models and hardware; and what they did cost.
 
-The arithmetic is in `leastwise.money.expected_cost`; caps are held by what a stage may cost at worst (`leastwise.money.worst_cost`).
+The arithmetic is in `leastwise.money.expected_cost`; caps are held by what a stage may cost at worst
+(`leastwise.money.worst_cost`).
 """
 
 from __future__ import annotations
 
 import logging
-import math
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from leastwise import ladder
-from leastwise.evaluating import evaluation
+from leastwise.errors import BadInput
+from leastwise.ladder.alphas import Alphas
 from leastwise.models import hardware
+from leastwise.models.catalogue import Catalogue
 from leastwise.money.expected_cost import Expected, Facts, Sizes, expected_costs
-from leastwise.record import tracking
-from leastwise.rows.tables import TABLES
-from leastwise.use_case import Stage
+from leastwise.money.worst_cost import COUNTED, worst_costs
+from leastwise.record.climb_run import ClimbRun
+from leastwise.rows.question import Question
+from leastwise.stores.budget import Budget
+from leastwise.use_case import LADDER, Stage
 from leastwise.use_case.task import completion_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from leastwise.answering.workspace import Workspace
-
 log = logging.getLogger(__name__)
 
 SAMPLE = 200  # rows whose lengths are averaged
+NEIGHBOURS, REGRESSION = "reference.nearest_neighbours", "reference.embeddings_logistic_regression"
 
 
-def expected(work: Workspace) -> dict[Stage, Expected]:
-    """The expected cost of every stage, as far as is known now: once row 0 is measured, retrieval and training are guessed by it."""
-    return expected_costs(work.use_case, facts(work))
+@dataclass(frozen=True)
+class Costing:
+    """The costs of one use case's stages; `run` is None before a climb is open."""
+
+    question: Question
+    catalogue: Catalogue
+    alphas: Alphas
+    run: ClimbRun | None = None
+
+    @cached_property
+    def worst(self) -> dict[Stage, float]:
+        """What each stage may cost at worst, dollars."""
+        rows = {name: self.question.tables.rows(name) or 0 for name in COUNTED}
+        catalogue = self.catalogue
+        return worst_costs(
+            self.question.use_case, catalogue.candidate_prices(), catalogue.base_price(), rows, catalogue.judge_price()
+        )
+
+    def check_start(self) -> None:
+        """BadInput where a cap is below what the first stage may cost."""
+        first, use_case = self.worst["prompt"], self.question.use_case
+        caps = {"budget_usd": use_case.budget_usd, "budget_usd_per_month": use_case.budget_usd_per_month}
+        for name, cap in caps.items():
+            if first > cap:
+                raise BadInput(
+                    f"{name}: ${cap:g} is below the estimate of the first stage, ${first:.4g}; raise it to at least that"
+                )
+
+    def expected(self) -> dict[Stage, Expected]:
+        """The expected cost of every stage, as far as is known now: once row 0 is measured, retrieval and training are
+        guessed by it.
+        """
+        return expected_costs(self.question.use_case, self._facts())
+
+    def announce(self, stage: Stage) -> None:
+        """Say before a stage what it is expected to cost and how that comes."""
+        expected = self.expected()[stage]
+        amounts = f"${expected.usd:.4f} (at worst ${self.worst[stage]:.4f})"
+        log.info(f"{stage} is expected to cost {amounts}: {'; '.join(expected.steps)}")
+
+    def figures(self, stage: Stage, cost: float, budget: Budget) -> dict[str, float]:
+        """A stage's estimate beside its actual cost, as metrics of its run; `usd.estimate_ratio` is actual over expected.
+
+        `cost` is what the stage would have been billed with nothing stored from before.
+        """
+        expected = self.expected()[stage]
+        estimates = {
+            "usd.estimated": expected.usd,
+            "usd.estimated.worst": self.worst.get(stage, 0.0),
+            "calls.estimated": expected.calls,
+        }
+        by_purpose = {f"usd.spent.{purpose}": usd for purpose, usd in budget.spent_by_purpose_of(stage).items()}
+        ratio = {"usd.estimate_ratio": cost / expected.usd} if expected.usd > 0 and cost > 0 else {}
+        return estimates | by_purpose | ratio
+
+    def _facts(self) -> Facts:
+        """What the expectation is made of."""
+        use_case, models = self.question.use_case, self.question.use_case.models
+        trains = models.base or models.student
+        return Facts(
+            prices=self.catalogue.candidate_prices(),
+            judge_price=self.catalogue.judge_price(),
+            rows={name: count or 0 for name, count in self.question.counts().items()},
+            sizes=self._sizes(),
+            hardware=hardware.of(use_case, self.catalogue.home) if trains else None,
+            base_parameters=hardware.parameters(models.base.uri) if models.base else 0.0,
+            student_parameters=hardware.parameters(self._student_weights()),
+            requests_per_s=self._requests_per_s(),
+            repeat_share=self.question.repeat_share or 0.0,
+            teacher_is_asked=self._is_teacher_asked(),
+            quality=self._guesses(),
+            ruled_out=frozenset(stage for stage in LADDER if ladder.ruled_out(use_case, stage)),
+            alpha_pass=self.alphas.to_pass,
+            alpha_fail=self.alphas.to_fail,
+        )
+
+    def _student_weights(self) -> str | None:
+        """Whose size the student's training is estimated from; a causal one as if none of its base's blocks were cut."""
+        use_case = self.question.use_case
+        if use_case.training.student.kind == "encoder":
+            return use_case.models.student
+        return use_case.models.base.uri if use_case.models.base else None
+
+    def _sizes(self) -> Sizes:
+        tables, task = self.question.tables, self.question.use_case.task
+        gate, train, documents = tables.need("gate"), tables.get("train"), tables.get("documents")
+        sizes = {"text": _mean_length(gate)}
+        labelled = train if train is not None else gate
+        if labelled["label"].notna().all():
+            lengths = labelled["label"].head(SAMPLE).map(lambda label: len(completion_of(task, label)))
+            answer = float(lengths.mean())
+            sizes |= {"answer": answer, "example": _mean_length(labelled) + answer}
+        return Sizes(**sizes | ({"document": _mean_length(documents)} if documents is not None else {}))
+
+    def _history(self) -> list[ladder.Record]:
+        return self.run.history(self.question.use_case.gate_requirements) if self.run else []
+
+    def _requests_per_s(self) -> float:
+        """What the best candidate so far answered a second; 1 before one is measured."""
+        best = ladder.best(self._history())
+        if best is None or self.run is None:
+            return 1.0
+        return self.run.latest(best.stage).figures.get("requests_per_s", 1.0)
+
+    def _is_teacher_asked(self) -> bool:
+        """Whether the teacher, as far as it is known by now, is asked by the token."""
+        teacher = ladder.teacher(self._history())
+        return teacher is None or teacher.stage not in ("fine_tune", "pretrain")
+
+    def _guesses(self) -> dict[Stage, float]:
+        """Retrieved examples do about what nearest neighbours do, training what logistic regression does; row 0 has both."""
+        reference = self.run.reference_run() if self.run else None
+        figures = reference.figures if reference else {}
+        guesses: dict[Stage, float] = {}
+        if NEIGHBOURS in figures:
+            guesses["rag"] = guesses["cache"] = figures[NEIGHBOURS]
+        if REGRESSION in figures:
+            guesses |= dict.fromkeys(("fine_tune", "pretrain", "distill"), figures[REGRESSION])
+        return guesses
 
 
-def facts(work: Workspace) -> Facts:
-    """What the expectation is made of. Before a climb is open, alphas are those of the first question asked of the gate set."""
-    models, judge = work.use_case.models, work.use_case.judge_model
-    alphas = work.alphas if work.is_open else evaluation.alphas(work.use_case, work.use_case.alpha * 6 / math.pi**2)
-    machine = hardware.of(work.use_case, work.home) if models.base or models.student else None
-    return Facts(
-        prices={model.uri: work.price(model.uri) for model in models.candidates},
-        judge_price=work.price(judge.uri) if judge else None,
-        rows={name: work.tables.rows(name) or 0 for name in TABLES},
-        sizes=_sizes(work),
-        hardware=machine,
-        base_parameters=hardware.parameters(models.base.uri) if models.base else 0.0,
-        student_parameters=hardware.parameters(_student_weights(work)),
-        requests_per_s=_requests_per_s(work),
-        repeat_share=work.repeat_share or 0.0,
-        teacher_is_asked=_teacher_is_asked(work),
-        quality=_guesses(work),
-        alpha_pass=alphas.to_pass,
-        alpha_fail=alphas.to_fail,
-    )
-
-
-def _student_weights(work: Workspace) -> str | None:
-    """Whose size the student's training is estimated from; a causal one as if none of its base's blocks were cut."""
-    models = work.use_case.models
-    if work.use_case.training.student.kind == "encoder":
-        return models.student
-    return models.base.uri if models.base else None
-
-
-def _sizes(work: Workspace) -> Sizes:
-    gate, shown = work.tables.need("gate"), work.tables.get("train")
-    given = {"text": _mean_length(gate, "text")}
-    labelled = shown if shown is not None else gate
-    if labelled["label"].notna().all():
-        answers = labelled["label"].head(SAMPLE).map(lambda label: len(completion_of(work.use_case.task, label)))
-        given |= {"answer": float(answers.mean()), "example": _mean_length(labelled, "text") + float(answers.mean())}
-    documents = work.tables.get("documents")
-    return Sizes(**given | ({"document": _mean_length(documents, "text")} if documents is not None else {}))
-
-
-def _mean_length(rows: pd.DataFrame, column: str) -> float:
-    return float(rows[column].head(SAMPLE).str.len().mean())
-
-
-def _requests_per_s(work: Workspace) -> float:
-    """What the best candidate so far answered a second; 1 before one is measured."""
-    best = ladder.best(work.history()) if work.is_open else None
-    if best is None:
-        return 1.0
-    run = tracking.latest_run(work.client, work.climb, best.stage)
-    return float(run.data.metrics.get("requests_per_s", 1.0))
-
-
-def _teacher_is_asked(work: Workspace) -> bool:
-    """Whether the teacher, as far as it is known by now, is asked by the token."""
-    teacher = ladder.teacher(work.history()) if work.is_open else None
-    return teacher is None or teacher.stage not in ("fine_tune", "pretrain")
-
-
-def _guesses(work: Workspace) -> dict[Stage, float]:
-    """Retrieved examples do about what nearest neighbours do, training what logistic regression does; row 0 has both."""
-    runs = tracking.reference_runs(work.client, work.climb) if work.is_open else []
-    known = runs[0].data.metrics if runs else {}
-    found: dict[Stage, float] = {}
-    if "reference.nearest_neighbours" in known:
-        found["rag"] = found["cache"] = known["reference.nearest_neighbours"]
-    if "reference.embeddings_logistic_regression" in known:
-        trained = known["reference.embeddings_logistic_regression"]
-        found |= {"fine_tune": trained, "pretrain": trained, "distill": trained}
-    return found
-
-
-def announce(work: Workspace, stage: Stage) -> None:
-    """Say before a stage what it is expected to cost and how that comes."""
-    known = expected(work)[stage]
-    log.info(
-        f"{stage} is expected to cost ${known.usd:.4f} (at worst ${work.estimates[stage]:.4f}): {'; '.join(known.steps)}"
-    )
-
-
-def figures(work: Workspace, stage: Stage, cost: float) -> dict[str, float]:
-    """A stage's estimate beside its actual cost, as metrics of its run; `usd.estimate_ratio` is actual over expected.
-
-    `cost` is what the stage would have been billed with nothing stored from before.
-    """
-    known = expected(work)[stage]
-    found = {
-        "usd.estimated": known.usd,
-        "usd.estimated.worst": work.estimates.get(stage, 0.0),
-        "calls.estimated": known.calls,
-    }
-    by_purpose = {
-        f"usd.spent.{purpose}": usd for purpose, usd in work.ledger.spent_for_stage(work.climb.run_id, stage).items()
-    }
-    return found | by_purpose | ({"usd.estimate_ratio": cost / known.usd} if known.usd > 0 and cost > 0 else {})
+def _mean_length(rows: pd.DataFrame) -> float:
+    return float(rows["text"].head(SAMPLE).str.len().mean())

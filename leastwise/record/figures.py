@@ -1,46 +1,41 @@
-"""Figures of a gate and of a ladder, logged to MLflow. The figures of money are in `leastwise.record.bills`."""
+"""Figures of a gate and of a ladder, logged to MLflow. It judges nothing; the figures of money are in `leastwise.record.money_figures`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder import Record
+from leastwise.ladder.measured import Interval
+from leastwise.record.run import RecordedRun
 from leastwise.use_case.requirements import Requirement
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-    from leastwise.evaluating.evaluation import Measured
 
 _COLOUR = {"PASS": "tab:green", "FAIL": "tab:red", "UNDECIDED": "tab:orange", "ERROR": "black", "reported": "tab:gray"}
 
 
-def log_intervals(client: MlflowClient, run_id: str, measured: Measured, requirements: Sequence[Requirement]) -> None:
+def log_intervals(run: RecordedRun, intervals: Sequence[Interval], requirements: Sequence[Requirement]) -> None:
     """A figure of every requirement's interval narrowing over examples against bound and limit."""
     from matplotlib.figure import Figure
 
-    named = [r for r in requirements if any(row["requirement"] == r.name for row in measured.narrowing)]
+    named = [each for each in requirements if any(interval.requirement == each.name for interval in intervals)]
     if not named:
         return
     figure = Figure(figsize=(4.2 * len(named), 3.2), layout="constrained")
     for axis, wanted in zip(figure.subplots(1, len(named), squeeze=False)[0], named, strict=True):
-        rows = [row for row in measured.narrowing if row["requirement"] == wanted.name]
-        n = [row["n"] for row in rows]
-        low, high = ([_drawable(row, end) for row in rows] for end in ("lower", "upper"))
+        own = [interval for interval in intervals if interval.requirement == wanted.name]
+        n = [each.n for each in own]
+        low = [_drawable(each.lower, each) for each in own]
+        high = [_drawable(each.upper, each) for each in own]
         axis.fill_between(n, low, high, alpha=0.25, label="interval")
-        axis.plot(n, [row["estimate"] for row in rows], label="estimate")
+        axis.plot(n, [each.estimate for each in own], label="estimate")
         axis.axhline(wanted.bound, color="tab:green", label="bound")
         axis.axhline(wanted.limit, color="tab:red", linestyle="--", label="gate's limit")
         axis.set(title=wanted.name, xlabel="examples")
         axis.legend(fontsize=7)
-    client.log_figure(run_id, figure, "intervals.png")
+    run.client.log_figure(run.id, figure, "intervals.png")
 
 
-def log_ladder(
-    client: MlflowClient, climb_id: str, history: Sequence[Record], requirements: Sequence[Requirement]
-) -> None:
+def log_ladder(run: RecordedRun, history: Sequence[Record], requirements: Sequence[Requirement]) -> None:
     """A figure of the ladder: for each requirement, what every stage came to with its interval, against the bound."""
     from matplotlib.figure import Figure
 
@@ -63,7 +58,7 @@ def log_ladder(
         axis.set_xticks(range(len(evaluated)), [record.stage for record in evaluated], rotation=30, ha="right")
         axis.set(title=wanted.name, xlim=(-0.5, len(evaluated) - 0.5))
         axis.legend(fontsize=7)
-    client.log_figure(climb_id, figure, "ladder.png")
+    run.client.log_figure(run.id, figure, "ladder.png")
 
 
 def _side_of(record: Record, name: str) -> str:
@@ -78,6 +73,5 @@ def _within(m: Measurement, end: float) -> float:
     return end if abs(end) < 1e12 else 3 * m.estimate
 
 
-def _drawable(row: dict[str, float | str], end: str) -> float:
-    value, estimate = float(row[end]), float(row["estimate"])
-    return value if abs(value) < 1e12 else 3 * estimate
+def _drawable(end: float, interval: Interval) -> float:
+    return end if abs(end) < 1e12 else 3 * interval.estimate

@@ -15,7 +15,22 @@ from typing import TYPE_CHECKING, Literal
 
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
-from leastwise.record import run_record, tracking
+from leastwise.record.client import experiment_id, find_experiment
+from leastwise.record.run import (
+    CANDIDATE,
+    FINISHED,
+    KIND,
+    MODEL_ID,
+    MOST_TAG_CHARACTERS,
+    NOTE,
+    REASON,
+    STAGE,
+    USE_CASE,
+    VERDICT,
+    is_tag,
+)
+from leastwise.record.stage_run import StageRun
+from leastwise.run_id import RunId
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,6 +40,7 @@ if TYPE_CHECKING:
 CHAMPION, CHALLENGER = "champion", "challenger"
 Event = Literal["challenge", "promote", "rollback"]
 _ALIAS: dict[str, str] = {"challenge": CHALLENGER, "promote": CHAMPION, "rollback": CHAMPION}
+EVENT, NUMBER, BEFORE, AFTER = "leastwise.event", "leastwise.number", "leastwise.before", "leastwise.after"
 
 
 @dataclass(frozen=True)
@@ -32,7 +48,7 @@ class Registered:
     """A version of a registered model: the candidate a run measured."""
 
     version: str
-    run_id: str
+    run_id: RunId
     candidate: Candidate
 
 
@@ -40,7 +56,7 @@ class Registered:
 class Move:
     """One entry of the promotion log: an alias moves from `before` (empty: it was not set) to `after`."""
 
-    run_id: str
+    run_id: RunId
     number: int
     event: Event
     before: str
@@ -49,79 +65,145 @@ class Move:
     finished: bool
 
 
-def register(client: MlflowClient, use_case: str, run_id: str) -> str:
-    """The version of the candidate that a run logged, made where there is none; registering moves no alias."""
-    run = client.get_run(run_id)
-    model_id = run.data.tags.get("leastwise.model_id")
-    if not model_id:
-        raise BadInput(f"run {run_id}: has logged no candidate; name the run of a stage that was measured")
-    _registered_model(client, use_case)
-    known = client.search_model_versions(f"name = '{use_case}' and run_id = '{run_id}'")
-    if known:
-        return str(known[0].version)
-    tags = {
-        name: run.data.tags.get(name, "")
-        for name in ("leastwise.ladder.candidate", "leastwise.stage", "leastwise.verdict")
-    }
-    made = client.create_model_version(
-        use_case, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=tags
-    )
-    return str(made.version)
+@dataclass(frozen=True)
+class Registry:
+    """The registered model of one use case, whose name it has."""
 
+    client: MlflowClient
+    use_case: str
 
-def champion(client: MlflowClient, use_case: str) -> Registered | None:
-    """The candidate in production, or None before the first promotion."""
-    return _holder(client, use_case, CHAMPION)
-
-
-def challenger(client: MlflowClient, use_case: str) -> Registered | None:
-    """The candidate that last challenged the champion, or None."""
-    return _holder(client, use_case, CHALLENGER)
-
-
-def registered(client: MlflowClient, use_case: str, version: str) -> Registered:
-    """One version of a use case's registered model."""
-    run_id = str(client.get_model_version(use_case, version).run_id)
-    return Registered(version, run_id, run_record.load_candidate(client, run_id))
-
-
-def challenge(client: MlflowClient, use_case: str, version: str, reason: str) -> Move | None:
-    """Make a version the challenger; None where it is already."""
-    return _move(client, use_case, "challenge", version, reason)
-
-
-def promote(client: MlflowClient, use_case: str, version: str, reason: str) -> Move | None:
-    """Make a version the champion: the log first, then the alias; None where it is already."""
-    return _move(client, use_case, "promote", version, reason)
-
-
-def rollback(client: MlflowClient, use_case: str, reason: str) -> Move:
-    """Make the champion's predecessor champion again; BadInput where the log knows none."""
-    finish_interrupted(client, use_case)
-    lineage = champions(log(client, use_case), _version_at(client, use_case, CHAMPION))
-    if len(lineage) < 2:
-        raise BadInput(
-            f"{use_case}: the promotion log knows no predecessor of the champion {lineage[-1] if lineage else '(none)'}; "
-            "promote a run first (python -m flows.promote)"
+    def register(self, run: StageRun) -> str:
+        """The version of the candidate that a run logged, made where there is none; registering moves no alias."""
+        model_id = run.tag(MODEL_ID)
+        if not model_id:
+            raise BadInput(f"run {run.id}: has logged no candidate; name the run of a stage that was measured")
+        self._create_model()
+        versions = self.client.search_model_versions(f"name = '{self.use_case}' and run_id = '{run.id}'")
+        if versions:
+            return str(versions[0].version)
+        tags = {name: run.tag(name) for name in (CANDIDATE, STAGE, VERDICT)}
+        made = self.client.create_model_version(
+            self.use_case, source=f"models:/{model_id}", run_id=run.id, model_id=model_id, tags=tags
         )
-    moved = _move(client, use_case, "rollback", lineage[-2], reason)
-    assert moved is not None, "a predecessor differs from the champion"
-    return moved
+        return str(made.version)
 
+    def champion(self) -> Registered | None:
+        """The candidate in production, or None before the first promotion."""
+        return self._holder(CHAMPION)
 
-def log(client: MlflowClient, use_case: str) -> list[Move]:
-    """Every move of the use case's aliases, oldest first."""
-    found = client.get_experiment_by_name(use_case)
-    if found is None:
-        return []
-    runs: list[Run] = []
-    token = None
-    while token is None or token:
-        page = client.search_runs(
-            [found.experiment_id], "tags.`leastwise.kind` = 'promotion'", max_results=1000, page_token=token
-        )
-        runs, token = [*runs, *page], page.token or ""
-    return sorted((_read(run) for run in runs), key=lambda move: move.number)
+    def challenger(self) -> Registered | None:
+        """The candidate that last challenged the champion, or None."""
+        return self._holder(CHALLENGER)
+
+    def version(self, version: str) -> Registered:
+        """One version."""
+        run_id = str(self.client.get_model_version(self.use_case, version).run_id)
+        return Registered(version, RunId(run_id), StageRun.read(self.client, run_id).candidate())
+
+    def challenge(self, version: str, reason: str) -> Move | None:
+        """Make a version the challenger; None where it is already."""
+        return self._move("challenge", version, reason)
+
+    def promote(self, version: str, reason: str) -> Move | None:
+        """Make a version the champion: the log first, then the alias; None where it is already."""
+        return self._move("promote", version, reason)
+
+    def rollback(self, reason: str) -> Move:
+        """Make the champion's predecessor champion again; BadInput where the log knows none."""
+        self.finish_interrupted()
+        lineage = champions(self.log(), self._version_at(CHAMPION))
+        if len(lineage) < 2:
+            raise BadInput(
+                f"{self.use_case}: the promotion log knows no predecessor of the champion "
+                f"{lineage[-1] if lineage else '(none)'}; promote a run first (python -m flows.promote)"
+            )
+        moved = self._move("rollback", lineage[-2], reason)
+        assert moved is not None, "a predecessor differs from the champion"
+        return moved
+
+    def log(self) -> list[Move]:
+        """Every move of the use case's aliases, oldest first."""
+        where = find_experiment(self.client, self.use_case)
+        if where is None:
+            return []
+        runs: list[Run] = []
+        token: str | None = None
+        while token is None or token:
+            page = self.client.search_runs([where], is_tag(KIND, "promotion"), max_results=1000, page_token=token)
+            runs, token = [*runs, *page], page.token or ""
+        return sorted((_read(run) for run in runs), key=lambda move: move.number)
+
+    def finish_interrupted(self) -> list[Move]:
+        """Move the aliases of log entries that a crash left open; gives back those it finished."""
+        open_moves = [move for move in self.log() if not move.finished]
+        for move in open_moves:
+            self._apply(move)
+        return open_moves
+
+    def _move(self, event: Event, version: str, reason: str) -> Move | None:
+        self.finish_interrupted()
+        # Raises for a version that is not there, before anything is logged.
+        self.client.get_model_version(self.use_case, version)
+        before = self._version_at(_ALIAS[event])
+        if before == version:
+            return None
+        move = self._write(event, before, version, reason)
+        self._apply(move)
+        return move
+
+    def _write(self, event: Event, before: str, after: str, reason: str) -> Move:
+        """One entry, whole at once: a run is created together with its tags."""
+        number = len(self.log()) + 1
+        words = f"{_ALIAS[event]} from version {before or 'none'} to {after}. {reason}"
+        tags = {
+            KIND: "promotion",
+            EVENT: event,
+            NUMBER: str(number),
+            BEFORE: before,
+            AFTER: after,
+            REASON: reason[:MOST_TAG_CHARACTERS],
+            "mlflow.user": getpass.getuser(),
+            NOTE: f"**{event}**: {words}"[:MOST_TAG_CHARACTERS],
+        }
+        name = f"{event} · {_ALIAS[event]} {before or 'none'} → {after}"
+        return _read(self.client.create_run(experiment_id(self.client, self.use_case), tags=tags, run_name=name))
+
+    def _apply(self, move: Move) -> None:
+        """Move the alias and close the entry; doing it twice changes nothing."""
+        self.client.set_registered_model_alias(self.use_case, _ALIAS[move.event], move.after)
+        if move.event == "promote" and self._version_at(CHALLENGER) == move.after:
+            self.client.delete_registered_model_alias(self.use_case, CHALLENGER)
+        self.client.set_terminated(move.run_id, FINISHED)
+
+    def _create_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(self.use_case, tags={USE_CASE: self.use_case})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _version_at(self, alias: str) -> str:
+        """The version an alias names, empty where it is not set."""
+        version = self._at(alias)
+        return str(version.version) if version else ""
+
+    def _at(self, alias: str) -> ModelVersion | None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_model_version_by_alias(self.use_case, alias)
+        except MlflowException as error:
+            # Measured on 3.17.2: an alias not set is INVALID_PARAMETER_VALUE, a model that is not there the other.
+            if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
+                return None
+            raise
+
+    def _holder(self, alias: str) -> Registered | None:
+        self.finish_interrupted()
+        version = self._at(alias)
+        return None if version is None else self.version(str(version.version))
 
 
 def champions(moves: Sequence[Move], now: str = "") -> list[str]:
@@ -139,99 +221,18 @@ def champions(moves: Sequence[Move], now: str = "") -> list[str]:
     return _reaching(line, now)
 
 
-def finish_interrupted(client: MlflowClient, use_case: str) -> list[Move]:
-    """Move the aliases of log entries that a crash left open; gives back those it finished."""
-    open_moves = [move for move in log(client, use_case) if not move.finished]
-    for move in open_moves:
-        _apply(client, use_case, move)
-    return open_moves
-
-
 def _reaching(line: list[str], version: str) -> list[str]:
     return line if not version or (line and line[-1] == version) else [*line, version]
-
-
-def _move(client: MlflowClient, use_case: str, event: Event, version: str, reason: str) -> Move | None:
-    finish_interrupted(client, use_case)
-    client.get_model_version(use_case, version)  # raises for a version that is not there, before anything is logged
-    before = _version_at(client, use_case, _ALIAS[event])
-    if before == version:
-        return None
-    move = _write(client, use_case, event, before, version, reason)
-    _apply(client, use_case, move)
-    return move
-
-
-def _write(client: MlflowClient, use_case: str, event: Event, before: str, after: str, reason: str) -> Move:
-    """One entry, whole at once: a run is created together with its tags."""
-    number = len(log(client, use_case)) + 1
-    tags = {
-        "leastwise.kind": "promotion",
-        "leastwise.event": event,
-        "leastwise.number": str(number),
-        "leastwise.before": before,
-        "leastwise.after": after,
-        "leastwise.reason": reason[:5000],
-        "mlflow.user": getpass.getuser(),
-        run_record.NOTE: f"**{event}**: {_ALIAS[event]} from version {before or 'none'} to {after}. {reason}"[:5000],
-    }
-    name = f"{event} · {_ALIAS[event]} {before or 'none'} → {after}"
-    run = client.create_run(tracking.experiment(client, use_case), tags=tags, run_name=name)
-    return _read(run)
-
-
-def _apply(client: MlflowClient, use_case: str, move: Move) -> None:
-    """Move the alias and close the entry; doing it twice changes nothing."""
-    client.set_registered_model_alias(use_case, _ALIAS[move.event], move.after)
-    if move.event == "promote" and _version_at(client, use_case, CHALLENGER) == move.after:
-        client.delete_registered_model_alias(use_case, CHALLENGER)
-    client.set_terminated(move.run_id, "FINISHED")
 
 
 def _read(run: Run) -> Move:
     tags = run.data.tags
     return Move(
-        run_id=str(run.info.run_id),
-        number=int(tags["leastwise.number"]),
-        event=tags["leastwise.event"],
-        before=tags["leastwise.before"],
-        after=tags["leastwise.after"],
-        reason=tags["leastwise.reason"],
-        finished=run.info.status == "FINISHED",
+        run_id=RunId(str(run.info.run_id)),
+        number=int(tags[NUMBER]),
+        event=tags[EVENT],
+        before=tags[BEFORE],
+        after=tags[AFTER],
+        reason=tags[REASON],
+        finished=run.info.status == FINISHED,
     )
-
-
-def _registered_model(client: MlflowClient, use_case: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(use_case, tags={"leastwise.use_case": use_case})
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _version_at(client: MlflowClient, use_case: str, alias: str) -> str:
-    """The version an alias names, empty where it is not set."""
-    found = _at(client, use_case, alias)
-    return str(found.version) if found else ""
-
-
-def _at(client: MlflowClient, use_case: str, alias: str) -> ModelVersion | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_model_version_by_alias(use_case, alias)
-    except MlflowException as error:
-        # Measured on 3.17.2: an alias that is not set is INVALID_PARAMETER_VALUE, a model that is not there the other.
-        if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
-            return None
-        raise
-
-
-def _holder(client: MlflowClient, use_case: str, alias: str) -> Registered | None:
-    finish_interrupted(client, use_case)
-    found = _at(client, use_case, alias)
-    if found is None:
-        return None
-    return registered(client, use_case, str(found.version))

@@ -1,7 +1,7 @@
 """A distilled student as an MLflow model from code: text in, label and confidence out, declining where it is unsure.
 
-MLflow runs this file when it loads the model; nothing is pickled. It does not train (leastwise.training.distillation does) and does
-not start a server: `mlflow models serve --env-manager local -m DIRECTORY` does.
+MLflow runs this file when it loads the model; nothing is pickled. It does not train (`leastwise.training.distillation` does)
+and does not start a server: `mlflow models serve --env-manager local -m DIRECTORY` does.
 """
 
 from dataclasses import asdict
@@ -15,8 +15,9 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.types.schema import ColSpec, Schema
 
 from leastwise.models.student import Student
+from leastwise.models.threads import THREADS
 
-_REPOSITORY = Path(__file__).resolve().parent.parent
+_LIBRARY = Path(__file__).resolve().parents[1]
 _PACKAGES = (
     "mlflow",
     "torch",
@@ -36,7 +37,7 @@ class StudentModel(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the weights once, so that the first request does not pay for it."""
-        threads = int((context.model_config or {}).get("threads", 2))
+        threads = int((context.model_config or {}).get("threads", THREADS))
         self._student = Student(Path(context.artifacts["student"]), threads)
         self._student.answer(["warm up"])
 
@@ -46,24 +47,18 @@ class StudentModel(mlflow.pyfunc.PythonModel):
         return pd.DataFrame([asdict(answer) for answer in answers], columns=["label", "confidence", "energy"])
 
 
-def pyfunc_arguments(student_dir: Path, *, threads: int = 2) -> dict[str, Any]:
-    """What `mlflow.pyfunc.log_model` and `save_model` need beside a name: code, weights, signature and requirements."""
-    return {
-        "python_model": str(Path(__file__).resolve()),
-        "artifacts": {"student": str(student_dir)},
-        "code_paths": [str(_REPOSITORY / "tasks"), str(_REPOSITORY / "leastwise")],
-        "model_config": {"threads": threads},
-        "signature": ModelSignature(
-            inputs=Schema([ColSpec("string", "text")]),
-            outputs=Schema([ColSpec("string", "label"), ColSpec("double", "confidence"), ColSpec("double", "energy")]),
-        ),
-        "pip_requirements": [f"{name}=={version(name).split('+')[0]}" for name in _PACKAGES],
-    }
-
-
-def save_pyfunc(student_dir: Path, out: Path, *, threads: int = 2) -> Path:
+def save_pyfunc(student_dir: Path, out: Path, *, threads: int = THREADS) -> Path:
     """Write the MLflow model directory `out` (must not exist) that answers as `Student(student_dir)` does."""
-    mlflow.pyfunc.save_model(path=str(out), **pyfunc_arguments(student_dir, threads=threads))
+    outputs = [ColSpec("string", "label"), ColSpec("double", "confidence"), ColSpec("double", "energy")]
+    mlflow.pyfunc.save_model(
+        path=str(out),
+        python_model=str(Path(__file__).resolve()),
+        artifacts={"student": str(student_dir)},
+        code_paths=[str(_LIBRARY)],
+        model_config={"threads": threads},
+        signature=ModelSignature(inputs=Schema([ColSpec("string", "text")]), outputs=Schema(outputs)),
+        pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in _PACKAGES],
+    )
     return out
 
 

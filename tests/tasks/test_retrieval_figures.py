@@ -12,7 +12,8 @@ from leastwise.answering import prompted
 from leastwise.answering.retrieval import Hit
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.evaluating import evaluation, retrieval_figures
+from leastwise.evaluating import evaluation
+from leastwise.answering import retrieval_figures
 from leastwise.evaluating.stage import prompt_candidates, rag_candidates
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.ladder.gate import Evaluation

@@ -16,6 +16,7 @@ from leastwise.ladder.gate import Evaluation, judge
 from leastwise.record import run_record, tracking
 from leastwise.training import teaching
 from leastwise.use_case.requirements import Requirement
+from leastwise.record import reports
 from tasks import console
 from tasks.climb import open_climb
 
@@ -106,11 +107,11 @@ def test_a_run_names_the_tables_it_was_given(work: Workspace) -> None:
 
 def test_the_gate_table_says_what_sharing_alpha_takes_in_examples() -> None:
     shared = Evaluation(stage="rag", candidate="c", gate_hash="g", measurements={"quality": measurement(0.5, 0.9, 100)})
-    table = console.gate_table(shared, judge(shared, (QUALITY,)), (QUALITY,), 0.05)
+    table = reports.gate_table(shared, judge(shared, (QUALITY,)), (QUALITY,), 0.05)
     assert "alpha 0.05" in table and "takes about 1.5 times the examples" in table
     whole = shared.measurements["quality"].model_copy(update={"alpha_pass": 0.05})
     alone = shared.model_copy(update={"measurements": {"quality": whole}})
-    assert "times the examples" not in console.gate_table(alone, judge(alone, (QUALITY,)), (QUALITY,), 0.05)
+    assert "times the examples" not in reports.gate_table(alone, judge(alone, (QUALITY,)), (QUALITY,), 0.05)
 
 
 @pytest.mark.parametrize(("lower", "upper", "says_more"), [(0.4, 0.9, True), (0.5, 0.9, False), (0.65, 0.9, False)])
@@ -120,7 +121,7 @@ def test_only_what_is_undecided_and_not_between_floor_and_bound_says_how_many_mo
     measured = Evaluation(
         stage="prompt", candidate="c", gate_hash="g", measurements={"quality": measurement(lower, upper, 40)}
     )
-    table = console.gate_table(measured, judge(measured, (QUALITY,)), (QUALITY,), 0.05)
+    table = reports.gate_table(measured, judge(measured, (QUALITY,)), (QUALITY,), 0.05)
     assert ("more examples would decide quality" in table) is says_more
 
 

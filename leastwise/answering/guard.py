@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from leastwise.answering.answerer import Answerer, PlainAnswerer
+from leastwise.answering.workspace import Workspace
 from leastwise.evidence.abstention import Guard, ScoreName
+from leastwise.metrics.answer import Answer
 from leastwise.models.encoder import embed
 from leastwise.models.threads import THREADS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from leastwise.answering.workspace import Workspace
-    from leastwise.metrics.answer import Answer
 
 _TIMED_TEXTS = 20
 
@@ -64,12 +64,12 @@ class Distance:
         return np.asarray(-np.sqrt(self._gaussian.mahalanobis(vectors)))
 
 
-def distance(work: Workspace) -> Distance | None:
+def distance_of(work: Workspace) -> Distance | None:
     """The distance to this use case's examples; None where there are none, or nothing to embed them with."""
-    train = work.tables.get("train")
-    if work.encoder is None or train is None:
+    train, encoder = work.tables.get("train"), work.catalogue.encoder
+    if encoder is None or train is None:
         return None
-    return Distance(tuple(train["text"]), work.encoder, work.home / "embeddings")
+    return Distance(tuple(train["text"]), encoder, work.catalogue.embeddings)
 
 
 def score_of(answer: Answer, score: ScoreName) -> float | None:
@@ -77,12 +77,12 @@ def score_of(answer: Answer, score: ScoreName) -> float | None:
     return answer.confidence if score == "max_probability" else answer.energy
 
 
-class GuardedAnswerer:
+class GuardedAnswerer(PlainAnswerer):
     """An answerer that declines below a threshold; an answer without a score is let through."""
 
-    def __init__(self, work: Workspace, inner: Any, guard: Guard) -> None:
+    def __init__(self, work: Workspace, inner: Answerer, guard: Guard) -> None:
         decline = work.use_case.task.decline_label
-        near = distance(work) if guard.score == "distance" else None
+        near = distance_of(work) if guard.score == "distance" else None
         assert decline is not None and (near is not None or guard.score != "distance")
         self.behind, self.guard, self.decline, self.near = inner, guard, decline, near
         self.price, self.usd_worst_case = inner.price, inner.usd_worst_case
@@ -113,8 +113,6 @@ class GuardedAnswerer:
         return times if len(part) == len(asked) else []
 
     def _by_distance(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
-        from leastwise.metrics.answer import Answer
-
         assert self.near is not None
         scores = self.near.scores(list(rows["text"])).tolist()
         asked = [at for at, score in enumerate(scores) if not self._is_below(score)]

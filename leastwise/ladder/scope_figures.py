@@ -12,33 +12,33 @@ import numpy as np
 
 from leastwise import metrics
 from leastwise.evidence.abstention import auroc
+from leastwise.ladder.measured import ExampleRow
 from leastwise.metrics.exact_match import words
 from leastwise.use_case.task import Task
 
-Row = dict[str, object]
 LEAST_OF_A_KIND = 10
 
 
-def figures(task: Task, rows: Sequence[Row]) -> dict[str, float]:
+def figures(task: Task, rows: Sequence[ExampleRow]) -> dict[str, float]:
     """Figures of the rows of one evaluation, as `leastwise.evaluating.evaluation` records them."""
     inside, outside, shifted = (
         [row for row in rows if row["set"] == name] for name in ("gate", "ood_decline", "shift_quality")
     )
-    found = {**_by_kind("ood_decline", outside), **_by_kind("shift_quality", shifted)}
+    reported = {**_by_kind("ood_decline", outside), **_by_kind("shift_quality", shifted)}
     answered = [row for row in inside if row["answer"] is not None]
     if task.decline_label and answered:
-        found["ood.false_decline"] = float(np.mean([_declines(task, str(row["answer"])) for row in answered]))
-    scores = [[float(row["scope"]) for row in part if row.get("scope") is not None] for part in (inside, outside)]  # type: ignore[arg-type]
-    if all(scores):
-        found["ood.auroc"] = auroc(*scores)
-    return found
+        reported["ood.false_decline"] = float(np.mean([_declines(task, str(row["answer"])) for row in answered]))
+    scores_inside, scores_outside = ([row["scope"] for row in part if "scope" in row] for part in (inside, outside))
+    if scores_inside and scores_outside:
+        reported["ood.auroc"] = auroc(scores_inside, scores_outside)
+    return reported
 
 
-def _by_kind(name: str, rows: Sequence[Row]) -> dict[str, float]:
+def _by_kind(name: str, rows: Sequence[ExampleRow]) -> dict[str, float]:
     kinds: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        if row.get("kind") is not None and row["score"] is not None:
-            kinds[str(row["kind"])].append(float(row["score"]))  # type: ignore[arg-type]
+        if "kind" in row and row["score"] is not None:
+            kinds[str(row["kind"])].append(row["score"])
     return {
         f"{name}.of.{_slug(kind)}": float(np.mean(each)) for kind, each in kinds.items() if len(each) >= LEAST_OF_A_KIND
     }

@@ -1,4 +1,4 @@
-"""Asking a judge: every answer graded by the rubric, each grade stored and paid like any other call.
+"""Scoring by a judge: every answer graded by the rubric, each grade stored and paid like any other call.
 
 What a grade is worth is not decided here: where it gates, the people's grades go with it and
 `leastwise.evidence.prediction_powered` corrects it. A reply that is no grade is a lost grade, never a 0.
@@ -8,38 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from leastwise import metrics
-from leastwise.answering import answering
-from leastwise.endpoints import inference, providers
+from leastwise.answering.answerer import Payer
+from leastwise.answering.served import open_asker
+from leastwise.answering.workspace import Workspace
+from leastwise.endpoints.inference import Asker, Reply
+from leastwise.endpoints.providers import Message, Request
 from leastwise.errors import BadInput
-from leastwise.evaluating.scorer import ExactScorer, Score, Scorer
+from leastwise.evaluating.scorer import ExactScorer, Scorer
 from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.evidence.prediction_powered import error_interval
+from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import CachePolicy, Candidate
+from leastwise.metrics import Score
 from leastwise.metrics.answer import Answer
 from leastwise.metrics.grades import Grades
-from leastwise.use_case.judge import LEAST_HUMAN_GRADES
+from leastwise.rows.question import Question
+from leastwise.use_case import Stage
+from leastwise.use_case.judge import LEAST_HUMAN_GRADES, Judge
 from leastwise.use_case.task import completion_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from leastwise.answering.workspace import Workspace
-    from leastwise.use_case import Stage
-
+JudgingStage = Stage | Literal["reference"]
 GRADE_TOKENS = 8
 
 
 @contextmanager
-def open_scorer(work: Workspace, stage: Stage | str) -> Iterator[Scorer]:
+def open_scorer(work: Workspace, stage: JudgingStage) -> Iterator[Scorer]:
     """What scores this use case's answers; the calls of a judge are paid by `stage`."""
-    if work.use_case.judge is None:
+    judge = work.use_case.judge
+    if judge is None:
         yield ExactScorer(work.use_case.task)
         return
     with ExitStack() as stack:
-        yield JudgeScorer(work, stage, stack)
+        yield JudgeScorer(work, judge, stage, stack)
 
 
 class JudgeScorer:
@@ -49,18 +55,18 @@ class JudgeScorer:
     answers in `data.graded`; else the grade is only reported. The judge is connected to at the first grade.
     """
 
-    def __init__(self, work: Workspace, stage: Stage | str, stack: ExitStack) -> None:
-        self.work, self._stage, self._stack = work, stage, stack
+    def __init__(self, work: Workspace, judge: Judge, stage: JudgingStage, stack: ExitStack) -> None:
+        self._work, self._judge, self._stage, self._stack = work, judge, stage, stack
         self._exact = ExactScorer(work.use_case.task)
-        self._asker: inference.Asker | None = None
-        self._replies: list[inference.Reply] = []
+        self._asker: Asker | None = None
+        self._replies: list[Reply] = []
         self._grades: list[float] = []
-        self._known: Grades | None = None
+        self._people: Grades | None = None
 
     @property
     def gates(self) -> bool:
         """Whether the judge's grade is what quality means here."""
-        return self.work.use_case.is_judged
+        return self._work.use_case.is_judged
 
     @property
     def grades(self) -> Grades | None:
@@ -90,87 +96,83 @@ class JudgeScorer:
 
     def figures(self) -> dict[str, float]:
         """The judge's own record: its cost, its mean grade, and how it compares with people where they graded."""
-        found = {
+        reported = {
             "judge.usd": self.usd_paid,
             "judge.calls": float(sum(not reply.from_store for reply in self._replies)),
             "judge.lost": float(sum(self._read(reply) is None for reply in self._replies)),
         }
         if self._grades:
-            found["judge.mean"] = sum(self._grades) / len(self._grades)
-        if self.work.tables.rows("graded"):
-            found |= _compared(self._beside_people(), self.work.alphas.to_pass, self.work.alphas.to_fail)
-        return found
+            reported["judge.mean"] = sum(self._grades) / len(self._grades)
+        if self._work.tables.rows("graded"):
+            reported |= _compared(self._beside_people(), self._work.alphas)
+        return reported
 
     def _beside_people(self) -> Grades:
         """The judge's grades of what people graded; asked once, for the store keeps them."""
-        if self._known is None:
-            rows = self.work.tables.need("graded")
-            found = self._graded(rows, list(rows["answer"]))
-            lost = sum(grade is None for grade in found)
-            if lost > MAX_LOST_SHARE * len(found):
+        if self._people is None:
+            rows = self._work.tables.need("graded")
+            grades = self._graded(rows, list(rows["answer"]))
+            lost = sum(grade is None for grade in grades)
+            if lost > MAX_LOST_SHARE * len(grades):
                 raise RuntimeError(
-                    f"the judge gave no grade to {lost} of the {len(found)} answers in data.graded; run again"
+                    f"the judge gave no grade to {lost} of the {len(grades)} answers in data.graded; run again"
                 )
-            both = [
-                (row, mark, got)
-                for row, mark, got in zip(rows["id"], rows["grade"], found, strict=True)
-                if got is not None
-            ]
-            ids, human, judge = zip(*both, strict=True)
-            self._known = Grades(tuple(map(str, ids)), tuple(map(float, human)), judge)
-        return self._known
+            both = zip(rows["id"], rows["grade"], grades, strict=True)
+            ids, human, judge = zip(
+                *((row, mark, grade) for row, mark, grade in both if grade is not None), strict=True
+            )
+            self._people = Grades(tuple(map(str, ids)), tuple(map(float, human)), judge)
+        return self._people
 
     def _graded(self, rows: pd.DataFrame, texts: Sequence[str]) -> list[float | None]:
         """A grade a row: 0 without asking for an empty answer, None where no readable grade came."""
-        asked = [at for at, text in enumerate(texts) if text.strip()]
-        requests = self._requests(rows.iloc[asked], [texts[at] for at in asked])
+        worded = [at for at, text in enumerate(texts) if text.strip()]
+        requests = self._requests(rows.iloc[worded], [texts[at] for at in worded])
         replies = self._client.ask(requests) if requests else []
         self._replies += replies
-        found: list[float | None] = [0.0] * len(texts)
-        for at, reply in zip(asked, replies, strict=True):
-            found[at] = self._read(reply)
-        return found
+        grades: list[float | None] = [0.0] * len(texts)
+        for at, reply in zip(worded, replies, strict=True):
+            grades[at] = self._read(reply)
+        return grades
 
-    def _read(self, reply: inference.Reply) -> float | None:
-        assert self.work.use_case.judge is not None
-        return None if reply.error else self.work.use_case.judge.grade(reply.text)
+    def _read(self, reply: Reply) -> float | None:
+        return None if reply.error else self._judge.grade(reply.text)
 
-    def _requests(self, rows: pd.DataFrame, texts: Sequence[str]) -> list[providers.Request]:
-        judge, task = self.work.use_case.judge, self.work.use_case.task
-        assert judge is not None
-        system = providers.Message("system", judge.system(task.instruction))
+    def _requests(self, rows: pd.DataFrame, texts: Sequence[str]) -> list[Request]:
+        judge, task = self._judge, self._work.use_case.task
+        system = Message("system", judge.system(task.instruction))
         choices = judge.choices if self._client.offers_constraints else None
-        wants = [None if label is None else completion_of(task, label) for label in rows["label"]]
+        expected = [None if label is None else completion_of(task, label) for label in rows["label"]]
         return [
-            providers.Request(
+            Request(
                 row_id=str(row_id),
-                messages=(system, providers.Message("user", judge.message(text, answer, want))),
+                messages=(system, Message("user", judge.message(text, answer, reference))),
                 max_tokens=GRADE_TOKENS,
                 choices=choices,
             )
-            for row_id, text, answer, want in zip(rows["id"], rows["text"], texts, wants, strict=True)
+            for row_id, text, answer, reference in zip(rows["id"], rows["text"], texts, expected, strict=True)
         ]
 
     @property
-    def _client(self) -> inference.Asker:
+    def _client(self) -> Asker:
         if self._asker is None:
-            model = self.work.use_case.judge_model
+            model = self._work.use_case.judge_model
             assert model is not None
             judge = Candidate(
                 stage=self._stage,
                 model=model.uri,
-                revision=self.work.revision(model.uri),
+                revision=self._work.catalogue.revision(model.uri),
                 venue=model.venue,
                 cache=CachePolicy(provider=True),
             )
-            self._asker = answering.open_asker(self.work, judge, self._stack, answering.Payer(self._stage, "judge"))
+            self._asker = open_asker(self._work, judge, self._stack, Payer(self._stage, "judge"))
         return self._asker
 
 
-def _compared(grades: Grades, alpha_pass: float, alpha_fail: float) -> dict[str, float]:
+def _compared(grades: Grades, alphas: Alphas) -> dict[str, float]:
     """How the judge's grades compare with people's: agreement, chance-corrected agreement, mean error and its interval."""
     alike = metrics.agreement(grades.judge, grades.human)
-    least, most = error_interval(grades.human, grades.judge, alpha_pass / 2, alpha_fail / 2)
+    least, most = error_interval(grades.human, grades.judge, alphas.to_pass / 2, alphas.to_fail / 2)
     return {
         "judge.human_grades": float(alike.n),
         "judge.agreement": alike.share,
@@ -181,11 +183,12 @@ def _compared(grades: Grades, alpha_pass: float, alpha_fail: float) -> dict[str,
     }
 
 
-def check_grades(work: Workspace) -> None:
+def check_grades(question: Question) -> None:
     """What must hold before a judge may gate; BadInput says how many more grades are needed."""
-    graded = work.tables.rows("graded") or 0
-    if work.use_case.is_judged and graded < LEAST_HUMAN_GRADES:
+    graded = question.tables.rows("graded") or 0
+    if question.use_case.is_judged and graded < LEAST_HUMAN_GRADES:
         raise BadInput(
-            f"data.graded: {graded} graded answers, a judge gates only with at least {LEAST_HUMAN_GRADES}; have people grade "
-            f"{LEAST_HUMAN_GRADES - graded} more, or set task.metric to token_f1 or exact_match and let the judge report"
+            f"data.graded: {graded} graded answers, a judge gates only with at least {LEAST_HUMAN_GRADES}; have people "
+            f"grade {LEAST_HUMAN_GRADES - graded} more, or set task.metric to token_f1 or exact_match and let the judge "
+            "report"
         )

@@ -1,70 +1,73 @@
 """Model servers for a candidate's weights on this machine, each file they need converted once and kept.
 
-How a server is started and ended is in `leastwise.engines.serving`; nothing is asked of it here.
+How a server is started and ended is in `leastwise.engines`; nothing is asked of it here.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from leastwise.endpoints import endpoint
+from leastwise.endpoints.endpoint import Endpoint
 from leastwise.engines import serving
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import gguf_export, weights
 from leastwise.models.threads import THREADS
 from leastwise.stores import storage
 
-if TYPE_CHECKING:
-    from leastwise.answering.workspace import Workspace
-
 log = logging.getLogger(__name__)
 
 
-def student_server(work: Workspace, candidate: Candidate) -> AbstractContextManager[endpoint.Endpoint]:
+def student_server(home: Path, candidate: Candidate) -> AbstractContextManager[Endpoint]:
     """MLflow's model server with the distilled encoder, laid out once as a pyfunc model."""
     from leastwise.record import student_model
 
     assert candidate.weights is not None
-    directory = work.home / "served" / candidate.weights.revision
+    directory = home / "served" / candidate.weights.revision
     if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
-        student_model.save_pyfunc(storage.fetch(candidate.weights.uri, work.home / "fetched"), directory)
-    return serving.serve_student(str(directory), log=work.home / "logs" / "student.log", threads=1)
+        student_model.save_pyfunc(storage.fetch(candidate.weights.uri, home / "fetched"), directory)
+    return serving.serve_student(str(directory), log=home / "logs" / "student.log", threads=1)
 
 
-def causal_server(work: Workspace, candidate: Candidate) -> AbstractContextManager[endpoint.Endpoint]:
+def causal_server(home: Path, candidate: Candidate, context_tokens: int) -> AbstractContextManager[Endpoint]:
     """llama.cpp with the candidate's weights, converted once to Q8_0.
 
     Also for a package that ships Q4_1: llama.cpp has no fast kernel for it (prefill was 3.4 times slower than Q8_0), and
     an adapter must be served on the base it was trained on.
     """
-    gguf, adapter = _gguf_files(work, candidate)
+    files = _gguf_files(home, candidate)
     return serving.serve_causal(
-        gguf,
+        files.model,
         name=f"{candidate.stage}-{candidate.key[:6]}",
-        log=work.home / "logs" / f"{candidate.stage}.log",
-        adapter=adapter,
-        context_tokens=work.model(candidate.model).context_tokens,
+        log=home / "logs" / f"{candidate.stage}.log",
+        adapter=files.adapter,
+        context_tokens=context_tokens,
         threads=THREADS,
     )
 
 
-def _gguf_files(work: Workspace, candidate: Candidate) -> tuple[Path, Path | None]:
+@dataclass(frozen=True)
+class _GgufFiles:
+    model: Path
+    adapter: Path | None = None
+
+
+def _gguf_files(home: Path, candidate: Candidate) -> _GgufFiles:
     is_merged = candidate.weights is not None and candidate.weights.kind == "merged"
     model = candidate.weights.uri if candidate.weights and is_merged else candidate.model
-    base = weights.materialize(model, work.home)
-    folder = work.home / "gguf"
+    base = weights.materialize(model, home)
+    folder = home / "gguf"
     gguf = folder / f"{weights.directory_hash(base)}.gguf"
     if not gguf.exists():
         folder.mkdir(parents=True, exist_ok=True)
         log.info(f"converting {model} for llama.cpp, once")
         gguf_export.to_gguf(base, gguf, dtype="q8_0")
     if candidate.weights is None or is_merged:
-        return gguf, None
+        return _GgufFiles(gguf)
     adapter = folder / f"{candidate.weights.revision}.lora.gguf"
     if not adapter.exists():
         gguf_export.adapter_to_gguf(storage.fetch(candidate.weights.uri, folder), base, adapter)
-    return gguf, adapter
+    return _GgufFiles(gguf, adapter)

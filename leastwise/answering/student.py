@@ -1,0 +1,93 @@
+"""A distilled encoder at work: behind the MLflow model server, one text a request, at the traffic's concurrency.
+
+It stores no answer: a student is quick to ask again.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from leastwise.answering.answerer import PlainAnswerer, known_latencies
+from leastwise.answering.servers import student_server
+from leastwise.answering.workspace import Workspace
+from leastwise.engines import serving
+from leastwise.ladder.candidate import Candidate
+from leastwise.metrics.answer import Answer
+from leastwise.money.venue_cost import fixed_usd_per_request
+from leastwise.stores import storage
+from leastwise.use_case.price import Usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+LONGEST_TOKENS, ANSWER_TOKENS = 512, 1  # what an encoder reads at most, and what its label is billed as
+TIMED_TEXTS = 60
+
+
+class StudentAnswerer(PlainAnswerer):
+    """A student over HTTP."""
+
+    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
+        self._work, self._candidate = work, candidate
+        self.price = work.catalogue.price_in_venue(candidate)
+        self.usd_worst_case = self.price.worst_case_usd(LONGEST_TOKENS, ANSWER_TOKENS) if self.price else 0.0
+        self._endpoint = stack.enter_context(student_server(work.home, candidate))
+        self._tokenizer.encode("loaded before requests are timed, and by one thread")
+        self.requests_per_s = self._measure_speed()
+        self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, self.requests_per_s)
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        """Labels and latency over HTTP, one request a row."""
+        return self._ask_all(list(rows["text"]))
+
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        """As `answer`: a student's answers are not stored, each is asked for anew."""
+        return self.answer(rows)
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        """Every answer already came over HTTP."""
+        return known_latencies(answers)
+
+    def _ask_all(self, texts: list[str]) -> list[Answer]:
+        with ThreadPoolExecutor(self._work.use_case.traffic.concurrency) as pool:
+            return list(pool.map(self._ask, texts))
+
+    def _ask(self, text: str) -> Answer:
+        try:
+            reply = serving.ask_student(self._endpoint, [text], column="text")
+        except (RuntimeError, OSError) as error:
+            return Answer(None, None, 0.0, error=str(error))
+        usage = Usage(input_tokens=len(self._tokenizer.encode(text)), output_tokens=ANSWER_TOKENS)
+        said = reply.predictions[0]
+        return Answer(
+            text=str(said["label"]),
+            latency_ms=reply.latency_ms,
+            usd=self.price.usd(usage) if self.price else 0.0,
+            input_tokens=usage.input_tokens,
+            output_tokens=ANSWER_TOKENS,
+            from_store=True,
+            confidence=float(said["confidence"]),
+            energy=float(said["energy"]),
+        )
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
+        assert self._candidate.weights is not None
+        directory = storage.fetch(self._candidate.weights.uri, self._work.fetched)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
+        return tokenizer
+
+    def _measure_speed(self) -> float:
+        """Requests a second at the traffic's concurrency, on gate rows, after a warm-up."""
+        texts = list(self._work.tables.need("gate")["text"].head(TIMED_TEXTS))
+        self._ask(texts[0])
+        started = time.perf_counter()
+        self._ask_all(texts)
+        return len(texts) / (time.perf_counter() - started)

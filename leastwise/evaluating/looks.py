@@ -1,0 +1,152 @@
+"""The rows of one look and what came of them: one value an example, and one record a row; and what an evaluation looks at.
+
+It answers nothing and tests nothing (see `leastwise.evaluating.evaluation`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from leastwise.evaluating.scorer import Scorer
+from leastwise.evidence.betting import FloatArray
+from leastwise.ladder.measured import ExampleRow
+from leastwise.metrics import Score
+from leastwise.metrics.answer import Answer
+from leastwise.rows.gate_rows import unit_count, unit_numbers, unit_scores, whole_units
+from leastwise.rows.question import JudgedRows, Question
+from leastwise.rows.tables import KIND, UNIT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DECLINED = "ood_decline"  # the rows whose score is whether they were declined
+
+
+@dataclass(frozen=True)
+class AnsweredLook:
+    """One look; a score is None where the infrastructure lost the answer."""
+
+    rows: pd.DataFrame
+    answers: list[Answer]
+    scores: list[Score | None]
+
+    @classmethod
+    def of(cls, scorer: Scorer, rows: pd.DataFrame, answers: list[Answer], is_labelled: bool = True) -> AnsweredLook:
+        """The answers to these rows, scored."""
+        return cls(rows, answers, scorer.score(rows, answers, is_labelled))
+
+    @property
+    def whole(self) -> npt.NDArray[np.intp]:
+        """Positions of the rows whose unit lost none."""
+        return whole_units(self.rows, [score is None for score in self.scores])
+
+    @property
+    def lost_rows(self) -> int:
+        """Rows the infrastructure lost."""
+        return sum(score is None for score in self.scores)
+
+    @property
+    def scored_rows(self) -> int:
+        """Rows with a score."""
+        return len(self.rows) - self.lost_rows
+
+    @property
+    def lost_units(self) -> int:
+        """Units that lost any row."""
+        return unit_count(self.rows) - unit_count(self.rows.iloc[self.whole])
+
+    def means(self, value: Callable[[Score, Answer], float]) -> FloatArray:
+        """One value for each unit that lost no row."""
+        positions = self.whole
+        scored = ((self.scores[at], self.answers[at]) for at in positions)
+        values = [value(score, answer) for score, answer in scored if score is not None]
+        return unit_scores(self.rows.iloc[positions], values)
+
+    def one_a_unit(self, salt: str) -> list[int]:
+        """Positions of one row for each unit that lost none, drawn by a hash so that long units' first rows have no lead."""
+        numbers = unit_numbers(self.rows)
+        drawn: dict[int, int] = {}
+        for at in sorted(self.whole, key=lambda at: _draw(salt, self.rows["id"].iloc[at])):
+            drawn.setdefault(int(numbers[at]), int(at))
+        return sorted(drawn.values())
+
+    def records(self, split: str) -> list[ExampleRow]:
+        """One record a row; the score of an out-of-scope row is whether it was declined."""
+        return [self._record(at, split) for at in range(len(self.rows))]
+
+    def _record(self, at: int, split: str) -> ExampleRow:
+        row, answer, score = self.rows.iloc[at], self.answers[at], self.scores[at]
+        is_beyond = split == DECLINED
+        record = ExampleRow(
+            id=row["id"],
+            input=row["text"],
+            expected=None if is_beyond else row["label"],
+            answer=answer.text,
+            score=score and (score.declined if is_beyond else score.quality),
+            latency_ms=answer.latency_ms,
+            usd=answer.usd,
+            usd_paid=0.0 if answer.from_store else answer.usd,
+            from_store=answer.from_store,
+            input_tokens=answer.input_tokens,
+            cached_tokens=answer.cached_tokens,
+            output_tokens=answer.output_tokens,
+            error=answer.error,
+            set=split,
+            unit=row[UNIT] if UNIT in self.rows else None,
+        )
+        if score and split == "gate" and score.judged is not None:
+            record["judged"] = score.judged
+        if answer.scope is not None:
+            record["scope"] = answer.scope
+        if KIND in self.rows and row[KIND] is not None:
+            record["kind"] = row[KIND]
+        return record
+
+
+def _draw(salt: str, row_id: object) -> bytes:
+    return hashlib.sha256(f"{salt}:{row_id}".encode()).digest()
+
+
+class Exam(Scorer, Protocol):
+    """General tasks as an evaluation takes them: rows, who answers them, and who scores the answers."""
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One task a row: id, text and label."""
+        ...
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        """One answer a row, in the order of the rows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an evaluation asks: the judged rows in the order to use, and tables that may be missing.
+
+    Where `data.unit_by` is set every table has the column `leastwise.rows.tables.UNIT`, and `n` counts units.
+    """
+
+    judged: JudgedRows
+    out_of_scope: pd.DataFrame | None = None
+    shifted: pd.DataFrame | None = None
+    paraphrases: pd.DataFrame | None = None
+    exam: Exam | None = None
+
+    @classmethod
+    def of(cls, question: Question, stage: str, exam: Exam | None = None) -> Inputs:
+        """What a stage's candidate is asked under this question."""
+        tables = question.tables
+        return cls(
+            judged=question.judged_rows(stage),
+            out_of_scope=tables.get("out_of_scope"),
+            shifted=tables.get("shifted"),
+            paraphrases=tables.get("paraphrases") if stage != "cache" else None,
+            exam=exam,
+        )

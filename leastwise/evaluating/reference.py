@@ -1,0 +1,197 @@
+"""Row 0 of a climb (rule 9): the no-LLM reference on the gate's own rows, and where it may end the climb its verdict.
+
+With `reference: report` the references answer in process: quality and adherence are measured, latency and cost are not,
+and no server is started. With `reference: stop` every requirement is measured as a stage's would be: the reference is
+served as it would run in production and asked over HTTP. It does not decide whether the climb stops (`leastwise.ladder`
+does, from what is logged), and an UNDECIDED reference never stops it: only a sure PASS does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from leastwise.answering.answerers import open_answerer
+from leastwise.answering.workspace import Workspace
+from leastwise.content import content_key
+from leastwise.evaluating.confirmation import measure_all
+from leastwise.evaluating.gate_tests import GateTests
+from leastwise.evaluating.scorer import ExactScorer
+from leastwise.evaluating.stage import measure_candidate
+from leastwise.ladder import Evaluation, Verdict, judge
+from leastwise.ladder.candidate import Candidate, Weights
+from leastwise.models.reference import REGRESSION, Reference, as_student, fit_reference
+from leastwise.models.student import fit_dev_threshold
+from leastwise.record.climb_run import Figure
+from leastwise.record.reports import gate_table, reference_table, run_name
+from leastwise.record.run import KEY, OPEN_WEIGHTS, VENUE
+from leastwise.record.stage_run import StageRun
+from leastwise.rows.gate_rows import unit_count, unit_scores
+from leastwise.use_case import UseCase
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from leastwise.ladder.measured import Measured
+
+log = logging.getLogger(__name__)
+
+ANSWERED_IN_PROCESS = frozenset({"quality", "adherence"})
+MOST_FALSE_DECLINES = 0.05  # share of dev texts a served reference may decline, as a student may
+
+
+@dataclass(frozen=True)
+class ReferenceResult:
+    """Row 0: the quality of every reference, the one that stands for them, and its verdict where it was judged."""
+
+    quality: Mapping[str, float]
+    evaluation: Evaluation
+    verdict: Verdict | None = None
+    is_reused: bool = False
+
+
+def measure_reference(work: Workspace) -> ReferenceResult:
+    """Fit the references, measure them on the gate rows and log row 0; judged where it may end the climb.
+
+    Where `reference: stop` has to be served to be judged (latency, cost, out-of-scope or shifted inputs are required),
+    the logistic regression stands for the references, even if another did better on dev: it alone can be served.
+    Otherwise the best on dev does. The table shows every reference's quality over the whole gate set either way. Raises
+    RuntimeError where too many requests were lost: nothing is logged, and the climb can be resumed.
+    """
+    fits, rows = _fits(work), work.question.gate.rows
+    scores = {fit.name: _scores(fit, rows) for fit in fits}
+    quality = {name: sum(each) / len(each) for name, each in scores.items()}
+    obstacle = _obstacle(work.use_case)
+    if _needs_server(work.use_case) and obstacle is None:
+        return _judge_served(work, next(fit for fit in fits if fit.name == REGRESSION), quality)
+    best = _best(fits).name
+    evaluation = _in_process(work, best, scores[best])
+    if work.use_case.reference == "stop" and obstacle:
+        evaluation = evaluation.model_copy(update={"error": obstacle})
+    work.run.log_reference(evaluation, reference_table(quality), quality)
+    return ReferenceResult(quality, evaluation)
+
+
+def confirm_reference(work: Workspace, rows: pd.DataFrame) -> dict[str, Figure]:
+    """Plain quality and adherence of the reference that ended the climb on `rows`, as it was judged."""
+    run = work.run.reference_run()
+    if _needs_server(work.use_case) and run is not None:
+        with open_answerer(work, run.candidate()) as answerer:
+            return measure_all(answerer, rows, ExactScorer(work.use_case.task), work.display)
+    quality = unit_scores(rows, _scores(_best(_fits(work)), rows))
+    return {"quality": Figure(float(quality.mean()), quality.size), "adherence": Figure(1.0, quality.size)}
+
+
+def _best(fits: list[Reference]) -> Reference:
+    return max(fits, key=lambda fit: fit.dev_accuracy)
+
+
+def _fits(work: Workspace) -> list[Reference]:
+    encoder, seed = work.catalogue.encoder, work.use_case.training.seed
+    assert encoder is not None
+    train, cache, on_chunk = work.tables.need("train"), work.catalogue.embeddings, work.display.show_embedding
+    return fit_reference(train, _dev(work), encoder, cache, seed, on_chunk=on_chunk)
+
+
+def _dev(work: Workspace) -> pd.DataFrame:
+    dev = work.tables.get("dev")
+    return dev if dev is not None else work.tables.need("train")
+
+
+def _scores(fit: Reference, rows: pd.DataFrame) -> list[float]:
+    labels = fit.predict(list(rows["text"]))
+    return [float(label == expected) for label, expected in zip(labels, rows["label"], strict=True)]
+
+
+def _needs_server(use_case: UseCase) -> bool:
+    return use_case.reference == "stop" and not ANSWERED_IN_PROCESS.issuperset(use_case.requirements.bounds)
+
+
+def _obstacle(use_case: UseCase) -> str | None:
+    """Why the reference could not run in production here, so that it must not end the climb; None where it could."""
+    limits = use_case.requirements.residency
+    if limits and "self_host" not in limits.venues:
+        return "the reference runs on own machines, and residency does not list the venue self_host"
+    if use_case.hosting.capacity:
+        return None
+    return "hosting.capacity is false: there are no machines to run the reference on"
+
+
+def _in_process(work: Workspace, name: str, scores: list[float]) -> Evaluation:
+    """Quality and adherence over the whole gate set; whatever else is required is not measured, which is ERROR."""
+    gate = work.question.gate
+    tests = GateTests(work.use_case, work.alphas, dict.fromkeys(ANSWERED_IN_PROCESS, unit_count(gate.rows)))
+    tests.count(ANSWERED_IN_PROCESS, len(gate.rows), 0)
+    tests.add("quality", unit_scores(gate.rows, scores))
+    tests.add("adherence", unit_scores(gate.rows, [1.0] * len(gate.rows)))
+    return Evaluation(stage="reference", candidate=name, gate_hash=gate.set_hash, measurements=tests.measurements())
+
+
+def _judge_served(work: Workspace, fit: Reference, quality: Mapping[str, float]) -> ReferenceResult:
+    """Serve the reference, evaluate it as a stage is evaluated and log it; an earlier climb's answer is linked (rule 8)."""
+    candidate = _candidate(work, fit)
+    key = content_key("reference", work.question.key, candidate.key)
+    done = work.run.finished(key, kind="reference")
+    if done:
+        run = work.run.link(done)
+    else:
+        run = _log(work, candidate, fit.name, key, _measured(work, candidate), quality)
+    judged = run.judged(work.use_case.gate_requirements)
+    named = judged.evaluation.model_copy(update={"candidate": fit.name})
+    return ReferenceResult(quality, named, judged.verdict, is_reused=done is not None)
+
+
+def _candidate(work: Workspace, fit: Reference) -> Candidate:
+    """The reference on an own machine, as data; it declines only where `ood_decline` is required.
+
+    The threshold is fitted on dev, where it may decline as many in-scope texts as a student may; out-of-scope inputs are
+    the gate's and never tuned on.
+    """
+    task, embedder = work.use_case.task, work.use_case.models.embedder
+    assert embedder is not None
+    decline, below = None, 0.0
+    if "ood_decline" in work.use_case.requirements.bounds:
+        threshold = fit_dev_threshold(fit.probabilities, list(_dev(work)["text"]), (), MOST_FALSE_DECLINES)
+        decline, below = task.decline_label, threshold.decline_below
+    revision = content_key(fit.key, str(decline), str(below))
+    out = work.home / "references" / revision
+    if not out.exists():
+        as_student(fit, out, decline_label=decline, decline_below=below)
+    return Candidate(
+        stage="reference",
+        model=embedder,
+        revision=work.catalogue.revision(embedder),
+        venue="self_host",
+        weights=Weights(kind="student", uri=out.as_uri(), revision=revision),
+        decline_below=below if decline else None,
+    )
+
+
+def _measured(work: Workspace, candidate: Candidate) -> Measured:
+    log.info("serving the reference as it would run in production")
+    measured = measure_candidate(work, candidate)
+    verdict = judge(measured.evaluation, work.use_case.gate_requirements)
+    if verdict.outcome == "ERROR":  # no evidence must not buy a stage (rule 4): nothing is logged, a rerun tries again
+        raise RuntimeError(f"the reference could not be measured: {verdict.reason}; run again to resume the climb")
+    return measured
+
+
+def _log(
+    work: Workspace, candidate: Candidate, name: str, key: str, measured: Measured, quality: Mapping[str, float]
+) -> StageRun:
+    """Log a measured reference and its verdict, judged from what was read back.
+
+    The key comes last: a run that has one is whole and may be linked by a later climb.
+    """
+    requirements, table = work.use_case.gate_requirements, reference_table(quality)
+    run = work.run.log_reference(measured.evaluation, table, quality)
+    run.log_candidate(candidate)
+    run.log_examples(measured)
+    run.write({name: value for name, value in measured.totals.items() if name.startswith("consistency.")})
+    judged = run.judged(requirements)
+    note = f"{table}\n\n{gate_table(judged.evaluation, judged.verdict, requirements, work.use_case.alpha)}"
+    tags = {VENUE: candidate.venue, OPEN_WEIGHTS: "yes", KEY: key}
+    run.log_verdict(run_name("reference", judged.verdict, judged.evaluation, name), judged.verdict, tags, note)
+    return run

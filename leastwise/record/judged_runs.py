@@ -1,0 +1,59 @@
+"""Which runs hold a verdict: of a stage, a climb with all under it, or a whole use case. It judges none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from leastwise.errors import BadInput
+from leastwise.record.client import find_experiment, tracking_uri
+from leastwise.record.climb_run import ClimbRun
+from leastwise.record.run import RecordedRun
+from leastwise.record.stage_run import StageRun
+from leastwise.use_case import UseCase
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+KINDS = frozenset({"stage", "try", "reference"})
+
+
+def judged_runs(client: MlflowClient, run_or_experiment: str) -> Iterator[StageRun]:
+    """The runs with a verdict of one run, a climb, or a whole experiment (a use case's name), oldest first.
+
+    BadInput where the name is neither.
+    """
+    where = find_experiment(client, run_or_experiment)
+    if where is not None:
+        everything = client.search_runs([where], max_results=5000, order_by=["attributes.start_time ASC"])
+        yield from filter(_is_judged, (StageRun(client, run) for run in everything))
+        return
+    yield from _of_run(client, run_or_experiment)
+
+
+def _of_run(client: MlflowClient, run_id: str) -> Iterator[StageRun]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = StageRun.read(client, run_id)
+    except MlflowException:
+        what = f"{run_id} is neither a run id nor an experiment in {tracking_uri()}"
+        raise BadInput(
+            f"run_or_experiment: {what}; take the mlflow_run_id a flow printed, or a use case's name"
+        ) from None
+    if _is_judged(run):
+        yield run
+    for child in run.children():
+        yield from _of_run(client, child.info.run_id)
+
+
+def _is_judged(run: StageRun) -> bool:
+    return run.kind in KINDS and run.is_judged
+
+
+def use_case_above(run: RecordedRun) -> UseCase:
+    """The use case of the climb or upkeep run above, as it was logged when that started."""
+    above = run
+    while parent := above.parent_id:
+        above = RecordedRun.read(run.client, parent)
+    return ClimbRun(above.client, above.run).use_case()

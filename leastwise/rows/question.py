@@ -1,0 +1,123 @@
+"""The question a climb asks: a use case, the content of its rows, and the rows its gates are judged on, in their order.
+
+It draws on no alpha account, reads no price and keeps nothing. Two use cases whose questions have equal keys ask the same,
+whatever their budgets, approvals and file paths: what was answered once answers both.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from leastwise.content import content_key
+from leastwise.rows import gate_rows
+from leastwise.rows.tables import TABLES, Tables
+from leastwise.use_case import UseCase
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NOT_IN_THE_QUESTION = {
+    "description",
+    "confirm_rows",
+    "approvals",
+    "ask_above_usd",
+    "budget_usd",
+    "budget_usd_per_month",
+    "on_undecided",
+}
+READ_AND_COUNTED = {
+    "mask",
+    "time_column",
+    "id_column",
+    "text_column",
+    "label_column",
+    "gold_column",
+    "unit_by",
+    "population",
+    "held_out_labels",
+    "made_shifts",
+    "kind_column",
+}
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """Rows a stage is judged on, in the order they are asked; `set_hash` names them and that order."""
+
+    rows: pd.DataFrame
+    set_hash: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A table of the use case as a run's input; `sha256` is of its file."""
+
+    name: str
+    sha256: str
+    uri: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """A use case and its rows."""
+
+    use_case: UseCase
+    tables: Tables
+
+    @cached_property
+    def key(self) -> str:
+        """Names what the gates are asked: the use case without money and leave, and the content of its rows."""
+        asked = self.use_case.model_dump(mode="json", exclude=NOT_IN_THE_QUESTION)
+        # How rows are read and counted changes the answer as much as they do; a default leaves older keys as they were.
+        reading = self.use_case.data.model_dump(include=READ_AND_COUNTED, exclude_defaults=True)
+        asked["data"] = self.tables.hashes | reading
+        return content_key(json.dumps(asked, sort_keys=True))
+
+    @cached_property
+    def gate_hash(self) -> str:
+        """Names the gate set, whose alpha account all climbs on it share."""
+        return self._set_hash("gate")
+
+    def _set_hash(self, table: str) -> str:
+        rows = len(self.tables.need(table))
+        return gate_rows.gate_hash(self.tables.hashes[table], rows, self.use_case.data.unit_by)
+
+    @property
+    def gate(self) -> JudgedRows:
+        """The gate set in its seeded order."""
+        return JudgedRows(gate_rows.seeded(self.tables.need("gate"), self.gate_hash), self.gate_hash)
+
+    @property
+    def traffic(self) -> JudgedRows:
+        """Sampled traffic in its own order, on which caching is judged."""
+        return JudgedRows(self.tables.need("traffic"), self._set_hash("traffic"))
+
+    def judged_rows(self, stage: str) -> JudgedRows:
+        """What a stage is judged on: the gate set, but for `cache`, whose worth is in the repetition of traffic."""
+        return self.traffic if stage == "cache" else self.gate
+
+    def test_rows(self) -> pd.DataFrame | None:
+        """The untouched rows the winner is confirmed on, a seeded sample where there are more than `confirm_rows`."""
+        rows = self.tables.get("test")
+        if rows is None:
+            return None
+        return gate_rows.first_units(gate_rows.seeded(rows, self.gate_hash), self.use_case.confirm_rows)
+
+    @cached_property
+    def repeat_share(self) -> float | None:
+        """Share of sampled traffic whose text came before; None without traffic."""
+        traffic = self.tables.get("traffic")
+        return None if traffic is None else float(traffic["text"].duplicated().mean())
+
+    def counts(self) -> dict[str, int]:
+        """Rows of every table, 0 where there is none."""
+        return {name: self.tables.rows(name) for name in TABLES}
+
+    def data_sets(self, *names: str) -> list[DataSet]:
+        """These tables, all of the use case's without names, as the record shows them."""
+        paths, hashes = self.use_case.data.model_dump(), self.tables.hashes
+        return [DataSet(name, hashes[name], paths[name], self.tables.rows(name) or 0) for name in names or hashes]
