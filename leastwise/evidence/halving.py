@@ -1,16 +1,18 @@
 """Successive halving: many settings on few examples, the better half on twice as many, until one is left.
 
-Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. It trains nothing.
+Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. It
+trains nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Round(NamedTuple):
+@dataclass(frozen=True)
+class Round:
     """How many trials a round has and on how many examples each is trained."""
 
     trials: int

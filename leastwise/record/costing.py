@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from leastwise import ladder
 from leastwise.evaluating import evaluation
 from leastwise.models import hardware
-from leastwise.money.expected_cost import Expected, Facts, Sizes, expected_costs
+from leastwise.money.expected_cost import ExpectedCost, Facts, Sizes, expected_costs
 from leastwise.record import tracking
 from leastwise.rows.tables import TABLES
 from leastwise.use_case import Stage
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 SAMPLE = 200  # rows whose lengths are averaged
 
 
-def expected(work: Workspace) -> dict[Stage, Expected]:
+def expected(work: Workspace) -> dict[Stage, ExpectedCost]:
     """The expected cost of every stage, as far as is known now: once row 0 is measured, retrieval and training are guessed by it."""
     return expected_costs(work.use_case, facts(work))
 
