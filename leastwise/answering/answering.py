@@ -94,8 +94,8 @@ class ServedAnswerer:
         confident: bool = False,
     ) -> None:
         self.work, self.candidate, self._confident = work, candidate, confident
-        self.price = price_of(work, candidate)
-        self.usd_worst_case = worst_case_usd_of(work, candidate, self.price)
+        self.price = price_of(work.use_case, candidate, work.price)
+        self.usd_worst_case = worst_case_usd_of(work.use_case, self.price, work.model(candidate.model).context_tokens)
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
         self.asker = open_asker(work, candidate, stack, payer)
 
@@ -184,7 +184,7 @@ def messages(work: Workspace, candidate: Candidate, texts: list[str]) -> list[tu
 def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: Payer | None = None) -> inference.Asker:
     """A client of the candidate's endpoint; for open weights without one, of a server started here."""
     stage, purpose = payer or Payer(candidate.stage, "evaluation")
-    price = price_of(work, candidate)
+    price = price_of(work.use_case, candidate, work.price)
     model = work.model(candidate.model)
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
     if model.is_open and not model.base_url:
@@ -216,8 +216,8 @@ class TrainedAnswerer:
 
     def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack, confident: bool = False) -> None:
         self.work, self.candidate, self.stack, self._confident = work, candidate, stack, confident
-        self.price = price_of(work, candidate)
-        self.usd_worst_case = worst_case_usd_of(work, candidate, self.price)
+        self.price = price_of(work.use_case, candidate, work.price)
+        self.usd_worst_case = worst_case_usd_of(work.use_case, self.price, work.model(candidate.model).context_tokens)
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
         self._http: ServedAnswerer | None = None
 
@@ -320,7 +320,7 @@ class StudentAnswerer:
 
     def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
         self.work, self.candidate = work, candidate
-        self.price = price_of(work, candidate)
+        self.price = price_of(work.use_case, candidate, work.price)
         self.usd_worst_case = self.price.worst_case_usd(512, 1) if self.price else 0.0
         self.endpoint = stack.enter_context(candidate_servers.student_server(work, candidate))
         self._tokenizer.encode("loaded before requests are timed, and by one thread")

@@ -77,7 +77,7 @@ def measured_of(work: Workspace, candidate: Candidate, measured: Measured) -> Fi
     wanted = work.use_case.requirements.quality
     if wanted is None or found.n + missed.n == 0:
         return Figures(metrics, {})
-    seen = Grounding(bound=wanted.bound, recall=recall, recall_rows=len(rows), found=found, missed=missed)
+    seen = Grounding(bound=wanted.bound, recall=recall, recall_rows=len(rows), with_gold=found, without_gold=missed)
     return Figures(metrics, {"leastwise.retrieval": diagnosis(seen), "leastwise.retrieval.fault": fault(seen)})
 
 

@@ -250,11 +250,12 @@ def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     if facts.judge_price:
         calls = examples_of(use_case, stage, facts).examples
         grading = _grading_usd(facts, calls)
+    operations = FLOPS_PER_PARAMETER_AND_TOKEN * share
     return ExpectedCost(
         usd=usd + grading,
         calls=calls,
         steps=(
-            f"{facts.base_parameters:.3g} parameters × {tokens:,.0f} tokens × {FLOPS_PER_PARAMETER_AND_TOKEN * share:.2g} operations / "
+            f"{facts.base_parameters:.3g} parameters × {tokens:,.0f} tokens × {operations:.2g} operations / "
             f"{facts.hardware.flops_per_s:.2g} a second ({facts.hardware.name}) = {hours * 60:.2g} minutes",
             f"{hours:.3g} h × ${facts.hardware.usd_per_hour:.4g} an hour = ${usd:.4g}",
         ),

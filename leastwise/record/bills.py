@@ -78,7 +78,7 @@ def _option(work: Workspace, candidate: Candidate, run: Run, name: str, venue: s
         )
         fixed = hosting.storage_usd_per_month + hosting.operations_usd_per_month
         return Option(name=name, machines=machines, fixed_usd_per_month=fixed, recurring_usd_per_month=recurring)
-    price, usage = price_of(work, candidate), _usage(figures)
+    price, usage = price_of(work.use_case, candidate, work.price), _usage(figures)
     if candidate.cascade:  # two prices: what a request came to on average stands for both
         price, usage = Price(input=figures.get("usd.per_request", 0.0), output=0.0), Usage(1_000_000)
     return Option(
