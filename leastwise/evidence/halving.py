@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Round:
+class Round(NamedTuple):
     """How many trials a round has and on how many examples each is trained."""
 
     trials: int
