@@ -1,6 +1,6 @@
-"""What every frozen model of the core is made of."""
+"""What every frozen model of the pure rooms is made of. It checks nothing beyond the fields' own types and bounds."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,6 +11,9 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def written_but_for(written: dict[str, Any], **defaults: Any) -> dict[str, Any]:
-    """What is written of a part, without fields that have these values: a field added later leaves older content keys as they were."""
+def written_but_for(written: Mapping[str, object], **defaults: object) -> dict[str, object]:
+    """What is written of a part, without the fields that have these values.
+
+    So a field that was added later leaves older content keys as they were.
+    """
     return {name: value for name, value in written.items() if name not in defaults or defaults[name] != value}

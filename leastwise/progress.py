@@ -1,4 +1,4 @@
-"""How far something long is, and who is shown it. It prints nothing: `tasks.console` does."""
+"""How far something long is, and who is shown it. It prints nothing: a `Display` outside the library does."""
 
 from __future__ import annotations
 

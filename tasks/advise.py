@@ -15,7 +15,8 @@ from prefect import task
 
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating import evaluation
-from leastwise.ladder.advice import Advice, Known, advise
+from leastwise.ladder.advice import Advice, advise
+from leastwise.ladder.premises import Premises
 from leastwise.record import costing, run_record, tracking
 from leastwise.rows.overrides import Overrides
 from leastwise.rows.tables import TABLES, Tables
@@ -59,11 +60,11 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     return AdviceEnding("advice", _reason(advice), advice.expected_stop, 0.0, 0, run_id)
 
 
-def known(work: Workspace) -> Known:
+def known(work: Workspace) -> Premises:
     """Rows, prices and error probabilities of a use case, as the first question asked of its gate set would get them."""
     models, judge = work.use_case.models, work.use_case.judge_model
     alphas = evaluation.alphas(work.use_case, work.use_case.alpha * 6 / math.pi**2)
-    return Known(
+    return Premises(
         rows={name: work.tables.rows(name) or 0 for name in TABLES},
         prices={model.uri: work.price(model.uri) for model in models.candidates},
         base_price=work.price(models.base.uri) if models.base else None,

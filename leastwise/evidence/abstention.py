@@ -1,7 +1,8 @@
 """Which requests should be declined? Abstention scores compared on dev data, and the threshold under which to decline.
 
-A score is any number that is higher for what a candidate is meant for. It is computed elsewhere (see `leastwise.answering.guarded`); here it
-is only compared. What a guard is worth is judged by the gate, on rows its threshold was not chosen on.
+A score is any number that is higher for what a candidate is meant for. It is computed elsewhere (see
+`leastwise.answering.guarded`); here it is only compared. What a guard is worth is judged by the gate, on
+rows its threshold was not chosen on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Guard(Part):
 
     score: ScoreName = Field(
         description="max_probability: of the answer. energy: log-sum-exp of a student's logits (Liu et al. 2020). "
-        "distance: minus the Mahalanobis distance of its embedding to the training examples' (Lee et al. 2018, without classes)."
+        "distance: minus the Mahalanobis distance of its embedding to the training examples' (Lee et al. 2018, without "
+        "classes)."
     )
     below: float = Field(allow_inf_nan=False, description="A lower score declines.")
     embedder: str | None = Field(None, description="URI of the embedding model of distance.")
@@ -44,9 +46,10 @@ class ScoreComparison(Part):
 def conformal_threshold(in_scope: Sequence[float], most_false_declines: float) -> float:
     """A threshold that a new in-scope score is below with probability at most `most_false_declines`.
 
-    The k-th smallest of n scores, k = floor(share * (n + 1)): a new one, exchangeable with them, is strictly below it with
-    probability at most k / (n + 1) (split conformal prediction, Vovk et al. 2005). Where k is 0 the smallest score, below which
-    none of these is. Raises ValueError for no scores, one that is no number, or a share outside [0, 1).
+    The k-th smallest of n scores, k = floor(share * (n + 1)): a new one, exchangeable with them, is strictly below it
+    with probability at most k / (n + 1) (split conformal prediction, Vovk et al. 2005). Where k is 0 the smallest
+    score, below which none of these is. Raises ValueError for no scores, one that is no number, or a
+    share outside [0, 1).
     """
     ordered = np.sort(np.asarray(in_scope, dtype=float))
     if not ordered.size or not np.isfinite(ordered).all() or not 0 <= most_false_declines < 1:
@@ -69,11 +72,11 @@ def compare(
     most_false_declines: float,
 ) -> tuple[ScoreComparison, ...]:
     """Every score at its own threshold, in the order given; `out_of_scope` has the same scores, or is empty."""
-    found = []
+    comparisons = []
     for name, inside in in_scope.items():
         below = conformal_threshold(inside, most_false_declines)
         outside = out_of_scope.get(name)
-        found.append(
+        comparisons.append(
             ScoreComparison(
                 score=name,
                 below=below,
@@ -82,7 +85,7 @@ def compare(
                 auroc=None if outside is None else auroc(inside, outside),
             )
         )
-    return tuple(found)
+    return tuple(comparisons)
 
 
 def best(compared: Sequence[ScoreComparison]) -> ScoreComparison:

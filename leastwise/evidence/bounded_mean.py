@@ -14,17 +14,8 @@ from numpy.typing import ArrayLike
 
 from leastwise.errors import BadInput
 from leastwise.evidence.betting import Evidence, FloatArray, Recipe
-from leastwise.evidence.scores import (
-    PRIOR,
-    Better,
-    TestOutcome,
-    above,
-    below,
-    check_levels,
-    check_lost,
-    check_margin,
-    in_range,
-)
+from leastwise.evidence.scores import PRIOR, TestOutcome, above, below, check_levels, check_lost, check_margin, in_range
+from leastwise.use_case.requirements import Better
 
 
 class _OneSided(Protocol):

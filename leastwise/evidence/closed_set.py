@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from leastwise.errors import BadInput
 from leastwise.evidence.betting import TICKS, FloatArray, kelly_odds
 from leastwise.evidence.bounded_mean import BoundedMeanTest
-from leastwise.evidence.scores import Better, check_lost, in_range
+from leastwise.evidence.scores import check_lost, in_range
+from leastwise.use_case.requirements import Better
 
 
 class ClosedSetTest(BoundedMeanTest):
@@ -72,7 +73,8 @@ class ClosedSetTest(BoundedMeanTest):
 class _Draws:
     """Evidence that the mean of a set of `size` is above `null` (at least `null` once `surely` says so of the total).
 
-    Like `leastwise.evidence.betting.Evidence`, but the bound is worked out over all draws again each time it is asked for.
+    Like `leastwise.evidence.betting.Evidence`, but the bound is worked out over all draws again whenever it is asked
+    for.
     """
 
     def __init__(self, size: int, null: float, alpha: float, surely: Callable[[FloatArray], NDArray[np.bool_]]) -> None:

@@ -1,4 +1,4 @@
-"""Has the traffic changed? Two-sample tests of a recent window against a reference, on embeddings and on labels.
+"""Has the traffic changed? Two-sample tests of a recent window of embeddings against a reference.
 
 It does not embed, schedule or judge quality: drift is a reason to look again (`flows.drift`), never a verdict. Each
 test is for one window compared once; a window a week at alpha .05 alarms falsely about 2.6 times a year.
@@ -6,17 +6,15 @@ test is for one window compared once; a window a week at alpha .05 alarms falsel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import linalg, stats
 from scipy.spatial.distance import cdist
 
 from leastwise.errors import BadInput
-
-FloatArray = NDArray[np.float64]
+from leastwise.evidence.betting import FloatArray
 
 MOST_ROWS = 1_000
 LEAST_ROWS = 10
@@ -40,18 +38,6 @@ class Drift:
     reason: str
 
 
-@dataclass(frozen=True)
-class Mix:
-    """Whether the label mix differs: G statistic, its p-value, the label whose share moved most and by how much."""
-
-    drifted: bool
-    p: float
-    g: float
-    label: str
-    share_change: float
-    reason: str
-
-
 def drift_test(reference: ArrayLike, window: ArrayLike, alpha: float = 0.05, seed: int = 0) -> Drift:
     """Do two samples of embeddings (n x d and m x d, at least 10 rows each) come from one distribution?
 
@@ -64,32 +50,10 @@ def drift_test(reference: ArrayLike, window: ArrayLike, alpha: float = 0.05, see
         raise BadInput(f"reference has {old.shape[1]} dimensions, window {new.shape[1]}: embed both with one model")
     mmd, p_mmd = _mmd(old, new, rng)
     auc, p_domain = _domain(old, new, rng)
-    told = [f"kernel test p = {p_mmd:.3f}"] * (p_mmd <= alpha / 2)
-    told += [f"a classifier tells the window apart, AUC {auc:.2f}, p = {p_domain:.2g}"] * (p_domain <= alpha / 2)
+    reasons = [f"kernel test p = {p_mmd:.3f}"] * (p_mmd <= alpha / 2)
+    reasons += [f"a classifier tells the window apart, AUC {auc:.2f}, p = {p_domain:.2g}"] * (p_domain <= alpha / 2)
     quiet = f"no difference beyond chance (kernel p = {p_mmd:.3f}, classifier p = {p_domain:.3f})"
-    return Drift(bool(told), p_mmd, p_domain, mmd, auc, "; ".join(told) or quiet)
-
-
-def mix_test(
-    reference_counts: Mapping[str, int], window_counts: Mapping[str, int], alpha: float = 0.05, seed: int = 0
-) -> Mix:
-    """Did the shares of labels change? The G test, its p-value from random tables with the same margins.
-
-    Exact up to simulation (999 tables), so rare labels do no harm as they would under the chi-square approximation.
-    """
-    labels = sorted(set(reference_counts) | set(window_counts))
-    table = np.array([[counts.get(label, 0) for label in labels] for counts in (reference_counts, window_counts)])
-    if not labels or table.min() < 0 or not table.sum(axis=1).all():
-        raise BadInput("label counts must not be negative, and both reference and window need at least one")
-    table = table[:, table.sum(axis=0) > 0]
-    labels = [label for label in labels if reference_counts.get(label, 0) + window_counts.get(label, 0) > 0]
-    change = table[1] / table[1].sum() - table[0] / table[0].sum()
-    most = int(np.argmax(np.abs(change)))
-    g = float(_g(table[None])[0])
-    drawn = stats.random_table(table.sum(axis=1), table.sum(axis=0), seed=seed).rvs(size=PERMUTATIONS)
-    p = _p_value(g, _g(drawn))
-    reason = f"share of {labels[most]!r} changed most, by {change[most]:+.3f}; p = {p:.3f}"
-    return Mix(p <= alpha, p, g, labels[most], float(change[most]), reason)
+    return Drift(bool(reasons), p_mmd, p_domain, mmd, auc, "; ".join(reasons) or quiet)
 
 
 def _rows(sample: ArrayLike, name: str, rng: np.random.Generator) -> FloatArray:
@@ -137,13 +101,6 @@ def _domain(old: FloatArray, new: FloatArray, rng: np.random.Generator) -> tuple
     direction = linalg.solve(shrunk, fit_new.mean(axis=0) - fit_old.mean(axis=0), assume_a="pos")
     ranked = stats.mannwhitneyu(held_new @ direction, held_old @ direction, alternative="greater")
     return float(ranked.statistic) / (len(held_old) * len(held_new)), float(ranked.pvalue)
-
-
-def _g(tables: NDArray[np.int_]) -> FloatArray:
-    expected = tables.sum(axis=2, keepdims=True) * tables.sum(axis=1, keepdims=True)
-    expected = expected / tables.sum(axis=(1, 2), keepdims=True)
-    g: FloatArray = 2 * np.where(tables > 0, tables * np.log(np.maximum(tables, 1) / expected), 0.0).sum(axis=(1, 2))
-    return g
 
 
 def _p_value(seen: float, permuted: FloatArray) -> float:

@@ -1,6 +1,7 @@
 """Successive halving: many settings on few examples, the better half on twice as many, until one is left.
 
-Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. It trains nothing.
+Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", AISTATS 2016. It
+trains nothing.
 """
 
 from __future__ import annotations

@@ -7,12 +7,17 @@ Pure: vectors and probabilities are handed in. Whether this beats drawing at ran
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
+
+from leastwise.evidence.betting import FloatArray
+
+Vectors = NDArray[np.floating]
 
 SHORTLIST = 3
 _AT_ONCE = 256  # labelled rows whose distances are held in memory together
 
 
-def uncertainty(probabilities: np.ndarray) -> np.ndarray:
+def uncertainty(probabilities: Vectors) -> Vectors:
     """1 - (largest - second largest probability) of each row of (n, labels), in [0, 1], shape (n,).
 
     Margin sampling (Scheffer, Decomain and Wrobel 2001), as a weight.
@@ -23,7 +28,7 @@ def uncertainty(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(1.0 - (top[:, 1] - top[:, 0]))
 
 
-def shortlisted(unsure: np.ndarray, count: int) -> np.ndarray:
+def shortlisted(unsure: Vectors, count: int) -> FloatArray:
     """Weights for `choose`: 1 for the `SHORTLIST` × `count` rows of highest uncertainty, 0 for the rest, shape (n,).
 
     Uncertainty decides who may be drawn, distance who is: as weights alone the many sure rows win by their number.
@@ -34,13 +39,13 @@ def shortlisted(unsure: np.ndarray, count: int) -> np.ndarray:
 
 
 def choose(
-    vectors: np.ndarray, weights: np.ndarray, count: int, seed: int, labelled: np.ndarray | None = None
-) -> np.ndarray:
+    vectors: Vectors, weights: Vectors, count: int, seed: int, labelled: Vectors | None = None
+) -> NDArray[np.int64]:
     """Indexes of `count` distinct rows of `vectors` (n, dimensions), in the order they were drawn.
 
-    k-means++ seeding (Arthur and Vassilvitskii 2007) with weights: each row is drawn with probability proportional to its
-    weight times its squared distance to the nearest row drawn before or in `labelled` (m, dimensions). So both what is
-    unsure and what is unlike the rest comes early. Rows of no weight, or equal to one drawn, come last, at random.
+    k-means++ seeding (Arthur and Vassilvitskii 2007) with weights: each row is drawn with probability proportional to
+    its weight times its squared distance to the nearest row drawn before or in `labelled` (m, dimensions). So both what
+    is unsure and what is unlike the rest comes early. Rows of no weight, or equal to one drawn, come last, at random.
     """
     n = len(vectors)
     if not 0 <= count <= n or len(weights) != n or (weights < 0).any() or not np.isfinite(weights).all():
@@ -69,7 +74,7 @@ def choose(
     return np.asarray(drawn, dtype=np.int64)
 
 
-def _squared_distances(vectors: np.ndarray, norms: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _squared_distances(vectors: Vectors, norms: Vectors, points: Vectors) -> Vectors:
     """Squared distances of n vectors (with their squared `norms`) to m points, shape (n, m)."""
-    found = norms[:, None] - 2.0 * (vectors @ points.T) + np.einsum("ij,ij->i", points, points)
-    return np.asarray(np.maximum(found, 0.0))  # rounding may leave -1e-7 for equal vectors
+    squared = norms[:, None] - 2.0 * (vectors @ points.T) + np.einsum("ij,ij->i", points, points)
+    return np.asarray(np.maximum(squared, 0.0))  # rounding may leave -1e-7 for equal vectors

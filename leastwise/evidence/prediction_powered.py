@@ -1,8 +1,8 @@
 """Is the mean a person would give good enough, where a judge scores every answer and people have graded a few?
 
-It asks no judge and knows no rubric. A judge's mean alone says how much the judge likes the answers; what people would say
-is that plus the judge's mean error, which is estimated on answers that both have scored (prediction-powered inference:
-Angelopoulos, Bates, Fannjiang, Jordan, Zrnic 2023, arXiv 2301.09633).
+It asks no judge and knows no rubric. A judge's mean alone says how much the judge likes the answers; what people would
+say is that plus the judge's mean error, which is estimated on answers that both have scored (prediction-powered
+inference: Angelopoulos, Bates, Fannjiang, Jordan, Zrnic 2023, arXiv 2301.09633).
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ class PredictionPoweredTest(BoundedMeanTest):
     """Is the mean human grade in [0, 1] as good as `bound`, give or take `margin`? `add` takes the judge's scores.
 
     Half of each alpha goes to an interval of the judge's mean error (human - judge) over the answers in `human` and
-    `judge` (shape m each, the same answers in the same order), half to the sequential test of the judge's own mean, moved
-    by that interval. So a candidate at the floor passes with probability at most alpha_pass in all, and one at the bound
-    fails with at most alpha_fail: a judge that is too kind costs examples, not truth. This holds where the judge errs on
-    the candidate's answers as it does on average on the graded ones; grade answers of the kind that is judged.
+    `judge` (shape m each, the same answers in the same order), half to the sequential test of the judge's own mean,
+    moved by that interval. So a candidate at the floor passes with probability at most alpha_pass in all, and one at
+    the bound fails with at most alpha_fail: a judge that is too kind costs examples, not truth. This holds where the
+    judge errs on the candidate's answers as it does on average on those people graded; have people grade answers of
+    the kind the gate tests.
 
-    With fewer than 100 human grades a judge may only report: BadInput. The error's interval does not narrow as more is
-    judged; if it is wider than the margin the test cannot end, and more human grades are what helps (`error_interval`).
+    With fewer than 100 human grades a judge may only report: BadInput. The error's interval does not narrow as the
+    judge grades more; if it is wider than the margin the test cannot end, and more human grades are what helps
+    (`error_interval`).
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class PredictionPoweredTest(BoundedMeanTest):
             )
         if people.size < LEAST_HUMAN_GRADES:
             raise BadInput(
-                f"{people.size} human grades: a judge gates only with at least {LEAST_HUMAN_GRADES}; grade more, or report only"
+                f"{people.size} human grades: a judge gates only with at least {LEAST_HUMAN_GRADES}; grade more, or "
+                "report only"
             )
         if not 0 <= bound <= 1 or bound - margin <= 0:
             raise BadInput(f"bound {bound} with margin {margin} must leave a floor within (0, 1)")
@@ -86,7 +89,10 @@ class PredictionPoweredTest(BoundedMeanTest):
 
 
 def error_interval(human: ArrayLike, judge: ArrayLike, alpha_lower: float, alpha_upper: float) -> tuple[float, float]:
-    """An interval of the judge's mean error (human - judge), each end wrong with its alpha; grades in [0, 1], shape m each."""
+    """An interval of the judge's mean error (human - judge), each end wrong with its alpha.
+
+    Grades in [0, 1] of the same answers in the same order, shape m each.
+    """
     errors = np.asarray(human, dtype=float) - np.asarray(judge, dtype=float)
     return _lower(errors, alpha_lower), -_lower(-errors, alpha_upper)
 
@@ -95,7 +101,8 @@ def _lower(errors: FloatArray, alpha: float) -> float:
     """Below the mean of errors in [-1, 1] with probability 1 - alpha, whatever their order.
 
     The grades are a fixed sample, looked at once: the capital of the Kelly grid after all of them (see
-    `leastwise.evidence.betting.kelly_odds`), a product that knows no order, is inverted by bisection; it falls with the null.
+    `leastwise.evidence.betting.kelly_odds`), a product that knows no order, is inverted by bisection; it falls with the
+    null.
     """
     scores, odds = (errors + 1) / 2, kelly_odds(0.5) - 1
     gains = np.log1p(scores * odds[:, None]).sum(axis=1)

@@ -1,6 +1,6 @@
 """Is a quantile of latency within its bound? Two tests of shares, and their interval in milliseconds.
 
-It does not measure latency; times are taken over HTTP in `tasks`. Guarantees are those of `leastwise.evidence`.
+It does not measure latency: times are taken over HTTP elsewhere. Guarantees are those of `leastwise.evidence`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from leastwise.errors import BadInput
 from leastwise.evidence.betting import Evidence, FloatArray, Recipe
 from leastwise.evidence.scores import PRIOR, TestOutcome, check_levels, check_lost, check_margin, in_range
 
+P95 = 0.95
+"""The quantile that the requirement `p95_latency_ms` is about."""
+
 
 class QuantileTest:
     """Is the `q`-quantile of times at most `bound_ms`, give or take `margin_ms`? All times are in milliseconds.
@@ -28,7 +31,7 @@ class QuantileTest:
     """
 
     def __init__(
-        self, bound_ms: float, margin_ms: float, q: float = 0.95, alpha_pass: float = 0.05, alpha_fail: float = 0.05
+        self, bound_ms: float, margin_ms: float, q: float = P95, alpha_pass: float = 0.05, alpha_fail: float = 0.05
     ) -> None:
         check_margin(margin_ms)
         check_levels(bound_ms, alpha_pass, alpha_fail)

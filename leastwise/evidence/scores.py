@@ -15,7 +15,6 @@ from leastwise.errors import BadInput
 from leastwise.evidence.betting import FloatArray
 
 TestOutcome = Literal["pass", "fail", "undecided"]
-Better = Literal["higher", "lower"]
 
 PRIOR = (9.0, 1.0)
 """Beta of the binary mixture: candidates worth testing tend to do well."""

@@ -1,6 +1,7 @@
 """The ladder: a candidate as data, the gate that judges its logged evaluation, the next step, and advice before any.
 
-It is a pure fold: it never runs a stage, reads a clock, a log or a file. Start reading at `next_step.py`, then `gate.py`.
+It is a pure fold: it never runs a stage, reads a clock, a log or a file. Start reading at `next_step.py`, then
+`gate.py`; `advice.py` is apart from both. "Rule N" is a rule of docs/design.md.
 """
 
 from leastwise.ladder.gate import Evaluation, Verdict, judge, plain_outcome

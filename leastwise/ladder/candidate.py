@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -45,7 +45,7 @@ class Retriever(Part):
     )
 
     @model_serializer(mode="wrap")
-    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Candidates from before there were modes keep their keys."""
         return written_but_for(write(self), mode="dense")
 

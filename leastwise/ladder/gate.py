@@ -56,10 +56,10 @@ class Verdict(Part):
 
 
 def judge(evaluation: Evaluation, requirements: Sequence[Requirement]) -> Verdict:
-    """Judge a logged evaluation: ERROR if any requirement is in error, FAIL if any fails, PASS if all pass.
+    """Judge a logged evaluation (rule 3): ERROR if any requirement is in error, FAIL if any fails, PASS if all pass.
 
     A metric that is missing, NaN, unscored or has lost more than 1% of its examples is ERROR: never PASS, and never a
-    reason to climb.
+    reason to climb (rule 4).
     """
     each = tuple(_judge_one(evaluation, requirement) for requirement in requirements)
     if evaluation.error:
@@ -74,54 +74,61 @@ def judge(evaluation: Evaluation, requirements: Sequence[Requirement]) -> Verdic
 _PRECEDENCE: tuple[GateOutcome, ...] = ("ERROR", "FAIL", "UNDECIDED")
 
 
-def _judge_one(evaluation: Evaluation, wanted: Requirement) -> RequirementVerdict:
-    got = evaluation.measurements.get(wanted.name)
-    if got is None:
+def _judge_one(evaluation: Evaluation, requirement: Requirement) -> RequirementVerdict:
+    measurement = evaluation.measurements.get(requirement.name)
+    if measurement is None:
         failed_elsewhere = any(_is_failed(m) for m in evaluation.measurements.values())
         outcome: GateOutcome = "UNDECIDED" if failed_elsewhere else "ERROR"
         why = "not measured: another requirement had failed" if failed_elsewhere else "was not measured"
-        return RequirementVerdict(name=wanted.name, outcome=outcome, reason=f"{wanted.name} {why}")
-    problem = _problem(got, wanted)
+        return RequirementVerdict(name=requirement.name, outcome=outcome, reason=f"{requirement.name} {why}")
+    problem = _problem(measurement, requirement)
     if problem:
-        return RequirementVerdict(name=wanted.name, outcome="ERROR", reason=f"{wanted.name} {problem}")
-    outcome = _side(got.lower, got.upper, wanted)
-    return RequirementVerdict(name=wanted.name, outcome=outcome, reason=describe(got, wanted, outcome))
+        return RequirementVerdict(name=requirement.name, outcome="ERROR", reason=f"{requirement.name} {problem}")
+    outcome = _side(measurement.lower, measurement.upper, requirement)
+    return RequirementVerdict(
+        name=requirement.name, outcome=outcome, reason=_describe(measurement, requirement, outcome)
+    )
 
 
-def _is_failed(got: Measurement) -> bool:
-    requirement = Requirement(name=got.name, bound=got.bound, margin=got.margin)
-    return _problem(got, requirement) is None and _side(got.lower, got.upper, requirement) == "FAIL"
+def _is_failed(measurement: Measurement) -> bool:
+    requirement = Requirement(name=measurement.name, bound=measurement.bound, margin=measurement.margin)
+    return (
+        _problem(measurement, requirement) is None
+        and _side(measurement.lower, measurement.upper, requirement) == "FAIL"
+    )
 
 
-def _problem(got: Measurement, wanted: Requirement) -> str | None:
-    if math.isnan(got.estimate) or math.isnan(got.lower) or math.isnan(got.upper):
+def _problem(measurement: Measurement, requirement: Requirement) -> str | None:
+    if math.isnan(measurement.estimate) or math.isnan(measurement.lower) or math.isnan(measurement.upper):
         return "is not a number"
-    if (got.bound, got.margin) != (wanted.bound, wanted.margin):
-        return f"was measured against {got.bound:g} ± {got.margin:g}, not {wanted.bound:g} ± {wanted.margin:g}"
-    if got.n == 0 and got.lower != got.upper:
+    if (measurement.bound, measurement.margin) != (requirement.bound, requirement.margin):
+        tested = f"{measurement.bound:g} ± {measurement.margin:g}"
+        return f"was measured against {tested}, not {requirement.bound:g} ± {requirement.margin:g}"
+    if measurement.n == 0 and measurement.lower != measurement.upper:
         return "has no scored example"
-    rows = got.rows or got.n
-    if got.n and got.lost > MAX_LOST_SHARE * rows:
-        return f"lost {got.lost} of {rows} examples to the infrastructure (at most {MAX_LOST_SHARE:.0%})"
+    rows = measurement.rows or measurement.n
+    if measurement.n and measurement.lost > MAX_LOST_SHARE * rows:
+        return f"lost {measurement.lost} of {rows} examples to the infrastructure (at most {MAX_LOST_SHARE:.0%})"
     return None
 
 
-def _side(lower: float, upper: float, wanted: Requirement) -> GateOutcome:
-    if wanted.better == "higher":
-        return "PASS" if lower >= wanted.limit else "FAIL" if upper < wanted.bound else "UNDECIDED"
-    return "PASS" if upper <= wanted.limit else "FAIL" if lower > wanted.bound else "UNDECIDED"
+def _side(lower: float, upper: float, requirement: Requirement) -> GateOutcome:
+    if requirement.better == "higher":
+        return "PASS" if lower >= requirement.limit else "FAIL" if upper < requirement.bound else "UNDECIDED"
+    return "PASS" if upper <= requirement.limit else "FAIL" if lower > requirement.bound else "UNDECIDED"
 
 
-def describe(got: Measurement, wanted: Requirement, outcome: GateOutcome) -> str:
+def _describe(measurement: Measurement, requirement: Requirement, outcome: GateOutcome) -> str:
     """One requirement's verdict in words, the tolerance spelled out."""
-    sign, worse = ("≥", "<") if wanted.better == "higher" else ("≤", ">")
-    tolerance = f"wanted {sign} {_number(wanted.bound)}, tolerance {_number(wanted.margin)}"
-    estimate = f"{wanted.name} {_number(got.estimate)}"
+    sign, worse = ("≥", "<") if requirement.better == "higher" else ("≤", ">")
+    tolerance = f"wanted {sign} {_number(requirement.bound)}, tolerance {_number(requirement.margin)}"
+    estimate = f"{requirement.name} {_number(measurement.estimate)}"
     if outcome == "PASS":
-        return f"{estimate}, surely {sign} {_number(wanted.limit)} ({tolerance}, n={got.n})"
+        return f"{estimate}, surely {sign} {_number(requirement.limit)} ({tolerance}, n={measurement.n})"
     if outcome == "FAIL":
-        return f"{estimate} {worse} {_number(wanted.bound)} ({tolerance}, n={got.n})"
-    return f"{estimate} in [{_number(got.lower)}, {_number(got.upper)}] is not decided ({tolerance}, n={got.n})"
+        return f"{estimate} {worse} {_number(requirement.bound)} ({tolerance}, n={measurement.n})"
+    interval = f"[{_number(measurement.lower)}, {_number(measurement.upper)}]"
+    return f"{estimate} in {interval} is not decided ({tolerance}, n={measurement.n})"
 
 
 def _number(value: float) -> str:
@@ -129,12 +136,12 @@ def _number(value: float) -> str:
 
 
 def plain_outcome(evaluation: Evaluation, requirements: Sequence[Requirement]) -> GateOutcome:
-    """Where UNDECIDED is resolved by `estimate`: does the plain estimate meet every bound?"""
+    """Where UNDECIDED is resolved by `estimate` (rule 5): does the plain estimate meet every bound?"""
     verdict = judge(evaluation, requirements)
     if verdict.outcome != "UNDECIDED":
         return verdict.outcome
     return "PASS" if all(_meets(evaluation.measurements[r.name].estimate, r) for r in requirements) else "FAIL"
 
 
-def _meets(estimate: float, wanted: Requirement) -> bool:
-    return estimate >= wanted.bound if wanted.better == "higher" else estimate <= wanted.bound
+def _meets(estimate: float, requirement: Requirement) -> bool:
+    return estimate >= requirement.bound if requirement.better == "higher" else estimate <= requirement.bound

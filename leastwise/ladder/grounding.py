@@ -1,6 +1,7 @@
-"""Did retrieval or generation fail? A rule over what a grounded candidate's quality is with and without a gold document before it.
+"""Did retrieval or generation fail? A rule over a grounded candidate's quality with and without a gold document.
 
-It searches and scores nothing, and it decides no verdict: it goes by plain estimates and is a diagnosis that is reported.
+It searches and scores nothing, and it decides no verdict: it goes by plain estimates and is a diagnosis that is
+reported.
 """
 
 from __future__ import annotations
@@ -29,52 +30,51 @@ class Grounding(Part):
     recall_rows: int = Field(
         ge=1, description="Rows that share was counted on; more than were answered where the gate stopped early."
     )
-    found: Half
-    missed: Half
+    with_gold: Half
+    without_gold: Half
 
     @property
     def quality(self) -> float:
         """Mean quality over both halves."""
-        return (self.found.n * self.found.quality + self.missed.n * self.missed.quality) / max(
-            self.found.n + self.missed.n, 1
-        )
+        found, missed = self.with_gold, self.without_gold
+        return (found.n * found.quality + missed.n * missed.quality) / max(found.n + missed.n, 1)
 
     @property
     def ceiling(self) -> float:
-        """The quality perfect generation would reach: 1 where a gold document was found, as measured where it was not."""
-        return self.recall + (1 - self.recall) * (self.missed.quality if self.missed.n else 0.0)
+        """The quality perfect generation would reach: 1 with a gold document before it, as measured without."""
+        return self.recall + (1 - self.recall) * (self.without_gold.quality if self.without_gold.n else 0.0)
 
 
-def fault(seen: Grounding) -> Fault:
+def fault(grounding: Grounding) -> Fault:
     """What has to get better before quality can reach its bound.
 
-    `neither` where it reaches it. Else `retrieval` where even perfect answers to the rows with a gold document would not be enough
-    (`ceiling`), `generation` where the answers to those rows themselves miss the bound, `both` where both hold, and `shared` where
-    neither does: each would do if the other were perfect, and together they fall short.
+    `neither` where it reaches it. Else `retrieval` where even perfect answers to the rows with a gold document would
+    not be enough (`ceiling`), `generation` where the answers to those rows themselves miss the bound, `both` where both
+    hold, and `shared` where neither does: each would do if the other were perfect, and together they fall short.
     """
-    if seen.quality >= seen.bound and seen.found.n + seen.missed.n:
+    bound, with_gold = grounding.bound, grounding.with_gold
+    if grounding.quality >= bound and with_gold.n + grounding.without_gold.n:
         return "neither"
-    is_retrieval = seen.ceiling < seen.bound
-    is_generation = seen.found.n > 0 and seen.found.quality < seen.bound
+    is_retrieval = grounding.ceiling < bound
+    is_generation = with_gold.n > 0 and with_gold.quality < bound
     if is_retrieval:
         return "both" if is_generation else "retrieval"
     return "generation" if is_generation else "shared"
 
 
-def diagnosis(seen: Grounding) -> str:
+def diagnosis(grounding: Grounding) -> str:
     """The fault in one sentence with its figures."""
-    found = f"a gold document was before the model for {seen.recall:.2f} of {seen.recall_rows:,} rows"
-    ceiling = f"perfect answers to these would come to {seen.ceiling:.2f}, {seen.bound:g} is wanted"
+    found, missed = grounding.with_gold, grounding.without_gold
+    recall = f"a gold document was before the model for {grounding.recall:.2f} of {grounding.recall_rows:,} rows"
+    ceiling = f"perfect answers to these would come to {grounding.ceiling:.2f}, {grounding.bound:g} is wanted"
     there = (
-        f"where it was, quality is {seen.found.quality:.2f} (n={seen.found.n:,})"
-        if seen.found.n
-        else "none of these was answered yet"
+        f"where it was, quality is {found.quality:.2f} (n={found.n:,})" if found.n else "none of these was answered yet"
     )
-    absent = f", elsewhere {seen.missed.quality:.2f} (n={seen.missed.n:,})" if seen.missed.n else ""
-    return f"{_SAID[fault(seen)]}: {found} ({ceiling}); {there}{absent}."
+    absent = f", elsewhere {missed.quality:.2f} (n={missed.n:,})" if missed.n else ""
+    return f"{_IN_WORDS[fault(grounding)]}: {recall} ({ceiling}); {there}{absent}."
 
 
-_SAID: dict[Fault, str] = {
+_IN_WORDS: dict[Fault, str] = {
     "neither": "Neither retrieval nor generation failed",
     "retrieval": "Retrieval failed, not generation",
     "generation": "Generation failed, not retrieval",

@@ -15,23 +15,8 @@ from leastwise.part import Part
 from leastwise.use_case import OnUndecided, Stage, UseCase
 
 Resolution = Literal["pass", "climb", "stop", "ask"]
-
-
-ClimbOutcome = Literal[
-    "prompt",
-    "rag",
-    "cache",
-    "fine_tune",
-    "pretrain",
-    "distill",
-    "self_host",
-    "reference",
-    "none",
-    "undecided",
-    "budget",
-    "rejected",
-    "error",
-]
+ClimbOutcome = Stage | Literal["reference", "none", "undecided", "budget", "rejected", "error"]
+"""How a climb ends (rule 10): a stage is the one that passed."""
 
 
 class Record(Part):
@@ -94,7 +79,7 @@ def teacher(history: Sequence[Record]) -> Record | None:
 
 
 def resolve(verdict: Verdict, evaluation: Evaluation, use_case: UseCase) -> Resolution | None:
-    """How an UNDECIDED verdict is resolved; None where the verdict is sure or an error."""
+    """How an UNDECIDED verdict is resolved (rule 5); None where the verdict is sure or an error."""
     if verdict.outcome != "UNDECIDED":
         return None
     if use_case.on_undecided != "estimate":

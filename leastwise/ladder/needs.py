@@ -1,30 +1,25 @@
-"""What a stage needs and what it can remedy: why one can never run, or is skipped now.
+"""What a stage needs and what it can remedy: why one can never run, or is skipped now (rule 2).
 
 It decides no step (see `leastwise.ladder.next_step`) and looks at no data: row counts are handed in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 from pydantic import Field
 
 from leastwise.ladder.gate import RequirementVerdict, Verdict
 from leastwise.ladder.history import Record, best, teacher
 from leastwise.part import Part
-from leastwise.use_case import LADDER, Stage, UseCase
+from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.model import Venue
 from leastwise.use_case.price import Usd
+from leastwise.use_case.requirements import SHARES, RequirementName
 
-ALL = frozenset(
-    {"quality", "adherence", "p95_latency_ms", "usd_per_1k_requests", "ood_decline", "shift_quality", "general_ability"}
-)
-
-
-COST_AND_LATENCY = frozenset({"p95_latency_ms", "usd_per_1k_requests"})
-
-
+ALL: frozenset[str] = frozenset(get_args(RequirementName))
+COST_AND_LATENCY = ALL - SHARES
 REMEDIES: dict[Stage, frozenset[str]] = {
     "prompt": ALL,
     "rag": frozenset({"quality", "adherence", "ood_decline", "shift_quality"}),
@@ -34,13 +29,11 @@ REMEDIES: dict[Stage, frozenset[str]] = {
     "distill": COST_AND_LATENCY | {"ood_decline"},
     "self_host": COST_AND_LATENCY,
 }
-
-
 MIN_TRAINING_ROWS = 1_000
 
 
 class Situation(Part):
-    """What is known beside use case and history."""
+    """What a step depends on beside use case and history: counts, estimates, spend and people's answers."""
 
     train_rows: int | None = Field(None, description="None: not counted, taken as enough.")
     document_rows: int | None = None
@@ -55,19 +48,24 @@ class Situation(Part):
 
 def ruled_out(use_case: UseCase, stage: Stage, situation: Situation | None = None) -> str | None:
     """Why a stage can never run in this use case, whatever will be measured; None where that depends on evidence."""
-    if stage not in _within_reach(use_case):
+    if stage not in use_case.reachable_stages:
         return f"last_stage is {use_case.last_stage}"
     if use_case.approvals.get(stage) == "never":
         return f"approvals.{stage} is never"
     if not REMEDIES[stage] & set(use_case.requirements.bounds):
         return f"remedies only {', '.join(sorted(REMEDIES[stage]))}, and none of these is asked for"
-    return _LACKS[stage](use_case, (_if_all_went_well(use_case),), situation or Situation())
+    return lacks(use_case, stage, (_if_all_went_well(use_case),), situation or Situation())
+
+
+def lacks(use_case: UseCase, stage: Stage, history: Sequence[Record], situation: Situation) -> str | None:
+    """What a stage needs and has not, in words; None where nothing is missing."""
+    return _LACKS[stage](use_case, history, situation)
 
 
 def could_run(use_case: UseCase, stage: Stage, history: Sequence[Record], situation: Situation | None = None) -> bool:
     """Whether a stage above the winner was applicable: not ruled out, and nothing it needs is missing."""
     now = situation or Situation()
-    return ruled_out(use_case, stage, now) is None and _LACKS[stage](use_case, history, now) is None
+    return ruled_out(use_case, stage, now) is None and lacks(use_case, stage, history, now) is None
 
 
 def student_venue(use_case: UseCase) -> Venue | None:
@@ -79,10 +77,6 @@ def student_venue(use_case: UseCase) -> Venue | None:
     if limits is None or ("managed" in limits.venues and not limits.hosts):
         return "managed"
     return "self_host" if "self_host" in limits.venues else None
-
-
-def _within_reach(use_case: UseCase) -> tuple[Stage, ...]:
-    return LADDER[: LADDER.index(use_case.last_stage) + 1]
 
 
 def _if_all_went_well(use_case: UseCase) -> Record:
@@ -140,7 +134,10 @@ def _lacks_for_pretrain(use_case: UseCase, history: Sequence[Record], now: Situa
 def _lacks_for_distill(use_case: UseCase, history: Sequence[Record], now: Situation) -> str | None:
     is_encoder = use_case.training.student.kind == "encoder"
     if is_encoder and use_case.task.kind != "classification":
-        return f"an encoder student answers with a label, and the task is {use_case.task.kind}; training.student: {{kind: causal}} can"
+        return (
+            f"an encoder student answers with a label, and the task is {use_case.task.kind}; training.student: "
+            "{kind: causal} can"
+        )
     if teacher(history) is None:
         return "no candidate passes quality, so there is no teacher"
     if is_encoder and not use_case.models.student:
@@ -168,7 +165,8 @@ def _lacks_for_self_host(use_case: UseCase, history: Sequence[Record], now: Situ
     return None if parent is None or parent.open_weights else "the best candidate's weights are not open"
 
 
-_LACKS = {
+_Lacks = Callable[[UseCase, Sequence[Record], Situation], str | None]
+_LACKS: dict[Stage, _Lacks] = {
     "prompt": _lacks_for_prompt,
     "rag": _lacks_for_rag,
     "cache": _lacks_for_cache,

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from leastwise.ladder.history import ClimbOutcome, Record, best
-from leastwise.ladder.needs import _LACKS, REMEDIES, Situation, _within_reach
+from leastwise.ladder.needs import REMEDIES, Situation, lacks
 from leastwise.part import Part
 from leastwise.use_case import Stage, UseCase
 
@@ -28,10 +28,11 @@ class Step(Part):
 
 
 def next_step(use_case: UseCase, history: Sequence[Record], situation: Situation | None = None) -> Step:
-    """The next step of a climb: run or skip a stage, ask a person, or end with an outcome (DESIGN rules 1-7).
+    """The next step of a climb: run or skip a stage, ask a person, or end with an outcome (rule 10).
 
-    The ladder is walked from its foot whatever order things were logged in, so that a stage somebody ran on its own
-    neither hides a lower PASS nor lets the climb start above it. Of two records of a stage the later one counts.
+    It climbs only on failure (rule 1). The ladder is walked from its foot whatever order things were logged in, so that
+    a stage somebody ran on its own neither hides a lower PASS nor lets the climb start above it. Of two records of a
+    stage the later one counts. The same history gives the same step (rule 3).
     """
     now = situation or Situation()
     recorded = {record.stage: record for record in history}
@@ -39,7 +40,7 @@ def next_step(use_case: UseCase, history: Sequence[Record], situation: Situation
     if reference and reference.passed and use_case.reference == "stop":
         return Step(action="end", outcome="reference", reason="the no-LLM reference meets every requirement")
     below: list[Record] = []
-    for stage in _within_reach(use_case):
+    for stage in use_case.reachable_stages:
         record = recorded.get(stage)
         if record is None:
             return _consider(use_case, stage, below, now)
@@ -51,7 +52,7 @@ def next_step(use_case: UseCase, history: Sequence[Record], situation: Situation
 
 
 def _halt(stage: Stage, record: Record, now: Situation) -> Step | None:
-    """The end of a climb, or a question to a person, where this record calls for it; None lets it climb on."""
+    """The end of a climb (rules 1, 4) or a question to a person (rule 5) where this record calls for it, else None."""
     if record.skipped is not None:
         return None
     if record.verdict is None:
@@ -68,7 +69,7 @@ def _halt(stage: Stage, record: Record, now: Situation) -> Step | None:
 
 
 def _consider(use_case: UseCase, stage: Stage, below: Sequence[Record], now: Situation) -> Step:
-    """Skip a stage with the reason, or see about leave and money for it."""
+    """Skip a stage with the reason (rule 2), or see about leave and money for it."""
     why = _cannot(use_case, stage, below, now)
     return Step(action="skip", stage=stage, reason=why) if why else _afford(use_case, stage, now)
 
@@ -80,11 +81,11 @@ def _cannot(use_case: UseCase, stage: Stage, history: Sequence[Record], now: Sit
     parent = best(history)
     if parent and not REMEDIES[stage] & parent.possibly_failing:
         return f"cannot remedy what fails: {', '.join(sorted(parent.possibly_failing)) or 'nothing'}"
-    return _LACKS[stage](use_case, history, now)
+    return lacks(use_case, stage, history, now)
 
 
 def _afford(use_case: UseCase, stage: Stage, now: Situation) -> Step:
-    """Leave and money for a stage that could help: run it, ask, or end as rejected or budget."""
+    """Money (rule 6) and leave (rule 7) for a stage that could help: run it, ask, or end as rejected or budget."""
     estimate = now.estimates.get(stage, 0.0)
     left = min(use_case.budget_usd - now.usd_spent, use_case.budget_usd_per_month - now.usd_spent_this_month)
     if estimate > left:

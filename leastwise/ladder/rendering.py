@@ -25,20 +25,20 @@ def render(
 ) -> tuple[Turn, ...]:
     """The messages for one request: system, fixed shots, then one user turn with what was retrieved and the text.
 
-    Retrieved examples are ordered as given; put the most similar last, next to the request. `enumerated`: the answers are
-    labels, which a constrained answer wraps in JSON; a record is JSON already.
+    Retrieved examples are ordered as handed in; put the most similar last, next to the request. `enumerated`: the
+    answers are labels, which a constrained answer wraps in JSON; a record is JSON already.
     """
     turns = [Turn(role="system", content=prompt.system)]
     for shot in (*prompt.shots, *examples):
         turns += [
             Turn(role="user", content=shot.text),
-            Turn(role="assistant", content=_shown(shot.label, prompt.constrained and enumerated)),
+            Turn(role="assistant", content=_answer(shot.label, prompt.constrained and enumerated)),
         ]
     context = "".join(f"[{i}] {document}\n" for i, document in enumerate(documents, 1))
     turns.append(Turn(role="user", content=f"{context}{text}"))
     return tuple(turns)
 
 
-def _shown(label: str, wrapped: bool) -> str:
+def _answer(label: str, wrapped: bool) -> str:
     """An example's answer in the format the request is held to: a model copies the form of its examples."""
     return json.dumps({"label": label}) if wrapped else label

@@ -1,7 +1,7 @@
 """Metrics, one a file: what one answer scores, and figures over many answers that are reported.
 
-What the model did wrong scores 0. No metric ever sees what the infrastructure lost: those rows have no answer to score.
-Which metric a task has is said in `leastwise.evaluating.scorer`. Whether an answer keeps to a JSON schema is asked of a library, in `leastwise.metrics.schema_adherence`.
+What the model did wrong scores 0; a metric never sees what the infrastructure lost, asks a model or tests a bound.
+Start reading at `task_metric.py`, which says the metric of each kind of task.
 """
 
 from leastwise.metrics.agreement import Agreement, agreement

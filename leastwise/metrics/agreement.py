@@ -1,4 +1,7 @@
-"""How well does a judge agree with people on the same answers? Reported beside every figure a judge gave."""
+"""How well does a judge agree with people on the same answers? Reported beside every figure a judge gave.
+
+It corrects nothing: `leastwise.evidence.prediction_powered` does.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Agreement:
-    """`share` of answers graded alike, and Cohen's `kappa` (1960): how far that is above chance, 1 at best, 0 by chance."""
+    """`share` of answers graded alike, and Cohen's `kappa` (1960): how far that is above chance.
+
+    Kappa is 1 at best and 0 by chance; `n` answers were graded by both.
+    """
 
     share: float
     kappa: float

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer; `text` is None where the infrastructure lost it; `scope` is the score a guard judged it by."""
+    """One answer; `text` is None where the infrastructure lost it; `scope` is the score a guard compares.
+
+    `latency_ms` is that of the first time it was answered (rule 8), None where it was never asked over HTTP.
+    """
 
     text: str | None
     latency_ms: float | None

@@ -1,4 +1,7 @@
-"""Is a free answer one of the expected ones, but for case, articles, punctuation and blanks?"""
+"""Is a free answer one of the expected ones, but for case, articles, punctuation and blanks?
+
+It knows English articles only and does not say how near a wrong answer is (see `leastwise.metrics.token_f1`).
+"""
 
 from __future__ import annotations
 

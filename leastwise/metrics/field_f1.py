@@ -11,10 +11,10 @@ _EDGE = " \t\n"
 def field_f1(answer: object, expected: object) -> float:
     """F1 over (field, value) pairs of two parsed JSON records, 0..1; an answer that did not parse is None and scores 0.
 
-    Nested fields are compared by their path. Items of a list are a multiset: their order does not count, how often does.
-    Fields that are null or empty are as good as absent. Strings are compared without blanks around them and regardless of
-    case; 1, 1.0 and "1" are different values where their types differ as JSON (number against string). Two records
-    without a field score 1.
+    Nested fields are compared by their path. Items of a list are a multiset: their order does not count, how often
+    does. Fields that are null or empty are as good as absent. Strings are compared without blanks around them and
+    regardless of case; 1, 1.0 and "1" are different values where their types differ as JSON (number against string).
+    Two records without a field score 1.
     """
     if answer is None:
         return 0.0

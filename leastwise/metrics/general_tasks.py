@@ -1,8 +1,9 @@
-"""General tasks made from plain text: which of four continuations really follows? What a trained model should still know.
+"""General tasks made from plain text: which of four continuations really follows? What a trained model should know.
 
-It asks no model: who scores the choices (by their log-likelihood) is in `leastwise.evaluating.forgetting`. The form is that of LAMBADA and
-HellaSwag (a context and continuations to tell apart), made without a model: the wrong continuations are real ones of other
-texts of about the same length, so they are easier to tell from the right one than HellaSwag's, which were chosen to deceive.
+It asks no model: who scores the choices (by their log-likelihood) is in `leastwise.evaluating.forgetting`. The form is
+that of LAMBADA and HellaSwag (a context and continuations to tell apart), made without a model: the wrong continuations
+are real ones of other texts of about the same length, so they are easier to tell from the right one than HellaSwag's,
+which were chosen to deceive.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def is_held(text: str) -> bool:
 def tasks_of(texts: Sequence[str], most: int) -> list[GeneralTask]:
     """At most `most` tasks, the same for the same set of texts whatever their order.
 
-    A text of at least LEAST_WORDS words is cut after two thirds of them. The three wrong continuations come from the texts
-    whose own are nearest in length (characters), drawn by hash. Fewer than four such texts give no task.
+    A text of at least LEAST_WORDS words is cut after two thirds of them. The three wrong continuations come from the
+    texts whose own are nearest in length (characters), drawn by hash. Fewer than four such texts give no task.
     """
     usable = sorted(
         {text for text in texts if len(text.split()) >= LEAST_WORDS}, key=lambda text: (_drawn("order", text), text)
@@ -52,7 +53,8 @@ def tasks_of(texts: Sequence[str], most: int) -> list[GeneralTask]:
 def accuracy_choice(log_likelihoods: Sequence[float], choices: Sequence[str]) -> int:
     """Position of the choice with the highest log-likelihood a byte, the first among equals.
 
-    Divided by the length in bytes, so that a short choice has no lead (`acc_norm` of EleutherAI's lm-evaluation-harness).
+    Divided by the length in bytes, so that a short choice has no lead (`acc_norm` of EleutherAI's
+    lm-evaluation-harness).
     """
     normed = [value / len(choice.encode()) for value, choice in zip(log_likelihoods, choices, strict=True)]
     return normed.index(max(normed))

@@ -1,7 +1,7 @@
 """F1 averaged over labels, so that rare ones count as much as frequent ones. Reported; the gate does not test it.
 
-Macro-F1 is no mean over examples but a ratio of sums a label, so the sequential tests of `leastwise.evidence` say nothing
-of it; a rare label that must not fail wants a requirement of its own.
+Macro-F1 is no mean over examples but a ratio of sums a label, so the sequential tests of `leastwise.evidence` say
+nothing of it; a rare label that must not fail wants a requirement of its own.
 """
 
 from __future__ import annotations
@@ -21,5 +21,5 @@ def macro_f1(answers: Sequence[str | None], expected: Sequence[str]) -> float:
             f"{len(answers)} answers to {len(expected)} expected labels: give one of each a row, at least one"
         )
     right = Counter(want for got, want in zip(answers, expected, strict=True) if got == want)
-    wanted, given = Counter(expected), Counter(answers)
-    return sum(2 * right[label] / (wanted[label] + given[label]) for label in wanted) / len(wanted)
+    due, said = Counter(expected), Counter(answers)
+    return sum(2 * right[label] / (due[label] + said[label]) for label in due) / len(due)

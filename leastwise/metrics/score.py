@@ -1,4 +1,4 @@
-"""What one answer scores, whatever the kind of task."""
+"""What one answer scores, whatever the kind of task. It does not say by which metric."""
 
 from __future__ import annotations
 

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from leastwise import metrics
-from leastwise.evaluating.scorer import Score
-from leastwise.metrics.exact_match import words
+from leastwise.metrics.exact_label import exact_label, normalize
+from leastwise.metrics.exact_match import exact_match, words
+from leastwise.metrics.field_f1 import field_f1
 from leastwise.metrics.schema_adherence import adherence_of, parsed
+from leastwise.metrics.score import Score
+from leastwise.metrics.self_consistency import self_consistency
+from leastwise.metrics.token_f1 import token_f1
 from leastwise.use_case.task import Extraction, FreeText, Task
-
-if TYPE_CHECKING:
-    pass
 
 
 def metric_of(task: Task) -> Callable[[str, str | None], Score]:
@@ -28,21 +27,21 @@ def metric_of(task: Task) -> Callable[[str, str | None], Score]:
         return _record_metric(task)
     if task.kind == "free_text":
         return _text_metric(task)
-    return lambda answer, expected: metrics.exact_label(task, answer, expected)
+    return lambda answer, expected: exact_label(task, answer, expected)
 
 
 def _record_metric(task: Extraction) -> Callable[[str, str | None], Score]:
     adheres = adherence_of(task.json_schema)
 
     def score(answer: str, expected: str | None) -> Score:
-        right = metrics.field_f1(parsed(answer), json.loads(expected)) if expected is not None else 0.0
+        right = field_f1(parsed(answer), json.loads(expected)) if expected is not None else 0.0
         return Score(quality=right, adherence=adheres(answer), declined=0.0)
 
     return score
 
 
 def _text_metric(task: FreeText) -> Callable[[str, str | None], Score]:
-    compare = {"token_f1": metrics.token_f1, "exact_match": metrics.exact_match}.get(task.metric)
+    compare = {"token_f1": token_f1, "exact_match": exact_match}.get(task.metric)
     decline = words(task.decline_label) if task.decline_label else None
 
     def score(answer: str, expected: str | None) -> Score:
@@ -56,10 +55,10 @@ def _text_metric(task: FreeText) -> Callable[[str, str | None], Score]:
 def agree(task: Task, texts: Sequence[str]) -> float:
     """Share of pairs of repeated answers to one input that say the same (see `leastwise.metrics.self_consistency`)."""
     if task.kind == "classification":
-        return metrics.self_consistency([metrics.normalize(task, text) or text for text in texts])
+        return self_consistency([normalize(task, text) or text for text in texts])
     if task.kind == "extraction":
-        return metrics.self_consistency([_canonical(text) for text in texts])
-    return metrics.self_consistency([tuple(words(text)) for text in texts])
+        return self_consistency([_canonical(text) for text in texts])
+    return self_consistency([tuple(words(text)) for text in texts])
 
 
 def _canonical(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How far do the words of a free answer overlap with those of an expected one?"""
+"""How far do the words of a free answer overlap with those of an expected one? Their order does not count."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from leastwise.metrics.exact_match import required, words
 
 
 def token_f1(answer: str, expected: Sequence[str]) -> float:
-    """F1 of the answer's words against the best of the `expected`, 0..1 (SQuAD 1.1: Rajpurkar et al. 2016, section 6.1).
+    """F1 of the answer's words against the best of the `expected`, 0..1.
+
+    SQuAD 1.1: Rajpurkar et al. 2016, section 6.1.
 
     Two texts without a word (an answer that is rightly empty) score 1. Raises ValueError without an expected answer.
     """

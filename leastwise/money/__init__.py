@@ -1,6 +1,6 @@
-"""Dollars as arithmetic: the price book, what a stage should cost and may cost at worst, bills by traffic, break-even.
+"""Dollars as arithmetic: the price book, what a stage should cost and may cost at worst, bills by traffic.
 
-It never spends, reads no file and asks no clock: prices, sizes and rows are handed in. Start reading at `price_book.py`.
+It never spends, reads no file or clock: prices, sizes and rows are handed in. Start reading at `price_book.py`.
 """
 
 from leastwise.money.economics import BreakEven, break_even

@@ -1,7 +1,7 @@
-"""A month's bill as a function of traffic, for candidates side by side: where one becomes cheaper than another, and how sure.
+"""A month's bill as a function of traffic, for candidates side by side: where one becomes cheaper than another.
 
-Exact between the steps that whole machines make. It knows no queueing: a machine's throughput must be measured at the latency
-bound; and no use case: options are put together by who knows prices and measurements.
+Exact between the steps that whole machines make. It knows no queueing: a machine's throughput must be measured at the
+latency bound; and no use case: options are put together by who knows prices and measurements.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from leastwise.part import Part
 from leastwise.use_case.price import Price, Usage
 
 SECONDS_PER_MONTH = DAYS_PER_MONTH * 86_400
+MOST_PIECES = 2_000  # machines of one option whose steps are looked at
 
 
 class Machines(Part):
@@ -44,7 +45,8 @@ class Option(Part):
     def month(self, requests: float, peak_ratio: float = 1.0, months_ahead: float = 0.0) -> MonthlyCost:
         """The bill of one month.
 
-        `requests` in it; `peak_ratio` is the busiest hour's rate over the mean rate; prices are those of `months_ahead`.
+        `requests` in it; `peak_ratio` is the busiest hour's rate over the mean rate; prices are those of
+        `months_ahead`.
         """
         variable = 0.0
         if self.price is not None:
@@ -52,14 +54,13 @@ class Option(Part):
             variable = requests * self.price.usd(self.usage) * (1 + self.retry_share) * later
         fixed = self.fixed_usd_per_month
         if self.machines:
-            fixed += self._count(requests, peak_ratio) * self.machines.usd_per_month
+            fixed += self._count(self.machines, requests, peak_ratio) * self.machines.usd_per_month
         short = max(0.0, self.minimum_usd_per_month - variable)
         return MonthlyCost(variable_usd=variable, fixed_usd=fixed + short, recurring_usd=self.recurring_usd_per_month)
 
-    def _count(self, requests: float, peak_ratio: float) -> int:
-        assert self.machines is not None
+    def _count(self, machines: Machines, requests: float, peak_ratio: float) -> int:
         step = self.step(peak_ratio)
-        return max(1, ceil(requests / step * (1 - 1e-12))) + self.machines.spares
+        return max(1, ceil(requests / step * (1 - 1e-12))) + machines.spares
 
     def step(self, peak_ratio: float) -> float:
         """Requests a month after which one more machine is needed; infinite without machines."""
@@ -78,10 +79,11 @@ class Crossing(Part):
 def crossings(one: Option, other: Option, most_requests: float, peak_ratio: float = 1.0) -> tuple[Crossing, ...]:
     """Every traffic up to `most_requests` a month at which the cheaper of the two changes, in order.
 
-    Between two steps both bills are straight lines but for a host's minimum, whose end is a step of its own; so the sign of
-    the difference at both ends of each piece says whether and where they cross. At a machine's step the bill jumps.
+    Between two steps both bills are straight lines but for a host's minimum, whose end is a step of its own; so the
+    sign of the difference at both ends of each piece says whether and where they cross. At a machine's step the bill
+    jumps.
     """
-    found: list[Crossing] = []
+    changes: list[Crossing] = []
     cheaper = _cheaper(one, other, 0.0, peak_ratio)
     for low, high in _pieces((one, other), most_requests, peak_ratio):
         above = low * (1 + 1e-9) + 1e-9  # a step is taken just above its edge
@@ -90,9 +92,9 @@ def crossings(one: Option, other: Option, most_requests: float, peak_ratio: floa
         for at, value in ((low, start), (_root(above, start, high, end), end)):
             now = one.name if value < 0 else other.name if value > 0 else cheaper
             if now != cheaper:
-                found.append(Crossing(requests_per_month=at, cheaper=now))
+                changes.append(Crossing(requests_per_month=at, cheaper=now))
                 cheaper = now
-    return tuple(found)
+    return tuple(changes)
 
 
 def _root(low: float, start: float, high: float, end: float) -> float:
@@ -105,9 +107,6 @@ def _difference(one: Option, other: Option, requests: float, peak_ratio: float) 
 
 def _cheaper(one: Option, other: Option, requests: float, peak_ratio: float) -> str:
     return one.name if _difference(one, other, requests, peak_ratio) <= 0 else other.name
-
-
-MOST_PIECES = 2_000
 
 
 def _pieces(options: Sequence[Option], most: float, peak_ratio: float) -> Iterator[tuple[float, float]]:
@@ -127,12 +126,18 @@ def cheapest(options: Sequence[Option], requests: float, peak_ratio: float = 1.0
     return min(options, key=lambda option: option.month(requests, peak_ratio).total_usd)
 
 
-class Sensitivity(Part):
-    """The first traffic at which owning is cheaper, with one assumption changed; None: not up to the traffic looked at."""
+Assumption = Literal[
+    "as assumed", "token prices halved", "token prices doubled", "throughput halved", "throughput doubled"
+]
 
-    changed: Literal[
-        "as assumed", "token prices halved", "token prices doubled", "throughput halved", "throughput doubled"
-    ]
+
+class Sensitivity(Part):
+    """The first traffic at which owning is cheaper, with one assumption changed.
+
+    `requests_per_month` is None where it is not cheaper up to the traffic that was looked at.
+    """
+
+    changed: Assumption
     requests_per_month: float | None
 
 
@@ -143,27 +148,37 @@ def sensitivity(
 
     Raises ValueError where `owned` has no machines or `rented` no price.
     """
-    if owned.machines is None or rented.price is None:
+    machines, price = owned.machines, rented.price
+    if machines is None or price is None:
         raise ValueError(f"{rented.name} against {owned.name}: the first must have a price, the second machines")
 
-    def first(rent: Option, own: Option) -> float | None:
-        met = (each for each in crossings(rent, own, most_requests, peak_ratio) if each.cheaper == own.name)
-        return next((each.requests_per_month for each in met), None)
+    def priced(times: float) -> Option:
+        return rented.model_copy(update={"price": _scaled(price, times)})
 
-    found = [Sensitivity(changed="as assumed", requests_per_month=first(rented, owned))]
-    for words, times in (("halved", 0.5), ("doubled", 2.0)):
-        rent = rented.model_copy(update={"price": _scaled(rented.price, times)})
-        busy = owned.machines.model_copy(update={"requests_per_s": owned.machines.requests_per_s * times})
-        own = owned.model_copy(update={"machines": busy})
-        found.append(
-            Sensitivity.model_validate({"changed": f"token prices {words}", "requests_per_month": first(rent, owned)})
-        )
-        found.append(
-            Sensitivity.model_validate({"changed": f"throughput {words}", "requests_per_month": first(rented, own)})
-        )
-    return tuple(found)
+    def answering(times: float) -> Option:
+        busy = machines.model_copy(update={"requests_per_s": machines.requests_per_s * times})
+        return owned.model_copy(update={"machines": busy})
+
+    def first(changed: Assumption, rent: Option, own: Option) -> Sensitivity:
+        to_owned = (each for each in crossings(rent, own, most_requests, peak_ratio) if each.cheaper == own.name)
+        at = next((each.requests_per_month for each in to_owned), None)
+        return Sensitivity(changed=changed, requests_per_month=at)
+
+    return (
+        first("as assumed", rented, owned),
+        first("token prices halved", priced(0.5), owned),
+        first("throughput halved", rented, answering(0.5)),
+        first("token prices doubled", priced(2.0), owned),
+        first("throughput doubled", rented, answering(2.0)),
+    )
 
 
 def _scaled(price: Price, times: float) -> Price:
-    rates = {name: getattr(price, name) for name in ("input", "cached", "cache_write", "output")}
-    return price.model_copy(update={name: rate * times for name, rate in rates.items() if rate is not None})
+    return price.model_copy(
+        update={
+            "input": price.input * times,
+            "cached": None if price.cached is None else price.cached * times,
+            "cache_write": None if price.cache_write is None else price.cache_write * times,
+            "output": price.output * times,
+        }
+    )

@@ -6,20 +6,18 @@ must be measured at the latency bound) or the time machines take to start.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil, isfinite
 
 from leastwise.errors import BadInput
-from leastwise.use_case.price import Price, Usage
+from leastwise.use_case.price import MILLION, Price, Usage
 from leastwise.use_case.training import Multipliers
 
 HOURS_PER_MONTH = 730
 DAYS_PER_MONTH = 365 / 12
 FLOPS_PER_PARAMETER_AND_TOKEN = 6  # forward 2, backward 4: Kaplan et al. 2020, arXiv 2001.08361, section 2.1
-MILLION = 1_000_000
 
 
 def _check(**amounts: float) -> None:
@@ -176,7 +174,7 @@ class TrueCost:
     @property
     def total_usd(self) -> float:
         """Dollars, all in."""
-        return sum(float(getattr(self, part.name)) for part in fields(self))
+        return self.training_usd + self.curation_usd + self.evaluation_usd + self.retraining_usd + self.people_usd
 
 
 DEFAULT_MULTIPLIERS = Multipliers()
@@ -192,19 +190,6 @@ def true_cost_of_fine_tuning(training_usd: float, multipliers: Multipliers = DEF
         retraining_usd=training_usd * multipliers.retraining,
         people_usd=training_usd * multipliers.people,
     )
-
-
-def savings(estimates_usd: Mapping[str, float], applicable: Collection[str], run: Collection[str]) -> float:
-    """Dollars avoided by not climbing: the estimates of the applicable stages that were not run, and of no others.
-
-    Raises BadInput where an applicable stage that was not run has no estimate: no estimate is not a saving of 0.
-    """
-    avoided = [stage for stage in dict.fromkeys(applicable) if stage not in run]
-    missing = [stage for stage in avoided if stage not in estimates_usd]
-    if missing:
-        raise BadInput(f"no estimate for {', '.join(missing)}; estimate every applicable stage, or leave it out")
-    _check(**{stage: estimates_usd[stage] for stage in avoided})
-    return sum(estimates_usd[stage] for stage in avoided)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,27 @@
-"""What a stage is expected to cost, with its arithmetic: calls × tokens × price, and training from model size and hardware.
+"""What a stage is expected to cost, with its arithmetic: calls × tokens × price, and training from size and hardware.
 
-`leastwise.money.worst_cost` has what a stage may cost at worst, by which budgets are held; this is the figure that is compared with
-what was really spent. It reads no data and measures no hardware: sizes, speeds and guesses of quality are handed in.
+`leastwise.money.worst_cost` has what a stage may cost at worst, by which budgets are held; this is the figure that is
+compared with what was really spent. It reads no data and measures no hardware: sizes, speeds and guesses of quality are
+handed in.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from pydantic import Field
 
-from leastwise.evidence.examples_needed import LOOK, examples_for_p95, expected_examples
-from leastwise.money.economics import training_hours
+from leastwise.evidence.examples_needed import LOOK, ExpectedLength, examples_for_p95, expected_examples
+from leastwise.money.economics import FLOPS_PER_PARAMETER_AND_TOKEN, training_hours
 from leastwise.money.worst_cost import JUDGE_TOKENS, hosting_hour_usd
 from leastwise.part import Part
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.price import Price, Usage
 from leastwise.use_case.prompts import system_prompt, trained_prompt
 from leastwise.use_case.requirements import SHARES
+from leastwise.use_case.training import PACKED_TOKENS
 
 CHARS_PER_TOKEN = 4.0
 MESSAGE_TOKENS = 5  # of a chat template, around each message
@@ -44,7 +47,7 @@ class Hardware(Part):
 
 
 class Facts(Part):
-    """What is known beside the use case."""
+    """What an expectation rests on beside the use case: prices, counts, sizes, speeds and guesses."""
 
     prices: dict[str, Price]
     judge_price: Price | None = None
@@ -72,7 +75,7 @@ class Facts(Part):
     alpha_fail: float = Field(gt=0, lt=1)
 
 
-class Expected(Part):
+class ExpectedCost(Part):
     """One stage's expected cost."""
 
     usd: float = Field(ge=0)
@@ -80,17 +83,17 @@ class Expected(Part):
     steps: tuple[str, ...] = Field((), description="The arithmetic, a line each.")
 
 
-def expected_costs(use_case: UseCase, facts: Facts) -> dict[Stage, Expected]:
-    """The expected cost of every stage; a stage that can never run costs nothing.
+def expected_costs(use_case: UseCase, facts: Facts) -> dict[Stage, ExpectedCost]:
+    """The expected cost of every stage (rule 6); a stage that can never run costs nothing.
 
     Raises BadInput where a figure is negative or not a number.
     """
     return {stage: _expected(use_case, stage, facts) for stage in LADDER}
 
 
-def _expected(use_case: UseCase, stage: Stage, facts: Facts) -> Expected:
+def _expected(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     if stage in facts.ruled_out:
-        return Expected(usd=0.0, steps=("can never run",))
+        return ExpectedCost(usd=0.0, steps=("can never run",))
     if stage in ("prompt", "rag", "cache"):
         return _asked(use_case, stage, facts)
     if stage in ("fine_tune", "pretrain"):
@@ -100,83 +103,101 @@ def _expected(use_case: UseCase, stage: Stage, facts: Facts) -> Expected:
     return _self_hosted(use_case, facts)
 
 
-def _self_hosted(use_case: UseCase, facts: Facts) -> Expected:
+def _self_hosted(use_case: UseCase, facts: Facts) -> ExpectedCost:
     """The machine while the best candidate is measured on it."""
-    n, _ = examples_of(use_case, "self_host", facts)
+    n = examples_of(use_case, "self_host", facts).examples
     seconds = START_S + n / facts.requests_per_s
     usd = hosting_hour_usd(use_case) * seconds / 3600
     how = f"{START_S:g} s to start + {n} requests / {facts.requests_per_s:.3g} a second"
-    return Expected(usd=usd, steps=(f"own machine: ({how}) × ${hosting_hour_usd(use_case):.4g} an hour",))
+    return ExpectedCost(usd=usd, steps=(f"own machine: ({how}) × ${hosting_hour_usd(use_case):.4g} an hour",))
 
 
-def examples_of(use_case: UseCase, stage: Stage, facts: Facts) -> tuple[int, bool]:
+def examples_of(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedLength:
     """About how many gate examples decide a stage's candidate, and whether they are expected to pass it.
 
-    Quality decides first where it fails; without a guess, by the median over all qualities. To pass, every share must be
-    decided, and latency.
+    Quality decides first where it fails; without a guess, by the median over all qualities. To pass, every share must
+    be decided, and latency.
     """
-    bounds, most = use_case.requirements.bounds, max(facts.rows.get("gate", 0), 1)
-    quality = bounds.get("quality")
-    n = LOOK
-    if quality:
-        guesses = [facts.quality[stage]] if stage in facts.quality else [at / 20 for at in range(1, 20)]
-        alphas = facts.alpha_pass, facts.alpha_fail
-        each = sorted(expected_examples(guess, quality.bound, quality.margin, *alphas) for guess in guesses)
-        n = each[len(each) // 2][0]
-        if 2 * sum(passes for _, passes in each) < len(each):
-            return min(_looks(n), most), False
-    for name, wanted in bounds.items():
+    most = max(facts.rows.get("gate", 0), 1)
+    by_quality = _by_quality(use_case, stage, facts)
+    n = by_quality.examples
+    if by_quality.passes:
+        n = max([n, *_to_pass_the_rest(use_case, facts)])
+    return ExpectedLength(min(_looks(n), most), by_quality.passes)
+
+
+def _by_quality(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedLength:
+    quality = use_case.requirements.quality
+    if quality is None:
+        return ExpectedLength(LOOK, passes=True)
+    guesses = [facts.quality[stage]] if stage in facts.quality else [at / 20 for at in range(1, 20)]
+    alphas = facts.alpha_pass, facts.alpha_fail
+    lengths = sorted(expected_examples(guess, quality.bound, quality.margin, *alphas) for guess in guesses)
+    is_likely = 2 * sum(length.passes for length in lengths) >= len(lengths)
+    return ExpectedLength(lengths[len(lengths) // 2].examples, is_likely)
+
+
+def _to_pass_the_rest(use_case: UseCase, facts: Facts) -> Iterator[int]:
+    for name, limit in use_case.requirements.bounds.items():
         if name == "p95_latency_ms":
-            n = max(n, examples_for_p95(facts.alpha_pass))
+            yield examples_for_p95(facts.alpha_pass)
         elif name in SHARES and name != "quality":
-            more, _ = expected_examples(1.0, wanted.bound, wanted.margin, facts.alpha_pass, facts.alpha_fail)
-            n = max(n, more)
-    return min(_looks(n), most), True
+            yield expected_examples(1.0, limit.bound, limit.margin, facts.alpha_pass, facts.alpha_fail).examples
 
 
 def _looks(examples: int) -> int:
     return max(1, math.ceil(examples / LOOK)) * LOOK
 
 
-def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> Expected:
+def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     """Every try of every model, or up to the first that is expected to pass."""
-    n, passes = examples_of(use_case, stage, facts)
-    ways = (False, True) if use_case.task.can_be_constrained and stage != "cache" else (False,)
-    allowed = [m for m in use_case.models.candidates if use_case.may_be_sent_to(m) and m.uri in facts.prices]
-    tries = sorted(
-        ((facts.prices[m.uri], c) for m in allowed for c in ways), key=lambda t: (t[0].input, t[0].output, t[1])
-    )
-    if passes or stage == "cache":
+    length = examples_of(use_case, stage, facts)
+    tries = _tries(use_case, stage, facts)
+    if length.passes or stage == "cache":
         tries = tries[:1]
+    requests = length.examples
+    if stage == "cache":
+        requests = round(min(requests, facts.rows.get("traffic", requests)) * (1 - facts.repeat_share))
     usd, calls, steps = 0.0, 0, []
-    for price, constrained in tries:
-        usage = request_usage(use_case, stage, facts.sizes, constrained)
-        asked = n
-        if stage == "cache":
-            asked = round(min(n, facts.rows.get("traffic", n)) * (1 - facts.repeat_share))
-        usd += asked * price.usd(usage)
-        calls += asked
+    for each in tries:
+        usage = request_usage(use_case, stage, facts.sizes, each.constrained)
+        spent = requests * each.price.usd(usage)
+        usd, calls = usd + spent, calls + requests
         steps.append(
-            f"{asked} calls × ({usage.input_tokens} tokens in, {usage.cached_tokens} of them cached, {usage.output_tokens} out) "
-            f"= ${asked * price.usd(usage):.4g}"
+            f"{requests} calls × ({usage.input_tokens} tokens in, {usage.cached_tokens} of them cached, "
+            f"{usage.output_tokens} out) = ${spent:.4g}"
         )
-    usd, calls = usd + _judged_usd(facts, calls), calls * (2 if facts.judge_price else 1)
-    return Expected(usd=usd, calls=calls, steps=tuple(steps))
+    usd, calls = usd + _grading_usd(facts, calls), calls * (2 if facts.judge_price else 1)
+    return ExpectedCost(usd=usd, calls=calls, steps=tuple(steps))
+
+
+@dataclass(frozen=True)
+class _Try:
+    price: Price
+    constrained: bool
+
+
+def _tries(use_case: UseCase, stage: Stage, facts: Facts) -> list[_Try]:
+    """Every allowed and priced model, unconstrained and constrained, cheapest first."""
+    ways = (False, True) if use_case.task.can_be_constrained and stage != "cache" else (False,)
+    models = [m for m in use_case.models.candidates if use_case.may_be_sent_to(m) and m.uri in facts.prices]
+    tries = [_Try(facts.prices[model.uri], constrained) for model in models for constrained in ways]
+    return sorted(tries, key=lambda each: (each.price.input, each.price.output, each.constrained))
 
 
 def request_usage(use_case: UseCase, stage: Stage, sizes: Sizes, constrained: bool = False) -> Usage:
     """The tokens of one request as that stage asks it; what never changes counts as cached for open weights."""
-    wanted, shown = use_case.retrieval, 0
+    retrieval, examples = use_case.retrieval, 0
     system = system_prompt(use_case.task)
-    fixed = wanted.fixed_examples if stage == "prompt" and use_case.data.train else 0
+    fixed = retrieval.fixed_examples if stage == "prompt" and use_case.data.train else 0
     retrieved = 0.0
     if stage in ("rag", "cache"):
-        shown = wanted.examples if use_case.data.train else 0
-        retrieved = (wanted.documents if use_case.data.documents else 0) * sizes.document
+        examples = retrieval.examples if use_case.data.train else 0
+        retrieved = (retrieval.documents if use_case.data.documents else 0) * sizes.document
     if stage in ("fine_tune", "pretrain"):
         system = trained_prompt(use_case)
     stable = _tokens(len(system) + fixed * sizes.example) + MESSAGE_TOKENS * (1 + 2 * fixed)
-    varying = _tokens(shown * sizes.example + retrieved + sizes.text) + MESSAGE_TOKENS * (1 + 2 * shown)
+    varying = _tokens(examples * sizes.example + retrieved + sizes.text) + MESSAGE_TOKENS * (1 + 2 * examples)
     is_local = all(model.is_open for model in use_case.models.candidates)
     limit = use_case.traffic.output_tokens
     out = min(_tokens(sizes.answer) + 1, limit) + (CONSTRAINT_TOKENS if constrained else 0)
@@ -187,7 +208,7 @@ def _tokens(chars: float) -> int:
     return math.ceil(chars / CHARS_PER_TOKEN)
 
 
-def _judged_usd(facts: Facts, calls: int) -> float:
+def _grading_usd(facts: Facts, calls: int) -> float:
     if facts.judge_price is None:
         return 0.0
     tokens_in, tokens_out = JUDGE_TOKENS
@@ -205,57 +226,58 @@ def training_tokens(use_case: UseCase, sizes: Sizes, rows: Mapping[str, int]) ->
 def _operations(method: str, upper_blocks_share: float) -> float:
     """Operations a parameter and token of a training step.
 
-    Forward through all blocks, backward through those above the lowest trained one: of 6, 2 are forward, 2 the gradient of
-    activations, and 2 of weights, which LoRA hardly has.
+    Forward through all blocks, backward through those above the lowest trained one: of 6, 2 are forward, 2 the gradient
+    of activations, and 2 of weights, which LoRA hardly has.
     """
     return 2 + (4 if method == "full" else 2) * upper_blocks_share
 
 
-def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> Expected:
+def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     """Training alone: while it is measured, a trained candidate answers in process and nothing is bought."""
     if facts.hardware is None or not facts.base_parameters:
-        return Expected(usd=0.0, steps=("hardware or model size unknown",))
-    wanted = use_case.training
+        return ExpectedCost(usd=0.0, steps=("hardware or model size unknown",))
+    training = use_case.training
     tokens = training_tokens(use_case, facts.sizes, facts.rows)
-    work = tokens * _operations(wanted.method, wanted.upper_blocks_share)
+    work = tokens * _operations(training.method, training.upper_blocks_share)
     if stage == "pretrain":
-        packed = wanted.pretrain_steps * wanted.batch_size * 128
-        tokens, work = tokens + packed, work + packed * _operations(wanted.pretrain_method, wanted.upper_blocks_share)
-    share = work / tokens / 6
+        packed = training.pretrain_steps * training.batch_size * PACKED_TOKENS
+        tokens += packed
+        work += packed * _operations(training.pretrain_method, training.upper_blocks_share)
+    share = work / tokens / FLOPS_PER_PARAMETER_AND_TOKEN
     hours = training_hours(facts.base_parameters, tokens * share, facts.hardware.flops_per_s, 1.0)
     usd = hours * facts.hardware.usd_per_hour
     grading, calls = 0.0, 0
     if facts.judge_price:
-        calls, _ = examples_of(use_case, stage, facts)
-        grading = _judged_usd(facts, calls)
-    return Expected(
+        calls = examples_of(use_case, stage, facts).examples
+        grading = _grading_usd(facts, calls)
+    operations = FLOPS_PER_PARAMETER_AND_TOKEN * share
+    return ExpectedCost(
         usd=usd + grading,
         calls=calls,
         steps=(
-            f"{facts.base_parameters:.3g} parameters × {tokens:,.0f} tokens × {6 * share:.2g} operations / "
+            f"{facts.base_parameters:.3g} parameters × {tokens:,.0f} tokens × {operations:.2g} operations / "
             f"{facts.hardware.flops_per_s:.2g} a second ({facts.hardware.name}) = {hours * 60:.2g} minutes",
             f"{hours:.3g} h × ${facts.hardware.usd_per_hour:.4g} an hour = ${usd:.4g}",
         ),
     )
 
 
-def _distilled(use_case: UseCase, facts: Facts) -> Expected:
+def _distilled(use_case: UseCase, facts: Facts) -> ExpectedCost:
     """Labels of an api teacher, and the student's training."""
     labels = min(facts.rows.get("unlabelled", 0), use_case.training.teacher_labels)
     usage = request_usage(use_case, "rag" if use_case.models.embedder else "prompt", facts.sizes)
     dearest = max(facts.prices.values(), key=lambda price: price.usd(usage))
-    buying = labels * dearest.usd(usage, batch=use_case.training.label_in_batches) if facts.teacher_is_asked else 0.0
-    how = f"{labels:,} labels × {usage.input_tokens} tokens = ${buying:.4g}"
-    steps = [
-        how if facts.teacher_is_asked else f"{labels:,} labels by a trained teacher, in process: nothing is bought"
-    ]
+    buying, calls = 0.0, 0
+    steps = [f"{labels:,} labels by a trained teacher, in process: nothing is bought"]
+    if facts.teacher_is_asked:
+        buying, calls = labels * dearest.usd(usage, batch=use_case.training.label_in_batches), labels
+        steps = [f"{labels:,} labels × {usage.input_tokens} tokens = ${buying:.4g}"]
     training = 0.0
     if facts.hardware and facts.student_parameters:
         student = use_case.training.student
-        tokens = (labels * student.epochs if student.kind == "encoder" else student.max_examples) * _tokens(
-            facts.sizes.text
-        )
+        examples = labels * student.epochs if student.kind == "encoder" else student.max_examples
+        tokens = examples * _tokens(facts.sizes.text)
         hours = training_hours(facts.student_parameters, tokens, facts.hardware.flops_per_s, 1.0)
         training = hours * facts.hardware.usd_per_hour
         steps.append(f"student: {hours * 60:.2g} minutes = ${training:.4g}")
-    return Expected(usd=buying + training, calls=labels if facts.teacher_is_asked else 0, steps=tuple(steps))
+    return ExpectedCost(usd=buying + training, calls=calls, steps=tuple(steps))

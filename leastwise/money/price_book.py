@@ -15,10 +15,11 @@ from functools import cache
 from genai_prices.data import providers
 from genai_prices.data_snapshot import DataSnapshot
 from genai_prices.types import ModelPrice, TieredPrices
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from leastwise.errors import BadInput
-from leastwise.use_case.price import Gpu, Price, Rates, Tier, Usage, Usd
+from leastwise.part import Part
+from leastwise.use_case.price import Gpu, Price, Rates, Tier, Usd
 
 DAYS_UNTIL_STALE = 90
 LISTED_URI = re.compile(r"^(openai|anthropic|google):(.+)$")
@@ -28,20 +29,16 @@ class UnknownPrice(BadInput):
     """No price is known for a model; the message says how to add one."""
 
 
-class ManagedHost(BaseModel):
+class ManagedHost(Part):
     """What a pay-per-token host charges for open or own weights, by model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     as_of: date | None = Field(None, description="Day these prices were looked up; empty: the price book's.")
     minimum_usd_per_month: Usd = Field(0.0, description="Least the host bills in a month, used or not.")
     models: dict[str, Price] = Field(description="Price by model URI.")
 
 
-class PriceBook(BaseModel):
+class PriceBook(Part):
     """Every price a report may use, on one date. Build it from the YAML's dict with `PriceBook.model_validate`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     as_of: date = Field(description="Day the book was checked; every figure in a report names it.")
     overrides: dict[str, Price] = Field({}, description="Price by model URI; goes before the provider's list price.")
@@ -54,22 +51,14 @@ class PriceBook(BaseModel):
 
         Raises UnknownPrice, also where several hosts offer it; never returns 0 for want of a price.
         """
-        found = None if host is not None else self.overrides.get(model_uri) or self._listed(model_uri)
+        price = None if host is not None else self.overrides.get(model_uri) or self._listed(model_uri)
         offers = [self._offer(model_uri, name) for name in self.managed if host in (None, name)]
-        offered = [offer for offer in offers if offer is not None]
-        if found is None and len(offered) == 1:
-            found = offered[0]
-        if found is None:
+        prices = [offer for offer in offers if offer is not None]
+        if price is None and len(prices) == 1:
+            price = prices[0]
+        if price is None:
             raise UnknownPrice(_how_to_add(model_uri, host))
-        return found if found.as_of else found.model_copy(update={"as_of": self.as_of})
-
-    def request_usd(self, model_uri: str, usage: Usage, batch: bool = False) -> float:
-        """Dollars of one request."""
-        return self.price(model_uri).usd(usage, batch)
-
-    def worst_case_usd(self, model_uri: str, input_tokens: int, max_output_tokens: int) -> float:
-        """The most one request can cost: what a metered call reserves before it is sent."""
-        return self.price(model_uri).worst_case_usd(input_tokens, max_output_tokens)
+        return price if price.as_of else price.model_copy(update={"as_of": self.as_of})
 
     def gpu_usd_per_hour(self, gpu: Gpu) -> float:
         """Dollars an hour of one GPU."""

@@ -5,7 +5,7 @@ The arithmetic of machines is in `leastwise.money.economics`; nothing is spent h
 
 from __future__ import annotations
 
-from leastwise.money.economics import DAYS_PER_MONTH, machines_needed
+from leastwise.money.economics import machines_needed, monthly_self_host, recurring_usd_per_month
 from leastwise.use_case import UseCase
 from leastwise.use_case.model import Venue
 
@@ -22,12 +22,17 @@ def fixed_usd_per_request(use_case: UseCase, venue: Venue, requests_per_s_per_ma
         return (hosting.managed_minimum_usd_per_month + recurring) / month
     speed = requests_per_s_per_machine or 1.0
     machines = machines_needed(use_case.traffic.peak_requests_per_s, speed, hosting.spare_machines)
-    fixed = machines * hosting.usd_per_month_per_machine
-    return (fixed + hosting.storage_usd_per_month + hosting.operations_usd_per_month + recurring) / month
+    bill = monthly_self_host(
+        machines,
+        hosting.usd_per_month_per_machine,
+        hosting.storage_usd_per_month,
+        hosting.operations_usd_per_month,
+        recurring,
+    )
+    return bill.total_usd / month
 
 
 def retraining_usd_per_month(use_case: UseCase) -> float:
-    """Labels bought for retraining, spread over months of 365/12 days."""
+    """Labels bought for retraining, spread over the days between; dollars a month."""
     training = use_case.training
-    labels = training.labels_per_retraining * training.usd_per_label
-    return labels * DAYS_PER_MONTH / training.retrain_every_days
+    return recurring_usd_per_month(training.labels_per_retraining * training.usd_per_label, training.retrain_every_days)

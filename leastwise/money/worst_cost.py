@@ -1,7 +1,7 @@
 """What a stage may cost at worst, before it starts: calls x tokens for answers, hours for training.
 
-Coarse so far: token counts are upper limits taken from context length, and training speed is a stated constant. It reads
-no data; row counts and prices are handed in.
+Coarse so far: token counts are upper limits taken from context length, and training speed is a stated constant. It
+reads no data; row counts and prices are handed in.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from leastwise.evidence.halving import schedule
+from leastwise.money.economics import HOURS_PER_MONTH
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.price import Price
 
@@ -25,58 +26,58 @@ def worst_costs(
     rows: Mapping[str, int],
     judge_price: Price | None = None,
 ) -> dict[Stage, float]:
-    """Dollars of every stage at worst; `rows` has a count for each of COUNTED."""
-    judged = rows["gate"] + rows["out_of_scope"] + rows["shifted"]
+    """Dollars of every stage at worst (rule 6); `rows` has a count for each of COUNTED."""
+    at_gate = rows["gate"] + rows["out_of_scope"] + rows["shifted"]
     ways = 2 if use_case.task.can_be_constrained else 1
-    grading = judge_price.worst_case_usd(*JUDGE_TOKENS) * (rows["gate"] + rows["shifted"]) if judge_price else 0.0
-    found: dict[Stage, float] = dict.fromkeys(LADDER, 0.0)
-    repeated = (
-        use_case.consistency.rows * (use_case.consistency.samples + 1) if use_case.consistency else 0
-    )  # and once as it was
-    repeated += 2 * rows.get("paraphrases", 0)  # each, and the row it paraphrases
+    a_grade = judge_price.worst_case_usd(*JUDGE_TOKENS) if judge_price else 0.0
+    grading = a_grade * (rows["gate"] + rows["shifted"])
+    worst: dict[Stage, float] = dict.fromkeys(LADDER, 0.0)
     for stage in ("prompt", "rag"):
-        asking = sum(_usd_a_call(use_case, price, stage) for price in prices.values()) * (judged + repeated) * ways
-        found[stage] = asking + grading * ways * len(prices)
+        calls = sum(_usd_a_call(use_case, price, stage) for price in prices.values())
+        asking = calls * (at_gate + _repeated(use_case, rows)) * ways
+        worst[stage] = asking + grading * ways * len(prices)
     dearest = max(prices.values(), key=lambda p: p.input)
-    guarded = judged + 2 * use_case.guard.dev_rows if use_case.offers_guards else 0
-    found["rag"] += _usd_a_call(use_case, dearest, "rag") * guarded + (grading if guarded else 0.0)
-    found["cache"] = _usd_a_call(use_case, dearest, "cache") * rows["traffic"]
+    guarded = at_gate + 2 * use_case.guard.dev_rows if use_case.offers_guards else 0
+    worst["rag"] += _usd_a_call(use_case, dearest, "rag") * guarded + (grading if guarded else 0.0)
+    worst["cache"] = _usd_a_call(use_case, dearest, "cache") * rows["traffic"]
     training = worst_training_usd(use_case)
-    served = _usd_a_call(use_case, base_price, "fine_tune") * (judged + guarded) if base_price else 0.0
-    found["fine_tune"] = training + served + grading
-    found["pretrain"] = training + worst_pretraining_usd(use_case) + served + grading
+    served = _usd_a_call(use_case, base_price, "fine_tune") * (at_gate + guarded) if base_price else 0.0
+    worst["fine_tune"] = training + served + grading
+    worst["pretrain"] = training + worst_pretraining_usd(use_case) + served + grading
     labels = min(rows["unlabelled"], use_case.training.teacher_labels)
-    found["distill"] = _usd_a_call(use_case, dearest, "rag") * labels + worst_student_training_usd(use_case)
-    found["self_host"] = hosting_hour_usd(use_case) + grading
+    worst["distill"] = _usd_a_call(use_case, dearest, "rag") * labels + worst_student_training_usd(use_case)
+    worst["self_host"] = hosting_hour_usd(use_case) + grading
     if judge_price:  # once, whichever stage is first: what people graded, and the winner on test
-        found["prompt"] += judge_price.worst_case_usd(*JUDGE_TOKENS) * (rows["graded"] + use_case.confirm_rows)
-        found["cache"] += judge_price.worst_case_usd(*JUDGE_TOKENS) * rows["traffic"]
-    return found
+        worst["prompt"] += a_grade * (rows["graded"] + use_case.confirm_rows)
+        worst["cache"] += a_grade * rows["traffic"]
+    return worst
+
+
+def _repeated(use_case: UseCase, rows: Mapping[str, int]) -> int:
+    """Rows that are asked again: at a temperature and once as they were, and each paraphrase with its row."""
+    again = use_case.consistency
+    sampled = again.rows * (again.samples + 1) if again else 0
+    return sampled + 2 * rows.get("paraphrases", 0)
 
 
 def worst_training_usd(use_case: UseCase) -> float:
-    """Dollars one training may cost at worst: its examples, a search's too, at a slow EXAMPLES_PER_S on the machine that is paid."""
-    wanted = use_case.training
-    searched = (
-        schedule(wanted.search.trials, wanted.search.first_examples, wanted.max_examples) if wanted.search else ()
-    )
-    return (
-        (wanted.max_examples + sum(each.trials * each.examples for each in searched))
-        / EXAMPLES_PER_S
-        / 3600
-        * use_case.training.machines_usd_per_hour
-    )
+    """Dollars one training may cost at worst: its examples, a search's too, at a slow EXAMPLES_PER_S."""
+    training = use_case.training
+    search = training.search
+    rounds = schedule(search.trials, search.first_examples, training.max_examples) if search else ()
+    examples = training.max_examples + sum(each.trials * each.examples for each in rounds)
+    return examples / EXAMPLES_PER_S / 3600 * training.machines_usd_per_hour
 
 
 def worst_pretraining_usd(use_case: UseCase) -> float:
-    """Dollars continued pre-training may cost at worst: as much as a training, or its own packed sequences where they are more."""
-    wanted = use_case.training
-    sequences = wanted.pretrain_steps * wanted.batch_size
-    return max(worst_training_usd(use_case), sequences / EXAMPLES_PER_S / 3600 * wanted.machines_usd_per_hour)
+    """Dollars continued pre-training may cost at worst: as much as a training, or more for more packed sequences."""
+    training = use_case.training
+    sequences = training.pretrain_steps * training.batch_size
+    return max(worst_training_usd(use_case), sequences / EXAMPLES_PER_S / 3600 * training.machines_usd_per_hour)
 
 
 def worst_student_training_usd(use_case: UseCase) -> float:
-    """Dollars training the student may cost at worst: a quarter of a training for an encoder, its examples for a causal one."""
+    """Dollars training the student may cost at worst: a quarter of a training for an encoder, else its examples."""
     student = use_case.training.student
     if student.kind == "encoder":
         return worst_training_usd(use_case) / 4
@@ -84,8 +85,8 @@ def worst_student_training_usd(use_case: UseCase) -> float:
 
 
 def hosting_hour_usd(use_case: UseCase) -> float:
-    """Dollars of one hour of an own machine (a month has 730)."""
-    return use_case.hosting.usd_per_month_per_machine / 730
+    """Dollars of one hour of an own machine."""
+    return use_case.hosting.usd_per_month_per_machine / HOURS_PER_MONTH
 
 
 def _usd_a_call(use_case: UseCase, price: Price, stage: Stage) -> float:

@@ -16,7 +16,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder.alphas import Alphas
 from leastwise.models import hardware
 from leastwise.models.catalogue import Catalogue
-from leastwise.money.expected_cost import Expected, Facts, Sizes, expected_costs
+from leastwise.money.expected_cost import ExpectedCost, Facts, Sizes, expected_costs
 from leastwise.money.worst_cost import COUNTED, worst_costs
 from leastwise.record.climb_run import ClimbRun
 from leastwise.rows.question import Question
@@ -61,7 +61,7 @@ class Costing:
                     f"{name}: ${cap:g} is below the estimate of the first stage, ${first:.4g}; raise it to at least that"
                 )
 
-    def expected(self) -> dict[Stage, Expected]:
+    def expected(self) -> dict[Stage, ExpectedCost]:
         """The expected cost of every stage, as far as is known now: once row 0 is measured, retrieval and training are
         guessed by it.
         """

@@ -23,12 +23,13 @@ class Data(Part):
     out_of_scope: str | None = Field(None, description="Inputs that must be declined, which ood_decline is judged on.")
     out_of_scope_dev: str | None = Field(
         None,
-        description="Other inputs to decline, on which a guard's threshold is chosen; best of other kinds than out_of_scope.",
+        description="Other inputs to decline, on which a guard's threshold is chosen; best of other kinds than "
+        "out_of_scope.",
     )
     held_out_labels: tuple[str, ...] = Field(
         (),
-        description="Labels to be treated as out of scope: their rows leave train, dev, gate and test; those of gate and "
-        "test are declined or not, those of dev choose thresholds.",
+        description="Labels to be treated as out of scope: their rows leave train, dev, gate and test; those of gate "
+        "and test are declined or not, those of dev choose thresholds.",
     )
     unrelated: str | None = Field(
         None,
@@ -43,13 +44,13 @@ class Data(Part):
     )
     general: str | None = Field(
         None,
-        description="General text (columns id, text) a trained model should not forget: a fifth, drawn by hash, is held to "
-        "measure it; the rest is replayed in continued pre-training.",
+        description="General text (columns id, text) a trained model should not forget: a fifth, drawn by hash, is "
+        "held to measure it; the rest is replayed in continued pre-training.",
     )
     general_tasks: str | None = Field(
         None,
-        description="Own general tasks in place of those made from data.general: columns id, text, choices (a JSON list) and "
-        "label (the right choice).",
+        description="Own general tasks in place of those made from data.general: columns id, text, choices (a JSON "
+        "list) and label (the right choice).",
     )
     paraphrases: str | None = Field(
         None, description="Gate rows in other words (columns id of the gate row, text): is the answer the same?"
@@ -94,10 +95,10 @@ class Data(Part):
 
     @property
     def has_out_of_scope(self) -> bool:
-        """Whether there are inputs to decline, given or made."""
+        """Whether there are inputs to decline, of a table or made."""
         return bool(self.out_of_scope or self.held_out_labels or self.unrelated)
 
     @property
     def has_shifted(self) -> bool:
-        """Whether there are shifted rows, given or made."""
+        """Whether there are shifted rows, of a table or made."""
         return bool(self.shifted or self.made_shifts)

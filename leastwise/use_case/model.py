@@ -1,4 +1,4 @@
-"""One model a use case may draw on: which, where it answers, and at what price."""
+"""The models a use case may draw on: which, where each answers, and at what price. It reaches none of them."""
 
 from __future__ import annotations
 
@@ -56,6 +56,23 @@ class Model(Part):
             return _PROVIDERS_OWN[self.uri.partition(":")[0]]
         words = re.findall(r"[a-z]+", self.uri.rstrip("/").rpartition("/")[2].casefold())
         return next((word for word in words if word not in _NO_FAMILY), self.uri)
+
+
+class Models(Part):
+    """The models a use case may draw on."""
+
+    candidates: tuple[Model, ...] = Field(min_length=1, description="Models to prompt, tried cheapest first.")
+    base: Model | None = Field(None, description="Open weights to fine-tune; needed by fine_tune and pretrain.")
+    embedder: str | None = Field(None, description="Embedding model for retrieval, the reference and drift.")
+    student: str | None = Field(None, description="Encoder from which distillation makes its student.")
+
+    @model_validator(mode="after")
+    def _uris_are_readable(self) -> Self:
+        for uri in filter(None, (self.embedder, self.student)):
+            check_model_uri(uri)
+        if self.base and not self.base.is_open:
+            raise ValueError(f"base: {self.base.uri} is not open weights; name hf://, s3://, file:// or package://")
+        return self
 
 
 def check_model_uri(uri: str) -> None:

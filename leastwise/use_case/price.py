@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from leastwise.errors import BadInput
+from leastwise.part import Part
 
 Gpu = Literal["A10G", "L4", "A100", "H100", "H200"]
 
@@ -42,10 +43,8 @@ class Usage:
             )
 
 
-class Rates(BaseModel):
+class Rates(Part):
     """Dollars per million tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: Usd = Field(description="Dollars per million uncached input tokens.")
     cached: Usd | None = Field(None, description="Dollars per million cached reads; empty: as input.")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 
-from leastwise.use_case import UseCase
 from leastwise.use_case.task import Task
+from leastwise.use_case.use_case import UseCase
 
 
 def system_prompt(task: Task) -> str:

@@ -1,4 +1,7 @@
-"""What a winner must meet: a bound and a tolerance by requirement, and where data may go. It tests nothing (see `leastwise.ladder.gate`)."""
+"""What a winner must meet: a bound and a tolerance by requirement, and where data may go.
+
+It tests nothing (see `leastwise.ladder.gate`).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ class Bound(Part):
     margin: float = Field(
         ge=0,
         allow_inf_nan=False,
-        description="Tolerance: a candidate this much worse than the bound is wrongly passed with probability <= alpha.",
+        description="Tolerance: a candidate this much worse than the bound is wrongly passed with probability <= "
+        "alpha.",
     )
 
 
@@ -45,7 +49,8 @@ class Requirements(Part):
     shift_quality: Bound | None = Field(None, description="Quality on shifted inputs.")
     general_ability: Bound | None = Field(
         None,
-        description="Share of general tasks the model itself still gets right (4 choices: 0.25 is chance); open weights only.",
+        description="Share of general tasks the model itself still gets right (4 choices: 0.25 is chance); open "
+        "weights only.",
     )
     residency: Residency | None = Field(None, description="Where data may go.")
 
@@ -55,8 +60,8 @@ class Requirements(Part):
             raise ValueError(
                 "no requirement with a bound; add at least one, for example quality: {bound: 0.8, margin: 0.05}"
             )
-        for name, wanted in self.bounds.items():
-            _check_range(name, wanted)
+        for name, limit in self.bounds.items():
+            _check_range(name, limit)
         if self.quality and self.shift_quality and self.shift_quality.bound > self.quality.bound:
             raise ValueError(
                 f"shift_quality.bound: {self.shift_quality.bound:g} contradicts quality.bound {self.quality.bound:g}: "
@@ -79,20 +84,20 @@ class Requirements(Part):
         return {name: bound for name, bound in named.items() if bound is not None}
 
 
-def _check_range(name: RequirementName, wanted: Bound) -> None:
+def _check_range(name: RequirementName, limit: Bound) -> None:
     if name in SHARES:
-        if not 0 < wanted.bound <= 1:
-            raise ValueError(f"{name}.bound: {wanted.bound:g} is outside 0..1, the range of a share; give 0.9 for 90%")
-        if wanted.margin >= wanted.bound:
+        if not 0 < limit.bound <= 1:
+            raise ValueError(f"{name}.bound: {limit.bound:g} is outside 0..1, the range of a share; give 0.9 for 90%")
+        if limit.margin >= limit.bound:
             raise ValueError(
-                f"{name}.margin: {wanted.margin:g} reaches from the bound {wanted.bound:g} down to 0, so anything would "
+                f"{name}.margin: {limit.margin:g} reaches from the bound {limit.bound:g} down to 0, so anything would "
                 "pass; give a margin well below the bound, for example 0.05"
             )
-    elif wanted.bound <= 0:
-        raise ValueError(f"{name}.bound: {wanted.bound:g} must be above 0")
-    elif wanted.margin > 2 * wanted.bound:
+    elif limit.bound <= 0:
+        raise ValueError(f"{name}.bound: {limit.bound:g} must be above 0")
+    elif limit.margin > 2 * limit.bound:
         raise ValueError(
-            f"{name}.margin: {wanted.margin:g} is more than twice the bound {wanted.bound:g}, so the gate would say "
+            f"{name}.margin: {limit.margin:g} is more than twice the bound {limit.bound:g}, so the gate would say "
             "nothing; give a margin below the bound"
         )
 

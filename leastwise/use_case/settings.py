@@ -1,8 +1,11 @@
-"""How a use case retrieves, caches, declines, hosts and trains: what has a default that most leave as it is."""
+"""How a use case retrieves, caches, declines and hosts: what has a default that most leave as it is.
+
+How it trains is in `leastwise.use_case.training`. Nothing is done here.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -27,7 +30,7 @@ class Retrieval(Part):
     )
 
     @model_serializer(mode="wrap")
-    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """What was asked before there were modes is still the same question."""
         return written_but_for(write(self), mode="dense")
 
@@ -48,7 +51,10 @@ class Consistency(Part):
 
 
 class Guarding(Part):
-    """What trained and retrieving candidates may add where `ood_decline` is required: declining what they were not made for."""
+    """What trained and retrieving candidates may add where `ood_decline` is required.
+
+    A guard declines what they were not made for.
+    """
 
     offered: bool = Field(True, description="False: no guard is tried, a candidate must decline by itself.")
     max_false_decline: float = Field(

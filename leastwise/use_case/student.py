@@ -5,7 +5,7 @@ It trains nothing and does not say what the teacher labels (see `leastwise.use_c
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -25,7 +25,10 @@ class EncoderStudent(Part):
 
 
 class CausalStudent(Part):
-    """A smaller causal model trained on the teacher's answers word by word (sequence level), its probabilities too if wanted. For every kind of task."""
+    """A smaller causal model, for every kind of task.
+
+    Trained on the teacher's answers word by word (sequence level), and on its probabilities too if that is asked for.
+    """
 
     kind: Literal["causal"] = Field(description="A smaller causal model.")
     uri: str | None = Field(None, description="Open weights of the student; empty: those of models.base.")
@@ -43,16 +46,19 @@ class CausalStudent(Part):
         ge=0,
         le=1,
         description="Share of the loss that is the divergence from the teacher's probabilities of every token (logit "
-        "distillation), the rest its answers; needs trained weights as the teacher, with the student's tokenizer. 0: answers alone.",
+        "distillation), the rest its answers; needs trained weights as the teacher, with the student's tokenizer. "
+        "0: answers alone.",
     )
     temperature: float = Field(
         1.0, gt=0, le=20, description="Softens both in that divergence: above 1 second choices count more."
     )
 
 
-def _kind(value: Any) -> str:
-    kind = value.get("kind", "encoder") if isinstance(value, dict) else getattr(value, "kind", "encoder")
-    return str(kind)
+def _kind(value: object) -> str:
+    """The tag of a student as written in YAML or as built; `encoder` where none is said."""
+    if isinstance(value, dict):
+        return str(value.get("kind", "encoder"))
+    return value.kind if isinstance(value, EncoderStudent | CausalStudent) else "encoder"
 
 
 Student = Annotated[

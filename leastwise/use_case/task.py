@@ -1,20 +1,20 @@
 """What one request asks for, as a tagged union: a label, a record, or free text.
 
-It scores nothing (see `leastwise.metrics`) and renders nothing (see `leastwise.use_case.prompts`). An expected answer is kept as one
-string whatever the kind: the label, the record as JSON, or a JSON list of texts any of which is right.
+It scores nothing (see `leastwise.metrics`) and renders nothing (see `leastwise.use_case.prompts`). An expected answer
+is kept as one string whatever the kind: the label, the record as JSON, or a JSON list of texts any of which is right.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from leastwise.part import Part
 
 
-class _AnyTask(Part):
+class _TaskPart(Part):
     instruction: str = Field(min_length=1, max_length=4000, description="What the model is told to do, in words.")
     decline_label: str | None = Field(
         None, description="The answer that means 'out of scope'; needed by the requirement ood_decline."
@@ -33,7 +33,7 @@ class _AnyTask(Part):
         return True
 
 
-class Classification(_AnyTask):
+class Classification(_TaskPart):
     """One label out of a list. Quality: share of right labels."""
 
     kind: Literal["classification"] = Field("classification", description="One label out of a list.")
@@ -53,11 +53,14 @@ class Classification(_AnyTask):
         return self.labels + ((self.decline_label,) if self.decline_label else ())
 
 
-class Extraction(_AnyTask):
-    """A record by a JSON schema. Quality: F1 over its (field, value) pairs; adherence: the share that keeps to the schema."""
+class Extraction(_TaskPart):
+    """A record by a JSON schema.
+
+    Quality: F1 over its (field, value) pairs; adherence: the share that keeps to the schema.
+    """
 
     kind: Literal["extraction"] = Field(description="A record by a JSON schema.")
-    json_schema: dict[str, Any] = Field(description="JSON Schema (draft 2020-12) of the record, an object.")
+    json_schema: dict[str, object] = Field(description="JSON Schema (draft 2020-12) of the record, an object.")
 
     @model_validator(mode="after")
     def _is_a_record(self) -> Self:
@@ -68,8 +71,11 @@ class Extraction(_AnyTask):
         return self
 
 
-class FreeText(_AnyTask):
-    """Free text: answers to questions, summaries, replies. Quality by `metric`, against expected answers or by a judge."""
+class FreeText(_TaskPart):
+    """Free text: answers to questions, summaries, replies.
+
+    Quality by `metric`, against expected answers or by a judge.
+    """
 
     kind: Literal["free_text"] = Field(description="Free text: answers to questions, summaries, replies.")
     metric: Literal["token_f1", "exact_match", "judge"] = Field(
@@ -84,9 +90,11 @@ class FreeText(_AnyTask):
         return False
 
 
-def _kind(value: Any) -> str:
-    kind = value.get("kind", "classification") if isinstance(value, dict) else getattr(value, "kind", "classification")
-    return str(kind)
+def _kind(value: object) -> str:
+    """The tag of a task as written in YAML or as built; `classification` where none is said."""
+    if isinstance(value, dict):
+        return str(value.get("kind", "classification"))
+    return value.kind if isinstance(value, Classification | Extraction | FreeText) else "classification"
 
 
 Task = Annotated[

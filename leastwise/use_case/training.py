@@ -14,6 +14,7 @@ from leastwise.use_case.price import Gpu
 from leastwise.use_case.student import EncoderStudent, Student
 
 DEFAULT_REPLAY_SHARE = 0.1  # see Training.replay_share
+PACKED_TOKENS = 128  # of one packed sequence of continued pre-training
 
 
 class Multipliers(Part):
@@ -31,7 +32,10 @@ class Multipliers(Part):
 
 
 class Search(Part):
-    """A small search before the training: every combination on few examples, the better half on twice as many, and so on."""
+    """A small search before the training.
+
+    Every combination is tried on few examples, the better half on twice as many, and so on.
+    """
 
     ranks: tuple[Annotated[int, Field(ge=1, le=512)], ...] = Field(
         (8, 16), min_length=1, max_length=8, description="Ranks to try."
@@ -54,7 +58,10 @@ class Search(Part):
 
 
 class Launch(Part):
-    """How many processes train together; each step's examples are divided among them, so that the steps stay the same."""
+    """How many processes train together.
+
+    Each step's examples are divided among them, so that the steps stay the same.
+    """
 
     processes: int = Field(
         1, ge=1, le=64, description="Processes on each machine: one a GPU; on a CPU they share its threads."
@@ -67,7 +74,8 @@ class Launch(Part):
     )
     shard: bool | None = Field(
         None,
-        description="Whether each process holds only its share of the model (FSDP); empty: on GPUs, where there are several.",
+        description="Whether each process holds only its share of the model (FSDP); empty: on GPUs, where there are "
+        "several.",
     )
 
     @property
@@ -126,12 +134,14 @@ class Training(Part):
     teacher_labels: int = Field(3000, ge=100, description="Texts a teacher labels for distillation, at most.")
     choose_labels: Literal["active", "random"] = Field(
         "active",
-        description="Which texts it labels where there are more: in four rounds those a cheap model is unsure of, or any.",
+        description="Which texts it labels where there are more: in four rounds those a cheap model is unsure of, or "
+        "any.",
     )
     student: Student = Field(EncoderStudent(), description="What the teacher is distilled into.")
     label_in_batches: bool = Field(
         False,
-        description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's wait.",
+        description="Buy an api teacher's labels through its batch interface: about half the price, up to a day's "
+        "wait.",
     )
     pretrain_steps: int = Field(60, ge=1, description="Optimizer steps of continued pre-training.")
     pretrain_method: Literal["lora", "full"] = Field(
@@ -141,14 +151,15 @@ class Training(Part):
         None,
         gt=0,
         lt=1,
-        description="Peak learning rate of continued pre-training; empty: a fifth of learning_rate, for full a hundredth.",
+        description="Peak learning rate of continued pre-training; empty: a fifth of learning_rate, for full a "
+        "hundredth.",
     )
     replay_share: float | None = Field(
         None,
         ge=0,
         le=0.9,
-        description="Share of the packed sequences of continued pre-training that are general text (data.general), against "
-        "forgetting; empty: 0.1 where data.general is set, else none.",
+        description="Share of the packed sequences of continued pre-training that are general text (data.general), "
+        "against forgetting; empty: 0.1 where data.general is set, else none.",
     )
     seed: int = Field(0, ge=0, description="Seed of every shuffle and initialisation.")
     retrain_every_days: int = Field(90, ge=1, description="Days between retrainings, for recurring cost.")

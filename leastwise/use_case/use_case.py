@@ -5,51 +5,23 @@ It does not read the file it comes from, look at the data or know how a requirem
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from leastwise.part import Part
 from leastwise.use_case.data import Data
 from leastwise.use_case.judge import LEAST_HUMAN_GRADES, Judge
-from leastwise.use_case.model import Model, check_model_uri
+from leastwise.use_case.model import Model, Models
 from leastwise.use_case.requirements import SHARES, Requirement, Requirements
 from leastwise.use_case.settings import Caching, Consistency, Forgetting, Guarding, Hosting, Retrieval
-from leastwise.use_case.stages import Stage
+from leastwise.use_case.stages import LADDER, Stage
 from leastwise.use_case.task import Task
+from leastwise.use_case.traffic import Traffic
 from leastwise.use_case.training import DEFAULT_REPLAY_SHARE, Training
 
 Approval = Literal["ask", "granted", "never"]
 OnUndecided = Literal["estimate", "climb", "stop", "ask"]
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Traffic(Part):
-    """How much is asked, on which cost and latency depend."""
-
-    requests_per_month: int = Field(gt=0, description="Requests a month.")
-    peak_requests_per_s: float = Field(1.0, gt=0, description="Requests a second in the busiest hour.")
-    concurrency: int = Field(2, ge=1, le=512, description="Requests in flight at once; latency is measured at it.")
-    output_tokens: int = Field(12, ge=1, le=8192, description="Most tokens one answer may have.")
-    retry_share: Share = Field(0.0, description="Share of requests that have to be sent twice.")
-
-
-class Models(Part):
-    """The models a use case may draw on."""
-
-    candidates: tuple[Model, ...] = Field(min_length=1, description="Models to prompt, tried cheapest first.")
-    base: Model | None = Field(None, description="Open weights to fine-tune; needed by fine_tune and pretrain.")
-    embedder: str | None = Field(None, description="Embedding model for retrieval, the reference and drift.")
-    student: str | None = Field(None, description="Encoder from which distillation makes its student.")
-
-    @model_validator(mode="after")
-    def _uris_are_readable(self) -> Self:
-        for uri in filter(None, (self.embedder, self.student)):
-            check_model_uri(uri)
-        if self.base and not self.base.is_open:
-            raise ValueError(f"base: {self.base.uri} is not open weights; name hf://, s3://, file:// or package://")
-        return self
 
 
 class UseCase(Part):
@@ -96,46 +68,70 @@ class UseCase(Part):
     allow_no_test: bool = Field(False, description="True: accept a climb whose final figure has no untouched split.")
 
     @model_validator(mode="after")
-    def _can_be_measured(self) -> Self:
-        wanted = self.requirements.bounds
-        if "ood_decline" in wanted and not (self.data.has_out_of_scope and self.task.decline_label):
+    def _declining_can_be_measured(self) -> Self:
+        can_be = self.data.has_out_of_scope and self.task.decline_label
+        if self.requirements.ood_decline and not can_be:
             raise ValueError(
-                "requirements.ood_decline: cannot be measured; add data.out_of_scope (inputs to decline), or make some by "
-                "data.held_out_labels or data.unrelated, and task.decline_label (the answer that declines)"
+                "requirements.ood_decline: cannot be measured; add data.out_of_scope (inputs to decline), or make some "
+                "by data.held_out_labels or data.unrelated, and task.decline_label (the answer that declines)"
             )
-        quality, adherence = wanted.get("quality"), wanted.get("adherence")
+        return self
+
+    @model_validator(mode="after")
+    def _adherence_leaves_room_for_quality(self) -> Self:
+        quality, adherence = self.requirements.quality, self.requirements.adherence
         is_label = self.task.kind == "classification"
         if is_label and quality and adherence and quality.bound - quality.margin > adherence.bound:
             raise ValueError(
-                f"requirements.adherence.bound: {adherence.bound:g} contradicts quality.bound {quality.bound:g}: an output "
-                "outside the format is never right, so such an adherence cannot pass; raise adherence"
+                f"requirements.adherence.bound: {adherence.bound:g} contradicts quality.bound {quality.bound:g}: an "
+                "output outside the format is never right, so such an adherence cannot pass; raise adherence"
             )
-        if "shift_quality" in wanted and not self.data.has_shifted:
+        return self
+
+    @model_validator(mode="after")
+    def _shifted_rows_are_there(self) -> Self:
+        if self.requirements.shift_quality and not self.data.has_shifted:
             raise ValueError(
-                "requirements.shift_quality: cannot be measured; add data.shifted (labelled shifted rows), or make some by "
-                "data.made_shifts"
+                "requirements.shift_quality: cannot be measured; add data.shifted (labelled shifted rows), or make "
+                "some by data.made_shifts"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_labels_are_not_the_tasks(self) -> Self:
         held_out = self.data.held_out_labels
         if held_out and (self.task.kind != "classification" or set(held_out) & set(self.task.labels)):
             raise ValueError(
                 "data.held_out_labels: are labels of the rows that the task does not have; remove them from task.labels"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_text_to_replay(self) -> Self:
         if self.training.replay_share and not self.data.general:
             raise ValueError(
-                f"training.replay_share: {self.training.replay_share:g} of what? add data.general (text the model should "
-                "not forget), or remove replay_share"
+                f"training.replay_share: {self.training.replay_share:g} of what? add data.general (text the model "
+                "should not forget), or remove replay_share"
             )
-        for name, bound in wanted.items():
-            if bound.margin == 0 and name not in SHARES:
+        return self
+
+    @model_validator(mode="after")
+    def _margins_can_be_decided(self) -> Self:
+        for name in (name for name, limit in self.requirements.bounds.items() if limit.margin == 0):
+            if name not in SHARES:
                 raise ValueError(
                     f"requirements.{name}.margin: 0 can never be decided, since cost and latency are of future traffic "
                     "whatever data.population says; give a tolerance"
                 )
-            if bound.margin == 0 and self.data.population == "future_traffic":
+            if self.data.population == "future_traffic":
                 raise ValueError(
                     f"requirements.{name}.margin: 0 can never be decided for future traffic; give a tolerance, or "
                     "declare data.population: this_set"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _gold_documents_are_there(self) -> Self:
         if self.data.gold_column and not self.data.documents:
             raise ValueError(
                 "data.gold_column: names documents that answer a row, but data.documents is missing; add it"
@@ -145,6 +141,11 @@ class UseCase(Part):
                 "retrieval.mode: auto chooses by the gold documents of dev rows; add data.gold_column, data.dev and "
                 "retrieval.documents, or name dense, bm25 or hybrid"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _final_figure_is_clean(self) -> Self:
+        """Rule 11: the winner is measured once more, on rows nothing was tuned or judged on."""
         if not self.data.test and not self.allow_no_test:
             raise ValueError("data.test: missing; add an untouched split, or set allow_no_test: true")
         return self
@@ -155,13 +156,15 @@ class UseCase(Part):
             return self
         if not (self.data.general or self.data.general_tasks):
             raise ValueError(
-                "requirements.general_ability: cannot be measured; add data.general (general text) or data.general_tasks"
+                "requirements.general_ability: cannot be measured; add data.general (general text) or "
+                "data.general_tasks"
             )
         shut = next((model.uri for model in self.models.candidates if not model.is_open or model.base_url), None)
         if shut:
             raise ValueError(
-                f"requirements.general_ability: {shut} cannot be measured, since general tasks are scored by a model's own "
-                "probabilities in process; name open weights that are here (package://, file://, s3://, hf:// without base_url)"
+                f"requirements.general_ability: {shut} cannot be measured, since general tasks are scored by a model's "
+                "own probabilities in process; name open weights that are here (package://, file://, s3://, hf:// "
+                "without base_url)"
             )
         if self.reference == "stop":
             raise ValueError(
@@ -173,26 +176,31 @@ class UseCase(Part):
     def _residency_leaves_a_model(self) -> Self:
         limits = self.requirements.residency
         if limits and not any(self.may_be_sent_to(model) for model in self.models.candidates):
-            asked = ", ".join(f"{model.uri} ({model.venue})" for model in self.models.candidates)
+            listed = ", ".join(f"{model.uri} ({model.venue})" for model in self.models.candidates)
             raise ValueError(
-                f"requirements.residency: none of models.candidates is in an allowed venue and host ({asked}); add one "
-                f"in {' or '.join(limits.venues)}"
+                f"requirements.residency: none of models.candidates is in an allowed venue and host ({listed}); add "
+                f"one in {' or '.join(limits.venues)}"
             )
         return self
 
     @model_validator(mode="after")
-    def _judge_can_judge(self) -> Self:
-        if self.is_judged:
-            if self.judge is None or not self.data.graded:
-                raise ValueError(
-                    "task.metric: judge needs judge (models and rubric) and data.graded (answers graded by people, at least "
-                    f"{LEAST_HUMAN_GRADES}), from which the judge's error is known"
-                )
-            if self.data.unit_by or self.data.population == "this_set":
-                raise ValueError(
-                    "task.metric: judge grades rows of future traffic; remove data.unit_by and population: this_set, "
-                    "neither of which is built for a corrected judge"
-                )
+    def _judge_can_be_corrected(self) -> Self:
+        if not self.is_judged:
+            return self
+        if self.judge is None or not self.data.graded:
+            raise ValueError(
+                "task.metric: judge needs judge (models and rubric) and data.graded (answers graded by people, at "
+                f"least {LEAST_HUMAN_GRADES}), from which the judge's error is known"
+            )
+        if self.data.unit_by or self.data.population == "this_set":
+            raise ValueError(
+                "task.metric: judge grades rows of future traffic; remove data.unit_by and population: this_set, "
+                "neither of which is built for a corrected judge"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _judge_may_grade(self) -> Self:
         if self.judge is None:
             return self
         if self.task.kind != "free_text":
@@ -202,14 +210,19 @@ class UseCase(Part):
         return self
 
     @property
+    def reachable_stages(self) -> tuple[Stage, ...]:
+        """The stages a climb may reach, cheapest first: up to `last_stage`."""
+        return LADDER[: LADDER.index(self.last_stage) + 1]
+
+    @property
     def offers_cascades(self) -> bool:
         """Whether a cascade may be tried: only cost is a reason to, and its threshold is chosen by exact scores.
 
         Never where general ability is required, which is one model's.
         """
-        wanted = self.requirements.bounds
+        bounds = self.requirements.bounds
         return (
-            self.cascades and "usd_per_1k_requests" in wanted and "general_ability" not in wanted and not self.is_judged
+            self.cascades and "usd_per_1k_requests" in bounds and "general_ability" not in bounds and not self.is_judged
         )
 
     @property
@@ -217,8 +230,8 @@ class UseCase(Part):
         """Share of general text in continued pre-training; see `training.replay_share`."""
         if not self.data.general:
             return 0.0
-        wanted = self.training.replay_share
-        return DEFAULT_REPLAY_SHARE if wanted is None else wanted
+        share = self.training.replay_share
+        return DEFAULT_REPLAY_SHARE if share is None else share
 
     @property
     def offers_guards(self) -> bool:
@@ -235,8 +248,8 @@ class UseCase(Part):
         """The judge: the first allowed model of another family than candidates and base, else the first allowed."""
         if self.judge is None:
             return None
-        judged = [*self.models.candidates, *filter(None, [self.models.base])]
-        return self.judge.chosen([m for m in self.judge.models if self.may_be_sent_to(m)], judged)
+        candidates = [*self.models.candidates, *filter(None, [self.models.base])]
+        return self.judge.choose([m for m in self.judge.models if self.may_be_sent_to(m)], candidates)
 
     def may_be_sent_to(self, model: Model) -> bool:
         """Whether residency lets data go to this model."""
@@ -246,10 +259,10 @@ class UseCase(Part):
         return model.venue in limits.venues and (not limits.hosts or model.host in limits.hosts)
 
     def approval(self, stage: Stage, estimated_usd: float) -> Approval:
-        """What is known of a person's leave for a stage of that estimated cost."""
-        given = self.approvals.get(stage)
-        if given:
-            return given
+        """A person's leave for a stage of that estimated cost, as far as the file settles it (rule 7)."""
+        policy = self.approvals.get(stage)
+        if policy:
+            return policy
         asks = stage in ("pretrain", "self_host") or estimated_usd > self.ask_above_usd
         return "ask" if asks else "granted"
 
@@ -257,6 +270,6 @@ class UseCase(Part):
     def gate_requirements(self) -> tuple[Requirement, ...]:
         """The requirements as the gate judges them."""
         return tuple(
-            Requirement(name=name, bound=wanted.bound, margin=wanted.margin)
-            for name, wanted in self.requirements.bounds.items()
+            Requirement(name=name, bound=limit.bound, margin=limit.margin)
+            for name, limit in self.requirements.bounds.items()
         )

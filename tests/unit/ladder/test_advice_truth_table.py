@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from leastwise.ladder.advice import Advice, Known, advise
+from leastwise.ladder.advice import Advice, advise
+from leastwise.ladder.premises import Premises
 from leastwise.use_case import LADDER, UseCase
-from tests.unit.test_advice import ALL, CHEAP, LISTED, PLENTY, QUALITY, use_case
+from tests.unit.use_cases import ALL, CHEAP, LISTED, PLENTY, QUALITY, use_case
 
 TRAINED = "fine_tune pretrain distill"
 BEYOND_QUALITY = (
@@ -213,7 +214,7 @@ def advised(changes: dict[str, Any], rows: dict[str, int]) -> Advice:
         wanted = UseCase.model_validate(
             wanted.model_dump(mode="json", exclude_none=True) | {"task": {"instruction": "Name it."} | changes["task"]}
         )
-    known = Known(
+    premises = Premises(
         rows=PLENTY | rows,
         prices={"openai:big": LISTED, "package://small": CHEAP},
         base_price=CHEAP,
@@ -221,7 +222,7 @@ def advised(changes: dict[str, Any], rows: dict[str, int]) -> Advice:
         alpha_pass=0.005,
         alpha_fail=0.0125,
     )
-    return advise(wanted, known)
+    return advise(wanted, premises)
 
 
 @pytest.mark.parametrize(("changes", "rows", "stop", "out"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])

@@ -3,12 +3,10 @@
 import itertools
 import json
 
-import pytest
-
 from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render
-from leastwise.use_case.prompts import short_prompt, system_prompt
-from leastwise.use_case.task import Classification, Extraction, FreeText
+from leastwise.use_case.prompts import system_prompt
+from leastwise.use_case.task import Classification
 
 TASK = Classification(instruction="Name the tactic.", labels=("impact", "discovery"), decline_label="none")
 SCHEMA = {"type": "object", "properties": {"zip": {"type": "string"}, "city": {"type": "string"}}}
@@ -50,25 +48,6 @@ def test_what_was_retrieved_does_not_move_the_fixed_part() -> None:
     plain, retrieved = flat("x"), flat("x", examples=[Shot(text="RETRIEVED", label="impact")], documents=["DOCUMENT"])
     shared = shared_start(plain, retrieved)
     assert "It wipes disks." in shared
-
-
-@pytest.mark.parametrize(
-    ("task", "words"),
-    [
-        (TASK, "exactly one of: impact, discovery. If the text fits none of them, answer none."),
-        (
-            Extraction(kind="extraction", instruction="Extract.", json_schema=SCHEMA),
-            '"properties":{"zip":{"type":"string"},"city"',
-        ),
-        (
-            FreeText(kind="free_text", instruction="Answer.", max_words=7, decline_label="unknown"),
-            "at most 7 words. If it cannot be answered, answer unknown.",
-        ),
-    ],
-)
-def test_the_demanded_format_is_said_in_the_use_cases_own_order(task: object, words: str) -> None:
-    assert words in system_prompt(task)  # type: ignore[arg-type]
-    assert words not in short_prompt(task)  # type: ignore[arg-type]
 
 
 def test_examples_have_the_form_the_answer_is_held_to() -> None:

@@ -1,56 +1,20 @@
 """Advice before spending: what is ruled out and why, a guess at the stop, and what the gate will need."""
 
-import math
 import time
 from typing import Any
 
-import numpy as np
 import pytest
 
-from leastwise.evidence import MeanTest
-from leastwise.evidence.examples_needed import examples_to_decide, more_to_decide
-from leastwise.evidence.measurement import Measurement
-from leastwise.ladder.advice import Advice, Known, advise
+from leastwise.ladder.advice import Advice, advise
+from leastwise.ladder.premises import Premises
 from leastwise.money.price_book import UnknownPrice
-from leastwise.use_case import LADDER, UseCase
+from leastwise.use_case import LADDER
 from leastwise.use_case.price import Price
-
-CHEAP = Price(input=0.1, output=0.4, illustrative=True)
-LISTED = Price(input=2.5, cached=1.25, output=10)
-PLENTY = {"train": 8000, "dev": 500, "gate": 2000, "test": 2000, "documents": 600, "unlabelled": 9000, "traffic": 2500}
-QUALITY = {"quality": {"bound": 0.8, "margin": 0.05}}
-ALL = QUALITY | {
-    "adherence": {"bound": 0.98, "margin": 0.03},
-    "p95_latency_ms": {"bound": 2000, "margin": 500},
-    "usd_per_1k_requests": {"bound": 5.0, "margin": 0.5},
-}
-
-
-def use_case(**changes: Any) -> UseCase:
-    """A use case with everything at hand; `changes` replace fields or, for a mapping, update them."""
-    tables = ("train", "dev", "gate", "test", "documents", "unlabelled", "traffic")
-    package = {"uri": "package://small"}
-    fields: dict[str, Any] = {
-        "name": "triage",
-        "task": {"instruction": "Name it.", "labels": ["a", "b"]},
-        "data": {name: f"{name}.csv" for name in tables},
-        "requirements": ALL,
-        "traffic": {"requests_per_month": 500_000},
-        "models": {
-            "candidates": [{"uri": "openai:big"}],
-            "base": package | {"venue": "managed"},
-            "embedder": package["uri"],
-            "student": package["uri"],
-        },
-    }
-    for name, value in changes.items():
-        merge = isinstance(fields.get(name), dict) and name != "requirements"
-        fields[name] = fields[name] | value if merge else value
-    return UseCase.model_validate(fields)
+from tests.unit.use_cases import ALL, CHEAP, LISTED, PLENTY, QUALITY, use_case
 
 
 def advice(rows: dict[str, int] | None = None, price: Price = LISTED, **changes: Any) -> Advice:
-    known = Known(
+    premises = Premises(
         rows=PLENTY | (rows or {}),
         prices={"openai:big": price},
         base_price=CHEAP,
@@ -58,7 +22,7 @@ def advice(rows: dict[str, int] | None = None, price: Price = LISTED, **changes:
         alpha_pass=0.005,
         alpha_fail=0.0125,
     )
-    return advise(use_case(**changes), known)
+    return advise(use_case(**changes), premises)
 
 
 @pytest.mark.parametrize(
@@ -202,76 +166,6 @@ def test_a_gate_set_too_small_for_its_margin_is_missing_data() -> None:
     assert [need.requirement for need in advice().gate] == ["quality", "adherence", "p95_latency_ms"]
 
 
-@pytest.mark.parametrize(
-    ("bound", "margin", "alpha_pass", "alpha_fail"),
-    [(0.9, 0.05, 0.05, 0.05), (0.72, 0.08, 0.0034, 0.0125), (0.95, 0.05, 0.0034, 0.0125)],
-)
-def test_the_examples_it_names_are_about_what_the_real_gate_takes(
-    bound: float, margin: float, alpha_pass: float, alpha_fail: float
-) -> None:
-    rng = np.random.default_rng(0)
-
-    def taken(quality: float) -> float:
-        counts = []
-        for _ in range(40):
-            test = MeanTest(bound, margin, alpha_pass, alpha_fail)
-            while test.outcome == "undecided" and test.n < 20_000:
-                test.add((rng.random(25) < quality).astype(float))
-            counts.append(test.n)
-        return float(np.mean(counts))
-
-    named = examples_to_decide(bound, margin, alpha_pass, alpha_fail)
-    assert 0.6 < named / max(taken(bound), taken(bound - margin)) < 1.5
-
-
-@pytest.mark.parametrize("alpha", [0.05, 0.01, 0.001])
-def test_surer_and_narrower_gates_need_more(alpha: float) -> None:
-    here = examples_to_decide(0.9, 0.05, alpha, alpha)
-    assert here < examples_to_decide(0.9, 0.05, alpha / 2, alpha / 2)
-    assert here < examples_to_decide(0.9, 0.04, alpha, alpha)
-    assert examples_to_decide(1.0, 0.05, alpha, alpha) > 0
-
-
-def undecided(estimate: float, n: int = 100, **changes: Any) -> Measurement:
-    fields = {"name": "quality", "lower": 0.5, "upper": 0.95, "bound": 0.9, "margin": 0.05} | changes
-    return Measurement(estimate=estimate, n=n, alpha_pass=0.01, alpha_fail=0.01, **fields)
-
-
-@pytest.mark.parametrize("quality", [0.80, 0.85, 0.863, 0.887, 0.90, 0.95])
-def test_the_examples_still_to_come_are_about_what_the_real_gate_takes(quality: float) -> None:
-    rng, counts = np.random.default_rng(1), []
-    for _ in range(60):
-        test = MeanTest(0.9, 0.05, 0.01, 0.01)
-        while test.outcome == "undecided":
-            test.add((rng.random(25) < quality).astype(float))
-        counts.append(test.n)
-    named = more_to_decide(undecided(quality, n=0))
-    assert named and 0.5 < named / np.mean(counts) < 2
-
-
-def test_the_examples_seen_count_and_what_seemed_enough_but_was_not_names_some_more() -> None:
-    whole, rest = more_to_decide(undecided(0.9, n=0)), more_to_decide(undecided(0.9, n=100))
-    assert whole and rest == whole - 100
-    assert more_to_decide(undecided(0.9, n=10 * whole)) == pytest.approx(whole / 10, abs=1)
-    assert more_to_decide(undecided(1.0, n=0, bound=1.0)) is not None
-
-
-@pytest.mark.parametrize(
-    ("estimate", "changes", "said"),
-    [
-        (0.875, {}, None),  # halfway between floor and bound
-        (math.nan, {}, None),
-        (900.0, {"name": "p95_latency_ms", "bound": 1000.0, "margin": 100.0, "upper": 2000.0}, None),
-        (1.0, {"name": "usd_per_1k_requests", "bound": 1.0, "margin": 0.1, "upper": 2.0}, None),
-        (0.9, {"margin": 0.0}, None),
-        (0.92, {"lower": 0.86}, 0),
-        (0.7, {"upper": 0.8}, 0),
-    ],
-)
-def test_no_number_is_named_where_none_can_be(estimate: float, changes: dict[str, Any], said: int | None) -> None:
-    assert more_to_decide(undecided(estimate, **changes)) == said
-
-
 def test_training_from_scratch_is_costed_with_its_arithmetic() -> None:
     given = advice()
     assert given.from_scratch_usd == pytest.approx(6 * 8e9 * 160e9 / (989e12 * 0.4) / 3600 * 3.0)
@@ -279,9 +173,9 @@ def test_training_from_scratch_is_costed_with_its_arithmetic() -> None:
 
 
 def test_a_candidate_without_a_price_is_an_error_not_free() -> None:
-    known = Known(rows=PLENTY, prices={}, alpha_pass=0.01, alpha_fail=0.01)
+    premises = Premises(rows=PLENTY, prices={}, alpha_pass=0.01, alpha_fail=0.01)
     with pytest.raises(UnknownPrice, match="openai:big"):
-        advise(use_case(), known)
+        advise(use_case(), premises)
 
 
 def test_the_advice_takes_less_than_a_tenth_of_a_second() -> None:

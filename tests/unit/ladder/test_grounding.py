@@ -10,7 +10,7 @@ from leastwise.ladder.grounding import Grounding, Half, diagnosis, fault
 
 def seen(recall: float, found: tuple[int, float], missed: tuple[int, float], bound: float = 0.5) -> Grounding:
     halves = [Half(n=n, quality=quality) for n, quality in (found, missed)]
-    return Grounding(bound=bound, recall=recall, recall_rows=100, found=halves[0], missed=halves[1])
+    return Grounding(bound=bound, recall=recall, recall_rows=100, with_gold=halves[0], without_gold=halves[1])
 
 
 @pytest.mark.parametrize(

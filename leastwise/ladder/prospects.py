@@ -1,0 +1,97 @@
+"""Where a climb may stop, by arithmetic on cost and rules of thumb on latency, before anything is measured.
+
+A guess that rules nothing out: the climb still checks every stage that applies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leastwise.ladder.premises import Premises
+from leastwise.money.economics import monthly_api_usd, monthly_self_host
+from leastwise.money.worst_cost import PROMPT_TOKENS
+from leastwise.use_case import Stage, UseCase
+from leastwise.use_case.price import Price, Usage
+from leastwise.use_case.requirements import RequirementName
+
+HOSTED_LLM_MS = 400.0  # what a hosted LLM takes at the least
+
+
+@dataclass(frozen=True)
+class ExpectedStop:
+    """The stage a climb is expected to end at (None: at none) and why."""
+
+    stage: Stage | None
+    why: str
+
+
+def doubts_about(use_case: UseCase, stage: Stage, premises: Premises) -> dict[RequirementName, str]:
+    """Cost and latency bounds a stage is not expected to meet, each with its figures: arithmetic and rules of thumb."""
+    cost, latency = use_case.requirements.usd_per_1k_requests, use_case.requirements.p95_latency_ms
+    doubts: dict[RequirementName, str] = {}
+    usd = likely_usd_per_1k(use_case, stage, premises)
+    if cost and usd is not None and usd > cost.bound + cost.margin:
+        doubts["usd_per_1k_requests"] = f"about ${usd:.4g} against ${cost.bound:.4g}"
+    if latency and stage not in ("distill", "self_host") and latency.bound + latency.margin < HOSTED_LLM_MS:
+        doubts["p95_latency_ms"] = f"a hosted LLM takes {HOSTED_LLM_MS:.0f} ms or more, {latency.bound:.0f} are allowed"
+    return doubts
+
+
+def likely_usd_per_1k(use_case: UseCase, stage: Stage, premises: Premises) -> float | None:
+    """Dollars of 1,000 requests at the cheapest allowed price, long prompts and full answers; None where unknown.
+
+    `cache` is the best it can do: every input token read from the cache, every repetition free. The number of machines
+    is not known beforehand: one, plus the spares.
+    """
+    hosting, month = use_case.hosting, use_case.traffic.requests_per_month
+    if stage == "self_host":
+        machines = 1 + hosting.spare_machines
+        own = monthly_self_host(
+            machines, hosting.usd_per_month_per_machine, hosting.storage_usd_per_month, hosting.operations_usd_per_month
+        )
+        return own.usd_per_1k(month)
+    minimum = hosting.managed_minimum_usd_per_month * 1000 / month
+    if stage == "distill":
+        return minimum
+    prices = _token_prices(use_case, stage, premises)
+    if not prices:
+        return None
+    if stage == "cache":
+        tokens = PROMPT_TOKENS["prompt"]
+        hit = Usage(input_tokens=tokens, cached_tokens=tokens, output_tokens=use_case.traffic.output_tokens)
+        return 1000 * min(price.usd(hit) for price in prices) * (1 - (premises.repeat_share or 0.0))
+    usage = Usage(input_tokens=PROMPT_TOKENS[stage], output_tokens=use_case.traffic.output_tokens)
+    cheapest = min(prices, key=lambda price: price.usd(usage))
+    usd = monthly_api_usd(cheapest, usage, 1000, use_case.traffic.retry_share)
+    is_managed = use_case.models.base is not None and use_case.models.base.venue == "managed"
+    return usd + (minimum if stage in ("fine_tune", "pretrain") and is_managed else 0.0)
+
+
+def _token_prices(use_case: UseCase, stage: Stage, premises: Premises) -> list[Price]:
+    """Of own weights the host's price or the base's; else those of the allowed candidates."""
+    if stage in ("fine_tune", "pretrain"):
+        own = use_case.hosting.managed_price or premises.base_price
+        return [own] if own else []
+    return [premises.prices[m.uri] for m in use_case.models.candidates if use_case.may_be_sent_to(m)]
+
+
+def expected_stop(use_case: UseCase, premises: Premises, possible: Sequence[Stage]) -> ExpectedStop:
+    """The first possible stage no rule speaks against: the own data for `prompt`, cost and latency for every stage."""
+    if not possible:
+        return ExpectedStop(None, "no stage is possible; see the reasons")
+    likely = [stage for stage in possible if not doubts_about(use_case, stage, premises)]
+    if not likely:
+        return ExpectedStop(
+            None, "no possible stage is expected to meet cost and latency; the climb may end with `none`"
+        )
+    first = likely[0]
+    if first == "prompt" and "rag" in likely:
+        return ExpectedStop(
+            "rag", "there is own data to show the model; most use cases need no more (a guess, not evidence)"
+        )
+    if first in ("distill", "self_host"):
+        return ExpectedStop(
+            first, "every stage below is too dear or too slow by arithmetic (the climb still checks each that applies)"
+        )
+    return ExpectedStop(first, "the simplest stage that nothing speaks against (a guess, not evidence)")
