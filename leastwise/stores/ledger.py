@@ -88,7 +88,7 @@ class Ledger:
         """Reserve a call's worst case and return its id; raises BudgetExceeded if a cap could break."""
         if not (math.isfinite(usd_worst) and usd_worst >= 0):
             raise ValueError(f"usd_worst is {usd_worst}; a reservation needs a finite price of at least 0")
-        worst, month = math.ceil(usd_worst * NANO), _month_now()
+        worst, month = math.ceil(usd_worst * NANO), current_month()
         with self._transaction():
             self._check(f"climb:{caps.climb_id}", "budget_usd", caps.usd, worst)
             self._check(f"month:{use_case}:{month}", "budget_usd_per_month", caps.usd_per_month, worst)
@@ -139,19 +139,19 @@ class Ledger:
         query = "SELECT sum(actual_nano_usd) FROM calls WHERE climb_id = ? AND stage IN (?, ?) AND state != 'open'"
         return (self._connection.execute(query, (climb_id, stage, stage + MACHINE)).fetchone()[0] or 0) / NANO
 
-    def spent_for(self, climb_id: str) -> dict[str, float]:
+    def spent_for(self, climb_id: str) -> dict[Purpose, float]:
         """Dollars settled for a climb (or any flow's run) by purpose, dearest first."""
         return self._by_purpose("climb_id = ?", climb_id)
 
-    def spent_for_stage(self, climb_id: str, stage: str) -> dict[str, float]:
+    def spent_for_stage(self, climb_id: str, stage: str) -> dict[Purpose, float]:
         """Dollars settled for one stage of a climb by purpose, dearest first."""
         return self._by_purpose("climb_id = ? AND stage IN (?, ?)", climb_id, stage, stage + MACHINE)
 
-    def spent_for_in_all(self, use_case: str) -> dict[str, float]:
+    def spent_for_in_all(self, use_case: str) -> dict[Purpose, float]:
         """Dollars settled for a use case over every run and flow, by purpose, dearest first."""
         return self._by_purpose("use_case = ?", use_case)
 
-    def _by_purpose(self, where: str, *values: str) -> dict[str, float]:
+    def _by_purpose(self, where: str, *values: str) -> dict[Purpose, float]:
         query = (
             f"SELECT purpose, sum(actual_nano_usd) AS nano FROM calls WHERE {where} AND state != 'open' "  # noqa: S608 (our own words)
             "GROUP BY purpose HAVING nano > 0 ORDER BY nano DESC"
@@ -313,7 +313,8 @@ class Machine:
             self._meter.ledger.release(reservation)
 
 
-def _month_now() -> str:
+def current_month() -> str:
+    """The calendar month that spending counts to now (UTC), like `2026-11`."""
     return datetime.now(UTC).strftime("%Y-%m")
 
 
