@@ -16,7 +16,7 @@ from leastwise.content import content_key
 from leastwise.models.encoder import embed
 from leastwise.models.threads import THREADS
 from leastwise.rows import data_quality, validation
-from leastwise.stores import storage
+from leastwise.stores import storage, table_files
 from tasks import console
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def validate_traffic(climb_id: str) -> None:
 def validate_teacher_labels(climb_id: str, labels_uri: str) -> None:
     """What a student is trained on."""
     work = Workspace.of(climb_id)
-    table = storage.read_table(labels_uri)
+    table = table_files.read_table(labels_uri)
     is_listed = work.use_case.task.answers is not None
     suite, parameters = ("teacher", _labels(work)) if is_listed else ("pairs", {"min_rows": 1, "advised_rows": 1})
     _validate(work, climb_id, "teacher labels", table, storage.sha256(labels_uri), suite, parameters)

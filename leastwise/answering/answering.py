@@ -32,7 +32,7 @@ from leastwise.models.threads import THREADS
 from leastwise.money.curves import SECONDS_PER_MONTH
 from leastwise.stores import storage
 from leastwise.stores.answer_store import StoredAnswer, answer_key, stored_now
-from leastwise.stores.ledger import Purpose
+from leastwise.stores.caps import Purpose
 from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from leastwise.rows import gate_rows
 from leastwise.rows.tables import Tables
 from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.stores.ledger import Caps, Ledger, Meter, Purpose
+from leastwise.stores.caps import Caps, Purpose
+from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.model import Model
 from leastwise.use_case.price import Price

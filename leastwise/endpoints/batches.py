@@ -28,8 +28,10 @@ from leastwise.endpoints.providers import (
     settings_of,
 )
 from leastwise.errors import BadInput
-from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key, open_wal, stored_now
-from leastwise.stores.ledger import BudgetExceeded, Meter
+from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key, stored_now
+from leastwise.stores.sqlite_file import open_wal
+from leastwise.stores.caps import BudgetExceeded
+from leastwise.stores.ledger import Meter
 from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:

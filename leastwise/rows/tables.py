@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.rows import expected_answers, gold, made_rows, personal_data, validation
-from leastwise.stores import storage
+from leastwise.stores import storage, table_files
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Tables:
             raise BadInput(
                 f"data.{name}: {uri} does not exist; build it (`make data` builds the shipped ones) or correct the path"
             )
-        raw, source = storage.read_table(uri), f"data.{name} ({uri})"
+        raw, source = table_files.read_table(uri), f"data.{name} ({uri})"
         frame = raw.rename(columns=self._columns())
         is_labelled = name in LABELLED and ("label" in frame or not self._may_lack_labels(name))
         validation.check_rows(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from leastwise.stores.ledger import Caps, Ledger, Meter, Purpose, current_month
+from leastwise.stores.caps import Caps, Purpose
+from leastwise.stores.ledger import Ledger, Meter, current_month
 from leastwise.use_case import UseCase
 
 

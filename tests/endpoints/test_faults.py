@@ -29,7 +29,8 @@ from leastwise.ladder.gate import Evaluation, judge
 from leastwise.metrics.answer import Answer
 from leastwise.rows import gate_rows
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.stores.ledger import Caps, Ledger, Meter
+from leastwise.stores.caps import Caps
+from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case import UseCase
 from tests.tasks.test_inference import Faulty, price, running
 

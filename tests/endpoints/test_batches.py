@@ -22,7 +22,8 @@ from leastwise.endpoints.providers import Message, Request, Target
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.stores.ledger import BudgetExceeded, Caps, Ledger, Meter
+from leastwise.stores.caps import BudgetExceeded, Caps
+from leastwise.stores.ledger import Ledger, Meter
 from leastwise.training import teaching
 from leastwise.use_case.price import Usage
 from tasks.climb import open_climb

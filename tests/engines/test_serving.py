@@ -75,7 +75,7 @@ def test_kill_9_of_the_starter_leaves_no_server(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from tasks.serving import serve_causal
+from leastwise.engines.serving import serve_causal
 with serve_causal(Path(sys.argv[1]), name="small", log=Path(sys.argv[2])) as endpoint:
     print(endpoint.pid, flush=True)
     time.sleep(60)

@@ -25,7 +25,8 @@ from leastwise.endpoints.throttle import Pace, Throttle
 from leastwise.engines.serving import serve_causal
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.stores.ledger import BudgetExceeded, Caps, Ledger, Meter
+from leastwise.stores.caps import BudgetExceeded, Caps
+from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case.price import Usage
 from tests.tasks.web_server import served
 
