@@ -23,7 +23,7 @@ from leastwise.evidence import drift
 from leastwise.models.encoder import embed, embedder_dir
 from leastwise.record import registry, tracking, upkeep
 from leastwise.record.upkeep import Upkeep
-from leastwise.rows import validation
+from leastwise.rows import row_checks
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores import storage, table_files
@@ -68,7 +68,7 @@ def watch(use_case: str, window: str) -> Upkeep:
 def read_window(use_case: UseCase, uri: str) -> pd.DataFrame:
     """Recent inputs: a table with the use case's text column; BadInput for missing or empty text."""
     rows = table_files.read_table(uri).rename(columns={use_case.data.text_column: "text"})
-    validation.check_rows(rows, f"window ({uri})", label=None, id=None)
+    row_checks.check_rows(rows, f"window ({uri})", label=None, id=None)
     return rows
 
 

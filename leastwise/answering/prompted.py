@@ -16,7 +16,7 @@ from leastwise.ladder.rendering import Turn, render
 from leastwise.models import weights
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
-from leastwise.rows.tables import CHARS_PER_TOKEN
+from leastwise.rows.splits import CHARS_PER_TOKEN
 from leastwise.use_case.prompts import system_prompt
 from leastwise.use_case.task import completion_of
 

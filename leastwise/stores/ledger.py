@@ -82,8 +82,8 @@ class Ledger:
             self._check(f"climb:{caps.climb_id}", "budget_usd", caps.usd, worst)
             self._check(f"month:{use_case}:{month}", "budget_usd_per_month", caps.usd_per_month, worst)
             cursor = self._connection.execute(
-                "INSERT INTO calls (climb_id, use_case, stage, month, state, worst_nano_usd, pid, pid_started, purpose, "
-                "reserved_unix_s) VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
+                "INSERT INTO calls (climb_id, use_case, stage, month, state, worst_nano_usd, pid, pid_started, "
+                "purpose, reserved_unix_s) VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
                 (caps.climb_id, use_case, stage, month, worst, os.getpid(), self._pid_started, purpose, time.time()),
             )
             self._move((caps.climb_id, use_case, month), spent=0, reserved=worst)
@@ -115,7 +115,10 @@ class Ledger:
 
     def counts(self, climb_id: str) -> dict[str, int]:
         """How many calls of a climb are `open`, `settled`, `unknown` (counted at worst) or `released`."""
-        query = "SELECT state, count(*) FROM calls WHERE climb_id = ? AND stage NOT LIKE ? AND purpose != 'data' GROUP BY state"
+        query = (
+            "SELECT state, count(*) FROM calls WHERE climb_id = ? AND stage NOT LIKE ? AND purpose != 'data' "
+            "GROUP BY state"
+        )
         return dict(self._connection.execute(query, (climb_id, f"%{MACHINE}")).fetchall())
 
     def calls(self, climb_id: str) -> int:
@@ -138,8 +141,8 @@ class Ledger:
 
     def _by_purpose(self, where: str, *values: str) -> dict[Purpose, float]:
         query = (
-            f"SELECT purpose, sum(actual_nano_usd) AS nano FROM calls WHERE {where} AND state != 'open' "  # noqa: S608 (our own words)
-            "GROUP BY purpose HAVING nano > 0 ORDER BY nano DESC"
+            "SELECT purpose, sum(actual_nano_usd) AS nano FROM calls "  # noqa: S608 (our own words)
+            f"WHERE {where} AND state != 'open' GROUP BY purpose HAVING nano > 0 ORDER BY nano DESC"
         )
         return {purpose: nano / NANO for purpose, nano in self._connection.execute(query, values)}
 
@@ -149,8 +152,9 @@ class Ledger:
         Entries of one purpose within a minute are one line, so that a climb of many calls stays short.
         """
         query = (
-            "SELECT min(reserved_unix_s), purpose, sum(actual_nano_usd) FROM calls WHERE use_case = ? AND state != 'open' "
-            "AND reserved_unix_s >= ? GROUP BY CAST(reserved_unix_s / 60 AS INTEGER), purpose ORDER BY 1"
+            "SELECT min(reserved_unix_s), purpose, sum(actual_nano_usd) FROM calls WHERE use_case = ? "
+            "AND state != 'open' AND reserved_unix_s >= ? "
+            "GROUP BY CAST(reserved_unix_s / 60 AS INTEGER), purpose ORDER BY 1"
         )
         return [
             Expense(at, purpose, nano / NANO)
