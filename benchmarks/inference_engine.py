@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from leastwise.endpoints.inference import Asker
-from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.endpoints.request import Message, Request, Target
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
 from leastwise.stores.ledger import Ledger, Meter

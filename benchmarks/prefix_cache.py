@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from leastwise.endpoints.inference import Asker, Reply
-from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.endpoints.inference import Asker
+from leastwise.endpoints.reply import Reply
+from leastwise.endpoints.request import Message, Request, Target
 from leastwise.engines.serving import serve_causal
 from leastwise.models.weights import package_gguf
 from leastwise.stores.answer_store import ResponseStore

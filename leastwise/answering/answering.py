@@ -20,7 +20,9 @@ from leastwise.answering.cascade import CascadeAnswerer
 from leastwise.answering.exact_cache import ExactCache
 from leastwise.answering.guarded import GuardedAnswerer
 from leastwise.answering.prompted import prompted, shot
-from leastwise.endpoints import batches, inference, providers
+from leastwise.endpoints import batches, inference
+from leastwise.endpoints.reply import Reply
+from leastwise.endpoints.request import Message, Request, Target
 from leastwise.engines import serving
 from leastwise.ladder.candidate import Candidate, Shot
 from leastwise.ladder.rendering import Turn
@@ -124,14 +126,14 @@ class ServedAnswerer:
         )
         return [_answer(reply, 0.0) for reply in replies]
 
-    def _requests(self, rows: pd.DataFrame) -> list[providers.Request]:
+    def _requests(self, rows: pd.DataFrame) -> list[Request]:
         rendered = messages(self.work, self.candidate, list(rows["text"]))
         task, prompt = self.work.use_case.task, self.candidate.prompt
         is_constrained = prompt is not None and prompt.constrained
         return [
-            providers.Request(
+            Request(
                 row_id=row_id,
-                messages=tuple(providers.Message(turn.role, turn.content) for turn in turns),
+                messages=tuple(Message(turn.role, turn.content) for turn in turns),
                 max_tokens=self.work.use_case.traffic.output_tokens,
                 choices=task.answers if is_constrained else None,
                 json_schema=task.json_schema if is_constrained and task.kind == "extraction" else None,
@@ -161,7 +163,7 @@ class ServedAnswerer:
         return [a.latency_ms for a in answers if a.text is not None and a.latency_ms is not None]
 
 
-def _answer(reply: inference.Reply, retrieval_ms: float) -> Answer:
+def _answer(reply: Reply, retrieval_ms: float) -> Answer:
     if reply.error:
         return Answer(None, None, 0.0, error=reply.error)
     return Answer(
@@ -189,11 +191,11 @@ def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: P
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
     if model.is_open and not model.base_url:
         endpoint = stack.enter_context(candidate_servers.causal_server(work, candidate))
-        target = providers.Target.served(endpoint, candidate.model, revision)
+        target = Target.served(endpoint, candidate.model, revision)
     else:
         # Open weights behind somebody's own endpoint often need no key, and clients refuse to start without one.
         key = os.environ.get("OPENAI_API_KEY", "none") if model.is_open else None
-        target = providers.Target(
+        target = Target(
             candidate.model, revision, base_url=model.base_url, api_key=key, provider_cache=candidate.cache.provider
         )
     asker = inference.Asker(

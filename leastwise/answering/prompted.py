@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from leastwise.endpoints.providers import CHOICE_TOKENS
+from leastwise.endpoints.request import CHOICE_TOKENS
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, Prompt, Shot
 from leastwise.ladder.rendering import Turn, render

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from leastwise import metrics
 from leastwise.answering import answering
-from leastwise.endpoints import inference, providers
+from leastwise.endpoints import inference
+from leastwise.endpoints.reply import Reply
+from leastwise.endpoints.request import Message, Request
 from leastwise.errors import BadInput
 from leastwise.evaluating.scorer import ExactScorer, Score, Scorer
 from leastwise.evidence.measurement import MAX_LOST_SHARE
@@ -53,7 +55,7 @@ class JudgeScorer:
         self.work, self._stage, self._stack = work, stage, stack
         self._exact = ExactScorer(work.use_case.task)
         self._asker: inference.Asker | None = None
-        self._replies: list[inference.Reply] = []
+        self._replies: list[Reply] = []
         self._grades: list[float] = []
         self._known: Grades | None = None
 
@@ -131,20 +133,20 @@ class JudgeScorer:
             found[at] = self._read(reply)
         return found
 
-    def _read(self, reply: inference.Reply) -> float | None:
+    def _read(self, reply: Reply) -> float | None:
         assert self.work.use_case.judge is not None
         return None if reply.error else self.work.use_case.judge.grade(reply.text)
 
-    def _requests(self, rows: pd.DataFrame, texts: Sequence[str]) -> list[providers.Request]:
+    def _requests(self, rows: pd.DataFrame, texts: Sequence[str]) -> list[Request]:
         judge, task = self.work.use_case.judge, self.work.use_case.task
         assert judge is not None
-        system = providers.Message("system", judge.system(task.instruction))
+        system = Message("system", judge.system(task.instruction))
         choices = judge.choices if self._client.offers_constraints else None
         wants = [None if label is None else completion_of(task, label) for label in rows["label"]]
         return [
-            providers.Request(
+            Request(
                 row_id=str(row_id),
-                messages=(system, providers.Message("user", judge.message(text, answer, want))),
+                messages=(system, Message("user", judge.message(text, answer, want))),
                 max_tokens=GRADE_TOKENS,
                 choices=choices,
             )

@@ -17,8 +17,7 @@ from aiohttp import web
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints import batches
 from leastwise.endpoints.batches import ask_in_batch, batch_key
-from leastwise.endpoints.inference import request_key
-from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.endpoints.request import Message, Request, Target, request_key
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.stores.answer_store import ResponseStore
