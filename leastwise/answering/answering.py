@@ -23,7 +23,7 @@ from leastwise.answering.prompted import prompted, shot
 from leastwise.endpoints import batches, inference
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target
-from leastwise.engines import serving
+from leastwise.endpoints.student import ask_student
 from leastwise.ladder.candidate import Candidate, Shot
 from leastwise.ladder.rendering import Turn
 from leastwise.ladder.venue_cost import fixed_usd_per_request, price_of, worst_case_usd_of
@@ -342,7 +342,7 @@ class StudentAnswerer:
 
     def _ask(self, text: str) -> Answer:
         try:
-            reply = serving.ask_student(self.endpoint, [text], column="text")
+            reply = ask_student(self.endpoint, [text], column="text")
         except (RuntimeError, OSError) as error:
             return Answer(None, None, 0.0, error=str(error))
         usage = Usage(input_tokens=len(self._tokenizer.encode(text)), output_tokens=1)

@@ -1,6 +1,6 @@
 """Model servers for a candidate's weights on this machine, each file they need converted once and kept.
 
-How a server is started and ended is in `leastwise.engines.serving`; nothing is asked of it here.
+How a server is started and ended is in `leastwise.engines`; nothing is asked of it here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.endpoints import endpoint
-from leastwise.engines import serving
+from leastwise.engines import llama_cpp, mlflow_server
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import gguf_export, weights
 from leastwise.models.threads import THREADS
@@ -32,7 +32,7 @@ def student_server(work: Workspace, candidate: Candidate) -> AbstractContextMana
     if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
         student_model.save_pyfunc(storage.fetch(candidate.weights.uri, work.home / "fetched"), directory)
-    return serving.serve_student(str(directory), log=work.home / "logs" / "student.log", threads=1)
+    return mlflow_server.serve_student(str(directory), log=work.home / "logs" / "student.log", threads=1)
 
 
 def causal_server(work: Workspace, candidate: Candidate) -> AbstractContextManager[endpoint.Endpoint]:
@@ -42,7 +42,7 @@ def causal_server(work: Workspace, candidate: Candidate) -> AbstractContextManag
     an adapter must be served on the base it was trained on.
     """
     gguf, adapter = _gguf_files(work, candidate)
-    return serving.serve_causal(
+    return llama_cpp.serve_causal(
         gguf,
         name=f"{candidate.stage}-{candidate.key[:6]}",
         log=work.home / "logs" / f"{candidate.stage}.log",

@@ -26,7 +26,7 @@ from leastwise.endpoints.inference import Asker, Options
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target, most_usage, request_key
 from leastwise.endpoints.throttle import Pace, Throttle
-from leastwise.engines.serving import serve_causal
+from leastwise.engines.llama_cpp import serve_causal
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import BudgetExceeded, Caps
