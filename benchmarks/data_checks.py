@@ -14,7 +14,7 @@ import time
 import pandas as pd
 
 from leastwise.rows import validation
-from leastwise.stores import storage
+from leastwise.stores import storage, table_files
 
 PLANTED = 20
 LABELS = ("yes", "no")
@@ -37,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="10,000 rows instead of 100,000")
     count = 10_000 if parser.parse_args().quick else 100_000
-    source = storage.read_table(str(storage.home() / "data" / "alert-triage" / "train.parquet"))
+    source = table_files.read_table(str(storage.home() / "data" / "alert-triage" / "train.parquet"))
     texts = [text for text in source["text"] if len(text.split()) > 8]
     table, train = rows(count, "g", texts, 1), rows(count // 10, "t", texts, 2)
     for at in range(PLANTED):

@@ -30,7 +30,7 @@ from leastwise.models.encoder import embedder_dir
 from leastwise.models.student import Student
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
-from leastwise.stores import storage
+from leastwise.stores import table_files
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.training import distillation, making, teaching, training
 from leastwise.use_case.prompts import trained_prompt
@@ -123,9 +123,9 @@ def teacher_labels(work: Workspace, teacher: Candidate, most: int | None) -> pd.
     )
     if not out.exists():
         started = time.perf_counter()
-        storage.write_table(teaching.soft_labels(work, teacher, texts, out.with_suffix(".parts")), out)
+        table_files.write_table(teaching.soft_labels(work, teacher, texts, out.with_suffix(".parts")), out)
         print(f"{len(texts):,} texts labelled in {time.perf_counter() - started:.0f} s")
-    return storage.read_table(out)
+    return table_files.read_table(out)
 
 
 def student_of(work: Workspace, labelled: pd.DataFrame, layers: int, epochs: int) -> Path:

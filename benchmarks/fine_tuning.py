@@ -23,7 +23,7 @@ from typing import Any
 from leastwise.models import weights
 from leastwise.models.causal_model import loaded, tokenizer_of
 from leastwise.models.threads import torch_threads
-from leastwise.stores import storage
+from leastwise.stores import storage, table_files
 from leastwise.training import training_rows
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.trainable_model import LINEAR
@@ -43,7 +43,7 @@ RUNS = {
 
 def rows(base: Path, table: str, count: int, seed: int) -> list[Row]:
     """`count` rows drawn from a split of alert-triage, as the chat the model is asked in."""
-    frame = storage.read_table(str(storage.home() / "data" / "alert-triage" / f"{table}.parquet"))
+    frame = table_files.read_table(str(storage.home() / "data" / "alert-triage" / f"{table}.parquet"))
     drawn = frame.sample(n=count, random_state=seed)
     chats = [[{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}] for text in drawn["text"]]
     prompts = [chat.format_chat(base, chat) for chat in chats]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from leastwise.answering import retrieval
 from leastwise.endpoints.inference import Asker
-from leastwise.endpoints.providers import Message, Request, Target
-from leastwise.engines.serving import serve_causal
+from leastwise.endpoints.request import Message, Request, Target
+from leastwise.engines.llama_cpp import serve_causal
 from leastwise.evidence import MeanTest
 from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render

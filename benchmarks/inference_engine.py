@@ -21,9 +21,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from leastwise.endpoints.inference import Asker
-from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.endpoints.request import Message, Request, Target
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.stores.ledger import Caps, Ledger, Meter
+from leastwise.stores.caps import Caps
+from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case.price import Usage
 
 DELAY_S, IN_FLIGHT, ALLOWED_PER_S = 0.2, 32, 50

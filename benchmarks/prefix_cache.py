@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from leastwise.endpoints.inference import Asker, Reply
-from leastwise.endpoints.providers import Message, Request, Target
-from leastwise.engines.serving import serve_causal
+from leastwise.endpoints.inference import Asker
+from leastwise.endpoints.reply import Reply
+from leastwise.endpoints.request import Message, Request, Target
+from leastwise.engines.llama_cpp import serve_causal
 from leastwise.models.weights import package_gguf
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.use_case.price import Price, Usage

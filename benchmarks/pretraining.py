@@ -16,7 +16,7 @@ from leastwise.evaluating.forgetting import GeneralAbility, ability_of
 from leastwise.metrics.general_tasks import is_held, tasks_of
 from leastwise.models import causal_model, weights
 from leastwise.models.threads import torch_threads
-from leastwise.stores import storage
+from leastwise.stores import storage, table_files
 from leastwise.training.pretraining import Replay, continue_pretraining
 from leastwise.training.settings import TrainingSettings
 from leastwise.use_case.training import DEFAULT_REPLAY_SHARE
@@ -33,8 +33,8 @@ def main() -> None:
     options = parser.parse_args()
     base = weights.materialize(BASE, storage.home())
     data = storage.home() / "data" / "alert-triage"
-    documents = list(storage.read_table(data / "documents.parquet")["text"])
-    general = list(storage.read_table(data / "general.parquet")["text"])
+    documents = list(table_files.read_table(data / "documents.parquet")["text"])
+    general = list(table_files.read_table(data / "general.parquet")["text"])
     held = [text for text in general if is_held(text)]
     settings = TrainingSettings(
         max_examples=BATCH * options.steps, learning_rate=options.learning_rate, max_tokens=TOKENS

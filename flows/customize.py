@@ -5,7 +5,7 @@ from prefect import flow
 from flows import asking, running
 from leastwise.ladder import Step, ending
 from leastwise.rows.overrides import Overrides
-from leastwise.stores.ledger import BudgetExceeded
+from leastwise.stores.caps import BudgetExceeded
 from tasks import data
 from tasks.climb import measure_reference, next_step, open_climb, skip
 

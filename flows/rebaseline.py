@@ -5,7 +5,7 @@ from prefect import flow
 from flows.prompt import prompt
 from flows.rag import rag
 from leastwise.record.upkeep import Upkeep
-from leastwise.stores.ledger import BudgetExceeded
+from leastwise.stores.caps import BudgetExceeded
 from tasks.watch import open_rebaseline, recommend, stages_below, suffices
 
 STAGES = {"prompt": prompt, "rag": rag}

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from leastwise.record.upkeep import Upkeep
-from leastwise.stores.ledger import BudgetExceeded
+from leastwise.stores.caps import BudgetExceeded
 from tasks import data
 from tasks.retrain import challenge, halted, open_retraining, pay_for_labels, train_again
 

@@ -17,7 +17,7 @@ from flows.prompt import prompt
 from flows.rag import rag
 from flows.self_host import self_host
 from leastwise.ladder import Step, ending
-from leastwise.stores.ledger import BudgetExceeded
+from leastwise.stores.caps import BudgetExceeded
 from leastwise.use_case import Stage
 
 STAGES = {flow.name: flow for flow in (prompt, rag, cache, fine_tune, pretrain, distill, self_host)}

@@ -15,8 +15,9 @@ from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.models.encoder import embed
 from leastwise.models.threads import THREADS
-from leastwise.rows import data_quality, validation
-from leastwise.stores import storage
+from leastwise.rows import data_quality, row_checks, validation
+from leastwise.stores import storage, table_files
+from leastwise.stores.shipped import EXPECTATIONS
 from tasks import console
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def validate_traffic(climb_id: str) -> None:
 def validate_teacher_labels(climb_id: str, labels_uri: str) -> None:
     """What a student is trained on."""
     work = Workspace.of(climb_id)
-    table = storage.read_table(labels_uri)
+    table = table_files.read_table(labels_uri)
     is_listed = work.use_case.task.answers is not None
     suite, parameters = ("teacher", _labels(work)) if is_listed else ("pairs", {"min_rows": 1, "advised_rows": 1})
     _validate(work, climb_id, "teacher labels", table, storage.sha256(labels_uri), suite, parameters)
@@ -108,7 +109,7 @@ def _validate(
     asked = (
         suite,
         content,
-        (validation.EXPECTATIONS / f"{suite}.json").read_text(),
+        (EXPECTATIONS / f"{suite}.json").read_text(),
         json.dumps(parameters),
         data.model_dump_json(),
     )
@@ -151,7 +152,7 @@ def _coverage(table: pd.DataFrame, column: str | None) -> str:
 
     if column is None or column not in table:
         return ""
-    seconds = validation.unix_seconds(table, column, "rows")
+    seconds = row_checks.unix_seconds(table, column, "rows")
     months = pd.to_datetime(seconds, unit="s").dt.to_period("M")
     empty = pd.period_range(months.min(), months.max(), freq="M").difference(pd.PeriodIndex(months.unique()))
     without = f", no rows in {', '.join(map(str, empty[:12]))}" if len(empty) else ", rows in every month"

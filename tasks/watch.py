@@ -23,10 +23,10 @@ from leastwise.evidence import drift
 from leastwise.models.encoder import embed, embedder_dir
 from leastwise.record import registry, tracking, upkeep
 from leastwise.record.upkeep import Upkeep
-from leastwise.rows import validation
+from leastwise.rows import row_checks
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
-from leastwise.stores import storage
+from leastwise.stores import storage, table_files
 from leastwise.use_case import LADDER, Stage, UseCase
 from tasks import console
 
@@ -67,8 +67,8 @@ def watch(use_case: str, window: str) -> Upkeep:
 
 def read_window(use_case: UseCase, uri: str) -> pd.DataFrame:
     """Recent inputs: a table with the use case's text column; BadInput for missing or empty text."""
-    rows = storage.read_table(uri).rename(columns={use_case.data.text_column: "text"})
-    validation.check_rows(rows, f"window ({uri})", label=None, id=None)
+    rows = table_files.read_table(uri).rename(columns={use_case.data.text_column: "text"})
+    row_checks.check_rows(rows, f"window ({uri})", label=None, id=None)
     return rows
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from leastwise.metrics.answer import Answer
-from leastwise.stores.ledger import Purpose
+from leastwise.stores.caps import Purpose
 from leastwise.use_case.price import Price
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.answering.retrieval import Hit, open_index
 from leastwise.answering.workspace import Workspace
-from leastwise.endpoints.providers import CHOICE_TOKENS
+from leastwise.endpoints.request import CHOICE_TOKENS
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, Prompt, Shot
 from leastwise.ladder.rendering import Turn, render
@@ -20,7 +20,7 @@ from leastwise.models.catalogue import Catalogue
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
 from leastwise.rows.question import Question
-from leastwise.rows.tables import CHARS_PER_TOKEN
+from leastwise.rows.splits import CHARS_PER_TOKEN
 from leastwise.use_case.prompts import system_prompt
 from leastwise.use_case.task import Task, completion_of
 

@@ -16,8 +16,9 @@ from leastwise.answering.prompts import fit_prompts
 from leastwise.answering.servers import causal_server
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints import batches
-from leastwise.endpoints.inference import Asker, Reply
-from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.endpoints.inference import Asker
+from leastwise.endpoints.reply import Reply
+from leastwise.endpoints.request import Message, Request, Target
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.money.venue_cost import fixed_usd_per_request

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leastwise.endpoints.endpoint import Endpoint
-from leastwise.engines import serving
+from leastwise.engines import llama_cpp, mlflow_server
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import gguf_export, weights
 from leastwise.models.threads import THREADS
@@ -29,7 +29,7 @@ def student_server(home: Path, candidate: Candidate) -> AbstractContextManager[E
     if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
         student_model.save_pyfunc(storage.fetch(candidate.weights.uri, home / "fetched"), directory)
-    return serving.serve_student(str(directory), log=home / "logs" / "student.log", threads=1)
+    return mlflow_server.serve_student(str(directory), log=home / "logs" / "student.log", threads=1)
 
 
 def causal_server(home: Path, candidate: Candidate, context_tokens: int) -> AbstractContextManager[Endpoint]:
@@ -39,7 +39,7 @@ def causal_server(home: Path, candidate: Candidate, context_tokens: int) -> Abst
     an adapter must be served on the base it was trained on.
     """
     files = _gguf_files(home, candidate)
-    return serving.serve_causal(
+    return llama_cpp.serve_causal(
         files.model,
         name=f"{candidate.stage}-{candidate.key[:6]}",
         log=home / "logs" / f"{candidate.stage}.log",

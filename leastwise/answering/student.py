@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from leastwise.answering.answerer import PlainAnswerer, known_latencies
 from leastwise.answering.servers import student_server
 from leastwise.answering.workspace import Workspace
-from leastwise.engines import serving
+from leastwise.endpoints.student import ask_student
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.money.venue_cost import fixed_usd_per_request
@@ -59,7 +59,7 @@ class StudentAnswerer(PlainAnswerer):
 
     def _ask(self, text: str) -> Answer:
         try:
-            reply = serving.ask_student(self._endpoint, [text], column="text")
+            reply = ask_student(self._endpoint, [text], column="text")
         except (RuntimeError, OSError) as error:
             return Answer(None, None, 0.0, error=str(error))
         usage = Usage(input_tokens=len(self._tokenizer.encode(text)), output_tokens=ANSWER_TOKENS)

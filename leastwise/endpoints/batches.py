@@ -1,40 +1,41 @@
 """Asks a provider through its batch interface: about half the price, for work that can wait up to a day.
 
-It renders no prompt, scores nothing and measures no latency: a batch answer has none, so it is kept under a key of its own
-and never stands in for an answer that is timed. Every job is noted before it is waited for, so that a process that was
-killed meanwhile collects in its next run what it has paid for.
+It renders no prompt, scores nothing and measures no latency: a batch answer has none, so it is kept under a key of its
+own and never stands in for an answer that is timed. Every job is noted before it is waited for, so that a process that
+was killed meanwhile collects in its next run what it has paid for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from leastwise.endpoints.inference import Reply, lost, reply_of, request_key, usd_worst
 from leastwise.endpoints.providers import (
-    Request,
-    Target,
-    batch_model_of,
-    chosen_label,
-    closed_after,
+    Connection,
+    answer_of,
+    connected_for_batches,
     parameters_of,
     provider_messages,
     settings_of,
 )
+from leastwise.endpoints.reply import Reply, lost, reply_of
+from leastwise.endpoints.request import PROVIDERS, Request, Target, request_key, usd_worst
 from leastwise.errors import BadInput
-from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key, open_wal, stored_now
-from leastwise.stores.ledger import BudgetExceeded, Meter
+from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key
+from leastwise.stores.caps import BudgetExceeded
+from leastwise.stores.ledger import Meter
+from leastwise.stores.sqlite_file import open_wal
 from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:
-    from pydantic_ai.models import Model
-    from pydantic_ai.models.batch import Batch, BatchRequest
+    from pydantic_ai.models.batch import Batch, BatchRequest, BatchResult
 
 FIRST_POLL_S, LONGEST_POLL_S = 5.0, 300.0
 A_DAY_S = 86_400.0
@@ -42,7 +43,8 @@ MOST_REQUESTS, MOST_BYTES, BYTES_A_REQUEST = 10_000, 15_000_000, 1_000  # of one
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, target TEXT NOT NULL, handle TEXT NOT NULL, keys TEXT NOT NULL, collected INTEGER NOT NULL DEFAULT 0
+    id TEXT PRIMARY KEY, target TEXT NOT NULL, handle TEXT NOT NULL, keys TEXT NOT NULL,
+    collected INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID
 """
 
@@ -65,8 +67,9 @@ def ask_in_batch(
 ) -> list[Reply]:
     """Replies in the order of the requests, from the store where it has them; `price` is the batch price.
 
-    Every request's worst case is reserved before the first job is created: BudgetExceeded creates none. What the provider did
-    not run or answered with an error is a lost reply and is not stored. `jobs` is the file that notes open jobs.
+    Every request's worst case is reserved before the first job is created: BudgetExceeded creates none. What the
+    provider did not run or answered with an error is a lost reply and is not stored. `jobs` is the file that notes
+    open jobs.
     """
     pace = _Pace(first_poll_s or FIRST_POLL_S, patience_s)
     return asyncio.run(_asked(target, requests, _Books(store, price, meter), jobs, pace))
@@ -107,34 +110,35 @@ async def _asked(target: Target, requests: Sequence[Request], books: _Books, job
     if missing:
         if not is_offered(target):
             raise BadInput(f"{target.uri}: has no batch interface; ask it one by one")
-        model = batch_model_of(target)
-        async with closed_after(model), _opened(jobs) as notes:
-            collect = _Collector(model, books, notes, pace)
-            for handle, asked in _open_jobs(notes, target):
-                wanted = {key: missing.pop(key) for key in asked if key in missing}
-                if wanted:
-                    failures |= await collect.wait(handle, wanted, {})
-            if missing:
-                failures |= await _bought(collect, target, missing)
-    found = books.store.get_many(list(by_key))
+        async with connected_for_batches(target) as connection:
+            with closing(open_wal(jobs, SCHEMA)) as notes:
+                failures = await _collected(_Collector(connection, books, notes, pace), target, missing)
+    answers = books.store.get_many(list(by_key))
     return [
-        reply_of(request, found[key], from_store=key in before)
-        if key in found
+        reply_of(request, answers[key], from_store=key in before)
+        if key in answers
         else lost(request, failures.get(key, "the batch brought no answer"))
         for key, request in zip(keys, requests, strict=True)
     ]
 
 
-@asynccontextmanager
-async def _opened(jobs: Path) -> AsyncIterator[Any]:
-    with closing(open_wal(jobs, SCHEMA)) as notes:
-        yield notes
+async def _collected(collect: _Collector, target: Target, missing: dict[str, Request]) -> dict[str, str]:
+    """Collect what earlier jobs bring, buy the rest; gives back why a request has no answer, by key."""
+    failures: dict[str, str] = {}
+    left = dict(missing)
+    for handle, keys in _open_jobs(collect.notes, target):
+        own = {key: left.pop(key) for key in keys if key in left}
+        if own:
+            failures |= await collect.wait(handle, own, {})
+    return failures | await _bought(collect, target, left) if left else failures
 
 
 async def _bought(collect: _Collector, target: Target, missing: dict[str, Request]) -> dict[str, str]:
-    """Create as many jobs as the requests need, all before the first is waited for; everything is reserved before any."""
+    """Create as many jobs as the requests need, all before the first is waited for; all is reserved before any."""
     books, reserved = collect.books, {}
-    encoded = {key: await collect.model.batch_encode(_batch_request(target, key, r)) for key, r in missing.items()}
+    encoded = {
+        key: await collect.connection.model.batch_encode(_batch_request(target, key, r)) for key, r in missing.items()
+    }
     waiting: list[tuple[Batch, list[str]]] = []
     job: list[str] = []
     try:
@@ -142,7 +146,7 @@ async def _bought(collect: _Collector, target: Target, missing: dict[str, Reques
             if books.meter:
                 reserved[key] = books.meter.reserve(usd_worst(request, books.price))
         for job in _jobs(missing):
-            handle = await collect.model.batch_create([encoded[key] for key in job])
+            handle = await collect.connection.model.batch_create([encoded[key] for key in job])
             _note(collect.notes, target, handle, job)
             waiting.append((handle, job))
     except BaseException as error:
@@ -178,17 +182,20 @@ def _jobs(missing: dict[str, Request]) -> list[list[str]]:
 
 def _may_run(error: BaseException) -> bool:
     """Whether a job may have been created all the same: what was refused was not, what broke off may have been."""
-    status = getattr(error, "status_code", None)
-    return not isinstance(error, BudgetExceeded) and (status is None or status >= 500)
+    from pydantic_ai.exceptions import ModelHTTPError
+
+    if isinstance(error, ModelHTTPError):
+        return error.status_code >= 500
+    return not isinstance(error, BudgetExceeded)
 
 
 class _Collector:
     """Waits for jobs and stores what they brought."""
 
-    def __init__(self, model: Model, books: _Books, notes: Any, pace: _Pace) -> None:
-        self.model, self.books, self.notes, self.pace = model, books, notes, pace
+    def __init__(self, connection: Connection, books: _Books, notes: sqlite3.Connection, pace: _Pace) -> None:
+        self.connection, self.books, self.notes, self.pace = connection, books, notes, pace
 
-    async def wait(self, handle: Batch, asked: dict[str, Request], reserved: dict[str, int]) -> dict[str, str]:
+    async def wait(self, handle: Batch, requests: dict[str, Request], reserved: dict[str, int]) -> dict[str, str]:
         """Wait for a job, store its answers and settle what was reserved; gives back why a request has none, by key.
 
         A job of a process that died has no reservation left: the ledger counted it at its worst when it found that out.
@@ -201,10 +208,10 @@ class _Collector:
                 self.books.close(reservation, None, is_billed=True)
             raise
         failures: dict[str, str] = {}
-        for result in await self.model.batch_results(handle):
-            if result.custom_id not in asked:
+        for result in await self.connection.model.batch_results(handle):
+            if result.custom_id not in requests:
                 continue
-            answer = self._decoded(result, asked[result.custom_id])
+            answer = self._decoded(result, requests[result.custom_id])
             kept = answer if isinstance(answer, StoredAnswer) else None
             if kept:
                 self.books.store.put(result.custom_id, kept)
@@ -226,37 +233,33 @@ class _Collector:
                 )
             await asyncio.sleep(pause_s)
             pause_s = min(LONGEST_POLL_S, 1.5 * pause_s)
-            handle = await self.model.batch_status(handle)
+            handle = await self.connection.model.batch_status(handle)
         return handle
 
-    def _decoded(self, result: Any, request: Request) -> StoredAnswer | str:
+    def _decoded(self, result: BatchResult, request: Request) -> StoredAnswer | str:
         from pydantic_ai.exceptions import AgentRunError
 
+        asked = _batch_request(None, result.custom_id, request)
         try:
-            response = self.model.batch_decode(result, _batch_request(None, result.custom_id, request))
+            response = self.connection.model.batch_decode(result, asked)
         except (AgentRunError, LookupError, TypeError, ValueError, AttributeError) as error:
             # An envelope of the wrong shape surfaces as whatever the SDK trips over first.
             return f"{type(error).__name__}: {error}"[:500]
-        used = response.usage
-        usage = Usage(used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)
-        text = chosen_label(response.text or "", request)
-        return stored_now(text, response.finish_reason or "", usage, self.books.price(usage), 0.0)
+        return answer_of(response, request, self.books.price, 0.0)
 
 
 def _batch_request(target: Target | None, key: str, request: Request) -> BatchRequest:
     from pydantic_ai.models.batch import BatchRequest
 
-    settings: dict[str, Any] = dict(settings_of(target, request, 0.0)) if target else {}
-    settings.pop("request_timeout", None)  # a batch has no time of its own for each request
     return BatchRequest(
         custom_id=key,
         messages=provider_messages(request.messages),
-        model_settings=settings or None,  # type: ignore[arg-type]
+        model_settings=settings_of(target, request, None) if target else None,
         model_request_parameters=parameters_of(request),
     )
 
 
-def _note(notes: Any, target: Target, handle: Batch, keys: list[str]) -> None:
+def _note(notes: sqlite3.Connection, target: Target, handle: Batch, keys: list[str]) -> None:
     from pydantic import TypeAdapter
     from pydantic_ai.models.batch import Batch
 
@@ -264,7 +267,7 @@ def _note(notes: Any, target: Target, handle: Batch, keys: list[str]) -> None:
     notes.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, 0)", (handle.id, _name(target), text, json.dumps(keys)))
 
 
-def _open_jobs(notes: Any, target: Target) -> list[tuple[Batch, list[str]]]:
+def _open_jobs(notes: sqlite3.Connection, target: Target) -> list[tuple[Batch, list[str]]]:
     from pydantic import TypeAdapter
     from pydantic_ai.models.batch import Batch
 
@@ -274,10 +277,9 @@ def _open_jobs(notes: Any, target: Target) -> list[tuple[Batch, list[str]]]:
 
 
 def _name(target: Target) -> str:
-    known = {k: v for k, v in asdict(target).items() if k != "api_key"}
-    return answer_key(**known)
+    return answer_key(**{k: v for k, v in asdict(target).items() if k != "api_key"})
 
 
 def is_offered(target: Target) -> bool:
     """Whether whoever is asked has a batch interface that is spoken here: the three providers."""
-    return target.uri.startswith(("openai:", "anthropic:", "google:"))
+    return target.uri.startswith(tuple(f"{provider}:" for provider in PROVIDERS))

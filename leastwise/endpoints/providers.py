@@ -1,93 +1,96 @@
-"""What is asked of which endpoint, and how each provider wants to be asked, through pydantic-ai.
+"""How each provider wants to be asked and what it answers, through pydantic-ai.
 
 It sends nothing: `leastwise.endpoints.inference` does, and counts, stores and retries.
 """
 
-import inspect
+from __future__ import annotations
+
 import json
 import math
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from leastwise.endpoints.endpoint import Endpoint
+from leastwise.endpoints.failure import HOOKS
+from leastwise.endpoints.request import Message, Provider, Request, Target
 from leastwise.errors import BadInput
-from leastwise.stores.answer_store import answer_key
+from leastwise.stores.answer_store import StoredAnswer, answer_key, stored_now
+from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
+    from collections.abc import Callable
+
+    import httpx2
+    from pydantic_ai.messages import ModelMessage, ModelResponse
     from pydantic_ai.models import Model, ModelRequestParameters
     from pydantic_ai.settings import ModelSettings
 
-
-KEY_VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GOOGLE_API_KEY"}
-CHOICE_TOKENS = 32  # `{"label": ""}` around the label: llama.cpp's grammar allows line breaks and spaces in it
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
+KEY_VARIABLES: dict[Provider, str] = {
+    "openai": "OPENAI_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "google": "GOOGLE_API_KEY",
+}
+BATCH_TIMEOUT_S = 120.0  # of one upload or look at a job, which the SDK may repeat
 
 
-@dataclass(frozen=True)
-class Request:
-    """One row to answer. `choices` (or a `json_schema`) constrains the output where the provider offers it.
-
-    With `choices` the label itself comes back as text, and `max_tokens` speaks of the label alone: the JSON around it
-    is allowed for. `sample` tells repeated samples of the same row apart. `wants_confidence` asks for the probability of
-    the answer, which only OpenAI-compatible endpoints tell.
-    """
-
-    row_id: str
-    messages: tuple[Message, ...]
-    max_tokens: int
-    temperature: float = 0.0
-    json_schema: dict[str, Any] | None = None
-    choices: tuple[str, ...] | None = None
-    sample: int = 0
-    wants_confidence: bool = False
-
-    @property
-    def most_output_tokens(self) -> int:
-        """The cap on output tokens that is sent."""
-        return self.max_tokens + (CHOICE_TOKENS if self.choices else 0)
+class _Token(TypedDict):
+    token: str
+    logprob: float
 
 
 @dataclass(frozen=True)
-class Target:
-    """Who is asked: `openai:NAME`, `anthropic:NAME`, `google:NAME`, or any other URI served OpenAI-compatibly.
+class Connection:
+    """A provider's model and the HTTP client it is asked with, which is ours to close."""
 
-    `model` is the name to say to the server (default: what follows `provider:`); `revision` must change whenever the
-    weights, the adapter or the quantization behind `uri` change, for answers are kept under it. `api_key` defaults to
-    the provider's environment variable.
-    """
-
-    uri: str
-    revision: str = ""
-    model: str | None = None
-    base_url: str | None = None
-    api_key: str | None = field(default=None, repr=False, compare=False)
-    provider_cache: bool = False
-
-    @classmethod
-    def served(cls, endpoint: Endpoint, uri: str, revision: str) -> Self:
-        """A model that one of our own servers (or any OpenAI-compatible one) answers for."""
-        return cls(uri, revision, endpoint.model, endpoint.base_url, endpoint.api_key or "none")
+    model: Model
+    client: httpx2.AsyncClient
 
     @property
-    def provider(self) -> str:
-        prefix = self.uri.partition(":")[0]
-        return prefix if prefix in KEY_VARIABLES else "openai"
+    def offers_constraints(self) -> bool:
+        """Whether the model can be held to a JSON schema."""
+        return bool(self.model.profile.get("supports_json_schema_output", False))
 
-    @property
-    def model_name(self) -> str:
-        prefix, _, rest = self.uri.partition(":")
-        return self.model or (rest if prefix in KEY_VARIABLES else self.uri)
+    async def aclose(self) -> None:
+        """Close the HTTP connections."""
+        await self.client.aclose()
+
+
+def connect(target: Target, timeout_s: float) -> Connection:
+    """The provider's model with its SDK's own retries off, for two layers of retries multiply."""
+    key = _key_of(target)
+    if target.provider == "anthropic":
+        return _anthropic(target, key, timeout_s)
+    return _google(target, key, timeout_s) if target.provider == "google" else _openai(target, key, timeout_s)
+
+
+def connect_for_batches(target: Target) -> Connection:
+    """The provider's model for its batch interface; OpenAI's takes batches of its Responses interface."""
+    if target.provider != "openai":
+        return connect(target, BATCH_TIMEOUT_S)
+    return _openai(target, _key_of(target), BATCH_TIMEOUT_S, takes_batches=True)
+
+
+@asynccontextmanager
+async def connected_for_batches(target: Target) -> AsyncIterator[Connection]:
+    """As `connect_for_batches`, closed at the end of the block."""
+    connection = connect_for_batches(target)
+    try:
+        yield connection
+    finally:
+        await connection.aclose()
+
+
+def answer_of(
+    response: ModelResponse, request: Request, price: Callable[[Usage], float], latency_ms: float
+) -> StoredAnswer:
+    """A provider's response as the answer to a request, received now."""
+    used = response.usage
+    usage = Usage(used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)
+    text = chosen_label(response.text or "", request)
+    confidence = confidence_of(response.provider_details) if request.wants_confidence else None
+    return stored_now(text, response.finish_reason or "", usage, price(usage), latency_ms, confidence)
 
 
 def chosen_label(text: str, request: Request) -> str:
@@ -101,15 +104,17 @@ def chosen_label(text: str, request: Request) -> str:
 
 
 def confidence_of(details: dict[str, Any] | None) -> float | None:
-    """The probability of a whole answer, from the log-probabilities of its tokens; None where they were not told.
+    """The probability of a whole answer, from the log-probabilities of its tokens; None where there are none.
 
-    The mark that ends an answer says nothing of its content and is left out where it is told.
+    The mark that ends an answer says nothing of its content and is left out where it is there.
     """
-    told = [token for token in (details or {}).get("logprobs") or [] if not str(token["token"]).startswith("<|")]
-    return min(1.0, math.exp(sum(token["logprob"] for token in told))) if told else None
+    every: list[_Token] = (details or {}).get("logprobs") or []
+    tokens = [token for token in every if not token["token"].startswith("<|")]
+    return min(1.0, math.exp(sum(token["logprob"] for token in tokens))) if tokens else None
 
 
-def parameters_of(request: Request) -> "ModelRequestParameters":
+def parameters_of(request: Request) -> ModelRequestParameters:
+    """What holds the output to the request's schema or choices, if it has any."""
     from pydantic_ai.models import ModelRequestParameters
     from pydantic_ai.output import OutputObjectDefinition
 
@@ -124,114 +129,100 @@ def parameters_of(request: Request) -> "ModelRequestParameters":
         }
     if schema is None:
         return ModelRequestParameters()
-    wanted = OutputObjectDefinition(json_schema=schema, name="answer", strict=True)
-    return ModelRequestParameters(output_mode="native", output_object=wanted, allow_text_output=True)
+    output = OutputObjectDefinition(json_schema=schema, name="answer", strict=True)
+    return ModelRequestParameters(output_mode="native", output_object=output, allow_text_output=True)
 
 
-def settings_of(target: Target, request: Request, timeout_s: float) -> "ModelSettings":
-    settings: dict[str, Any] = {"max_tokens": request.most_output_tokens, "temperature": request.temperature}
-    settings["request_timeout"] = timeout_s
-    if request.wants_confidence and target.provider == "openai":
+def settings_of(target: Target, request: Request, timeout_s: float | None) -> ModelSettings:
+    """Sampling, limits and the provider's own prompt cache; without `timeout_s` a request has no time of its own."""
+    if target.provider == "openai":
+        settings = _openai_settings(target, request)
+    elif target.provider == "anthropic":
+        settings = _anthropic_settings(target)
+    else:
+        settings = {}
+    settings["max_tokens"], settings["temperature"] = request.most_output_tokens, request.temperature
+    if timeout_s is not None:
+        settings["request_timeout"] = timeout_s
+    return settings
+
+
+def _openai_settings(target: Target, request: Request) -> ModelSettings:
+    from pydantic_ai.models.openai import OpenAIChatModelSettings
+
+    settings = OpenAIChatModelSettings()
+    if request.wants_confidence:
         settings["openai_logprobs"] = True
-    if target.provider_cache and target.provider == "anthropic":
-        settings |= {"anthropic_cache_instructions": True, "anthropic_cache_messages": True}
-    if target.provider_cache and target.provider == "openai":
+    if target.provider_cache:
         system = [m.content for m in request.messages if m.role == "system"]
         settings["openai_prompt_cache_key"] = answer_key(uri=target.uri, system=system)[:32]
-    return settings  # type: ignore[return-value]
+    return settings
 
 
-def provider_messages(messages: Sequence[Message]) -> list[Any]:
+def _anthropic_settings(target: Target) -> ModelSettings:
+    from pydantic_ai.models.anthropic import AnthropicModelSettings
+
+    if not target.provider_cache:
+        return AnthropicModelSettings()
+    return AnthropicModelSettings(anthropic_cache_instructions=True, anthropic_cache_messages=True)
+
+
+def provider_messages(messages: Sequence[Message]) -> list[ModelMessage]:
+    """A conversation as pydantic-ai writes it: what is said between two answers is one request."""
     from pydantic_ai.messages import ModelRequest, ModelResponse, SystemPromptPart, TextPart, UserPromptPart
 
-    made: list[Any] = []
+    made: list[ModelMessage] = []
     for message in messages:
         if message.role == "assistant":
             made.append(ModelResponse(parts=[TextPart(message.content)]))
             continue
         part = (SystemPromptPart if message.role == "system" else UserPromptPart)(message.content)
-        if made and isinstance(made[-1], ModelRequest):
-            made[-1] = ModelRequest(parts=[*made[-1].parts, part])
+        last = made[-1] if made else None
+        if isinstance(last, ModelRequest):
+            made[-1] = ModelRequest(parts=[*last.parts, part])
         else:
             made.append(ModelRequest(parts=[part]))
     return made
 
 
-def model_of(target: Target, timeout_s: float) -> "Model":
-    """The provider's model with its SDK's own retries off, for two layers of retries multiply."""
-    key = _key_of(target)
-    return {"openai": _openai_model, "anthropic": _anthropic_model, "google": _google_model}[target.provider](
-        target, key, timeout_s
-    )
-
-
 def _key_of(target: Target) -> str:
-    key = target.api_key or os.environ.get(KEY_VARIABLES[target.provider])
+    variable = KEY_VARIABLES[target.provider]
+    key = target.api_key or os.environ.get(variable)
     if not key:
-        raise BadInput(f"{target.uri}: no API key; set {KEY_VARIABLES[target.provider]} in the environment")
+        raise BadInput(f"{target.uri}: no API key; set {variable} in the environment")
     return key
 
 
-def batch_model_of(target: Target) -> "Model":
-    """The provider's model for its batch interface; OpenAI's takes batches of its Responses interface."""
-    timeout_s = 120.0  # of one upload or look at a job, which the SDK may repeat
-    if target.provider != "openai":
-        return model_of(target, timeout_s)
-    from pydantic_ai.models.openai import OpenAIResponsesModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    key = _key_of(target)
-    return OpenAIResponsesModel(
-        target.model_name, provider=OpenAIProvider(openai_client=_openai_client(target, key, timeout_s))
-    )
-
-
-async def close(model: "Model") -> None:
-    """Close a model's HTTP connections."""
-    client = getattr(model, "client", None)
-    closing = getattr(client, "close", None) or getattr(client, "aclose", None)
-    if closing and inspect.isawaitable(closed := closing()):
-        await closed
-
-
-@asynccontextmanager
-async def closed_after(model: "Model") -> AsyncIterator[None]:
-    """Close a model's HTTP connections at the end of the block."""
-    try:
-        yield
-    finally:
-        await close(model)
-
-
-def _openai_model(target: Target, key: str, timeout_s: float) -> "Model":
-    from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    return OpenAIChatModel(
-        target.model_name, provider=OpenAIProvider(openai_client=_openai_client(target, key, timeout_s))
-    )
-
-
-def _openai_client(target: Target, key: str, timeout_s: float) -> "AsyncOpenAI":
+def _openai(target: Target, key: str, timeout_s: float, takes_batches: bool = False) -> Connection:
     from openai import AsyncOpenAI, DefaultAioHttpClient
+    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+    from pydantic_ai.providers.openai import OpenAIProvider
 
     # httpx slows down under concurrency; the SDK's aiohttp transport does not (see docs).
-    transport = DefaultAioHttpClient(timeout=timeout_s)
-    return AsyncOpenAI(base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
+    transport = DefaultAioHttpClient(timeout=timeout_s, event_hooks=HOOKS)
+    client = AsyncOpenAI(base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
+    kind = OpenAIResponsesModel if takes_batches else OpenAIChatModel
+    return Connection(kind(target.model_name, provider=OpenAIProvider(openai_client=client)), transport)
 
 
-def _anthropic_model(target: Target, key: str, timeout_s: float) -> "Model":
-    from anthropic import AsyncAnthropic
+def _anthropic(target: Target, key: str, timeout_s: float) -> Connection:
+    from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
     from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
-    client = AsyncAnthropic(base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s)
-    return AnthropicModel(target.model_name, provider=AnthropicProvider(anthropic_client=client))
+    transport = DefaultAsyncHttpxClient(timeout=timeout_s, event_hooks=HOOKS)
+    client = AsyncAnthropic(
+        base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport
+    )
+    return Connection(AnthropicModel(target.model_name, provider=AnthropicProvider(anthropic_client=client)), transport)
 
 
-def _google_model(target: Target, key: str, timeout_s: float) -> "Model":
+def _google(target: Target, key: str, timeout_s: float) -> Connection:
     """Not run over the wire here: no server in reach speaks Google's interface."""
+    import httpx2
     from pydantic_ai.models.google import GoogleModel
     from pydantic_ai.providers.google import GoogleProvider
 
-    return GoogleModel(target.model_name, provider=GoogleProvider(api_key=key, base_url=target.base_url))
+    transport = httpx2.AsyncClient(timeout=timeout_s, event_hooks=HOOKS)
+    provider = GoogleProvider(api_key=key, base_url=target.base_url, http_client=transport)
+    return Connection(GoogleModel(target.model_name, provider=provider), transport)

@@ -17,8 +17,8 @@ class Throttle:
 
     In flight: starts low, one more per success, halved by a 429, then grows slowly (additive increase, multiplicative
     decrease; Chiu & Jain 1989) below a ceiling. A Retry-After holds back every call, since the limit is the provider's,
-    not the request's. Calls in flight alone cannot keep to a limit per second, so what was accepted in the last second is
-    taken for the rate that is allowed (see `Pace`), and no fewer may be in flight than that rate needs.
+    not the request's. Calls in flight alone cannot keep to a limit per second, so what was accepted in the last second
+    is taken for the rate that is allowed (see `Pace`), and no fewer may be in flight than that rate needs.
     """
 
     def __init__(self, ceiling: int) -> None:
@@ -74,9 +74,9 @@ class Pace:
 
     Calls accepted in the second before a 429 are what the provider allows a second; a burst it allowed on top is found
     out by the next ones. From 95% of that the pace grows as exp(0.01 t + (t/20)^3), t seconds after the last 429: it is
-    back at the limit after about 5 s, so that probing costs few 429s, and a limit that was raised is found within a minute
-    (the shape is that of CUBIC, RFC 9438, on the logarithm). A 429 before there was time to see a rate says little, so
-    from there the pace doubles every second instead. All times are seconds of one clock.
+    back at the limit after about 5 s, so that probing costs few 429s, and a limit that was raised is found within a
+    minute (the shape is that of CUBIC, RFC 9438, on the logarithm). A 429 before there was time to see a rate says
+    little, so from there the pace doubles every second instead. All times are seconds of one clock.
     """
 
     def __init__(self) -> None:

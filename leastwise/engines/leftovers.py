@@ -1,16 +1,17 @@
 """Ends what a command leaves running when it is killed: a child that waits for the command's end and then tidies up.
 
-A command that ends by itself has already stopped what it started, and nothing is found then. What does not run under the
-command's mark (other commands, the servers of `make up`) is never touched.
+A command that ends by itself has already stopped what it started, and nothing is found then. What does not run under
+the command's mark (other commands, the servers of `make up`) is never touched.
 """
 
 import os
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 
 import psutil
+
+from leastwise.stores.shipped import ROOT
 
 MARK = "LEASTWISE_COMMAND"
 STOP_S = 5.0
@@ -25,7 +26,7 @@ def watch() -> None:
         [sys.executable, "-m", "leastwise.engines.leftovers", mark],
         stdin=subprocess.PIPE,
         start_new_session=True,
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=ROOT,
     )
     _watchers.append(watcher)
 
@@ -34,14 +35,14 @@ _watchers: list[subprocess.Popen[bytes]] = []  # holds the pipe open as long as 
 
 
 def _marked(mark: str) -> list[psutil.Process]:
-    found = []
+    marked = []
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and process.environ().get(MARK) == mark:
-                found.append(process)
+                marked.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
-    return found
+    return marked
 
 
 def _end(mark: str) -> None:

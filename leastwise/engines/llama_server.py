@@ -1,4 +1,4 @@
-"""The child process that serves one GGUF model with llama.cpp over HTTP; started by `leastwise.engines.serving`, not by hand.
+"""The child process that serves one GGUF model with llama.cpp over HTTP; started by `llama_cpp`, not by hand.
 
 It does not choose ports or keys and never outlives its parent: when the parent is gone, it ends itself.
 """
@@ -49,6 +49,7 @@ def _start(arguments: argparse.Namespace, api_key: str) -> object:
 
 
 def main() -> None:
+    """Serve until the parent is gone."""
     arguments = _arguments()
     server = _start(arguments, os.environ[API_KEY_VARIABLE])
     while os.getppid() == arguments.parent_pid:

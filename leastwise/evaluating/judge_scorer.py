@@ -14,8 +14,9 @@ from leastwise import metrics
 from leastwise.answering.answerer import Payer
 from leastwise.answering.served import open_asker
 from leastwise.answering.workspace import Workspace
-from leastwise.endpoints.inference import Asker, Reply
-from leastwise.endpoints.providers import Message, Request
+from leastwise.endpoints.inference import Asker
+from leastwise.endpoints.reply import Reply
+from leastwise.endpoints.request import Message, Request
 from leastwise.errors import BadInput
 from leastwise.evaluating.scorer import ExactScorer, Scorer
 from leastwise.evidence.measurement import MAX_LOST_SHARE

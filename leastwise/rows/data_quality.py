@@ -1,16 +1,17 @@
-"""What is said of each row before it is checked: duplicates, leaks, control characters, language, personal data, secrets.
+"""What is said of each row before it is checked: duplicates, leaks, control characters, language, personal data.
 
-It judges nothing: the suites in `expectations/` do, by these columns. It also lists labels that neighbours disagree with, for a
-person to look at; nothing is ever dropped.
+It judges nothing: the suites in `expectations/` do, by these columns. It also lists labels that neighbours disagree
+with, for a person to look at; nothing is ever dropped.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from leastwise.rows import near_duplicates, personal_data
 
@@ -21,6 +22,7 @@ CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
 SURE_OF_LANGUAGE = 10.0  # nats by which another language must be likelier; no English training sentence came near it
 READ_CHARACTERS = 300  # of a text, for its language
 NEIGHBOURS, MOST_AGREE = 15, 0.8
+ROWS_AT_A_TIME = 1024
 
 
 def profiled(
@@ -30,19 +32,19 @@ def profiled(
 
     `against`: tables none of whose texts may be in this one, by name; `leaks_from` names table and id.
     """
-    given = table.copy(deep=False)
+    described = table.copy(deep=False)
     if "text" not in table or "id" not in table:
-        return given
+        return described
     texts = [text if isinstance(text, str) else "" for text in table["text"]]
     ids = [str(row_id) for row_id in table["id"]]
-    given["control_characters"] = [len(CONTROL.findall(text)) for text in texts]
-    given["exact_duplicate_of"] = _first_of(texts, ids)
-    given["near_duplicate_of"] = _near(texts, ids)
-    given["leaks_from"] = _leaks(texts, against or {})
-    given["other_language"] = _languages(texts, language)
-    given["personal"] = [personal_data.found_in(text, personal_data.PERSONAL) for text in texts]
-    given["secret"] = [personal_data.found_in(text, personal_data.SECRET) for text in texts]
-    return given
+    described["control_characters"] = [len(CONTROL.findall(text)) for text in texts]
+    described["exact_duplicate_of"] = _first_of(texts, ids)
+    described["near_duplicate_of"] = _near(texts, ids)
+    described["leaks_from"] = _leaks(texts, against or {})
+    described["other_language"] = _languages(texts, language)
+    described["personal"] = [personal_data.kinds_in(text, personal_data.PERSONAL) for text in texts]
+    described["secret"] = [personal_data.kinds_in(text, personal_data.SECRET) for text in texts]
+    return described
 
 
 def normalised(text: str) -> str:
@@ -53,11 +55,11 @@ def normalised(text: str) -> str:
 def _first_of(texts: Sequence[str], ids: Sequence[str]) -> list[str | None]:
     """For each text that came before, the id of the first; empty texts are no duplicates."""
     seen: dict[str, str] = {}
-    found: list[str | None] = []
+    firsts: list[str | None] = []
     for text, row_id in zip(map(normalised, texts), ids, strict=True):
-        found.append(seen.get(text) if text else None)
+        firsts.append(seen.get(text) if text else None)
         seen.setdefault(text, row_id)
-    return found
+    return firsts
 
 
 def _near(texts: Sequence[str], ids: Sequence[str]) -> list[str | None]:
@@ -80,9 +82,9 @@ def _leaks(texts: Sequence[str], against: Mapping[str, pd.DataFrame]) -> list[st
     return found
 
 
-def _languages(texts: Sequence[str], wanted: str | None) -> list[str | None]:
-    """The language of each text that is surely not in the wanted one; None where none is wanted."""
-    if wanted is None:
+def _languages(texts: Sequence[str], expected: str | None) -> list[str | None]:
+    """The language of each text that is surely not in the expected one; None where none is expected."""
+    if expected is None:
         return [None] * len(texts)
     import py3langid
 
@@ -90,24 +92,33 @@ def _languages(texts: Sequence[str], wanted: str | None) -> list[str | None]:
     for text in texts:
         ranked = py3langid.rank(text[:READ_CHARACTERS])
         likely, score = ranked[0]
-        is_other = likely != wanted and score - dict(ranked).get(wanted, -np.inf) > SURE_OF_LANGUAGE
+        is_other = likely != expected and score - dict(ranked).get(expected, -np.inf) > SURE_OF_LANGUAGE
         found.append(str(likely) if is_other else None)
     return found
 
 
+class SuspectedLabel(NamedTuple):
+    """A row whose label most of its nearest neighbours disagree with: its label, theirs, and their share."""
+
+    row_id: str
+    label: str
+    neighbours_label: str
+    share: float
+
+
 def suspected_labels(
-    ids: Sequence[str], labels: Sequence[str], vectors: np.ndarray, most: int = 50
-) -> list[tuple[str, str, str, float]]:
-    """Rows whose label most of their nearest neighbours disagree with: (id, its label, theirs, share of neighbours), surest first.
+    ids: Sequence[str], labels: Sequence[str], vectors: npt.NDArray[np.floating], most: int = 50
+) -> list[SuspectedLabel]:
+    """At most so many rows whose label most of their nearest neighbours disagree with, surest first.
 
     `vectors` are unit vectors, shape (n, d). At least 80% of the 15 nearest others must carry one other label.
     """
     if len(ids) <= NEIGHBOURS:
         return []
     names, codes = np.unique(np.asarray(labels), return_inverse=True)
-    found = []
-    for start in range(0, len(ids), 1024):
-        part = vectors[start : start + 1024] @ vectors.T
+    suspects = []
+    for start in range(0, len(ids), ROWS_AT_A_TIME):
+        part = vectors[start : start + ROWS_AT_A_TIME] @ vectors.T
         rows = np.arange(start, start + part.shape[0])
         part[np.arange(part.shape[0]), rows] = -np.inf
         nearest = np.argpartition(-part, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
@@ -115,5 +126,6 @@ def suspected_labels(
             counts = np.bincount(near, minlength=names.size)
             top = int(counts.argmax())
             if top != codes[row] and counts[top] >= MOST_AGREE * NEIGHBOURS:
-                found.append((str(ids[row]), str(labels[row]), str(names[top]), float(counts[top] / NEIGHBOURS)))
-    return sorted(found, key=lambda each: -each[3])[:most]
+                share = float(counts[top] / NEIGHBOURS)
+                suspects.append(SuspectedLabel(str(ids[row]), str(labels[row]), str(names[top]), share))
+    return sorted(suspects, key=lambda each: -each.share)[:most]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from leastwise.evidence import units
 from leastwise.evidence.betting import FloatArray
@@ -54,7 +55,7 @@ def first_units(rows: pd.DataFrame, most_rows: int) -> pd.DataFrame:
     if UNIT not in rows or len(kept) == len(rows):
         return kept
     cut = rows[UNIT].iloc[most_rows]
-    whole = kept[kept[UNIT] != cut]
+    whole: pd.DataFrame = kept[kept[UNIT] != cut]
     return whole if len(whole) else rows[rows[UNIT] == cut]
 
 
@@ -68,14 +69,14 @@ def unit_scores(rows: pd.DataFrame, values: Sequence[float]) -> FloatArray:
     return units.unit_means(values, unit_numbers(rows).tolist(), high=math.inf)
 
 
-def unit_numbers(rows: pd.DataFrame) -> np.ndarray:
+def unit_numbers(rows: pd.DataFrame) -> npt.NDArray[np.intp]:
     """Each row's unit as a number, counted by first appearance."""
     import pandas as pd
 
-    return pd.factorize(rows[UNIT])[0] if UNIT in rows else np.arange(len(rows))
+    return pd.factorize(rows[UNIT])[0] if UNIT in rows else np.arange(len(rows), dtype=np.intp)
 
 
-def whole_units(rows: pd.DataFrame, lost: Sequence[bool]) -> np.ndarray:
+def whole_units(rows: pd.DataFrame, lost: Sequence[bool]) -> npt.NDArray[np.intp]:
     """Positions of the rows whose unit lost none; `lost` has one entry a row."""
     numbers = unit_numbers(rows)
     return np.flatnonzero(~np.isin(numbers, numbers[np.asarray(lost, dtype=bool)]))

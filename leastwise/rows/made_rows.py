@@ -1,6 +1,7 @@
 """Out-of-scope and shifted rows made of a use case's own: labels held out, unrelated text, shifted gate rows.
 
-It reads no file (`leastwise.rows.tables` does) and decides nothing of what is declined. The same tables give the same rows.
+It reads no file (`leastwise.rows.tables` does) and decides nothing of what is declined. The same tables give the same
+rows.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 def held_out(frames: Sequence[pd.DataFrame | None], labels: Sequence[str]) -> list[pd.DataFrame]:
     """The rows of these tables whose label is held out, without it."""
-    found = [frame[frame["label"].isin(labels)] for frame in frames if frame is not None and "label" in frame]
-    return [rows.drop(columns="label").assign(kind="held_out") for rows in found if len(rows)]
+    parts = [frame[frame["label"].isin(labels)] for frame in frames if frame is not None and "label" in frame]
+    return [rows.drop(columns="label").assign(kind="held_out") for rows in parts if len(rows)]
 
 
 def half(unrelated: pd.DataFrame, judges: bool) -> pd.DataFrame:

@@ -1,7 +1,8 @@
-"""Texts that say nearly the same: pairs whose three-word sequences overlap by most (Jaccard), found without comparing all pairs.
+"""Texts that say nearly the same: pairs whose three-word sequences overlap by most (Jaccard).
 
-MinHash in bands (Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, section 3.4), whole columns at a time in
-numpy. `benchmarks/data_checks.py` times it with the rest of the checks.
+It does not compare all pairs, and knows no meaning. MinHash in bands (Broder 1997; Leskovec, Rajaraman, Ullman, Mining
+of Massive Datasets, section 3.4), whole columns at a time in numpy. `benchmarks/data_checks.py` times it with the rest
+of the checks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 THRESHOLD = 0.8
 WORDS = 3
@@ -29,16 +31,17 @@ class Pair:
 
 
 def near_duplicates(texts: Sequence[str], threshold: float = THRESHOLD) -> list[Pair]:
-    """Pairs of texts at or above the threshold, but for case and punctuation; in order. Exact duplicates have similarity 1."""
+    """Pairs of texts at or above the threshold, but for case and punctuation; in order. Exact duplicates are at 1."""
     if len(texts) < 2:
         return []
     sets = [_sequences(text) for text in texts]
-    found = set()
+    candidates = set()
     for bucket in _buckets(sets):
         for at, one in enumerate(bucket[:MOST_OF_A_BUCKET]):
-            found |= {(int(one), int(other)) for other in bucket[at + 1 :]}
+            candidates |= {(int(one), int(other)) for other in bucket[at + 1 :]}
     pairs = (
-        Pair(one, other, len(sets[one] & sets[other]) / len(sets[one] | sets[other])) for one, other in sorted(found)
+        Pair(one, other, len(sets[one] & sets[other]) / len(sets[one] | sets[other]))
+        for one, other in sorted(candidates)
     )
     return [pair for pair in pairs if pair.similarity >= threshold]
 
@@ -51,7 +54,7 @@ def _sequences(text: str) -> set[int]:
     return {xxhash.xxh32_intdigest(" ".join(words[at : at + WORDS]).encode()) for at in range(last + 1)}
 
 
-def _buckets(sets: list[set[int]]) -> Iterator[np.ndarray]:
+def _buckets(sets: list[set[int]]) -> Iterator[npt.NDArray[np.intp]]:
     """Positions of texts that agree in a whole band of minima, ascending."""
     sizes = np.array([len(each) for each in sets])
     flat = np.fromiter((value for each in sets for value in each), dtype=np.uint64, count=int(sizes.sum()))

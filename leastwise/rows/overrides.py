@@ -1,23 +1,21 @@
-"""What the run form may change of a saved use case. It reads nothing and checks no field (see `leastwise.rows.use_case_file`)."""
+"""What the run form may change of a saved use case.
+
+It reads nothing and checks no field (see `leastwise.rows.use_case_file`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from leastwise.errors import BadInput
+from leastwise.part import Part
 from leastwise.use_case import Approval, Stage
 
-if TYPE_CHECKING:
-    pass
 
-
-class Overrides(BaseModel):
+class Overrides(Part):
     """What the run form may change of a saved use case. Everything left empty stays as it is in the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     quality_bound: float | None = Field(None, gt=0, le=1, description="Quality wanted, a share in 0..1.")
     adherence_bound: float | None = Field(None, gt=0, le=1, description="Share of outputs in the demanded format.")
@@ -29,21 +27,36 @@ class Overrides(BaseModel):
     approve_pretrain: Approval | None = Field(None, description="Leave for continued pre-training.")
     approve_self_host: Approval | None = Field(None, description="Leave for self-hosting.")
 
-    def applied_to(self, raw: dict[str, Any]) -> dict[str, Any]:
-        """The use case's fields with these changes."""
+    def applied_to(self, raw: Mapping[str, object]) -> dict[str, object]:
+        """The use case's fields with these changes; BadInput for a bound of a requirement it does not have."""
         changed = dict(raw)
-        requirements = {k: dict(v) for k, v in (raw.get("requirements") or {}).items() if isinstance(v, Mapping)}
-        for name in ("quality", "adherence", "p95_latency_ms", "usd_per_1k_requests"):
-            bound = getattr(self, f"{name}_bound")
+        requirements = _mapping(raw, "requirements")
+        bounds = {
+            "quality": self.quality_bound,
+            "adherence": self.adherence_bound,
+            "p95_latency_ms": self.p95_latency_ms_bound,
+            "usd_per_1k_requests": self.usd_per_1k_requests_bound,
+        }
+        for name, bound in bounds.items():
             if bound is None:
                 continue
             if name not in requirements:
                 raise BadInput(f"overrides.{name}_bound: the use case has no requirement {name}; add it to the file")
-            requirements[name]["bound"] = bound
+            requirements[name] = _mapping(requirements, name) | {"bound": bound}
         changed["requirements"] = requirements
-        for name in ("budget_usd", "budget_usd_per_month", "last_stage"):
-            if getattr(self, name) is not None:
-                changed[name] = getattr(self, name)
+        limits = {
+            "budget_usd": self.budget_usd,
+            "budget_usd_per_month": self.budget_usd_per_month,
+            "last_stage": self.last_stage,
+        }
+        changed |= {name: value for name, value in limits.items() if value is not None}
         leave = {"pretrain": self.approve_pretrain, "self_host": self.approve_self_host}
-        changed["approvals"] = (raw.get("approvals") or {}) | {k: v for k, v in leave.items() if v is not None}
+        changed["approvals"] = _mapping(raw, "approvals") | {k: v for k, v in leave.items() if v is not None}
         return changed
+
+
+def _mapping(raw: Mapping[str, object], name: str) -> dict[str, object]:
+    value = raw.get(name) or {}
+    if not isinstance(value, Mapping):
+        raise BadInput(f"{name}: is no mapping of fields (given: {value!r}); correct it in the use case's file")
+    return dict(value)

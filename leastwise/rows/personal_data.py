@@ -1,11 +1,13 @@
 """What looks like personal data or a secret in a text, by its form; and the text with that masked.
 
-Forms only: names and addresses of people are not found. What has a check digit is checked, so that long numbers do not alarm.
+Forms only: names and addresses of people are not found. What has a check digit is checked, so that long numbers do not
+alarm.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 
 PERSONAL: dict[str, re.Pattern[str]] = {
     "email": re.compile(r"\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+\b"),
@@ -23,10 +25,9 @@ SECRET: dict[str, re.Pattern[str]] = {
     "jwt": re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
     "password": re.compile(r"(?i)\b(?:password|passwd|api[_-]?key|secret)\s*[:=]\s*['\"]?[^\s'\"]{6,}"),
 }
-KINDS = (*PERSONAL, *SECRET)
 
 
-def found_in(text: str, kinds: dict[str, re.Pattern[str]]) -> str | None:
+def kinds_in(text: str, kinds: dict[str, re.Pattern[str]]) -> str | None:
     """The kinds that occur, comma-separated; None for none."""
     named = [kind for kind, form in kinds.items() if any(_is_real(kind, match[0]) for match in form.finditer(text))]
     return ", ".join(named) or None
@@ -35,15 +36,18 @@ def found_in(text: str, kinds: dict[str, re.Pattern[str]]) -> str | None:
 def masked(text: str, kinds: tuple[str, ...]) -> str:
     """The text with every occurrence of these kinds replaced by the kind's name in brackets."""
     for kind in kinds:
-        form = PERSONAL.get(kind) or SECRET[kind]
-        text = form.sub(lambda match, kind=kind: f"[{kind}]" if _is_real(kind, match[0]) else match[0], text)  # type: ignore[misc]
+        text = (PERSONAL | SECRET)[kind].sub(partial(_mask, kind), text)
     return text
 
 
-def _is_real(kind: str, found: str) -> bool:
+def _mask(kind: str, match: re.Match[str]) -> str:
+    return f"[{kind}]" if _is_real(kind, match[0]) else match[0]
+
+
+def _is_real(kind: str, text: str) -> bool:
     if kind == "card":
-        return _luhn([int(digit) for digit in found if digit.isdigit()])
-    return _iban(found.replace(" ", "")) if kind == "iban" else True
+        return _luhn([int(digit) for digit in text if digit.isdigit()])
+    return _iban(text.replace(" ", "")) if kind == "iban" else True
 
 
 def _luhn(digits: list[int]) -> bool:

@@ -1,6 +1,7 @@
-"""Shifted inputs made of ordinary ones: typos, letter case, length. The label stays, so that quality under shift can be measured.
+"""Shifted inputs made of ordinary ones: typos, letter case, length.
 
-Paraphrases and inputs from another source cannot be made without a person or a model: give them as `data.shifted`.
+The label stays, so that quality under shift can be measured. Paraphrases and inputs from another source cannot be made
+without a person or a model: give them as `data.shifted`.
 """
 
 from __future__ import annotations

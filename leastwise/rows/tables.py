@@ -10,15 +10,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.rows import expected_answers, gold, made_rows, personal_data, validation
-from leastwise.stores import storage
+from leastwise.rows import expected_answers, gold, made_rows, personal_data, row_checks, splits
+from leastwise.stores import storage, table_files
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CHARS_PER_TOKEN = 3.0  # below every tokenizer's average for English, so that a text let through does fit
-
 
 TABLES = (
     "gate",
@@ -70,7 +67,7 @@ class Tables:
             raise BadInput(f"data.{name}: is not set in the use case {self.use_case.name}; add it")
         return frame
 
-    def rows(self, name: str) -> int | None:
+    def rows(self, name: str) -> int:
         """How many rows a table has; 0 where there is none."""
         frame = self.get(name)
         return 0 if frame is None else len(frame)
@@ -89,11 +86,11 @@ class Tables:
             return frame
         return frame[~frame["label"].isin(data.held_out_labels)].reset_index(drop=True)
 
-    def _out_of_scope(self, name: str, splits: Sequence[str], judges: bool) -> pd.DataFrame | None:
-        """Inputs to decline: those given, the held-out rows of these splits, and a half of what is unrelated."""
+    def _out_of_scope(self, name: str, labelled: Sequence[str], judges: bool) -> pd.DataFrame | None:
+        """Inputs to decline: the table itself, the held-out rows of labelled ones, and a half of what is unrelated."""
         data = self.use_case.data
-        given, unrelated = self._whole_table(name), self._whole_table("unrelated")
-        parts = [given, *made_rows.held_out([self._whole_table(split) for split in splits], data.held_out_labels)]
+        own, unrelated = self._whole_table(name), self._whole_table("unrelated")
+        parts = [own, *made_rows.held_out([self._whole_table(each) for each in labelled], data.held_out_labels)]
         parts += [made_rows.half(unrelated, judges)] if unrelated is not None else []
         parts = [
             part.rename(columns={"kind": KIND}) if part is not None and KIND not in part else part for part in parts
@@ -114,31 +111,10 @@ class Tables:
             raise BadInput(
                 f"data.{name}: {uri} does not exist; build it (`make data` builds the shipped ones) or correct the path"
             )
-        raw, source = storage.read_table(uri), f"data.{name} ({uri})"
-        frame = raw.rename(columns=self._columns())
-        is_labelled = name in LABELLED and ("label" in frame or not self._may_lack_labels(name))
-        validation.check_rows(
-            frame,
-            source=source,
-            text="text",
-            label="label" if is_labelled else None,
-            labels=(*self.use_case.task.answers, *data.held_out_labels)
-            if is_labelled and self.use_case.task.answers
-            else None,
-            id="id" if name != "paraphrases" else None,
-        )
-        if name == "paraphrases":
-            _check_paraphrases(frame, self.get("gate"), source)
-        if data.mask:
-            frame["text"] = [personal_data.masked(text, data.mask) for text in frame["text"]]
-        if name in LABELLED:
-            frame["label"] = (
-                expected_answers.expected_texts(self.use_case.task, frame["label"], source) if is_labelled else None
-            )
-        if name == "graded":
-            validation.check_grades(frame, source)
+        raw, source = table_files.read_table(uri), f"data.{name} ({uri})"
+        frame = self._checked(name, raw.rename(columns=self._columns()), source)
         if data.time_column and name == "traffic":
-            frame[TIME] = validation.unix_seconds(raw, data.time_column, source)
+            frame[TIME] = row_checks.unix_seconds(raw, data.time_column, source)
             order = frame[TIME].argsort(kind="stable")
             frame, raw = frame.iloc[order].reset_index(drop=True), raw.iloc[order].reset_index(drop=True)
         if name in KINDS and data.kind_column in raw:
@@ -148,6 +124,28 @@ class Tables:
         if data.unit_by and name in MEASURED:
             _check_units(raw, data.unit_by, source)
             frame[UNIT] = raw[data.unit_by]
+        return frame
+
+    def _checked(self, name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
+        """The frame with its texts masked and its labels as one string each, once its rows hold."""
+        data, task = self.use_case.data, self.use_case.task
+        is_labelled = name in LABELLED and ("label" in frame or not self._may_lack_labels(name))
+        row_checks.check_rows(
+            frame,
+            source=source,
+            text="text",
+            label="label" if is_labelled else None,
+            labels=(*task.answers, *data.held_out_labels) if is_labelled and task.answers else None,
+            id="id" if name != "paraphrases" else None,
+        )
+        if name == "paraphrases":
+            _check_paraphrases(frame, self.get("gate"), source)
+        if data.mask:
+            frame["text"] = [personal_data.masked(text, data.mask) for text in frame["text"]]
+        if name in LABELLED:
+            frame["label"] = expected_answers.expected_texts(task, frame["label"], source) if is_labelled else None
+        if name == "graded":
+            row_checks.check_grades(frame, source)
         return frame
 
     def _may_lack_labels(self, name: str) -> bool:
@@ -167,65 +165,21 @@ class Tables:
         """Read and check every table, leakage between splits and text lengths, before anything is spent."""
         for name in TABLES:
             self.get(name)
-        gold.check(self)
-        self._check_lengths()
-        self._check_leakage()
-
-    def _check_lengths(self) -> None:
-        shortest = min(model.context_tokens for model in self.use_case.models.candidates)
-        room = int((shortest - self.use_case.traffic.output_tokens) * CHARS_PER_TOKEN)
-        for name in ("gate", "test", "dev", "shifted"):
-            frame = self.get(name)
-            if frame is None:
-                continue
-            too_long = frame.index[frame["text"].str.len() > room]
-            if len(too_long):
-                row = int(too_long[0])
-                raise BadInput(
-                    f"data.{name}: row {row} has {len(frame.loc[row, 'text']):,} characters, more than the {shortest:,} tokens "
-                    f"of context of the smallest model take (about {room:,}); shorten it or set models.candidates.context_tokens"
-                )
-
-    def _check_leakage(self) -> None:
-        pairs_apart = (
-            ("train", "gate"),
-            ("train", "test"),
-            ("dev", "gate"),
-            ("gate", "test"),
-            ("out_of_scope_dev", "out_of_scope"),
-        )
-        for first, second in pairs_apart:
-            one, other = self.get(first), self.get(second)
-            if one is None or other is None:
-                continue
-            self._check_groups(first, one, second, other)
-            pairs = validation.leakage(one["text"], other["text"])
-            if len(pairs):
-                raise BadInput(
-                    f"data.{second}: {len(pairs)} texts are in data.{first} too, so the gate would measure memory "
-                    f"(first: {pairs[0][:80]!r}); remove them from one of the two"
-                )
-
-    def _check_groups(self, first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> None:
-        column = self.use_case.data.split_by
-        if column and column in one and column in other:
-            shared = set(one[column]) & set(other[column])
-            if shared:
-                raise BadInput(
-                    f"data.split_by: {column} {sorted(map(str, shared))[0]!r} is both in data.{first} and data.{second}; split by groups"
-                )
+        gold.check(self.use_case, self.get)
+        splits.check_lengths(self.use_case, self.get)
+        splits.check_leakage(self.use_case, self.get)
 
 
 def _together(parts: Sequence[pd.DataFrame | None], source: str) -> pd.DataFrame | None:
     """These rows as one table with unique ids; a row without a unit is one of its own. None where there are none."""
     import pandas as pd
 
-    given = [part for part in parts if part is not None]
-    if not given:
+    present = [part for part in parts if part is not None]
+    if not present:
         return None
-    frame = pd.concat(given, ignore_index=True) if len(given) > 1 else given[0]
-    if len(given) > 1:
-        validation.check_rows(frame, source=f"{source} with what is made", text="text", label=None, id="id")
+    frame = pd.concat(present, ignore_index=True) if len(present) > 1 else present[0]
+    if len(present) > 1:
+        row_checks.check_rows(frame, source=f"{source} with what is made", text="text", label=None, id="id")
     if UNIT in frame:
         frame[UNIT] = frame[UNIT].where(frame[UNIT].notna(), "row " + frame["id"].astype(str))
     return frame
@@ -233,13 +187,14 @@ def _together(parts: Sequence[pd.DataFrame | None], source: str) -> pd.DataFrame
 
 def _check_paraphrases(frame: pd.DataFrame, gate: pd.DataFrame | None, source: str) -> None:
     """Each says which gate row it paraphrases; several may paraphrase one."""
-    known = set() if gate is None else set(gate["id"].astype(str))
+    gate_ids = set() if gate is None else set(gate["id"].astype(str))
     ids = frame["id"].astype(str) if "id" in frame else frame["text"].map(lambda _: "")
-    unknown = ~ids.isin(known)
+    unknown = ~ids.isin(gate_ids)
     if unknown.any():
         row = int(unknown.to_numpy().argmax())
         raise BadInput(
-            f"{source}: row {row + 1}: id {ids.iloc[row]!r} is no row of data.gate; give the id of the row it paraphrases"
+            f"{source}: row {row + 1}: id {ids.iloc[row]!r} is no row of data.gate; "
+            "give the id of the row it paraphrases"
         )
 
 

@@ -6,22 +6,17 @@ It reads no table (see `leastwise.rows.tables`) and never writes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from leastwise.errors import BadInput
 from leastwise.rows.overrides import Overrides
 from leastwise.rows.tables import TABLES
 from leastwise.stores import storage
+from leastwise.stores.shipped import USE_CASES
 from leastwise.use_case import UseCase
-
-if TYPE_CHECKING:
-    pass
-
-
-SAVED = Path(__file__).parents[1] / "use_cases"
 
 
 def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
@@ -32,7 +27,7 @@ def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
     except yaml.YAMLError as error:
         raise BadInput(f"{uri}: is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
-        raise BadInput(f"{uri}: is empty or no mapping; start from one of {SAVED}/*.yaml")
+        raise BadInput(f"{uri}: is empty or no mapping; start from one of {USE_CASES}/*.yaml")
     if overrides:
         raw = overrides.applied_to(raw)
     try:
@@ -48,7 +43,7 @@ def locate(name_or_uri: str) -> str:
         if "://" not in name_or_uri and not Path(name_or_uri).exists():
             raise BadInput(f"{name_or_uri}: no such file; saved use cases are {', '.join(saved())}")
         return name_or_uri if "://" in name_or_uri else str(Path(name_or_uri).resolve())
-    path = SAVED / f"{name_or_uri}.yaml"
+    path = USE_CASES / f"{name_or_uri}.yaml"
     if not path.exists():
         raise BadInput(
             f"use_case: no saved use case {name_or_uri!r}; there are {', '.join(saved())}, or give a path or URI"
@@ -58,7 +53,7 @@ def locate(name_or_uri: str) -> str:
 
 def saved() -> list[str]:
     """Names of the saved use cases."""
-    return sorted(path.stem for path in SAVED.glob("*.yaml"))
+    return sorted(path.stem for path in USE_CASES.glob("*.yaml"))
 
 
 def explain(error: ValidationError) -> str:
@@ -66,7 +61,7 @@ def explain(error: ValidationError) -> str:
     return "; ".join(_explain_one(each) for each in error.errors())
 
 
-def _explain_one(each: Any) -> str:
+def _explain_one(each: ErrorDetails) -> str:
     at = each["loc"]
     if len(at) > 1 and at[0] == "task":  # then comes the kind, which is no field of the file
         at = (at[0], *at[2:])
@@ -82,6 +77,6 @@ def _explain_one(each: Any) -> str:
 
 def _with_absolute_paths(use_case: UseCase, uri: str) -> UseCase:
     base_dir = uri.rsplit("/", 1)[0]
-    given = {name: getattr(use_case.data, name) for name in TABLES}
-    absolute = {name: storage.resolve(path, base_dir) for name, path in given.items() if path}
+    paths = {name: getattr(use_case.data, name) for name in TABLES}
+    absolute = {name: storage.resolve(path, base_dir) for name, path in paths.items() if path}
     return use_case.model_copy(update={"data": use_case.data.model_copy(update=absolute)})

@@ -6,18 +6,17 @@ usage and price it had when it was bought. Safe with several processes on one ma
 
 import hashlib
 import json
-import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+from leastwise.stores.sqlite_file import open_wal
 from leastwise.use_case.price import Usage
 
-BUSY_TIMEOUT_S = 30.0
 KEYS_PER_QUERY = 500
 
 SCHEMA = """
@@ -27,6 +26,8 @@ CREATE TABLE IF NOT EXISTS answers (
     output_tokens INTEGER NOT NULL, usd REAL NOT NULL, latency_ms REAL NOT NULL, created REAL NOT NULL, confidence REAL
 ) WITHOUT ROWID
 """
+
+Row = tuple[str, str, str, int, int, int, int, float, float, float, float | None]  # as SCHEMA has it
 
 
 @dataclass(frozen=True)
@@ -45,22 +46,10 @@ class StoredAnswer:
     confidence: float | None = None
 
 
-def answer_key(**determinants: Any) -> str:
+def answer_key(**determinants: object) -> str:
     """SHA-256 (hex) of everything that determines an answer; the values must be JSON, the order does not matter."""
     text = json.dumps(determinants, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def open_wal(path: Path, schema: str) -> sqlite3.Connection:
-    """Open a SQLite file for several writers; what is committed survives kill -9, not a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    # NORMAL leaves a committed transaction in the operating system's hands: enough against a killed process, and no
-    # fsync in the middle of an event loop.
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.executescript(schema)
-    return connection
 
 
 class ResponseStore:
@@ -82,19 +71,20 @@ class ResponseStore:
 
     def get_many(self, keys: Sequence[str]) -> dict[str, StoredAnswer]:
         """The stored answers among `keys`; a key without an answer is absent."""
-        found: dict[str, StoredAnswer] = {}
+        answers: dict[str, StoredAnswer] = {}
         for start in range(0, len(keys), KEYS_PER_QUERY):
             batch = keys[start : start + KEYS_PER_QUERY]
             marks = ",".join("?" * len(batch))
             query = f"SELECT * FROM answers WHERE key IN ({marks})"  # noqa: S608 (only question marks are inserted)
             with closing(self._connection.execute(query, batch)) as rows:
-                found.update((row[0], _answer(row)) for row in rows)
-        return found
+                answers.update((row[0], _answer(row)) for row in rows)
+        return answers
 
     def __len__(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -104,9 +94,10 @@ class ResponseStore:
         self.close()
 
 
-def _answer(row: Sequence[Any]) -> StoredAnswer:
-    _, text, finish_reason, *tokens, usd, latency_ms, created, confidence = row
-    return StoredAnswer(text, finish_reason, Usage(*tokens), usd, latency_ms, created, confidence)
+def _answer(row: Row) -> StoredAnswer:
+    _, text, finish_reason, input_tokens, cached, cache_write, output_tokens, usd, latency_ms, created, confidence = row
+    usage = Usage(input_tokens, cached, cache_write, output_tokens)
+    return StoredAnswer(text, finish_reason, usage, usd, latency_ms, created, confidence)
 
 
 def stored_now(

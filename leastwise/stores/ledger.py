@@ -4,24 +4,26 @@ It does not price calls and does not estimate stages: it is told dollars. It hol
 opens the same file (process ids are compared), not across machines.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import NamedTuple, Self
 
 import psutil
 
-from leastwise.stores.answer_store import open_wal
+from leastwise.stores.caps import BudgetExceeded, Caps, Purpose
+from leastwise.stores.sqlite_file import open_wal, transaction
 from leastwise.use_case.price import Usage
 
 NANO = 1_000_000_000
-Purpose = Literal["data", "teacher", "judge", "training", "evaluation", "serving"]
 MACHINE = "/machine"  # ends the stage of an entry that paid for a machine's time, not for a call
 
 SCHEMA = """
@@ -40,25 +42,12 @@ CREATE TABLE IF NOT EXISTS totals (
 """
 
 
-@dataclass(frozen=True)
-class Caps:
-    """The two hard limits: `usd` for one climb, `usd_per_month` for all a use case does (None: no such limit)."""
+class Expense(NamedTuple):
+    """What was billed for a purpose at a moment (of the reservation), dollars."""
 
-    climb_id: str
-    usd: float | None = None
-    usd_per_month: float | None = None
-
-
-class BudgetExceeded(RuntimeError):  # noqa: N818 (an outcome of a climb, not a defect)
-    """A call was not sent because its worst case could pass a cap; what was answered before is kept."""
-
-    def __init__(self, limit: str, cap_usd: float, spent_usd: float, reserved_usd: float, worst_usd: float) -> None:
-        self.limit, self.cap_usd, self.spent_usd, self.reserved_usd = limit, cap_usd, spent_usd, reserved_usd
-        self.remedy = f"raise {limit} above {spent_usd + reserved_usd + worst_usd:.6f} and run again; nothing is lost"
-        super().__init__(
-            f"{limit} of ${cap_usd:.6f} would be passed: ${spent_usd:.6f} spent, ${reserved_usd:.6f} reserved by calls "
-            f"in flight, the next call costs up to ${worst_usd:.6f}. Remedy: {self.remedy}"
-        )
+    unix_s: float
+    purpose: Purpose
+    usd: float
 
 
 class Ledger:
@@ -76,25 +65,25 @@ class Ledger:
 
     def _add_missing_columns(self) -> None:
         """A ledger of an earlier version keeps what it says: its entries count as evaluation, at no known time."""
-        known = {row[1] for row in self._connection.execute("PRAGMA table_info(calls)")}
+        columns = {row[1] for row in self._connection.execute("PRAGMA table_info(calls)")}
         for column, kind in {
             "purpose": "TEXT NOT NULL DEFAULT 'evaluation'",
             "reserved_unix_s": "REAL NOT NULL DEFAULT 0",
         }.items():
-            if column not in known:
+            if column not in columns:
                 self._connection.execute(f"ALTER TABLE calls ADD COLUMN {column} {kind}")
 
     def reserve(self, caps: Caps, use_case: str, stage: str, usd_worst: float, purpose: Purpose = "evaluation") -> int:
         """Reserve a call's worst case and return its id; raises BudgetExceeded if a cap could break."""
         if not (math.isfinite(usd_worst) and usd_worst >= 0):
             raise ValueError(f"usd_worst is {usd_worst}; a reservation needs a finite price of at least 0")
-        worst, month = math.ceil(usd_worst * NANO), _month_now()
-        with self._transaction():
+        worst, month = math.ceil(usd_worst * NANO), current_month()
+        with transaction(self._connection):
             self._check(f"climb:{caps.climb_id}", "budget_usd", caps.usd, worst)
             self._check(f"month:{use_case}:{month}", "budget_usd_per_month", caps.usd_per_month, worst)
             cursor = self._connection.execute(
-                "INSERT INTO calls (climb_id, use_case, stage, month, state, worst_nano_usd, pid, pid_started, purpose, "
-                "reserved_unix_s) VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
+                "INSERT INTO calls (climb_id, use_case, stage, month, state, worst_nano_usd, pid, pid_started, "
+                "purpose, reserved_unix_s) VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
                 (caps.climb_id, use_case, stage, month, worst, os.getpid(), self._pid_started, purpose, time.time()),
             )
             self._move((caps.climb_id, use_case, month), spent=0, reserved=worst)
@@ -126,7 +115,10 @@ class Ledger:
 
     def counts(self, climb_id: str) -> dict[str, int]:
         """How many calls of a climb are `open`, `settled`, `unknown` (counted at worst) or `released`."""
-        query = "SELECT state, count(*) FROM calls WHERE climb_id = ? AND stage NOT LIKE ? AND purpose != 'data' GROUP BY state"
+        query = (
+            "SELECT state, count(*) FROM calls WHERE climb_id = ? AND stage NOT LIKE ? AND purpose != 'data' "
+            "GROUP BY state"
+        )
         return dict(self._connection.execute(query, (climb_id, f"%{MACHINE}")).fetchall())
 
     def calls(self, climb_id: str) -> int:
@@ -139,40 +131,38 @@ class Ledger:
         query = "SELECT sum(actual_nano_usd) FROM calls WHERE climb_id = ? AND stage IN (?, ?) AND state != 'open'"
         return (self._connection.execute(query, (climb_id, stage, stage + MACHINE)).fetchone()[0] or 0) / NANO
 
-    def spent_for(self, climb_id: str) -> dict[str, float]:
+    def spent_for(self, climb_id: str) -> dict[Purpose, float]:
         """Dollars settled for a climb (or any flow's run) by purpose, dearest first."""
         return self._by_purpose("climb_id = ?", climb_id)
 
-    def spent_for_stage(self, climb_id: str, stage: str) -> dict[str, float]:
+    def spent_for_stage(self, climb_id: str, stage: str) -> dict[Purpose, float]:
         """Dollars settled for one stage of a climb by purpose, dearest first."""
         return self._by_purpose("climb_id = ? AND stage IN (?, ?)", climb_id, stage, stage + MACHINE)
 
-    def spent_for_in_all(self, use_case: str) -> dict[str, float]:
-        """Dollars settled for a use case over every run and flow, by purpose, dearest first."""
-        return self._by_purpose("use_case = ?", use_case)
-
-    def _by_purpose(self, where: str, *values: str) -> dict[str, float]:
+    def _by_purpose(self, where: str, *values: str) -> dict[Purpose, float]:
         query = (
-            f"SELECT purpose, sum(actual_nano_usd) AS nano FROM calls WHERE {where} AND state != 'open' "  # noqa: S608 (our own words)
-            "GROUP BY purpose HAVING nano > 0 ORDER BY nano DESC"
+            "SELECT purpose, sum(actual_nano_usd) AS nano FROM calls "  # noqa: S608 (our own words)
+            f"WHERE {where} AND state != 'open' GROUP BY purpose HAVING nano > 0 ORDER BY nano DESC"
         )
         return {purpose: nano / NANO for purpose, nano in self._connection.execute(query, values)}
 
-    def over_time(self, use_case: str, since_unix_s: float) -> list[tuple[float, str, float]]:
-        """What a use case was billed since a moment: (unix seconds of the reservation, purpose, dollars), oldest first.
+    def over_time(self, use_case: str, since_unix_s: float) -> list[Expense]:
+        """What a use case was billed since a moment, oldest first.
 
         Entries of one purpose within a minute are one line, so that a climb of many calls stays short.
         """
         query = (
-            "SELECT min(reserved_unix_s), purpose, sum(actual_nano_usd) FROM calls WHERE use_case = ? AND state != 'open' "
-            "AND reserved_unix_s >= ? GROUP BY CAST(reserved_unix_s / 60 AS INTEGER), purpose ORDER BY 1"
+            "SELECT min(reserved_unix_s), purpose, sum(actual_nano_usd) FROM calls WHERE use_case = ? "
+            "AND state != 'open' AND reserved_unix_s >= ? "
+            "GROUP BY CAST(reserved_unix_s / 60 AS INTEGER), purpose ORDER BY 1"
         )
         return [
-            (at, purpose, nano / NANO)
+            Expense(at, purpose, nano / NANO)
             for at, purpose, nano in self._connection.execute(query, (use_case, since_unix_s))
         ]
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -180,17 +170,6 @@ class Ledger:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE takes the write lock before reading: two processes can never both see the same room under a cap.
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
 
     def _total(self, scope: str) -> tuple[int, int]:
         query = "SELECT spent_nano_usd, reserved_nano_usd FROM totals WHERE scope = ?"
@@ -215,7 +194,7 @@ class Ledger:
             )
 
     def _close(self, reservation_id: int, state: str, actual: int | None, usage: Usage) -> None:
-        with self._transaction():
+        with transaction(self._connection):
             self._close_in_transaction(reservation_id, state, actual, usage)
 
     def _close_in_transaction(self, reservation_id: int, state: str, actual: int | None, usage: Usage) -> None:
@@ -228,20 +207,12 @@ class Ledger:
         self._connection.execute(
             "UPDATE calls SET state = ?, actual_nano_usd = ?, input_tokens = ?, cached_tokens = ?, "
             "cache_write_tokens = ?, output_tokens = ? WHERE id = ?",
-            (
-                state,
-                spent,
-                usage.input_tokens,
-                usage.cached_tokens,
-                usage.cache_write_tokens,
-                usage.output_tokens,
-                reservation_id,
-            ),
+            (state, spent, *astuple(usage), reservation_id),
         )
         self._move((owner[0], owner[1], owner[2]), spent=spent, reserved=-worst)
 
     def _settle_orphans(self) -> int:
-        with self._transaction():
+        with transaction(self._connection):
             rows = self._connection.execute("SELECT id, pid, pid_started FROM calls WHERE state = 'open'").fetchall()
             orphans = [row_id for row_id, pid, started in rows if not _is_alive(pid, started)]
             for row_id in orphans:
@@ -268,7 +239,7 @@ class Meter:
         self.ledger.settle(self.reserve(usd), usd)
 
     @contextmanager
-    def machine(self, usd_per_hour: float, usd_worst: float) -> Iterator["Machine"]:
+    def machine(self, usd_per_hour: float, usd_worst: float) -> Iterator[Machine]:
         """Pay a machine's time while the block runs, `usd_worst` reserved before; see `Machine` for time beyond that.
 
         Raises BudgetExceeded before anything runs. A process that is killed inside leaves the reservation, which is
@@ -313,13 +284,14 @@ class Machine:
             self._meter.ledger.release(reservation)
 
 
-def _month_now() -> str:
+def current_month() -> str:
+    """The calendar month that spending counts to now (UTC), like `2026-11`."""
     return datetime.now(UTC).strftime("%Y-%m")
 
 
 def _is_alive(pid: int, started: float) -> bool:
     try:
         process = psutil.Process(pid)
-        return process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

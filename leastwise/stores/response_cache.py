@@ -1,22 +1,23 @@
 """A response cache for production: an identical request to the same candidate is answered from a store, for a while.
 
-The key is everything that determines an answer: the candidate (its version) and the whole request. Two stores: one file of
-this machine, shared by its processes and bounded in size, or Redis where several machines share one. It compares no meaning: a
-request that differs in one character is another one (semantic caching is not offered, since its false hits are not bounded).
+The key is everything that determines an answer: the candidate (its version) and the whole request. Two stores: one
+file of this machine, shared by its processes and bounded in size, or Redis where several machines share one. It
+compares no meaning: a request that differs in one character is another one (semantic caching is not offered, since its
+false hits are not bounded).
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
-from leastwise.stores.answer_store import answer_key, open_wal
+from leastwise.stores.answer_store import answer_key
+from leastwise.stores.sqlite_file import open_wal, transaction
 
 REDIS_VARIABLE = "LEASTWISE_REDIS_URL"  # in the environment, since it may hold a password
 PREFIX = "leastwise:"
@@ -32,6 +33,9 @@ CREATE TRIGGER IF NOT EXISTS added AFTER INSERT ON held BEGIN
     UPDATE size SET bytes = bytes + length(NEW.value) + length(NEW.key); END;
 CREATE TRIGGER IF NOT EXISTS dropped AFTER DELETE ON held BEGIN
     UPDATE size SET bytes = bytes - length(OLD.value) - length(OLD.key); END;
+"""
+DROP_OLDEST = """
+DELETE FROM held WHERE key IN (SELECT key FROM held WHERE key != ? ORDER BY used_unix_s LIMIT 16)
 """
 
 
@@ -56,15 +60,22 @@ def response_key(candidate: Candidate, request: object) -> str:
     return answer_key(candidate=candidate.key, request=request)
 
 
-def answered(cache: ResponseCache, candidate: Candidate, request: object, ask: Callable[[], str]) -> tuple[str, bool]:
-    """The answer to a request and whether it came from the cache; `ask` is called where it did not, and its answer kept."""
+class CachedAnswer(NamedTuple):
+    """An answer, and whether it came from the cache."""
+
+    text: str
+    was_held: bool
+
+
+def answered(cache: ResponseCache, candidate: Candidate, request: object, ask: Callable[[], str]) -> CachedAnswer:
+    """The answer to a request; `ask` is called where the cache does not hold it, and its answer kept."""
     key = response_key(candidate, request)
     held = cache.get(key)
     if held is not None:
-        return held.decode(), True
+        return CachedAnswer(held.decode(), was_held=True)
     text = ask()
     cache.put(key, text.encode())
-    return text, False
+    return CachedAnswer(text, was_held=False)
 
 
 def open_cache(path: Path, ttl_s: float, most_bytes: int) -> ResponseCache:
@@ -98,20 +109,14 @@ class FileCache:
         if len(value) + len(key) > self.most_bytes:
             return
         now = self.clock()
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._connection):
             # REPLACE would not fire the trigger that counts what goes.
             self._connection.execute("DELETE FROM held WHERE key = ?", (key,))
             self._connection.execute("INSERT INTO held VALUES (?, ?, ?, ?)", (key, value, now + self.ttl_s, now))
             if self._bytes() > self.most_bytes:
                 self._connection.execute("DELETE FROM held WHERE expires_unix_s <= ?", (now,))
             while self._bytes() > self.most_bytes:
-                oldest = "SELECT key FROM held WHERE key != ? ORDER BY used_unix_s LIMIT 16"
-                self._connection.execute(f"DELETE FROM held WHERE key IN ({oldest})", (key,))  # noqa: S608 (our own words)
-        except sqlite3.Error:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+                self._connection.execute(DROP_OLDEST, (key,))
 
     def _bytes(self) -> int:
         return int(self._connection.execute("SELECT bytes FROM size").fetchone()[0])
@@ -146,10 +151,10 @@ class RedisCache:
     def get(self, key: str) -> bytes | None:
         """As `ResponseCache.get`."""
         try:
-            found = self._client.get(PREFIX + key)
+            held = self._client.get(PREFIX + key)
         except self._down:
             return None
-        return bytes(found) if isinstance(found, bytes) else None
+        return bytes(held) if isinstance(held, bytes) else None
 
     def put(self, key: str, value: bytes) -> None:
         """As `ResponseCache.put`."""

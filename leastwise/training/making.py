@@ -24,7 +24,7 @@ from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.models import lora, runtime_choice, weights
 from leastwise.money.worst_cost import worst_training_usd
 from leastwise.record import costing
-from leastwise.stores import storage
+from leastwise.stores import table_files
 from leastwise.training import (
     causal_student,
     distillation,
@@ -182,7 +182,7 @@ def teacher_labels(climb_id: str) -> str:
     if not out.exists():
         costing.announce(work, "distill")
         ask = teaching.asking(work, teacher, out.with_suffix(".parts"))
-        storage.write_table(label_choice.labelled_texts(work, unlabelled, ask), out)
+        table_files.write_table(label_choice.labelled_texts(work, unlabelled, ask), out)
         shutil.rmtree(out.with_suffix(".parts"), ignore_errors=True)
     work.client.log_artifact(climb_id, str(out), "teacher")
     return str(out)
@@ -198,7 +198,7 @@ def distilled(climb_id: str, labels_uri: str) -> Weights:
 
 def _causal_student(work: Workspace, labels_uri: str) -> Weights:
     """A small causal model trained on the teacher's answers."""
-    wanted, labelled, dev = work.use_case.training, storage.read_table(labels_uri), work.tables.get("dev")
+    wanted, labelled, dev = work.use_case.training, table_files.read_table(labels_uri), work.tables.get("dev")
     assert isinstance(wanted.student, CausalStudent)
     base = causal_student.base_dir(work, wanted.student)
     rows = causal_student.rows_of(work.use_case.task, base, labelled)
@@ -222,7 +222,7 @@ def _encoder_student(work: Workspace, labels_uri: str) -> Weights:
     from leastwise.models.encoder import embedder_dir
 
     climb_id = work.climb.run_id
-    labelled, answers = storage.read_table(labels_uri), list(work.use_case.task.answers)
+    labelled, answers = table_files.read_table(labels_uri), list(work.use_case.task.answers)
     settings = student_settings(work.use_case.training)
     assert work.use_case.models.student is not None
     encoder = embedder_dir(work.use_case.models.student)

@@ -4,7 +4,7 @@ import pytest
 from prefect import flow
 
 from flows.running import require_completed
-from leastwise.stores.ledger import BudgetExceeded
+from leastwise.stores.caps import BudgetExceeded
 
 
 @flow

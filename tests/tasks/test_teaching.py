@@ -20,7 +20,7 @@ from leastwise.ladder.gate import Evaluation, judge
 from leastwise.models import weights
 from leastwise.models.student_runtime import RUNTIMES
 from leastwise.record import run_record, tracking
-from leastwise.stores import storage
+from leastwise.stores import table_files
 from leastwise.training import causal_student, making, teaching, training
 from leastwise.training.request import TrainingReport
 from leastwise.training.settings import TrainingSettings
@@ -135,7 +135,7 @@ def test_a_smaller_causal_model_learns_records_from_its_teacher_and_is_judged_li
     climb = work.climb.run_id
     uri = making.teacher_labels.fn(climb)
     data.validate_teacher_labels.fn(climb, uri)
-    labelled = storage.read_table(uri)
+    labelled = table_files.read_table(uri)
     assert "probabilities" not in labelled and len(labelled) > 50
     made = making.distilled.fn(climb, uri)
     tries = distill_tries(climb, made)
@@ -159,7 +159,7 @@ def test_an_encoder_learns_the_probabilities_of_a_trained_teacher(tmp_path: Path
     climb = work.climb.run_id
     uri = making.teacher_labels.fn(climb)
     data.validate_teacher_labels.fn(climb, uri)
-    labelled = storage.read_table(uri)
+    labelled = table_files.read_table(uri)
     found = teaching.targets(labelled, CITIES)
     assert found.shape == (60, 4) and (found > 0).all()
     assert [CITIES[best] for best in found.argmax(axis=1)] == labelled["label"].tolist()
@@ -193,7 +193,7 @@ def test_other_rows_to_choose_by_make_a_student_of_their_own(
 ) -> None:
     work = opened(tmp_path, tiny, LABELS, student)
     labels = str(tmp_path / "labels.parquet")
-    storage.write_table(work.tables.need("unlabelled").assign(label=[CITIES[n % 4] for n in range(60)]), labels)
+    table_files.write_table(work.tables.need("unlabelled").assign(label=[CITIES[n % 4] for n in range(60)]), labels)
     made = making.distilled.fn(work.climb.run_id, labels)
     assert making.distilled.fn(work.climb.run_id, labels) == made
     other = opened(tmp_path, tiny, LABELS, student, dev_rows=12)

@@ -9,23 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
-import yaml
 from aiohttp import web
 
-from leastwise.answering.workspace import Workspace
 from leastwise.endpoints import batches
 from leastwise.endpoints.batches import ask_in_batch, batch_key
-from leastwise.endpoints.inference import request_key
-from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.endpoints.request import Message, Request, Target, request_key
 from leastwise.errors import BadInput
-from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.stores.ledger import BudgetExceeded, Caps, Ledger, Meter
-from leastwise.training import teaching
+from leastwise.stores.caps import BudgetExceeded, Caps
+from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case.price import Usage
-from tasks.climb import open_climb
 from tests.tasks.web_server import served
 
 
@@ -239,34 +233,6 @@ def test_a_cap_below_the_worst_case_of_the_whole_batch_creates_no_job(options: d
 def test_a_batch_answer_has_a_key_of_its_own_since_it_has_no_latency() -> None:
     target, asked = Target("openai:m"), request("x")
     assert batch_key(target, asked) != request_key(target, asked)
-
-
-def test_an_api_teacher_labels_in_one_batch_where_the_use_case_wants_it(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    monkeypatch.setattr(batches, "FIRST_POLL_S", 0.02)
-    rows = pd.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "label": ["yes", "no"]})
-    rows.to_parquet(tmp_path / "gate.parquet")
-    server = BatchServer()
-    with running(server) as target:
-        price = {"input": 1, "cached": 0.1, "output": 4, "batch_discount": 0.5}
-        case = {
-            "name": "in-batches",
-            "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
-            "data": {"gate": "gate.parquet"},
-            "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
-            "traffic": {"requests_per_month": 1000},
-            "training": {"label_in_batches": True},
-            "allow_no_test": True,
-            "models": {"candidates": [{"uri": "openai:m", "base_url": target.base_url, "price": price}]},
-        }
-        (tmp_path / "case.yaml").write_text(yaml.safe_dump(case))
-        work = Workspace.of(open_climb.fn(str(tmp_path / "case.yaml")))
-        teacher = Candidate(stage="prompt", model="openai:m", venue="api", prompt=Prompt(system="Yes or no?"))
-        answers = teaching.labelled(work, teacher, rows)
-    assert [a.text for a in answers] == ["ANSWER:one", "ANSWER:two"] and len(server.jobs) == 1
-    assert work.usd_spent == pytest.approx(2 * (60 + 4 + 20) / 2e6, rel=1e-3), "half the price, cached input at a tenth"
 
 
 def test_open_weights_have_no_batch_interface(options: dict[str, Any]) -> None:

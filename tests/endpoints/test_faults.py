@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 
 from leastwise.endpoints.inference import Asker
-from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.endpoints.request import Message, Request, Target
 from leastwise.evaluating import evaluation
 from leastwise.evaluating.gate_tests import Alphas
 from leastwise.ladder.candidate import Candidate, Prompt
@@ -29,9 +29,10 @@ from leastwise.ladder.gate import Evaluation, judge
 from leastwise.metrics.answer import Answer
 from leastwise.rows import gate_rows
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.stores.ledger import Caps, Ledger, Meter
+from leastwise.stores.caps import Caps
+from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case import UseCase
-from tests.tasks.test_inference import Faulty, price, running
+from tests.endpoints.test_inference import Faulty, price, running
 
 ROOT = Path(__file__).parents[2]
 SEED = "00c0ffee00c0ffee"
@@ -161,7 +162,10 @@ def test_one_fault_in_five_calls_leads_to_the_same_verdict_with_no_example_lost_
 def test_kill_9_at_random_moments_changes_no_verdict_and_buys_no_received_answer_again(
     clean: Evaluation, tmp_path: Path
 ) -> None:
-    code = "import sys; from pathlib import Path; from tests.tasks import test_faults as t; t.evaluated(sys.argv[1], Path(sys.argv[2]))"
+    code = (
+        "import sys; from pathlib import Path; from tests.endpoints import test_faults as t; "
+        "t.evaluated(sys.argv[1], Path(sys.argv[2]))"
+    )
     rng, server, killed = random.Random(8), Judged(0.05, delay_s=0.12), 0
     with running(server) as target:
         for _ in range(KILLS):

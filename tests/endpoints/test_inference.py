@@ -6,26 +6,31 @@ import json
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Unpack
 
 import pytest
 from aiohttp import web
 
+from leastwise.endpoints import inference
 from leastwise.endpoints.endpoint import Endpoint
-from leastwise.endpoints.inference import Asker, ask, most_usage, request_key
-from leastwise.endpoints.providers import Message, Request, Target
+from leastwise.endpoints.inference import Asker, Options
+from leastwise.endpoints.reply import Reply
+from leastwise.endpoints.request import Message, Request, Target, most_usage, request_key
 from leastwise.endpoints.throttle import Pace, Throttle
-from leastwise.engines.serving import serve_causal
+from leastwise.engines.llama_cpp import serve_causal
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.stores.ledger import BudgetExceeded, Caps, Ledger, Meter
+from leastwise.stores.caps import BudgetExceeded, Caps
+from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case.price import Usage
 from tests.tasks.web_server import served
 
@@ -42,6 +47,16 @@ def price(usage: Usage) -> float:
 def request(row: object, text: str = "", **options: object) -> Request:
     messages = (Message("system", "Name the tactic of the sentence. " * 8), Message("user", text or f"row {row}"))
     return Request(str(row), messages, **{"max_tokens": 6, **options})  # type: ignore[arg-type]
+
+
+def ask(
+    target: Target,
+    requests: Sequence[Request],
+    on_reply: Callable[[Reply], None] | None = None,
+    **options: Unpack[Options],
+) -> list[Reply]:
+    with Asker(target, **options) as asker:
+        return asker.ask(requests, on_reply)
 
 
 class Faulty:
@@ -250,8 +265,8 @@ def test_kill_9_buys_no_received_answer_again(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-sys.path.insert(0, "tests/tasks")
-import test_inference as t
+from typing import Any, Unpack
+from tests.endpoints import test_inference as t
 target = t.Target("openai:m", "1", base_url=sys.argv[1], api_key="k")
 meter = t.Meter(t.Ledger(Path(sys.argv[2]) / "ledger.db"), t.Caps("c", 1.0), "triage", "prompt")
 store = t.ResponseStore(Path(sys.argv[2]) / "answers.db")
@@ -361,3 +376,98 @@ def test_the_first_request_goes_out_alone_so_that_the_others_find_its_prefix_cac
             second = asker.ask([request(f"{warm_first} again {i}") for i in range(16)])
         assert [r.text for r in first] == [f"ANSWER:row {warm_first} {i}" for i in range(16)]
         assert len(second) == 16 and server.beside_the_first == beside and server.most_in_flight == 8
+
+
+# -- errors of our own ------------------------------------------------------------------------------------------------
+
+
+def own_price(usage: Usage) -> float:
+    """The price of what may be asked for, but not of what comes back: an error while an answer is read."""
+    if usage.output_tokens == 5:
+        raise ValueError("no price for 5 tokens")
+    return price(usage)
+
+
+@pytest.fixture()
+def meter(ledger: Ledger) -> Meter:
+    return Meter(ledger, Caps("c", 1.0), "triage", "prompt")
+
+
+def test_an_error_while_an_answer_is_read_is_raised_at_once_and_booked_once(
+    store: ResponseStore, ledger: Ledger, meter: Meter
+) -> None:
+    server = Faulty()
+    with running(server) as target, pytest.raises(ValueError, match="no price for 5 tokens"):
+        ask(target, [request(0)], store=store, price=own_price, meter=meter)
+    assert server.answered == {"row 0": 1}, "it is not tried again"
+    assert ledger.counts("c") == {"unknown": 1} and ledger.reserved("c") == 0, "it was billed, at what is not known"
+    assert ledger.spent("c") == pytest.approx(price(most_usage(request(0)))) and len(store) == 0
+
+
+def test_an_error_before_a_call_is_sent_is_raised_at_once_and_its_reservation_released(
+    store: ResponseStore, ledger: Ledger, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Faulty()
+    monkeypatch.setattr(inference, "parameters_of", lambda _: "no parameters")
+    with running(server) as target, pytest.raises((AttributeError, TypeError)):
+        ask(target, [request(0)], store=store, price=price, meter=meter)
+    assert not server.asked and ledger.counts("c") == {"released": 1}
+    assert (ledger.spent("c"), ledger.reserved("c")) == (0.0, 0.0)
+
+
+def test_an_answer_that_cannot_be_kept_is_paid_at_its_price_and_the_error_raised(
+    store: ResponseStore, ledger: Ledger, meter: Meter
+) -> None:
+    server = Faulty()
+    with running(server) as target, Asker(target, store=store, price=price, meter=meter) as asker:
+        asker.ask([request(0)])
+        store._connection.execute("DROP TABLE answers")
+        store._connection.execute("CREATE TABLE answers (key TEXT PRIMARY KEY)")
+        with pytest.raises(sqlite3.Error):
+            asker._runner.run(asker._asker._answer(request(1), "key"))
+    assert server.answered == {"row 0": 1, "row 1": 1} and ledger.counts("c") == {"settled": 2}
+    assert ledger.spent("c") == pytest.approx(2 * price(Usage(100, 0, 0, 5)))
+
+
+def test_after_an_error_of_our_own_what_is_in_flight_is_still_received_and_kept(
+    store: ResponseStore, ledger: Ledger, meter: Meter
+) -> None:
+    def priced(usage: Usage) -> float:
+        if usage.output_tokens == 5 and not failed:
+            failed.append(usage)
+            raise TypeError("once")
+        return price(usage)
+
+    failed: list[Usage] = []
+    server = Faulty(delay_s=0.1)
+    with running(server) as target, pytest.raises(TypeError, match="once"):
+        ask(target, [request(i) for i in range(40)], store=store, price=priced, meter=meter, concurrency=4)
+    assert sum(server.answered.values()) == 4 and len(store) == 3
+    assert ledger.counts("c") == {"settled": 3, "unknown": 1} and ledger.reserved("c") == 0
+
+
+@pytest.mark.parametrize("envelope", [{"id": "x", "type": "message"}, {"content": 7, "usage": []}, []])
+def test_an_envelope_of_the_wrong_shape_is_tried_again_in_anthropics_dialect_too(
+    store: ResponseStore, ledger: Ledger, meter: Meter, envelope: Any
+) -> None:
+    calls: list[str] = []
+    good = {
+        "id": "x",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [{"type": "text", "text": "fine"}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 9, "output_tokens": 2},
+    }
+
+    async def respond(incoming: web.Request) -> web.StreamResponse:
+        calls.append(incoming.path)
+        return web.json_response(envelope if len(calls) == 1 else good)
+
+    with served(web.post("/v1/messages", respond)) as url:
+        target = Target("anthropic:m", "1", base_url=url, api_key="k")
+        (reply,) = ask(target, [request(0)], store=store, price=price, meter=meter)
+    assert (reply.text, reply.error, len(calls)) == ("fine", None, 2)
+    assert ledger.counts("c") == {"settled": 1, "unknown": 1}

@@ -17,8 +17,8 @@ ANSWER = StoredAnswer("impact", "stop", Usage(10, 4, 2, 3), 0.25, 12.5, 1.0)
 WRITER = """
 import sys
 from pathlib import Path
-from leastwise.prices import Usage
-from tasks.responses import ResponseStore, answer_key, stored_now
+from leastwise.use_case.price import Usage
+from leastwise.stores.answer_store import ResponseStore, answer_key, stored_now
 store = ResponseStore(Path(sys.argv[1]))
 for i in range(int(sys.argv[3])):
     store.put(answer_key(writer=sys.argv[2], i=i), stored_now(str(i), "stop", Usage(), 0.0, 1.0))

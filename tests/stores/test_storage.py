@@ -14,10 +14,8 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
-from leastwise.stores import storage
-
-sys.path.insert(0, str(Path(__file__).parent))
-from s3_server import S3, s3_server
+from leastwise.stores import storage, table_files
+from tests.tasks.s3_server import S3, s3_server
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +51,17 @@ def test_what_was_written_is_read_back(root: str) -> None:
     assert storage.sha256(uri) == hashlib.sha256(b"second").hexdigest()
 
 
-def test_a_folder_survives_store_and_fetch(root: str, tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    storage.write_bytes(source / "a.txt", b"a")
-    storage.write_bytes(source / "deep" / "b.txt", b"b")
-    storage.store(source, f"{root}/copy")
+def test_a_folder_is_fetched_whole_and_has_the_hash_of_its_content(root: str, tmp_path: Path) -> None:
+    for folder in (tmp_path / "source", f"{root}/copy"):
+        storage.write_bytes(f"{folder}/a.txt", b"a")
+        storage.write_bytes(f"{folder}/deep/b.txt", b"b")
     fetched = storage.fetch(f"{root}/copy", tmp_path / "fetched")
     assert {file.relative_to(fetched).as_posix() for file in fetched.rglob("*.txt")} == {"a.txt", "deep/b.txt"}
-    assert storage.sha256(f"{root}/copy") == storage.sha256(source) == storage.sha256(fetched)
+    assert storage.sha256(f"{root}/copy") == storage.sha256(tmp_path / "source") == storage.sha256(fetched)
 
 
-def test_one_file_survives_store_and_fetch(root: str, tmp_path: Path) -> None:
-    storage.write_bytes(tmp_path / "one.txt", b"one")
-    storage.store(tmp_path / "one.txt", f"{root}/x/other.txt")
+def test_one_file_is_fetched_by_its_own_name(root: str, tmp_path: Path) -> None:
+    storage.write_bytes(f"{root}/x/other.txt", b"one")
     assert storage.fetch(f"{root}/x/other.txt", tmp_path / "down").read_bytes() == b"one"
 
 
@@ -73,7 +69,7 @@ def test_what_is_missing_is_named_with_a_remedy(root: str, tmp_path: Path) -> No
     for action in (
         storage.read_bytes,
         storage.sha256,
-        storage.read_table,
+        table_files.read_table,
         lambda uri: storage.fetch(uri, tmp_path / "d"),
     ):
         with pytest.raises(BadInput, match=r"absent\.csv: (no such|nothing there)"):
@@ -154,14 +150,14 @@ def test_a_file_in_the_way_is_not_a_writable_folder(tmp_path: Path) -> None:
 def test_tables_keep_words_that_look_like_missing_or_numbers(tmp_path: Path, name: str, write: object) -> None:
     frame = pd.DataFrame({"id": ["001", "2"], "text": ["NA", "2024-01-01"], "label": ["null", "x"]})
     write(frame, tmp_path / name)  # type: ignore[operator]
-    assert storage.read_table(tmp_path / name).values.tolist() == frame.values.tolist()
+    assert table_files.read_table(tmp_path / name).values.tolist() == frame.values.tolist()
 
 
 @pytest.mark.parametrize("name", ["broken.parquet", "broken.jsonl", "unknown.xls"])
 def test_an_unreadable_table_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"{not a table")
     with pytest.raises(BadInput, match=name):
-        storage.read_table(tmp_path / name)
+        table_files.read_table(tmp_path / name)
 
 
 def test_uris_resolve_against_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,5 +181,5 @@ def test_home_is_below_the_current_folder_unless_moved(tmp_path: Path, monkeypat
 
 def test_a_written_table_is_read_back_as_it_was(tmp_path: Path) -> None:
     table = pd.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "label": ["x", "y"]})
-    storage.write_table(table, tmp_path / "table.parquet")
-    pd.testing.assert_frame_equal(storage.read_table(tmp_path / "table.parquet"), table)
+    table_files.write_table(table, tmp_path / "table.parquet")
+    pd.testing.assert_frame_equal(table_files.read_table(tmp_path / "table.parquet"), table)

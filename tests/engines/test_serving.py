@@ -16,7 +16,9 @@ import psutil
 import pytest
 
 from leastwise.endpoints.endpoint import Endpoint
-from leastwise.engines.serving import ask_student, serve_causal, serve_student, vllm_command
+from leastwise.endpoints.student import ask_student
+from leastwise.engines.llama_cpp import serve_causal
+from leastwise.engines.mlflow_server import serve_student
 from leastwise.errors import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +77,7 @@ def test_kill_9_of_the_starter_leaves_no_server(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from tasks.serving import serve_causal
+from leastwise.engines.llama_cpp import serve_causal
 with serve_causal(Path(sys.argv[1]), name="small", log=Path(sys.argv[2])) as endpoint:
     print(endpoint.pid, flush=True)
     time.sleep(60)
@@ -120,10 +122,3 @@ def test_a_student_answers_over_http_and_its_server_ends_with_the_block(tmp_path
         with pytest.raises(RuntimeError, match="400"):
             ask_student(endpoint, [1.5])  # type: ignore[list-item]
     assert processes and all(gone(process.pid) for process in processes)
-
-
-def test_the_vllm_command_carries_no_key() -> None:
-    command = vllm_command("org/model", name="large", port=8000, adapter="/adapters/a")
-    assert command[:3] == ["vllm", "serve", "org/model"]
-    assert "large-adapter=/adapters/a" in command
-    assert not any("key" in part for part in command)

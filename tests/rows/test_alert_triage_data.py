@@ -10,8 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from leastwise.rows.validation import check_rows, leakage
-from leastwise.stores.storage import read_table, sha256
+from leastwise.rows.row_checks import check_rows
+from leastwise.rows.splits import leakage
+from leastwise.stores.storage import sha256
+from leastwise.stores.table_files import read_table
 from use_cases.build_alert_triage import MITRE_LICENCE, build, clean, main, normalised
 
 SPLITS = ("train", "dev", "gate", "test")

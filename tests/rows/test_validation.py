@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
-from leastwise.rows.validation import as_markdown, check_rows, leakage, require_valid, validate
+from leastwise.rows import suites
+from leastwise.rows.row_checks import check_rows
+from leastwise.rows.splits import leakage
+from leastwise.rows.validation import as_markdown, require_valid, validate
+from leastwise.stores.shipped import EXPECTATIONS
 
 LABELS = ("even", "odd")
 
@@ -131,3 +137,30 @@ def test_good_rows_and_unlabelled_rows_are_accepted() -> None:
 def test_leakage_sees_through_case_and_punctuation_only() -> None:
     assert leakage(["A b, c."], ["a B  c", "a b d"]) == ("a B  c",)
     assert leakage(["a"], ["b"]) == ()
+
+
+@pytest.mark.parametrize("suite", sorted(file.stem for file in EXPECTATIONS.glob("*.json")))
+def test_great_expectations_knows_a_suite_by_the_name_of_its_file(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import great_expectations as gx
+
+    names: list[str] = []
+    kept = gx.ExpectationSuite.__init__
+
+    def noted(self: gx.ExpectationSuite, *arguments: object, **options: object) -> None:
+        kept(self, *arguments, **options)  # type: ignore[arg-type]  # handed on as it came
+        names.append(self.name)
+
+    monkeypatch.setattr(gx.ExpectationSuite, "__init__", noted)
+    definition = suites.suite_of(suite)
+    needs = {name: list(LABELS) for name in definition.meta.required}
+    suites.run(rows(30).assign(title="a"), definition, definition.filled(needs))
+    # Great Expectations makes one called `default` of its own.
+    assert [name for name in names if name != "default"] == [suite] and definition.name == suite
+
+
+def test_a_file_that_is_no_suite_is_refused_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suites, "EXPECTATIONS", tmp_path)
+    for content in ("not json", '{"name": "broken"}'):
+        (tmp_path / "broken.json").write_text(content)
+        with pytest.raises(BadInput, match=r"broken\.json: no suite \(.*\)\. Correct it"):
+            suites.suite_of("broken")

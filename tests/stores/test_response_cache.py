@@ -17,7 +17,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder.candidate import CachePolicy, Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.rows.tables import TIME
-from leastwise.rows.validation import unix_seconds
+from leastwise.rows.row_checks import unix_seconds
 from leastwise.stores import response_cache
 from leastwise.stores.response_cache import FileCache, RedisCache, ResponseCache, answered, open_cache, response_key
 from leastwise.use_case.price import Price
