@@ -52,8 +52,8 @@ def as_if_gpus(self, *args, **kwargs):
 
 PartialState.__init__ = as_if_gpus
 
-import tasks.training
-from tasks.training_worker import main
+import leastwise.training.training
+from leastwise.training.training_worker import main
 
 gathered = leastwise.training.training.gathered
 
