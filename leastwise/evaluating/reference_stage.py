@@ -19,7 +19,7 @@ from leastwise.evaluating.gate_tests import Tests
 from leastwise.evaluating.stage import measure_candidate
 from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.ladder.gate import Evaluation, judge
-from leastwise.models import reference
+from leastwise.models import reference, reference_student
 from leastwise.models.reference import Reference
 from leastwise.models.student import fit_dev_threshold
 from leastwise.record import run_record, tracking
@@ -153,7 +153,7 @@ def _candidate(work: Workspace, fit: Reference) -> Candidate:
     revision = content_key(fit.key, str(decline), str(below))
     out = work.home / "references" / revision
     if not out.exists():
-        reference.as_student(fit, out, decline_label=decline, decline_below=below)
+        reference_student.as_student(fit, out, decline_label=decline, decline_below=below)
     return Candidate(
         stage="reference",
         model=embedder,

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leastwise.models.causal_model import PROOF, loaded, proof_inputs, tokenizer_of, training_attention
+from leastwise.models.causal_model import PROOF, loaded, proof_inputs, tokenizer_of
 from leastwise.models.lora import upper_blocks
-from leastwise.models.weights import native_dtype
+from leastwise.models.weights import native_dtype, training_attention
 
 if TYPE_CHECKING:
     from leastwise.training.settings import TrainingSettings
