@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+IGNORED = -100  # the label of a token that carries no loss; torch's cross-entropy passes over it
 PROOF = "proof/logits.safetensors"  # apart: whoever reads weights globs the folder
 _PROOF_TOLERANCE = 1e-3
 

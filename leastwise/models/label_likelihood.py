@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leastwise.errors import BadInput
-from leastwise.models.causal_model import pad_token_id
+from leastwise.models.causal_model import IGNORED, pad_token_id
 from leastwise.models.threads import torch_threads
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from transformers import Cache
 
     from leastwise.models.causal_model import CausalModel, Generator
-
-_IGNORED = -100
 
 
 def label_probabilities(
@@ -91,9 +89,9 @@ def _nats_of_the_rest(
     prompts, labels, size = len(mask), len(endings), max(map(len, endings)) - 1
     device = mask.device
     reads = torch.tensor([ending[:-1] + [pad] * (size - len(ending) + 1) for ending in endings], device=device)
-    wanted = torch.tensor([ending[1:] + [_IGNORED] * (size - len(ending) + 1) for ending in endings], device=device)
+    wanted = torch.tensor([ending[1:] + [IGNORED] * (size - len(ending) + 1) for ending in endings], device=device)
     wanted = wanted.repeat(prompts, 1)
-    kept = wanted != _IGNORED
+    kept = wanted != IGNORED
     cache.batch_repeat_interleave(labels)
     positions = (start + torch.arange(size, device=device)).repeat_interleave(labels, dim=0)
     seen = torch.cat([mask.repeat_interleave(labels, dim=0), torch.ones_like(positions)], dim=1)
