@@ -26,12 +26,13 @@ from leastwise.models import lora, reference, weights
 from leastwise.models.causal_model import Generator
 from leastwise.models.encoder import embedder_dir
 from leastwise.models.weights import package_gguf
+from leastwise.progress import TrainingProgress
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.training.dev_metric import DevMetric
-from leastwise.training.request import Progress, TrainingReport
+from leastwise.training.request import TrainingReport
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import fine_tune
 from leastwise.training.training_rows import Row
@@ -59,9 +60,9 @@ def train(
     """Train on all rows, for `minutes` at most; raises Paused when they are over."""
     ends = time.monotonic() + minutes * 60
 
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: TrainingProgress) -> None:
         print(
-            f"step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, {progress.examples_per_s:.1f} examples/s, "
+            f"step {progress.step} of {progress.steps}, loss {progress.loss:.3f}, "
             f"about {progress.seconds_left:.0f} s to go",
             flush=True,
         )

@@ -6,15 +6,28 @@ It trains nothing (`leastwise.training.training` does) and serves nothing. Runs 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, overload
 
 from leastwise.errors import BadInput
-from leastwise.models.threads import torch_threads
-from leastwise.models.weights import built, native_dtype
+from leastwise.models.threads import THREADS, torch_threads
+from leastwise.models.weights import built, native_dtype, training_attention
+from leastwise.use_case.training import LONGEST_TOKENS
 
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+    from transformers.models.auto.modeling_auto import _BaseModelWithGenerate
+
+    CausalModel: TypeAlias = _BaseModelWithGenerate  # what AutoModelForCausalLM gives; transformers names it privately
+
+T = TypeVar("T")
+
+IGNORED = -100  # the label of a token that carries no loss; torch's cross-entropy passes over it
 PROOF = "proof/logits.safetensors"  # apart: whoever reads weights globs the folder
 _PROOF_TOLERANCE = 1e-3
 
@@ -44,28 +57,43 @@ def merge(base: Path, adapter_dir: Path, out: Path) -> Path:
     """Writes base and adapter as one model directory of safetensors with the tokenizer; an existing `out` is kept."""
     if not out.exists():
         with built(out) as folder:
-            model = loaded(base, adapter_dir)
-            (model.merge_and_unload() if hasattr(model, "merge_and_unload") else model).save_pretrained(folder)
+            _merged(base, adapter_dir).save_pretrained(folder)
             tokenizer_of(str(base)).save_pretrained(folder)
     return out
 
 
-def perplexity(model_dir: Path, texts: Sequence[str], threads: int = 2, max_tokens: int = 512) -> float:
+def _merged(base: Path, adapter_dir: Path | None) -> CausalModel:
+    from peft import PeftModel
+
+    model = loaded(base, adapter_dir)
+    if not isinstance(model, PeftModel):
+        return model
+    merged: CausalModel = model.merge_and_unload()
+    return merged
+
+
+def perplexity(
+    model_dir: Path, texts: Sequence[str], threads: int = THREADS, max_tokens: int = LONGEST_TOKENS
+) -> float:
     """exp of the mean negative log-likelihood a token, texts apart, the first token of each unscored."""
     with torch_threads(threads):
         return perplexity_of(loaded(model_dir), tokenizer_of(str(model_dir)), texts, max_tokens)
 
 
-def perplexity_of(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: int = 512) -> float:
+def perplexity_of(
+    model: CausalModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    max_tokens: int = LONGEST_TOKENS,
+) -> float:
     """As `perplexity`, of a model in memory; texts are cut at `max_tokens`. BadInput where no text has two tokens."""
     import torch
 
     total, count = 0.0, 0
     with torch.inference_mode():
         for text in texts:
-            ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens).input_ids.to(
-                model.device
-            )
+            encoded = tokenizer(text, return_tensors="pt", truncation=True, max_length=max_tokens)
+            ids = encoded.input_ids.to(model.device)
             if ids.shape[1] > 1:
                 logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
                 total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
@@ -76,12 +104,16 @@ def perplexity_of(model: Any, tokenizer: Any, texts: Sequence[str], max_tokens: 
 
 
 def log_likelihoods(
-    model: Any, tokenizer: Any, context: str, continuations: Sequence[str], max_tokens: int = 512
+    model: CausalModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    context: str,
+    continuations: Sequence[str],
+    max_tokens: int = LONGEST_TOKENS,
 ) -> list[float]:
     """Log-likelihood (nats) of each continuation after the context; a long context loses its beginning.
 
-    Context and continuation are tokenized apart. BadInput where one of them has no token, or a continuation leaves no room
-    for any context within `max_tokens`.
+    Context and continuation are tokenized apart. BadInput where one of them has no token, or a continuation leaves no
+    room for any context within `max_tokens`.
     """
     import torch
 
@@ -91,7 +123,8 @@ def log_likelihoods(
     head = head[-max(0, max_tokens - longest) :] if longest < max_tokens else []
     if not head or not all(tails):
         raise BadInput(
-            f"general task {context[:60]!r}: context or a choice is empty or longer than {max_tokens} tokens; shorten it"
+            f"general task {context[:60]!r}: context or a choice is empty or longer than {max_tokens} tokens; "
+            "shorten it"
         )
     # Padding at the end: what comes after a token does not change its probability.
     rows = torch.tensor([head + tail + [0] * (longest - len(tail)) for tail in tails], device=model.device)
@@ -101,47 +134,49 @@ def log_likelihoods(
     return [float(row[: len(tail)].sum()) for row, tail in zip(scores, tails, strict=True)]
 
 
+class ConfidentAnswer(NamedTuple):
+    """An answer with the probability the model gave its own words, the end mark left out."""
+
+    text: str
+    probability: float
+
+
 class Generator:
     """Answers prompts greedily with a model directory, an adapter merged into it; loads at once, keeps it in memory."""
 
-    def __init__(self, model_dir: Path, adapter_dir: Path | None = None, threads: int = 2) -> None:
-        model = loaded(model_dir, adapter_dir)
-        self.model = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    def __init__(self, model_dir: Path, adapter_dir: Path | None = None, threads: int = THREADS) -> None:
+        self.model = _merged(model_dir, adapter_dir)
         spare_head(self.model)
         self.tokenizer = tokenizer_of(str(model_dir))
         self.threads = threads
 
     def answer(self, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32) -> list[str]:
         """One answer a prompt (already in chat format), in their order, stripped; equal prompts are computed once."""
-        distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
-        found: dict[str, str] = {}
-        with torch_threads(self.threads):
-            for start in range(0, len(distinct), batch_size):
-                batch = distinct[start : start + batch_size]
-                found.update(zip(batch, self._batch(batch, max_new_tokens), strict=True))
-        return [found[prompt] for prompt in prompts]
+        return self._in_batches(
+            prompts, batch_size, lambda batch: greedy_batch(self.model, self.tokenizer, batch, max_new_tokens)
+        )
 
-    def confident(self, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32) -> list[tuple[str, float]]:
-        """As `answer`, each with the probability the model gave its own words, the end mark left out."""
-        distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
-        found: dict[str, tuple[str, float]] = {}
-        with torch_threads(self.threads):
-            for start in range(0, len(distinct), batch_size):
-                batch = distinct[start : start + batch_size]
-                found.update(
-                    zip(batch, confident_batch(self.model, self.tokenizer, batch, max_new_tokens), strict=True)
-                )
-        return [found[prompt] for prompt in prompts]
+    def confident(self, prompts: Sequence[str], max_new_tokens: int, batch_size: int = 32) -> list[ConfidentAnswer]:
+        """As `answer`, each with the probability the model gave it."""
+        return self._in_batches(
+            prompts, batch_size, lambda batch: _confident_batch(self.model, self.tokenizer, batch, max_new_tokens)
+        )
 
     def tokens(self, text: str) -> int:
         """How many tokens `text` is."""
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def _batch(self, prompts: list[str], max_new_tokens: int) -> list[str]:
-        return greedy_batch(self.model, self.tokenizer, prompts, max_new_tokens)
+    def _in_batches(self, prompts: Sequence[str], size: int, answer: Callable[[list[str]], list[T]]) -> list[T]:
+        distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
+        answers: dict[str, T] = {}
+        with torch_threads(self.threads):
+            for start in range(0, len(distinct), size):
+                batch = distinct[start : start + size]
+                answers.update(zip(batch, answer(batch), strict=True))
+        return [answers[prompt] for prompt in prompts]
 
 
-def spare_head(model: Any) -> None:
+def spare_head(model: CausalModel | PeftModel) -> None:
     """Hands the head contiguous inputs: `generate` gives it a slice of the last positions.
 
     On one that is not contiguous torch copies the whole weight once a row, which was half the time of a batch.
@@ -149,32 +184,45 @@ def spare_head(model: Any) -> None:
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
 
-def greedy_batch(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
+def greedy_batch(
+    model: CausalModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
+) -> list[str]:
     """One greedy answer a prompt (already in chat format), stripped; the prompts are one batch, padded on the left."""
-    return _texts(tokenizer, _generate(model, tokenizer, prompts, max_new_tokens)[0])
+    return _texts(tokenizer, _generate(model, tokenizer, prompts, max_new_tokens).tokens)
 
 
-def confident_batch(model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int) -> list[tuple[str, float]]:
-    """As `greedy_batch`, each with the probability the model gave its own words, the end mark left out."""
+def _confident_batch(
+    model: CausalModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
+) -> list[ConfidentAnswer]:
     import torch
 
-    said, steps = _generate(model, tokenizer, prompts, max_new_tokens, keeps_logits=True)
-    each = torch.stack(
-        [logits.float().log_softmax(-1).gather(1, said[:, [at]])[:, 0] for at, logits in enumerate(steps)], 1
-    )
-    ended = (said == tokenizer.eos_token_id).cumsum(dim=1) > 0  # the end mark and the padding after it
-    sure = each.masked_fill(ended, 0.0).sum(dim=1).exp()
-    return list(zip(_texts(tokenizer, said), map(float, sure), strict=True))
+    generated = _generate(model, tokenizer, prompts, max_new_tokens, keeps_logits=True)
+    tokens = generated.tokens
+    nats = [
+        logits.float().log_softmax(-1).gather(1, tokens[:, [at]])[:, 0] for at, logits in enumerate(generated.logits)
+    ]
+    ended = (tokens == tokenizer.eos_token_id).cumsum(dim=1) > 0  # the end mark and the padding after it
+    probabilities = torch.stack(nats, 1).masked_fill(ended, 0.0).sum(dim=1).exp()
+    return [ConfidentAnswer(*each) for each in zip(_texts(tokenizer, tokens), map(float, probabilities), strict=True)]
 
 
-def _texts(tokenizer: Any, said: Any) -> list[str]:
-    return [text.strip() for text in tokenizer.batch_decode(said, skip_special_tokens=True)]
+def _texts(tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor) -> list[str]:
+    return [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+
+
+@dataclass(frozen=True)
+class _Generated:
+    tokens: torch.Tensor  # new ones, (prompts, longest answer)
+    logits: Sequence[torch.Tensor]  # of each step, (prompts, vocabulary); none where they are not kept
 
 
 def _generate(
-    model: Any, tokenizer: Any, prompts: Sequence[str], max_new_tokens: int, keeps_logits: bool = False
-) -> tuple[Any, Any]:
-    """New tokens, (prompts, longest answer), and on request the logits of each step, (prompts, vocabulary)."""
+    model: CausalModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    keeps_logits: bool = False,
+) -> _Generated:
     import torch
 
     pad = pad_token_id(tokenizer)
@@ -183,7 +231,7 @@ def _generate(
     inputs = torch.tensor([[pad] * (longest - len(row)) + row for row in ids], device=model.device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in ids], device=model.device)
     with torch.no_grad():
-        output = model.generate(
+        output = model.generate(  # type: ignore[misc]  # its annotation of self fits none of transformers' own models
             input_ids=inputs,
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
@@ -193,41 +241,55 @@ def _generate(
             return_dict_in_generate=True,
             output_logits=keeps_logits,
         )
-    return output.sequences[:, longest:], output.logits if keeps_logits else None
+    assert not isinstance(output, torch.Tensor)
+    return _Generated(output.sequences[:, longest:], output.logits or ())
 
 
-def proof_inputs(proof: dict[str, Any], device: Any) -> dict[str, Any]:
+def proof_inputs(proof: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor | bool]:
+    """What the model is given when the logits of a proof are computed, on its device."""
     return {name: proof[name].to(device) for name in ("input_ids", "attention_mask")} | {"use_cache": False}
 
 
-def training_attention() -> str:
-    """The attention to train with: on a CPU the backward pass of `sdpa` is slow."""
-    import torch
+@overload
+def loaded(
+    model_dir: Path, adapter_dir: None = None, attention: str = ..., device: str | None = ...
+) -> CausalModel: ...
 
-    return "sdpa" if torch.cuda.is_available() else "eager"
+
+@overload
+def loaded(
+    model_dir: Path, adapter_dir: Path | None, attention: str = ..., device: str | None = ...
+) -> CausalModel | PeftModel: ...
 
 
-def loaded(model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa", device: str | None = None) -> Any:
+def loaded(
+    model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa", device: str | None = None
+) -> CausalModel | PeftModel:
     """Model in eval mode on the device there is, with its adapter; `adapter_dir` may hold a full model instead."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    adapted = adapter_dir is not None and (adapter_dir / "adapter_config.json").exists()
-    source = model_dir if adapter_dir is None or adapted else adapter_dir
+    is_adapter = adapter_dir is not None and (adapter_dir / "adapter_config.json").exists()
+    source = model_dir if adapter_dir is None or is_adapter else adapter_dir
     model = AutoModelForCausalLM.from_pretrained(source, dtype=native_dtype(), attn_implementation=attention)
-    model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if adapted:
-        model = PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False)
-    return model.eval()
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(place)  # type: ignore[arg-type]  # transformers wraps the method so that mypy takes `place` for self
+    model.eval()
+    if is_adapter:
+        return PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False).eval()
+    return model
 
 
 @lru_cache(maxsize=8)
-def tokenizer_of(directory: str) -> Any:
+def tokenizer_of(directory: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model directory, loaded once."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(directory)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
+    return tokenizer
 
 
-def pad_token_id(tokenizer: Any) -> int:
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that fills short rows; the end mark where the tokenizer has none."""
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)

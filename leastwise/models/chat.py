@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from leastwise.ladder.rendering import Turn
 from leastwise.models.causal_model import tokenizer_of
-
-if TYPE_CHECKING:
-    pass
 
 
 def format_chat(tokenizer_dir: Path, messages: Sequence[Mapping[str, str] | Turn]) -> str:
@@ -18,5 +14,7 @@ def format_chat(tokenizer_dir: Path, messages: Sequence[Mapping[str, str] | Turn
 
     As in llama.cpp, marks of the template inside a message are not escaped.
     """
-    turns = [turn if isinstance(turn, Mapping) else {"role": turn.role, "content": turn.content} for turn in messages]
+    turns = [
+        dict(turn) if isinstance(turn, Mapping) else {"role": turn.role, "content": turn.content} for turn in messages
+    ]
     return str(tokenizer_of(str(tokenizer_dir)).apply_chat_template(turns, tokenize=False, add_generation_prompt=True))

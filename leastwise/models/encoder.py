@@ -10,14 +10,18 @@ from contextlib import closing
 from functools import cache as remember
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 import numpy as np
+import numpy.typing as npt
 
 from leastwise.errors import BadInput
 from leastwise.models import weights
-from leastwise.models.threads import torch_threads
+from leastwise.models.threads import THREADS, torch_threads
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 _CHUNK_TEXTS = 1024  # the most embedding work a crash can lose
 
@@ -66,21 +70,23 @@ def _hash_of_files(stats: tuple[tuple[str, int, int], ...], encoder: Path) -> st
     return digest.hexdigest()
 
 
-OnEmbedded = Callable[[int, int], None]  # told how many texts are embedded, of how many
+OnEmbedded = Callable[[int, int], None]  # (texts embedded so far, texts in all)
+Vectors = npt.NDArray[np.float32]
 
 
 def embed(
     texts: Sequence[str],
     encoder: Path,
     *,
-    threads: int = 2,
+    threads: int = THREADS,
     cache: Path | None = None,
     on_chunk: OnEmbedded | None = None,
-) -> np.ndarray:
+) -> Vectors:
     """Unit-length vectors of `texts`: float32, shape (n, d), in the order given; n >= 1.
 
     With a `cache` directory each distinct text is embedded once per encoder, ever: vectors are kept under the encoder's
-    hash and the text's, written every 1,024 texts, when `on_chunk` is told. Last digits of a vector may depend on the batch it was in (padding).
+    hash and the text's, written every 1,024 texts, when `on_chunk` is told. Last digits of a vector may depend on the
+    batch it was in (padding).
     """
     if not texts:
         raise BadInput("embed: no texts were given; give at least one")
@@ -90,18 +96,18 @@ def embed(
     return vectors[[place[text] for text in texts]]
 
 
-def _encode(texts: list[str], encoder: Path, threads: int) -> np.ndarray:
+def _encode(texts: list[str], encoder: Path, threads: int) -> Vectors:
     # sentence-transformers itself sorts by length, so a batch carries little padding
     model = _encoder_model(encoder, encoder_hash(encoder))
     with torch_threads(threads):
         encoded = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
     # bf16 rounds a unit vector to one of length 1 +- 0.4%; the search takes lengths for granted.
     vectors = np.asarray(encoded, dtype=np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 @remember
-def _encoder_model(encoder: Path, _content: str) -> Any:
+def _encoder_model(encoder: Path, _content: str) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
@@ -115,9 +121,7 @@ def _encoder_model(encoder: Path, _content: str) -> Any:
     )
 
 
-def _embed_cached(
-    texts: list[str], encoder: Path, threads: int, cache: Path, on_chunk: OnEmbedded | None
-) -> np.ndarray:
+def _embed_cached(texts: list[str], encoder: Path, threads: int, cache: Path, on_chunk: OnEmbedded | None) -> Vectors:
     cache.mkdir(parents=True, exist_ok=True)
     keys = [hashlib.sha256(text.encode()).digest() for text in texts]
     precision = str(weights.native_dtype()).removeprefix("torch.")
@@ -125,24 +129,24 @@ def _embed_cached(
     with closing(sqlite3.connect(file, timeout=60)) as store:
         store.execute("PRAGMA journal_mode=WAL")
         store.execute("CREATE TABLE IF NOT EXISTS embedding (text_hash BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
-        known = _stored_vectors(store, keys)
-        missing = sorted((i for i in range(len(texts)) if keys[i] not in known), key=lambda i: len(texts[i]))
+        vectors = _stored_vectors(store, keys)
+        missing = sorted((i for i in range(len(texts)) if keys[i] not in vectors), key=lambda i: len(texts[i]))
         for start in range(0, len(missing), _CHUNK_TEXTS):
             chunk = missing[start : start + _CHUNK_TEXTS]
             new = zip((keys[i] for i in chunk), _encode([texts[i] for i in chunk], encoder, threads), strict=True)
-            known.update(new)
+            vectors.update(new)
             with store:
-                rows = [(keys[i], known[keys[i]].tobytes()) for i in chunk]
+                rows = [(keys[i], vectors[keys[i]].tobytes()) for i in chunk]
                 store.executemany("INSERT OR IGNORE INTO embedding VALUES (?, ?)", rows)
             if on_chunk:
                 on_chunk(min(start + _CHUNK_TEXTS, len(missing)), len(missing))
-    return np.stack([known[key] for key in keys])
+    return np.stack([vectors[key] for key in keys])
 
 
-def _stored_vectors(store: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, np.ndarray]:
-    known = {}
+def _stored_vectors(store: sqlite3.Connection, keys: list[bytes]) -> dict[bytes, Vectors]:
+    stored: dict[bytes, Vectors] = {}
     for start in range(0, len(keys), 500):  # below SQLite's oldest limit of 999 parameters
         part = keys[start : start + 500]
         query = f"SELECT text_hash, vector FROM embedding WHERE text_hash IN ({','.join('?' * len(part))})"  # noqa: S608
-        known.update({key: np.frombuffer(vector, dtype=np.float32) for key, vector in store.execute(query, part)})
-    return known
+        stored.update({key: np.frombuffer(vector, dtype=np.float32) for key, vector in store.execute(query, part)})
+    return stored

@@ -1,7 +1,7 @@
 """Writes models and LoRA adapters as GGUF files for llama.cpp.
 
-It knows the Llama architecture without biases or scaled RoPE, and byte-level BPE tokenizers of three families; all else is
-refused. Where weights come from is in `leastwise.models.weights`.
+It knows the Llama architecture without biases or scaled RoPE, and byte-level BPE tokenizers of three families; all else
+is refused. Where weights come from is in `leastwise.models.weights`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from leastwise.errors import BadInput
 
 if TYPE_CHECKING:
     import gguf
     import numpy as np
+    import numpy.typing as npt
 
+Quantization = Literal["f16", "q8_0"]
 _LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
 
 
-def to_gguf(model_dir: Path, out: Path, dtype: Literal["f16", "q8_0"] = "f16") -> Path:
+def to_gguf(model_dir: Path, out: Path, dtype: Quantization = "f16") -> Path:
     """Writes a Llama model directory (safetensors, tokenizer, chat template) as one GGUF file for llama.cpp.
 
     Raises BadInput for another architecture, biases, scaled RoPE or an unknown tokenizer.
@@ -41,7 +44,7 @@ def to_gguf(model_dir: Path, out: Path, dtype: Literal["f16", "q8_0"] = "f16") -
         )
         _write_tokenizer(writer, model_dir, config)
         for name, tensor in _tensors(model_dir):
-            if name == "lm_head.weight" and config["tie_word_embeddings"]:
+            if name == "lm_head.weight" and config.is_tied:
                 continue
             _write_tensor(writer, _gguf_name(name, config), _permuted(name, tensor, config), dtype)
         _finish(writer)
@@ -70,11 +73,19 @@ def adapter_to_gguf(adapter_dir: Path, base_dir: Path, out: Path) -> Path:
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(lora["lora_alpha"]))
         for name, tensor in _tensors(adapter_dir):
-            module, side = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name).groups()  # type: ignore[union-attr]
+            module, side = _adapted_module(name)
             rows = _permuted(f"{module}.weight", tensor, config) if side == "B" else tensor
             writer.add_tensor(f"{_gguf_name(f'{module}.weight', config)}.lora_{side.lower()}", rows)
         _finish(writer)
     return out
+
+
+def _adapted_module(name: str) -> tuple[str, str]:
+    """The module a tensor of an adapter belongs to, and its side: A or B."""
+    parts = re.fullmatch(r"base_model\.model\.(.+)\.lora_([AB])\.weight", name)
+    if parts is None:
+        raise BadInput(f"tensor {name} is not part of a LoRA adapter and cannot be written as GGUF; merge it instead")
+    return parts[1], parts[2]
 
 
 @contextmanager
@@ -95,8 +106,23 @@ def _finish(writer: gguf.GGUFWriter) -> None:
     writer.close()
 
 
-def _llama_config(model_dir: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+@dataclass(frozen=True)
+class _LlamaConfig:
+    context_tokens: int
+    hidden: int
+    blocks: int
+    feed_forward: int
+    heads: int
+    key_value_heads: int | None
+    head_width: int
+    rope_theta: float
+    norm_epsilon: float
+    vocabulary: int
+    is_tied: bool  # whether input and output embeddings are the same weights
+
+
+def _llama_config(model_dir: Path) -> _LlamaConfig:
+    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     plain = rope.get("rope_type", "default") == "default" and not (
         config.get("attention_bias") or config.get("mlp_bias")
@@ -106,42 +132,76 @@ def _llama_config(model_dir: Path) -> dict[str, Any]:
             f"{model_dir}/config.json: only LlamaForCausalLM without biases or scaled RoPE can be written as "
             f"GGUF here, this is {config.get('architectures')}; serve it with vLLM"
         )
-    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
-    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-    tied = bool(config.get("tie_word_embeddings", False))
-    return {**config, "rope_theta": theta, "head_dim": head_dim, "tie_word_embeddings": tied}
+    return _LlamaConfig(
+        context_tokens=config["max_position_embeddings"],
+        hidden=config["hidden_size"],
+        blocks=config.blocks,
+        feed_forward=config["intermediate_size"],
+        heads=config["num_attention_heads"],
+        key_value_heads=config.get("num_key_value_heads"),
+        head_width=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
+        rope_theta=rope.get("rope_theta", config.get("rope_theta", 10000.0)),
+        norm_epsilon=config["rms_norm_eps"],
+        vocabulary=config["vocab_size"],
+        is_tied=bool(config.get("tie_word_embeddings", False)),
+    )
 
 
-def _write_architecture(writer: gguf.GGUFWriter, config: dict[str, Any], file_type: int) -> None:
+def _write_architecture(writer: gguf.GGUFWriter, config: _LlamaConfig, file_type: int) -> None:
     writer.add_file_type(file_type)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(config["num_attention_heads"])
-    writer.add_head_count_kv(config.get("num_key_value_heads") or config["num_attention_heads"])
-    writer.add_key_length(config["head_dim"])
-    writer.add_value_length(config["head_dim"])
-    writer.add_rope_dimension_count(config["head_dim"])
-    writer.add_rope_freq_base(config["rope_theta"])
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_vocab_size(config["vocab_size"])
+    writer.add_context_length(config.context_tokens)
+    writer.add_embedding_length(config.hidden)
+    writer.add_block_count(config.blocks)
+    writer.add_feed_forward_length(config.feed_forward)
+    writer.add_head_count(config.heads)
+    writer.add_head_count_kv(config.key_value_heads or config.heads)
+    writer.add_key_length(config.head_width)
+    writer.add_value_length(config.head_width)
+    writer.add_rope_dimension_count(config.head_width)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_layer_norm_rms_eps(config.norm_epsilon)
+    writer.add_vocab_size(config.vocabulary)
 
 
-def _write_tokenizer(writer: gguf.GGUFWriter, model_dir: Path, config: dict[str, Any]) -> None:
+class _Token(TypedDict):
+    id: int
+    special: bool
+
+
+class _PreTokenizer(TypedDict, total=False):
+    type: str
+    individual_digits: bool
+    use_regex: bool
+    add_prefix_space: bool
+    pattern: dict[str, str]
+    pretokenizers: list[_PreTokenizer]
+
+
+class _BytePairs(TypedDict):
+    type: str
+    merges: list[str | list[str]]
+
+
+class _TokenizerFile(TypedDict):
+    added_tokens: list[_Token]
+    pre_tokenizer: _PreTokenizer | None
+    model: _BytePairs
+
+
+def _write_tokenizer(writer: gguf.GGUFWriter, model_dir: Path, config: _LlamaConfig) -> None:
     import gguf
     from transformers import AutoTokenizer
 
-    content = json.loads((model_dir / "tokenizer.json").read_text(encoding="utf-8"))
+    content: _TokenizerFile = json.loads((model_dir / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     special = {token["id"] for token in content["added_tokens"] if token["special"]}
     names = {index: token for token, index in tokenizer.get_vocab().items()}
     kinds = {True: gguf.TokenType.CONTROL, False: gguf.TokenType.NORMAL}
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(_pre_tokenizer(model_dir, content))
-    writer.add_token_list([names.get(i, f"[PAD{i}]") for i in range(config["vocab_size"])])
+    writer.add_token_list([names.get(i, f"[PAD{i}]") for i in range(config.vocabulary)])
     writer.add_token_types(
-        [kinds[i in special] if i in names else gguf.TokenType.UNUSED for i in range(config["vocab_size"])]
+        [kinds[i in special] if i in names else gguf.TokenType.UNUSED for i in range(config.vocabulary)]
     )
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in content["model"]["merges"]])
     writer.add_add_bos_token(bool(tokenizer("a").input_ids[0] == tokenizer.bos_token_id))
@@ -157,9 +217,9 @@ def _write_tokenizer(writer: gguf.GGUFWriter, model_dir: Path, config: dict[str,
         writer.add_chat_template(tokenizer.chat_template)
 
 
-def _pre_tokenizer(model_dir: Path, content: dict[str, Any]) -> str:
+def _pre_tokenizer(model_dir: Path, content: _TokenizerFile) -> str:
     """llama.cpp's name of how text is cut before byte-pair merging; a wrong one would silently change the tokens."""
-    stage = content["pre_tokenizer"] or {}
+    stage = content["pre_tokenizer"] or _PreTokenizer()
     steps = stage.get("pretokenizers", [stage]) if content["model"]["type"] == "BPE" else []
     kinds = [step.get("type") for step in steps]
     if kinds == ["Digits", "ByteLevel"] and steps[0]["individual_digits"]:
@@ -174,9 +234,9 @@ def _pre_tokenizer(model_dir: Path, content: dict[str, Any]) -> str:
     )
 
 
-def _tensors(directory: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(directory: Path) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
     """Every tensor of the directory's safetensors by name, as float32."""
-    from safetensors.torch import safe_open
+    from safetensors import safe_open
 
     for path in sorted(directory.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
@@ -184,19 +244,19 @@ def _tensors(directory: Path) -> Iterator[tuple[str, np.ndarray]]:
                 yield name, file.get_tensor(name).float().numpy()
 
 
-def _gguf_name(name: str, config: dict[str, Any]) -> str:
+def _gguf_name(name: str, config: _LlamaConfig) -> str:
     import gguf
 
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    found = names.get_name(name, try_suffixes=(".weight",))
-    if found is None:
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.blocks)
+    gguf_name = names.get_name(name, try_suffixes=(".weight",))
+    if gguf_name is None:
         raise BadInput(f"tensor {name} is not part of a Llama model and cannot be written as GGUF")
-    return found
+    return gguf_name
 
 
-def _permuted(name: str, tensor: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+def _permuted(name: str, tensor: npt.NDArray[np.float32], config: _LlamaConfig) -> npt.NDArray[np.float32]:
     """q and k rows in llama.cpp's order: it rotates neighbouring rows, transformers the two halves of a head."""
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": config.get("num_key_value_heads")}
+    heads = {"q_proj": config.heads, "k_proj": config.key_value_heads}
     count = heads.get(name.split(".")[-2])
     if not count:
         return tensor
@@ -204,7 +264,7 @@ def _permuted(name: str, tensor: np.ndarray, config: dict[str, Any]) -> np.ndarr
     return tensor.reshape(count, 2, rows // count // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 
 
-def _write_tensor(writer: gguf.GGUFWriter, name: str, tensor: np.ndarray, dtype: str) -> None:
+def _write_tensor(writer: gguf.GGUFWriter, name: str, tensor: npt.NDArray[np.float32], dtype: Quantization) -> None:
     import gguf
     import numpy as np
 

@@ -1,7 +1,7 @@
 """How fast the training machine computes, and how large a model is: what the cost of a training is estimated from.
 
-A GPU's speed is its data sheet's peak times the share that training usually reaches; none was measured here. This machine's
-is measured once, by a second of matrix products, and kept.
+A GPU's speed is its data sheet's peak times the share that training usually reaches; none was measured here. This
+machine's is measured once, by a second of matrix products, and kept. It estimates no cost and trains nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import re
 import time
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 
 from leastwise.models import weights
@@ -32,20 +33,20 @@ CPU_SHARE = {"bfloat16": 0.16, "float32": 0.6}
 
 def of(use_case: UseCase, home: Path) -> Hardware:
     """The machines a use case trains on, at the price it states; several GPUs are taken to be that many times one."""
-    wanted = use_case.training
-    if wanted.gpu is None:
-        return Hardware(flops_per_s=_this_machine(home), usd_per_hour=wanted.machines_usd_per_hour)
-    count = wanted.launch.together
-    reached = PEAK_FLOPS_PER_S[wanted.gpu] * GPU_SHARE * count
+    training = use_case.training
+    if training.gpu is None:
+        return Hardware(flops_per_s=_this_machine(home), usd_per_hour=training.machines_usd_per_hour)
+    count = training.launch.together
+    reached = PEAK_FLOPS_PER_S[training.gpu] * GPU_SHARE * count
     return Hardware(
         flops_per_s=reached,
-        usd_per_hour=wanted.machines_usd_per_hour,
-        name=wanted.gpu if count == 1 else f"{count} {wanted.gpu}",
+        usd_per_hour=training.machines_usd_per_hour,
+        name=training.gpu if count == 1 else f"{count} {training.gpu}",
     )
 
 
 def parameters(uri: str | None) -> float:
-    """How many weights a model has: counted where they are at hand, read off its name where not; 0 where neither says."""
+    """How many weights a model has: counted where they are at hand, else read off its name; 0 where neither says."""
     if uri is None:
         return 0.0
     if uri.startswith("package://") and uri.count("gguf") == 0:
@@ -55,8 +56,8 @@ def parameters(uri: str | None) -> float:
             return _in_safetensors(embedder_dir(uri))
     if uri.startswith("file://"):
         return _in_safetensors(Path(uri.removeprefix("file://")))
-    named = re.search(r"(\d+(?:\.\d+)?)([bm])\b", uri.casefold())
-    return float(named[1]) * {"b": 1e9, "m": 1e6}[named[2]] if named else 0.0
+    size = re.search(r"(\d+(?:\.\d+)?)([bm])\b", uri.casefold())
+    return float(size[1]) * {"b": 1e9, "m": 1e6}[size[2]] if size else 0.0
 
 
 @lru_cache(maxsize=16)
@@ -67,14 +68,13 @@ def _in_gguf(file: Path) -> float:
 
 
 def _in_safetensors(directory: Path) -> float:
-    from math import prod
-
     from safetensors import safe_open
 
     total = 0
     for file in directory.glob("*.safetensors"):
         with safe_open(file, framework="numpy") as tensors:
-            total += sum(prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118 (no iterator)
+            shapes = (tensors.get_slice(name).get_shape() for name in tensors.keys())  # noqa: SIM118 (no iterator)
+            total += sum(map(prod, shapes))
     return float(total)
 
 
@@ -92,8 +92,8 @@ def _measured() -> dict[str, float]:
     import torch
 
     size, speeds = 1536, {}
-    for name in CPU_SHARE:
-        left, right = (torch.randn(size, size).to(getattr(torch, name)) for _ in range(2))
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+        left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
         best = float("inf")
         for _ in range(4):
             started = time.perf_counter()

@@ -6,24 +6,26 @@ It decides on no answer and trains nothing. A model behind an endpoint is not as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from leastwise.errors import BadInput
-from leastwise.models.causal_model import pad_token_id
+from leastwise.models.causal_model import IGNORED, pad_token_id
 from leastwise.models.threads import torch_threads
 
 if TYPE_CHECKING:
-    from leastwise.models.causal_model import Generator
+    import torch
+    from transformers import Cache
 
-_IGNORED = -100
+    from leastwise.models.causal_model import CausalModel, Generator
 
 
 def label_probabilities(
     generator: Generator, prompts: Sequence[str], labels: Sequence[str], *, whole: bool = False, batch_size: int = 32
-) -> np.ndarray:
-    """Probability of each label given that the answer is one of them, float32 of shape (prompts, labels), rows sum to 1.
+) -> npt.NDArray[np.float32]:
+    """Probability of each label given that the answer is one of them, shape (prompts, labels), rows sum to 1.
 
     The log-likelihoods of a label's tokens and its end mark after the prompt (already in chat format) are summed, then
     normalized over the labels. Where every label begins with a token of its own, the first tokens stand for the labels
@@ -37,12 +39,12 @@ def label_probabilities(
     if not whole and begin_apart(endings):
         endings = [ending[:1] for ending in endings]
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-    found = np.zeros((len(ids), len(labels)), dtype=np.float32)
+    probabilities = np.zeros((len(ids), len(labels)), dtype=np.float32)
     with torch_threads(generator.threads):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            found[rows] = _normalized(generator, [ids[row] for row in rows], endings)
-    return found
+            probabilities[rows] = _normalized(generator, [ids[row] for row in rows], endings)
+    return probabilities
 
 
 def begin_apart(endings: Sequence[Sequence[int]]) -> bool:
@@ -50,7 +52,7 @@ def begin_apart(endings: Sequence[Sequence[int]]) -> bool:
     return len({ending[0] for ending in endings}) == len(endings)
 
 
-def _normalized(generator: Generator, prompts: list[list[int]], endings: list[list[int]]) -> np.ndarray:
+def _normalized(generator: Generator, prompts: list[list[int]], endings: list[list[int]]) -> npt.NDArray[np.float32]:
     import torch
 
     pad, device = pad_token_id(generator.tokenizer), generator.model.device
@@ -62,7 +64,9 @@ def _normalized(generator: Generator, prompts: list[list[int]], endings: list[li
         return np.asarray(likelihood.softmax(dim=1).cpu().numpy())
 
 
-def _log_likelihoods(model: Any, inputs: Any, mask: Any, endings: list[list[int]], pad: int) -> Any:
+def _log_likelihoods(
+    model: CausalModel, inputs: torch.Tensor, mask: torch.Tensor, endings: list[list[int]], pad: int
+) -> torch.Tensor:
     """Nats of every ending after every prompt, shape (prompts, endings); prompts are padded on the left.
 
     A prompt is read once, and its keys and values are shared by the endings.
@@ -70,22 +74,24 @@ def _log_likelihoods(model: Any, inputs: Any, mask: Any, endings: list[list[int]
     positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
     size = max(map(len, endings)) - 1  # the last token of an ending is only predicted, never read
     read = model(input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=size > 0, logits_to_keep=1)
-    first = read.logits[:, -1].float().log_softmax(dim=1)[:, [ending[0] for ending in endings]]
+    first: torch.Tensor = read.logits[:, -1].float().log_softmax(dim=1)[:, [ending[0] for ending in endings]]
     if size == 0:
         return first
     return first + _nats_of_the_rest(model, read.past_key_values, mask, positions[:, -1:] + 1, endings, pad)
 
 
-def _nats_of_the_rest(model: Any, cache: Any, mask: Any, start: Any, endings: list[list[int]], pad: int) -> Any:
+def _nats_of_the_rest(
+    model: CausalModel, cache: Cache, mask: torch.Tensor, start: torch.Tensor, endings: list[list[int]], pad: int
+) -> torch.Tensor:
     """Nats of the endings' tokens after their first, shape (prompts, endings); `start` is the position of the first."""
     import torch
 
     prompts, labels, size = len(mask), len(endings), max(map(len, endings)) - 1
     device = mask.device
     reads = torch.tensor([ending[:-1] + [pad] * (size - len(ending) + 1) for ending in endings], device=device)
-    wanted = torch.tensor([ending[1:] + [_IGNORED] * (size - len(ending) + 1) for ending in endings], device=device)
+    wanted = torch.tensor([ending[1:] + [IGNORED] * (size - len(ending) + 1) for ending in endings], device=device)
     wanted = wanted.repeat(prompts, 1)
-    kept = wanted != _IGNORED
+    kept = wanted != IGNORED
     cache.batch_repeat_interleave(labels)
     positions = (start + torch.arange(size, device=device)).repeat_interleave(labels, dim=0)
     seen = torch.cat([mask.repeat_interleave(labels, dim=0), torch.ones_like(positions)], dim=1)

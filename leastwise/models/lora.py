@@ -1,7 +1,8 @@
-"""How many weights a training changes: counted from a Llama's shape, so that a small model's share can be read on larger ones.
+"""How many weights a training changes: counted from a Llama's shape, so that it can be read on larger models too.
 
-It loads no model. A LoRA of rank r on a linear layer of m inputs and n outputs trains r (m + n) weights (Hu et al. 2021,
-arXiv:2106.09685, section 4.1). The shapes are those of table 3 of "The Llama 3 Herd of Models" (arXiv:2407.21783).
+It loads no model. A LoRA of rank r on a linear layer of m inputs and n outputs trains r (m + n) weights (Hu et al.
+2021, arXiv:2106.09685, section 4.1). The shapes are those of table 3 of "The Llama 3 Herd of Models"
+(arXiv:2407.21783).
 """
 
 from __future__ import annotations

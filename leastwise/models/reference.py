@@ -1,26 +1,35 @@
 """Row 0 of every ladder: what labels cost without an LLM (majority, nearest neighbours, logistic regression).
 
-It does not judge the references against requirements (`leastwise.evaluating.reference_stage` does) and does not tune anything but k and C,
-each on dev accuracy. Nothing here calls a model that is paid for.
+It does not judge the references against requirements (`leastwise.evaluating.reference_stage` does) and does not tune
+anything but k and C, each on dev accuracy. Nothing here calls a model that is paid for.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
 from leastwise.errors import BadInput
-from leastwise.models import weights
-from leastwise.models.encoder import OnEmbedded, embed, encoder_hash
-from leastwise.models.student import StudentAbout
+from leastwise.models.encoder import OnEmbedded, Vectors, embed, encoder_hash
+from leastwise.models.threads import THREADS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
 Name = Literal["majority class", "nearest neighbours", "embeddings + logistic regression"]
+Floats = npt.NDArray[np.floating]
+LabelNumbers = npt.NDArray[np.int64]  # positions in `labels`
+Arrays = dict[str, Floats | LabelNumbers]
 
 _NEIGHBOURS = (1, 3, 5, 9, 15, 25)
 _INVERSE_REGULARIZATION = (0.25, 1.0, 4.0, 16.0)  # rising: each fit starts warm from the one before
@@ -37,10 +46,10 @@ class Reference:
     labels: tuple[str, ...]
     chosen: dict[str, float]
     dev_accuracy: float
-    arrays: dict[str, np.ndarray]
+    arrays: Arrays
     encoder: Path
     cache: Path | None = None
-    threads: int = 2
+    threads: int = THREADS
 
     @property
     def key(self) -> str:
@@ -54,23 +63,24 @@ class Reference:
         """The likeliest label of each text; ties go to the first in sorted order."""
         return [self.labels[i] for i in self.probabilities(texts).argmax(axis=1)]
 
-    def confidence(self, texts: Sequence[str]) -> np.ndarray:
+    def confidence(self, texts: Sequence[str]) -> Floats:
         """Probability given to the predicted label (a neighbour's vote share, not calibrated), shape (n,)."""
-        return self.probabilities(texts).max(axis=1)
+        return np.asarray(self.probabilities(texts).max(axis=1))
 
-    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+    def probabilities(self, texts: Sequence[str]) -> Floats:
         """Label probabilities, shape (n, labels), rows summing to 1, columns in the order of `labels`."""
         if self.name == "majority class":
             return np.tile(self.arrays["prior"], (len(texts), 1))
         vectors = embed(texts, self.encoder, threads=self.threads, cache=self.cache)
         if self.name == "nearest neighbours":
-            order, similarity = _neighbours(vectors, self.arrays["vectors"], int(self.chosen["k"]))
-            return _vote(self.arrays["targets"][order], similarity, len(self.labels))
+            nearest = _neighbours(vectors, self.arrays["vectors"], int(self.chosen["k"]))
+            targets = self.arrays["targets"].astype(np.int64, copy=False)
+            return _vote(targets[nearest.rows], nearest.similarity, len(self.labels))
         return _softmax(vectors @ self.arrays["weights"] + self.arrays["intercepts"])
 
-    def answer_ms(self, texts: Sequence[str]) -> np.ndarray:
+    def answer_ms(self, texts: Sequence[str]) -> Floats:
         """Milliseconds of each text answered alone and embedded afresh, shape (n,); one unmeasured answer warms up."""
-        fresh = Reference(**(vars(self) | {"cache": None}))
+        fresh = replace(self, cache=None)
         fresh.predict(texts[:1])
         return np.asarray([_answered_ms(fresh, text) for text in texts])
 
@@ -81,61 +91,6 @@ def _answered_ms(reference: Reference, text: str) -> float:
     return (time.perf_counter() - start) * 1000.0
 
 
-def as_student(
-    reference: Reference, out: Path, *, decline_label: str | None = None, decline_below: float = 0.0
-) -> Path:
-    """Write the logistic regression as the student directory `out`, which `leastwise.training.distillation.Student` answers with.
-
-    The encoder keeps all its layers and its own longest input, in float32; the head reads its unit vectors. An `out`
-    that exists is left as it is: name it after the content. Raises BadInput for the other references, which are no
-    linear head, and for an encoder whose vectors are not the mean over its tokens. A prompt that an encoder puts before
-    every text by default is not carried over.
-    """
-    from safetensors.numpy import save_file
-
-    if reference.name != "embeddings + logistic regression":
-        raise BadInput(f"reference {reference.name!r}: is no linear head on an encoder, so it cannot be served as one")
-    encoder = _mean_pooling(reference.encoder)
-    about = StudentAbout(
-        labels=reference.labels,
-        max_tokens=encoder.max_seq_length,
-        normalize=True,
-        decline_label=decline_label,
-        decline_below=decline_below,
-    )
-    linear, intercepts = (reference.arrays[name].astype(np.float32) for name in ("weights", "intercepts"))
-    with weights.built(out) as folder:
-        body = encoder[0].auto_model
-        body.pooler = None
-        body.save_pretrained(folder)
-        encoder.tokenizer.save_pretrained(folder)
-        save_file({"weight": np.ascontiguousarray(linear.T), "bias": intercepts}, folder / "head.safetensors")
-        (folder / "labels.json").write_text(about.model_dump_json(indent=1))
-    return out
-
-
-def _mean_pooling(encoder: Path) -> Any:
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    model = SentenceTransformer(
-        str(encoder),
-        device="cpu",
-        local_files_only=True,
-        trust_remote_code=False,
-        model_kwargs={"dtype": torch.float32},
-    )
-    parts = [type(part).__name__ for part in model]
-    if parts[:2] != ["Transformer", "Pooling"] or set(parts[2:]) - {"Normalize"} or model[1].pooling_mode != "mean":
-        raise BadInput(
-            f"models.embedder: {encoder} makes its vectors by {', '.join(parts)}, and only a mean over tokens can be served "
-            "as the reference; name another encoder, or set reference: report"
-        )
-    return model
-
-
 def fit_reference(
     train: pd.DataFrame,
     dev: pd.DataFrame,
@@ -143,7 +98,7 @@ def fit_reference(
     cache: Path | None,
     seed: int,
     *,
-    threads: int = 2,
+    threads: int = THREADS,
     on_chunk: OnEmbedded | None = None,
 ) -> list[Reference]:
     """The three references fitted on `train` and tuned on `dev` (columns text and label), weakest kind first.
@@ -186,87 +141,120 @@ def _fit(
 ) -> list[Reference]:
     labels = tuple(sorted(train["label"].unique()))
     targets = np.asarray([labels.index(label) for label in train["label"]])
-    # a dev label never seen in training (-1) can only be missed
-    wanted = np.asarray([labels.index(label) if label in labels else -1 for label in dev["label"]])
-    vectors = embed([*train["text"], *dev["text"]], encoder, threads=threads, cache=cache, on_chunk=on_chunk)
-    split = (vectors[: len(train)], targets, vectors[len(train) :], wanted, len(labels))
-    fits = {
-        "majority class": _fit_majority(targets, wanted, len(labels)),
-        "nearest neighbours": _fit_neighbours(*split),
-        "embeddings + logistic regression": _fit_logistic(*split, seed, threads),
+    split = _Split(
+        vectors=embed([*train["text"], *dev["text"]], encoder, threads=threads, cache=cache, on_chunk=on_chunk),
+        targets=targets,
+        dev_targets=np.asarray([labels.index(label) if label in labels else -1 for label in dev["label"]]),
+        labels=len(labels),
+    )
+    fits: dict[Name, _Fit] = {
+        "majority class": _fit_majority(split),
+        "nearest neighbours": _fit_neighbours(split),
+        "embeddings + logistic regression": _fit_logistic(split, seed, threads),
     }
-    return [Reference(name, labels, *fit, encoder, cache, threads) for name, fit in fits.items()]  # type: ignore[arg-type]
+    return [
+        Reference(name, labels, fit.chosen, fit.dev_accuracy, fit.arrays, encoder, cache, threads)
+        for name, fit in fits.items()
+    ]
 
 
-_Fit = tuple[dict[str, float], float, dict[str, np.ndarray]]  # chosen, dev accuracy, arrays
+@dataclass(frozen=True)
+class _Split:
+    vectors: Vectors  # of train, then of dev
+    targets: LabelNumbers
+    dev_targets: LabelNumbers  # -1: a label never seen in training, which can only be missed
+    labels: int
+
+    @property
+    def train(self) -> Vectors:
+        return self.vectors[: len(self.targets)]
+
+    @property
+    def dev(self) -> Vectors:
+        return self.vectors[len(self.targets) :]
 
 
-def _fit_majority(targets: np.ndarray, wanted: np.ndarray, labels: int) -> _Fit:
-    prior = np.bincount(targets, minlength=labels) / len(targets)
-    return {}, float(np.mean(wanted == prior.argmax())), {"prior": prior}
+@dataclass(frozen=True)
+class _Fit:
+    chosen: dict[str, float]
+    dev_accuracy: float
+    arrays: Arrays
 
 
-def _fit_neighbours(vectors: np.ndarray, targets: np.ndarray, dev: np.ndarray, wanted: np.ndarray, labels: int) -> _Fit:
-    ks = [k for k in _NEIGHBOURS if k <= len(vectors)]
-    order, similarity = _neighbours(dev, vectors, ks[-1])
-    votes = {k: _vote(targets[order[:, :k]], similarity[:, :k], labels).argmax(axis=1) for k in ks}
-    accuracy = {k: float(np.mean(vote == wanted)) for k, vote in votes.items()}
+def _fit_majority(split: _Split) -> _Fit:
+    prior = np.bincount(split.targets, minlength=split.labels) / len(split.targets)
+    return _Fit({}, float(np.mean(split.dev_targets == prior.argmax())), {"prior": prior})
+
+
+def _fit_neighbours(split: _Split) -> _Fit:
+    ks = [k for k in _NEIGHBOURS if k <= len(split.train)]
+    nearest = _neighbours(split.dev, split.train, ks[-1])
+    targets = split.targets[nearest.rows]
+    votes = {k: _vote(targets[:, :k], nearest.similarity[:, :k], split.labels).argmax(axis=1) for k in ks}
+    accuracy = {k: float(np.mean(vote == split.dev_targets)) for k, vote in votes.items()}
     k = max(ks, key=lambda k: (accuracy[k], -k))
-    return {"k": float(k)}, accuracy[k], {"vectors": vectors, "targets": targets}
+    return _Fit({"k": float(k)}, accuracy[k], {"vectors": split.train, "targets": split.targets})
 
 
-def _fit_logistic(
-    vectors: np.ndarray, targets: np.ndarray, dev: np.ndarray, wanted: np.ndarray, labels: int, seed: int, threads: int
-) -> _Fit:
+def _fit_logistic(split: _Split, seed: int, threads: int) -> _Fit:
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=_FIT_ITERATIONS, tol=1e-3, warm_start=True, random_state=seed)
-    best: _Fit = ({}, -1.0, {})
+    best = _Fit({}, -1.0, {})
     with _blas_threads(threads):
         for c in _INVERSE_REGULARIZATION:
-            model.set_params(C=c).fit(vectors, targets)
-            weights, intercepts = _multinomial(model, labels)
-            accuracy = float(np.mean((dev @ weights + intercepts).argmax(axis=1) == wanted))
-            if accuracy > best[1]:  # a tie keeps the stronger regularization
-                best = ({"C": c}, accuracy, {"weights": weights, "intercepts": intercepts})
+            model.set_params(C=c).fit(split.train, split.targets)
+            head = _multinomial(model, split.labels)
+            logits = split.dev @ head["weights"] + head["intercepts"]
+            accuracy = float(np.mean(logits.argmax(axis=1) == split.dev_targets))
+            if accuracy > best.dev_accuracy:  # a tie keeps the stronger regularization
+                best = _Fit({"C": c}, accuracy, head)
     return best
 
 
-def quick_probabilities(known: np.ndarray, labels: Sequence[str], vectors: np.ndarray, threads: int = 2) -> np.ndarray:
-    """Label probabilities of `vectors` by a logistic regression on `known` and their labels, not tuned: (n, labels seen)."""
+def quick_probabilities(
+    embedded: Floats, labels: Sequence[str], vectors: Floats, threads: int = THREADS
+) -> npt.NDArray[np.floating]:
+    """Label probabilities of `vectors`, shape (n, labels seen), by a logistic regression on `embedded`, not tuned."""
     from sklearn.linear_model import LogisticRegression
 
     with _blas_threads(threads):
-        model = LogisticRegression(C=_QUICK_REGULARIZATION, max_iter=_FIT_ITERATIONS, tol=1e-3).fit(known, labels)
+        model = LogisticRegression(C=_QUICK_REGULARIZATION, max_iter=_FIT_ITERATIONS, tol=1e-3).fit(embedded, labels)
         return np.asarray(model.predict_proba(vectors))
 
 
-def _multinomial(model: Any, labels: int) -> tuple[np.ndarray, np.ndarray]:
+def _multinomial(model: LogisticRegression, labels: int) -> Arrays:
+    weights, intercepts = model.coef_.T, model.intercept_
     if labels == 2:  # scikit-learn keeps one row for two classes: logit of the second
-        return np.hstack([np.zeros_like(model.coef_.T), model.coef_.T]), np.append(0.0, model.intercept_)
-    return model.coef_.T.copy(), model.intercept_.copy()
+        return {"weights": np.hstack([np.zeros_like(weights), weights]), "intercepts": np.append(0.0, intercepts)}
+    return {"weights": weights.copy(), "intercepts": intercepts.copy()}
 
 
-def _blas_threads(threads: int) -> Any:
+def _blas_threads(threads: int) -> threadpool_limits:
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=threads)
 
 
-def _neighbours(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    k = min(k, len(vectors))
+@dataclass(frozen=True)
+class _Nearest:
+    rows: LabelNumbers  # of the vectors, most similar first; (queries, k)
+    similarity: Floats
+
+
+def _neighbours(queries: Vectors, vectors: Floats | LabelNumbers, k: int) -> _Nearest:
     similarity = queries @ vectors.T
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    return order, np.take_along_axis(similarity, order, axis=1)
+    rows = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(vectors))]
+    return _Nearest(rows, np.take_along_axis(similarity, rows, axis=1))
 
 
-def _vote(targets: np.ndarray, similarity: np.ndarray, labels: int) -> np.ndarray:
+def _vote(targets: LabelNumbers, similarity: Floats, labels: int) -> Floats:
     votes = np.zeros((len(targets), labels))
     np.add.at(votes, (np.arange(len(targets))[:, None], targets), np.clip(similarity, 1e-6, None))
-    return votes / votes.sum(axis=1, keepdims=True)
+    return np.asarray(votes / votes.sum(axis=1, keepdims=True))
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def _softmax(logits: Floats) -> Floats:
     scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
@@ -274,7 +262,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def _save(references: list[Reference], stored: Path) -> None:
     stored.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{i}.{name}": array for i, fit in enumerate(references) for name, array in fit.arrays.items()}
-    np.savez(stored.with_suffix(".npz"), **arrays)
+    np.savez(stored.with_suffix(".npz"), allow_pickle=False, **arrays)
     about = [
         {"name": fit.name, "labels": fit.labels, "chosen": fit.chosen, "dev_accuracy": fit.dev_accuracy}
         for fit in references
@@ -287,7 +275,7 @@ def _save(references: list[Reference], stored: Path) -> None:
 def _load(stored: Path, encoder: Path, cache: Path | None, threads: int) -> list[Reference]:
     about = json.loads(stored.with_suffix(".json").read_text())
     with np.load(stored.with_suffix(".npz"), allow_pickle=False) as arrays:
-        learned: list[dict[str, np.ndarray]] = [{} for _ in about]
+        learned: list[Arrays] = [{} for _ in about]
         for key in arrays.files:
             i, name = key.split(".", 1)
             learned[int(i)][name] = arrays[key]

@@ -9,16 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.special import logsumexp, softmax
 
 from leastwise.errors import BadInput
-from leastwise.evidence.abstention import ScoreName, compare
-from leastwise.models.student_network import Compute
+from leastwise.evidence.abstention import compare
+from leastwise.models.student_network import Compute, Network
 from leastwise.models.student_runtime import Runtime, RuntimeSpeed, compute_in
+from leastwise.models.threads import THREADS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class DeclineThreshold(BaseModel):
@@ -60,7 +65,7 @@ class Student:
     """A trained student directory, loaded on first use; without a `decline_label` in it, it never declines."""
 
     directory: Path
-    threads: int = 2
+    threads: int = THREADS
 
     @cached_property
     def about(self) -> StudentAbout:
@@ -78,7 +83,7 @@ class Student:
         return compute_in(self.about.runtime, self.stored_network, self.about.normalize, self.threads)
 
     @property
-    def stored_network(self) -> Any:
+    def stored_network(self) -> Network:
         """Encoder and head as they are on disk, in float32, loaded afresh."""
         import torch
         from safetensors.torch import load_file
@@ -91,22 +96,25 @@ class Student:
         )
         head = torch.nn.Linear(encoder.config.hidden_size, len(self.about.labels))
         head.load_state_dict(load_file(self.directory / "head.safetensors"))
-        return torch.nn.ModuleDict({"encoder": encoder, "head": head}).eval()
+        return Network(encoder.eval(), head.eval())
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(self.directory, local_files_only=True)
+        return tokenizer
 
-    def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+    def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> npt.NDArray[np.float32]:
         """Label probabilities, shape (n, labels), rows summing to 1, columns in the order of `about.labels`."""
         return np.asarray(softmax(self.logits(texts, batch_size), axis=1))
 
-    def logits(self, texts: Sequence[str], batch_size: int = 32, compute: Compute | None = None) -> np.ndarray:
+    def logits(
+        self, texts: Sequence[str], batch_size: int = 32, compute: Compute | None = None
+    ) -> npt.NDArray[np.float32]:
         """The head's output, shape (n, labels), in the student's own runtime unless another one is given."""
         compute = compute or self._compute
-        tokens = _tokens(self._tokenizer, texts, self.about.max_tokens)
+        tokens = tokenized(self._tokenizer, texts, self.about.max_tokens)
         order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         result = np.zeros((len(tokens), len(self.about.labels)), dtype=np.float32)
         for start in range(0, len(order), batch_size):
@@ -131,33 +139,35 @@ class Student:
 
 
 def fit_dev_threshold(
-    probabilities: Callable[[Sequence[str]], np.ndarray],
+    probabilities: Callable[[Sequence[str]], npt.NDArray[np.floating]],
     in_scope: Sequence[str],
     out_of_scope: Sequence[str],
     max_false_decline: float,
 ) -> DeclineThreshold:
-    """The threshold on the largest probability that keeps false declines to `max_false_decline` (see `leastwise.evidence.abstention`).
+    """The threshold on the largest probability that keeps false declines to `max_false_decline`.
 
-    `probabilities` maps n texts to an (n, labels) array (a Student's or a Reference's). AUROC is None without `out_of_scope`.
+    How is in `leastwise.evidence.abstention`. `probabilities` maps n texts to an (n, labels) array (a Student's or a
+    Reference's). AUROC is None without `out_of_scope`. BadInput for no in-scope texts, or a share outside [0, 1).
     """
     if not in_scope or not 0 <= max_false_decline < 1:
         raise BadInput(
             f"threshold: {len(in_scope)} in-scope texts, share {max_false_decline}; give texts, and a share in [0, 1)"
         )
-    scores: list[dict[ScoreName, list[float]]] = [
-        {"max_probability": probabilities(texts).max(axis=1).tolist()} if texts else {}
-        for texts in (in_scope, out_of_scope)
-    ]
-    (found,) = compare(*scores, max_false_decline)
+    inside = probabilities(in_scope).max(axis=1).tolist()
+    outside = probabilities(out_of_scope).max(axis=1).tolist() if out_of_scope else None
+    (comparison,) = compare(
+        {"max_probability": inside}, {} if outside is None else {"max_probability": outside}, max_false_decline
+    )
     return DeclineThreshold(
-        decline_below=found.below,
-        declined_in_scope=found.false_decline,
-        declined_out_of_scope=found.declined,
-        auroc=found.auroc,
+        decline_below=comparison.below,
+        declined_in_scope=comparison.false_decline,
+        declined_out_of_scope=comparison.declined,
+        auroc=comparison.auroc,
     )
 
 
-def _tokens(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+def tokenized(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """The token ids a student reads of each text, cut at `max_tokens`."""
     if not texts:
         return []
     tokens: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]

@@ -1,6 +1,6 @@
 """A student's forward pass: in torch, for training and answering, and as an ONNX graph made from it in memory.
 
-It reads and writes no student directory and does not choose between the two (leastwise.models.student_runtime does).
+It reads and writes no student directory and does not choose between the two (`leastwise.models.student_runtime` does).
 """
 
 from __future__ import annotations
@@ -9,21 +9,35 @@ import io
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from leastwise.models.threads import torch_threads
 
-Compute = Callable[[list[list[int]]], np.ndarray]
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+Compute = Callable[[list[list[int]]], npt.NDArray[np.float32]]
 """Token rows, as many and as long as they are, to float32 logits of shape (rows, labels)."""
 
 _OPSET = 17
 
 
-def padded(tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Token ids and mask (1 a token, 0 padding), both int64 of shape (rows, longest row)."""
+@dataclass(frozen=True)
+class Network:
+    """A student in memory: its encoder, and the head that reads the mean over the encoder's tokens."""
+
+    encoder: PreTrainedModel
+    head: torch.nn.Linear
+
+
+def padded(tokens: list[list[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Token ids and mask (1 a token, 0 padding), each of shape (rows, longest row)."""
     lengths = np.array([len(row) for row in tokens])
     mask = np.arange(lengths.max())[None, :] < lengths[:, None]
     ids = np.zeros(mask.shape, dtype=np.int64)
@@ -31,38 +45,41 @@ def padded(tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return ids, mask.astype(np.int64)
 
 
-def forward(network: Any, ids: Any, mask: Any, normalize: bool = False) -> Any:
+def forward(network: Network, ids: torch.Tensor, mask: torch.Tensor, normalize: bool = False) -> torch.Tensor:
     """Float32 logits, shape (rows, labels), from tensors as `padded` makes them: encoder, mean over tokens, head."""
     import torch
 
-    hidden = network["encoder"](input_ids=ids, attention_mask=mask).last_hidden_state
+    hidden: torch.Tensor = network.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
     pooled = (hidden.float() * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-    return network["head"](torch.nn.functional.normalize(pooled, dim=1) if normalize else pooled).float()
+    logits: torch.Tensor = network.head(torch.nn.functional.normalize(pooled, dim=1) if normalize else pooled)
+    return logits.float()
 
 
-def in_torch(network: Any, normalize: bool, threads: int, precision: Literal["float32", "bfloat16", "int8"]) -> Compute:
+Precision = Literal["float32", "bfloat16", "int8"]
+
+
+def in_torch(network: Network, normalize: bool, threads: int, precision: Precision) -> Compute:
     """Answering by torch; the encoder is changed to this precision, the head stays float32."""
     import torch
 
     if precision == "bfloat16":
-        network["encoder"].to(torch.bfloat16)
+        network.encoder.bfloat16()
     if precision == "int8":
         with warnings.catch_warnings():  # deprecated for torchao, which is not installed; as of torch 2.13 it works
             warnings.simplefilter("ignore")
-            network["encoder"] = torch.ao.quantization.quantize_dynamic(
-                network["encoder"], {torch.nn.Linear}, torch.qint8
-            )
+            small = torch.ao.quantization.quantize_dynamic(network.encoder, {torch.nn.Linear}, torch.qint8)
+        network = replace(network, encoder=small)
 
-    def compute(tokens: list[list[int]]) -> np.ndarray:
+    def compute(tokens: list[list[int]]) -> npt.NDArray[np.float32]:
         ids, mask = (torch.from_numpy(each) for each in padded(tokens))
         with torch_threads(threads), torch.inference_mode():
-            found: np.ndarray = forward(network, ids, mask, normalize).numpy()
-        return found
+            logits: npt.NDArray[np.float32] = forward(network, ids, mask, normalize).numpy()
+        return logits
 
     return compute
 
 
-def in_onnx(network: Any, normalize: bool, threads: int, *, quantized: bool) -> Compute:
+def in_onnx(network: Network, normalize: bool, threads: int, *, quantized: bool) -> Compute:
     """Answering by ONNX Runtime on the CPU; `quantized` holds the weights as int8 and computes dynamically."""
     import onnxruntime
 
@@ -76,24 +93,24 @@ def in_onnx(network: Any, normalize: bool, threads: int, *, quantized: bool) -> 
         _in_int8(graph) if quantized else graph, options, providers=["CPUExecutionProvider"]
     )
 
-    def compute(tokens: list[list[int]]) -> np.ndarray:
+    def compute(tokens: list[list[int]]) -> npt.NDArray[np.float32]:
         ids, mask = padded(tokens)
-        found: np.ndarray = session.run(["logits"], {"ids": ids, "mask": mask})[0]
-        return found
+        logits: npt.NDArray[np.float32] = session.run(["logits"], {"ids": ids, "mask": mask})[0]
+        return logits
 
     return compute
 
 
-def _graph(network: Any, normalize: bool) -> bytes:
+def _graph(network: Network, normalize: bool) -> bytes:
     import torch
 
     class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = network
+            self.encoder, self.head = network.encoder, network.head  # so that the exporter finds their weights
 
-        def forward(self, ids: Any, mask: Any) -> Any:
-            return forward(self.network, ids, mask, normalize)
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return forward(network, ids, mask, normalize)
 
     made, example = io.BytesIO(), torch.ones(2, 5, dtype=torch.int64)
     # the exporter that traces: the newer one needs a package more and several times as long
@@ -102,7 +119,7 @@ def _graph(network: Any, normalize: bool) -> bytes:
         torch.onnx.export(
             Whole().eval(),
             (example, example),
-            made,
+            made,  # type: ignore[arg-type]  # torch names only paths, and its tracing exporter writes to files
             dynamo=False,
             opset_version=_OPSET,
             input_names=["ids", "mask"],

@@ -1,4 +1,4 @@
-"""How many CPU threads torch may take: set for a block, then put back."""
+"""How many CPU threads torch may take: set for a block, then put back. It pins nothing to a core."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ THREADS = 2  # of whatever computes in a flow's process or in a server beside it
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Sets torch's CPU threads, which are the process's; without passive waiting two busy processes stall each other."""
+    """Sets torch's CPU threads, which are the process's.
+
+    Waiting is passive: otherwise two busy processes stall each other.
+    """
     import torch
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,4 +1,4 @@
-"""Brings a base model named by a URI to a local directory of safetensors.
+"""Brings a base model named by a URI to a local directory of safetensors; how this machine best computes with it.
 
 It trains nothing and serves nothing, never runs a repository's own code and reads no pickle. Writing GGUF for llama.cpp
 is in `leastwise.models.gguf_export`.
@@ -16,15 +16,18 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from leastwise.errors import BadInput
 
 if TYPE_CHECKING:
-    pass
+    import torch
+    from transformers import PreTrainedModel
 
-KNOWN = "package://NAME, file:///DIRECTORY, hf://ORG/NAME[@REVISION] and s3://BUCKET/PREFIX"
+T = TypeVar("T")
+
+SCHEMES = "package://NAME, file:///DIRECTORY, hf://ORG/NAME[@REVISION] and s3://BUCKET/PREFIX"
 _FILES = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -58,7 +61,7 @@ def materialize(uri: str, home: Path) -> Path:
         return _checked(_hub_snapshot(uri, home), uri)
     if parts.scheme == "s3" and parts.netloc and parts.path.strip("/"):
         return _checked(_fetched(uri, home), uri)
-    raise BadInput(f"model {uri!r}: open weights are named {KNOWN}")
+    raise BadInput(f"model {uri!r}: open weights are named {SCHEMES}")
 
 
 def revision(uri: str) -> str:
@@ -72,7 +75,7 @@ def revision(uri: str) -> str:
         return _hub_revision(uri)
     if parts.scheme == "s3" and parts.netloc:
         return _s3_revision(uri)
-    raise BadInput(f"model {uri!r}: open weights are named {KNOWN}")
+    raise BadInput(f"model {uri!r}: open weights are named {SCHEMES}")
 
 
 def directory_hash(directory: Path) -> str:
@@ -111,12 +114,12 @@ def _file_hash(path: Path, size_bytes: int, modified_ns: int) -> str:
 
 
 def _checked(directory: Path, uri: str) -> Path:
-    wanted = {"config.json": "a configuration", "*.safetensors": "safetensors weights", "tokenizer*": "a tokenizer"}
-    missing = [what for pattern, what in wanted.items() if not any(directory.glob(pattern))]
+    parts = {"config.json": "a configuration", "*.safetensors": "safetensors weights", "tokenizer*": "a tokenizer"}
+    missing = [what for pattern, what in parts.items() if not any(directory.glob(pattern))]
     if missing:
         raise BadInput(
             f"model {uri!r}: {directory} has not {' nor '.join(missing)}; name a directory of safetensors "
-            f"(pickled weights are not read), one of {KNOWN}"
+            f"(pickled weights are not read), one of {SCHEMES}"
         )
     return directory
 
@@ -125,11 +128,11 @@ def _package_file(uri: str) -> Path:
     name = urlsplit(uri).netloc
     spec = find_spec(re.sub(r"\W", "_", name))
     if spec is None or spec.origin is None:
-        raise BadInput(f"model {uri!r}: package {name!r} is not installed; install it, or name one of {KNOWN}")
+        raise BadInput(f"model {uri!r}: package {name!r} is not installed; install it, or name one of {SCHEMES}")
     files = sorted(Path(spec.origin).parent.rglob("*.gguf"))
     if len(files) != 1:
         raise BadInput(
-            f"model {uri!r}: package {name!r} holds {len(files)} GGUF files, wanted one; or name one of {KNOWN}"
+            f"model {uri!r}: package {name!r} holds {len(files)} GGUF files, wanted one; or name one of {SCHEMES}"
         )
     return files[0]
 
@@ -162,12 +165,11 @@ def _convert(file: Path, folder: Path) -> None:
         raise RuntimeError(f"{file}: after conversion {len(changed)} tensors reload changed, first {changed[0]}")
 
 
-def _clear_quantization_marks(model: Any) -> None:
+def _clear_quantization_marks(model: PreTrainedModel) -> None:
     """transformers 5.23 refuses to save what it read from GGUF although it holds plain bf16 by now."""
-    for holder, mark in ((model.config, "quantization_config"), (model, "quantization_method")):
-        if hasattr(holder, mark):
-            delattr(holder, mark)
-    model.hf_quantizer, model.is_quantized = None, False
+    vars(model.config).pop("quantization_config", None)
+    vars(model).pop("quantization_method", None)
+    vars(model).update(hf_quantizer=None, is_quantized=False)
 
 
 def _restore_pre_tokenizer(file: Path, tokenizer_file: Path) -> None:
@@ -188,7 +190,7 @@ def _hub_parts(uri: str) -> tuple[str, str]:
     return name.strip("/"), pinned or "main"
 
 
-def _from_hub(uri: str, call: Callable[[], Any]) -> Any:
+def _from_hub(uri: str, call: Callable[[], T]) -> T:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
@@ -196,7 +198,7 @@ def _from_hub(uri: str, call: Callable[[], Any]) -> Any:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise BadInput(
             f"model {uri!r} is not in the local cache and could not be fetched ({type(error).__name__}); go online "
-            f"(unset HF_HUB_OFFLINE), set HF_TOKEN if it is gated, or name one of {KNOWN}"
+            f"(unset HF_HUB_OFFLINE), set HF_TOKEN if it is gated, or name one of {SCHEMES}"
         ) from error
 
 
@@ -225,10 +227,10 @@ def _fetched(uri: str, home: Path) -> Path:
     target = home / "models" / _s3_revision(uri)
     if not target.exists():
         with built(target) as folder:
-            got = storage.fetch(uri, folder)
-            for path in got.iterdir():
+            fetched = storage.fetch(uri, folder)
+            for path in fetched.iterdir():
                 path.rename(folder / path.name)
-            got.rmdir()
+            fetched.rmdir()
     return target
 
 
@@ -238,7 +240,7 @@ def _s3_revision(uri: str) -> str:
     return storage.sha256(uri)[:16]
 
 
-def native_dtype() -> Any:
+def native_dtype() -> torch.dtype:
     """bf16 where the hardware multiplies in it, else fp32: emulated bf16 is slower than fp32."""
     import torch
 
@@ -247,3 +249,10 @@ def native_dtype() -> Any:
     flags = Path("/proc/cpuinfo")
     words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
     return torch.bfloat16 if words & {"avx512_bf16", "amx_bf16"} else torch.float32
+
+
+def training_attention() -> str:
+    """The attention to train with: on a CPU the backward pass of `sdpa` is slow."""
+    import torch
+
+    return "sdpa" if torch.cuda.is_available() else "eager"

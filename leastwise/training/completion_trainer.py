@@ -1,21 +1,37 @@
-"""trl's SFTTrainer made fast where only short completions carry loss: logits at those positions, nothing per step beside.
+"""trl's SFTTrainer made fast where only short completions carry loss: logits at those positions, little else a step.
 
-It does not choose settings or data (`leastwise.training.training` does) and neither shuffles nor packs: rows come in training order.
-Imports torch and trl when loaded: import it inside the function that trains.
+It does not choose settings or data (`leastwise.training.training` does) and neither shuffles nor packs: rows come in
+training order. Imports torch and trl when loaded: import it inside the function that trains.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from accelerate import PartialState
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils.generic import ModelOutput
+from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from leastwise.models.causal_model import greedy_batch
+from leastwise.models.causal_model import IGNORED, greedy_batch
+from leastwise.models.weights import native_dtype
 from leastwise.training.dev_metric import DevMetric
+from leastwise.training.settings import TrainingSettings
+from leastwise.training.training_rows import TokenRow
 
-IGNORED = -100  # the label that carries no loss
+# Version 2 shards each parameter by itself, so that frozen bf16 and trained fp32 ones may lie in one block.
+_FSDP = {
+    "version": 2,
+    "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "state_dict_type": "FULL_STATE_DICT",
+    "reshard_after_forward": True,
+}
 
 
 class CompletionCollator:
@@ -24,7 +40,7 @@ class CompletionCollator:
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
-    def __call__(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` and `labels`, each (rows, longest row)."""
         longest = max(len(row["input_ids"]) for row in rows)
         padding = {"input_ids": self.pad_token_id, "labels": IGNORED}
@@ -54,8 +70,8 @@ class CompletionTrainer(SFTTrainer):
         inputs: dict[str, torch.Tensor],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """Cross-entropy over the labelled tokens, a mean over `num_items_in_batch` of them where accumulation gives it."""
+    ) -> torch.Tensor | tuple[torch.Tensor, ModelOutput]:
+        """Cross-entropy over the labelled tokens, over `num_items_in_batch` of them where accumulation counts."""
         labels = inputs["labels"]
         labelled = (labels != IGNORED).any(dim=0)
         labelled[0] = False  # nothing comes before the first token
@@ -67,10 +83,10 @@ class CompletionTrainer(SFTTrainer):
             logits_to_keep=positions - 1,
             use_cache=False,
         )
-        wanted = labels[:, positions]
-        kept = wanted != IGNORED
+        targets = labels[:, positions]
+        kept = targets != IGNORED
         logits = outputs.logits[kept].float()
-        total = torch.nn.functional.cross_entropy(logits, wanted[kept], reduction="sum")
+        total = torch.nn.functional.cross_entropy(logits, targets[kept], reduction="sum")
         if self.teacher is not None and model.training:
             total = (1 - self.teacher_share) * total + self.teacher_share * self._divergence(
                 logits, inputs, positions, kept
@@ -84,35 +100,42 @@ class CompletionTrainer(SFTTrainer):
     def _divergence(
         self, logits: torch.Tensor, inputs: dict[str, torch.Tensor], positions: torch.Tensor, kept: torch.Tensor
     ) -> torch.Tensor:
-        """KL divergence of the student's from the teacher's probabilities, nats summed over tokens, times the temperature squared.
+        """KL divergence of the student's from the teacher's probabilities, summed nats times the temperature squared.
 
         The square keeps its gradients of one size at every temperature (Hinton, Vinyals and Dean 2015, section 2).
         """
-        with warnings.catch_warnings(
-            category=UserWarning, action="ignore"
-        ):  # trl calls it experimental; the lock pins it
+        # trl calls it experimental; the lock pins it
+        with warnings.catch_warnings(category=UserWarning, action="ignore"):
             from trl.experimental.gkd.gkd_trainer import GKDTrainer
 
         assert self.teacher is not None
         with torch.no_grad():
-            told = self.teacher(
+            taught = self.teacher(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 logits_to_keep=positions - 1,
                 use_cache=False,
             ).logits[kept]
-        forward_kl = GKDTrainer.generalized_jsd_loss(
-            logits, told.float(), beta=0, temperature=self.temperature, reduction="sum"
+        forward_kl: torch.Tensor = GKDTrainer.generalized_jsd_loss(
+            logits, taught.float(), beta=0, temperature=self.temperature, reduction="sum"
         )
         return self.temperature**2 * forward_kl
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[TokenRow],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
         """The loss on dev rows and, where there is one, the task's metric; `eval_score` breaks its ties by the loss.
 
         Added here and not in `evaluate`, which tells its callbacks (early stopping) before it returns.
         """
-        output = super().evaluation_loop(*args, **kwargs)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if self.dev_metric is not None:
+            assert output.metrics is not None
             measured = self.dev_metric.of(self._answers(self.dev_metric.prompts, self.dev_metric.max_new_tokens))
             loss = output.metrics["eval_loss"]
             output.metrics.update(eval_metric=measured, eval_score=measured - 1e-6 * min(loss, 1e3))
@@ -120,6 +143,7 @@ class CompletionTrainer(SFTTrainer):
 
     def _answers(self, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
         """Greedy answers of the model as it stands; every process computes all of them, so that all choose the same."""
+        assert isinstance(self.processing_class, PreTrainedTokenizerBase)
         model, size = self.accelerator.unwrap_model(self.model), self.args.per_device_eval_batch_size
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         answers: dict[int, str] = {}
@@ -133,17 +157,20 @@ class CompletionTrainer(SFTTrainer):
         model.train(was_training)
         return [answers[i] for i in range(len(prompts))]
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super(SFTTrainer, self)._save_checkpoint(model, trial)  # without trl's model card
 
 
 class Saver(TrainerCallback):
-    """Saves every `steps` steps, what a killed training goes on from, and sees that the last step is measured on dev."""
+    """Saves every `steps` steps what a killed training goes on from, and sees that the last step is measured on dev."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        """Asks the trainer to save, and at the last step to measure."""
         if state.global_step % self.steps == 0:
             control.should_save = True
         if state.global_step == state.max_steps and args.eval_strategy != "no":
@@ -156,6 +183,63 @@ class StepReporter(TrainerCallback):
     def __init__(self, report: Callable[[int, int, float], None]) -> None:
         self.report = report
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
+        """Reports what was logged, if it is a loss."""
         if logs and "loss" in logs:
             self.report(state.global_step, state.max_steps, float(logs["loss"]))
+
+
+def trainer_arguments(
+    settings: TrainingSettings, steps: int, folder: Path, watched: bool, by_metric: bool
+) -> SFTConfig:
+    """Arguments for `steps` optimizer steps; `watched` rows of dev choose the checkpoint, `by_metric` or by loss."""
+    processes = PartialState(cpu=not torch.cuda.is_available()).num_processes
+    shards = settings.launch.shard
+    if shards is None:
+        shards = processes > 1 and torch.cuda.is_available()
+    each = settings.at_once(processes)
+    every = max(1, math.ceil((settings.eval_every_share if watched else settings.save_every_share) * steps))
+    return SFTConfig(
+        output_dir=str(folder),
+        per_device_train_batch_size=each,
+        gradient_accumulation_steps=settings.batch_size // processes // each,
+        per_device_eval_batch_size=settings.batch_size,
+        num_train_epochs=1,  # `training_order` has laid out every epoch
+        train_sampling_strategy="sequential",
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=math.ceil(settings.warmup_share * steps),
+        weight_decay=0.0,
+        optim="adamw_torch",
+        max_length=None,  # rows over max_tokens were refused, none is cut
+        bf16=native_dtype() is torch.bfloat16,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=settings.gradient_checkpointing and not shards,
+        ddp_find_unused_parameters=False,
+        fsdp=shards,  # type: ignore[arg-type]  # a bool is what transformers documents; text is its old way
+        fsdp_config={**_FSDP, "activation_checkpointing": settings.gradient_checkpointing} if shards else None,
+        prediction_loss_only=True,
+        eval_strategy="steps" if watched else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,  # the best checkpoint must be one that was measured; `Saver` adds those to resume from
+        save_total_limit=1,  # and the best one beside it
+        load_best_model_at_end=watched,
+        metric_for_best_model=("eval_score" if by_metric else "eval_loss") if watched else None,
+        greater_is_better=by_metric if watched else None,
+        logging_steps=max(1, steps // 20),
+        seed=settings.seed,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+    )

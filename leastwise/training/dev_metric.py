@@ -26,5 +26,5 @@ class DevMetric(BaseModel):
     def of(self, answers: Sequence[str]) -> float:
         """The mean quality of the answers, which are in the order of the prompts."""
         score = metric_of(self.task)
-        scored = [score(answer, want).quality for answer, want in zip(answers, self.expected, strict=True)]
+        scored = [score(answer, label).quality for answer, label in zip(answers, self.expected, strict=True)]
         return sum(scored) / len(scored)

@@ -1,8 +1,11 @@
-"""Distils a teacher's label probabilities into a small encoder student, and answers with that student.
+"""Distils a teacher's label probabilities into a small encoder student.
 
 It does not ask the teacher (the flow hands its labels in) and does not judge the student. Depth still missing: one
-process on the CPU, no checkpoint within a training run (minutes at most), classification only.
+process on the CPU, no checkpoint within a training run (minutes at most), classification only. How it answers is in
+`leastwise.models.student`.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -10,18 +13,28 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
 from leastwise.models.encoder import encoder_hash
-from leastwise.models.student import DeclineThreshold, Student, StudentAbout, _tokens, fit_dev_threshold
-from leastwise.models.student_network import forward, padded
-from leastwise.models.threads import torch_threads
+from leastwise.models.student import DeclineThreshold, Student, StudentAbout, fit_dev_threshold, tokenized
+from leastwise.models.student_network import Network, forward, padded
+from leastwise.models.threads import THREADS, torch_threads
+from leastwise.progress import TrainingProgress
+from leastwise.use_case.student import EncoderStudent
+from leastwise.use_case.training import LONGEST_TOKENS
+
+if TYPE_CHECKING:
+    import torch
+
+Targets = npt.NDArray[np.float32]
+Labelled = tuple[Sequence[str], Sequence[str]]  # texts, and a label of each
+_DEFAULT = EncoderStudent()  # what a use case says that says nothing of it
 
 _BATCHES_PER_BUCKET = 50  # rows are sorted by length within so many batches: little padding, order still random
 _HEAD_RATE = 10.0  # the head starts from nothing, the encoder does not
@@ -34,19 +47,26 @@ class StudentSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    encoder_layers: int = Field(2, ge=2, le=6, description="Layers kept of the encoder, counted from the input")
-    epochs: int = Field(3, ge=1, le=50, description="Passes over the teacher's labels")
-    learning_rate: float = Field(5e-4, gt=0, le=1e-2, description="Peak rate of the encoder; the head learns at 10x")
+    encoder_layers: int = Field(
+        _DEFAULT.layers, ge=2, le=6, description="Layers kept of the encoder, counted from the input"
+    )
+    epochs: int = Field(_DEFAULT.epochs, ge=1, le=50, description="Passes over the teacher's labels")
+    learning_rate: float = Field(
+        _DEFAULT.learning_rate, gt=0, le=1e-2, description="Peak rate of the encoder; the head learns at 10x"
+    )
     batch_size: int = Field(32, ge=1, le=1024, description="Texts per optimizer step")
-    max_tokens: int = Field(64, ge=8, le=512, description="Tokens read of a text; the rest is cut off")
+    max_tokens: int = Field(64, ge=8, le=LONGEST_TOKENS, description="Tokens read of a text; the rest is cut off")
     temperature: float = Field(
-        2.0, gt=0, le=20, description="Softens teacher and student alike: above 1 second choices count more"
+        _DEFAULT.temperature,
+        gt=0,
+        le=20,
+        description="Softens teacher and student alike: above 1 second choices count more",
     )
     max_false_decline: float = Field(
         0.05, ge=0, lt=1, description="Share of in-scope dev texts the abstention threshold may decline"
     )
     seed: int = Field(0, ge=0, description="Order of the texts and start of the head")
-    threads: int = Field(2, ge=1, le=256, description="CPU threads of training")
+    threads: int = Field(THREADS, ge=1, le=256, description="CPU threads of training")
 
 
 class StudentReport(BaseModel):
@@ -65,25 +85,15 @@ class StudentReport(BaseModel):
     reused: bool = False
 
 
-@dataclass(frozen=True)
-class StudentProgress:
-    """One look at a running training."""
-
-    step: int
-    steps: int
-    loss: float
-    seconds: float
-
-
 def train_student(
     encoder: Path,
     texts: Sequence[str],
-    targets: np.ndarray,
+    targets: Targets,
     labels: Sequence[str],
-    dev: tuple[Sequence[str], Sequence[str]],
+    dev: Labelled,
     settings: StudentSettings,
     out: Path,
-    progress: Callable[[StudentProgress], None] = lambda _: None,
+    progress: Callable[[TrainingProgress], None] = lambda _: None,
     *,
     out_of_scope: Sequence[str] = (),
     decline_label: str | None = None,
@@ -126,9 +136,7 @@ def train_student(
     return report
 
 
-def _check(
-    texts: Sequence[str], targets: np.ndarray, labels: Sequence[str], dev: tuple[Sequence[str], Sequence[str]]
-) -> None:
+def _check(texts: Sequence[str], targets: Targets, labels: Sequence[str], dev: Labelled) -> None:
     if len(texts) == 0 or targets.shape != (len(texts), len(labels)):
         shape = (len(texts), len(labels))
         raise BadInput(f"student: targets have shape {targets.shape}, not {shape}: a row a text, a column a label")
@@ -142,9 +150,9 @@ def _check(
 def student_key(
     encoder: Path,
     texts: Sequence[str],
-    targets: np.ndarray,
+    targets: Targets,
     labels: Sequence[str],
-    dev: tuple[Sequence[str], Sequence[str]],
+    dev: Labelled,
     settings: StudentSettings,
     out_of_scope: Sequence[str] = (),
     decline_label: str | None = None,
@@ -179,16 +187,16 @@ class _Training:
         self,
         encoder: Path,
         texts: list[str],
-        targets: np.ndarray,
+        targets: Targets,
         settings: StudentSettings,
-        progress: Callable[[StudentProgress], None],
+        progress: Callable[[TrainingProgress], None],
     ) -> None:
         import torch
         from transformers import AutoTokenizer
 
         self.settings, self.progress, self.seconds = settings, progress, 0.0
         self.tokenizer = AutoTokenizer.from_pretrained(encoder, local_files_only=True)
-        self.tokens = _tokens(self.tokenizer, texts, settings.max_tokens)
+        self.tokens = tokenized(self.tokenizer, texts, settings.max_tokens)
         softened = torch.as_tensor(targets).clamp_min(0) ** (1 / settings.temperature)
         self.targets = softened / softened.sum(dim=1, keepdim=True)
         self.network = _new_network(encoder, settings, targets.shape[1])
@@ -201,7 +209,8 @@ class _Training:
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
         losses: list[float] = []
         start = time.perf_counter()
-        self.network.train()
+        self.network.encoder.train()
+        self.network.head.train()
         # dropout draws from torch's global generator: put back afterwards, so that training leaves no trace elsewhere
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
@@ -210,15 +219,19 @@ class _Training:
                 schedule.step()
                 self.seconds = time.perf_counter() - start
                 if len(losses) % 20 == 0 or len(losses) == steps:
-                    self.progress(StudentProgress(len(losses), steps, float(np.mean(losses[-20:])), self.seconds))
+                    self._tell(losses, steps)
         return losses
 
-    def _optimizer(self) -> Any:
+    def _tell(self, losses: list[float], steps: int) -> None:
+        left = self.seconds / len(losses) * (steps - len(losses))
+        self.progress(TrainingProgress(len(losses), steps, float(np.mean(losses[-20:])), self.seconds, left))
+
+    def _optimizer(self) -> torch.optim.Optimizer:
         import torch
 
         rate = self.settings.learning_rate
-        encoder = [weight for weight in self.network["encoder"].parameters() if weight.requires_grad]
-        head = {"params": self.network["head"].parameters(), "lr": rate * _HEAD_RATE}
+        encoder = [weight for weight in self.network.encoder.parameters() if weight.requires_grad]
+        head = {"params": self.network.head.parameters(), "lr": rate * _HEAD_RATE}
         return torch.optim.AdamW([{"params": encoder, "lr": rate}, head], weight_decay=0.01, fused=True)
 
     def _batches(self) -> Iterator[list[int]]:
@@ -231,7 +244,7 @@ class _Training:
             batches = [part[i : i + size] for part in parts for i in range(0, len(part), size)]
             yield from (batches[i] for i in rng.permutation(len(batches)))
 
-    def _step(self, rows: list[int], optimizer: Any) -> float:
+    def _step(self, rows: list[int], optimizer: torch.optim.Optimizer) -> float:
         import torch
 
         ids, mask = (torch.from_numpy(each) for each in padded([self.tokens[i] for i in rows]))
@@ -248,18 +261,18 @@ class _Training:
         from safetensors.torch import save_file
 
         directory.mkdir(parents=True)
-        self.network["encoder"].save_pretrained(directory)
+        self.network.encoder.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
-        save_file(self.network["head"].state_dict(), directory / "head.safetensors")
+        save_file(self.network.head.state_dict(), directory / "head.safetensors")
 
 
-def _new_network(encoder: Path, settings: StudentSettings, labels: int) -> Any:
+def _new_network(encoder: Path, settings: StudentSettings, labels: int) -> Network:
     import torch
     from transformers import AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    body = AutoModel.from_pretrained(encoder, local_files_only=True, dtype=torch.float32)
+    body: Any = AutoModel.from_pretrained(encoder, local_files_only=True, dtype=torch.float32)
     body.pooler = None  # answers come from the mean over tokens, as the encoder was trained
     body.encoder.layer = body.encoder.layer[: settings.encoder_layers]  # loading all, then cutting, warns of nothing
     body.config.num_hidden_layers = settings.encoder_layers
@@ -267,7 +280,7 @@ def _new_network(encoder: Path, settings: StudentSettings, labels: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         head = torch.nn.Linear(body.config.hidden_size, labels)
-    return torch.nn.ModuleDict({"encoder": body, "head": head})
+    return Network(body, head)
 
 
 def _rate(step: int, steps: int) -> float:

@@ -1,8 +1,9 @@
-"""peft's LoRA linear layer computed as one operation while it trains: the same numbers with a third fewer passes over memory.
+"""peft's LoRA linear layer as one operation while it trains: the same numbers with a third fewer passes over memory.
 
-peft adds `B(A(x)) * scaling` to the frozen layer's output as operations of their own, and autograd then reads and writes
-whole activations for each. Here the update is accumulated into the matrix product, forward and backward. It is offered to peft
-through its custom modules; weights, names and files stay peft's. Imports torch and peft when loaded.
+peft adds `B(A(x)) * scaling` to the frozen layer's output as operations of their own, and autograd then reads and
+writes whole activations for each. Here the update is accumulated into the matrix product, forward and backward. It is
+offered to peft through its custom modules, and does nothing outside training; weights, names and files stay peft's.
+Imports torch and peft when loaded.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class _FusedLora(torch.autograd.Function):
         return out.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, None, torch.Tensor, torch.Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, None, torch.Tensor, torch.Tensor, None]:
         rows, weight, a, b, inner = ctx.saved_tensors
         dtypes = ctx.dtypes
         grad = grads[0].reshape(-1, weight.shape[0]).to(weight.dtype)
@@ -58,4 +59,6 @@ class FusedLoraLinear(Linear):
         )
         if not is_plain:
             return super().forward(x, *args, **kwargs)
-        return _FusedLora.apply(x, base.weight, self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name])
+        a, b, scaling = self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+        out: torch.Tensor = _FusedLora.apply(x, base.weight, a, b, scaling)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return out

@@ -1,9 +1,10 @@
 """Continues the pre-training of a causal model on a corpus (Level 4), with general text replayed against forgetting.
 
-It trains with `leastwise.training.training`, chooses no settings and judges nothing: perplexities before and after are reported.
-Replay: of the packed sequences a set share is general text, drawn and mixed by the seed. That a few percent of old data hold
-back forgetting is known of far larger models (Ibrahim et al., "Simple and Scalable Strategies to Continually Pre-train Large
-Language Models", 2024: 5% under a weak shift of domain, 25-50% under a strong one); what it does here is measured.
+It trains with `leastwise.training.training`, chooses no settings and judges nothing: perplexities before and after are
+reported. Replay: of the packed sequences a set share is general text, drawn and mixed by the seed. That a few percent
+of old data hold back forgetting is known of far larger models (Ibrahim et al., "Simple and Scalable Strategies to
+Continually Pre-train Large Language Models", 2024: 5% under a weak shift of domain, 25-50% under a strong one); what it
+does here is measured.
 """
 
 from __future__ import annotations
@@ -20,20 +21,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import merge, perplexity
+from leastwise.progress import TrainingProgress
 from leastwise.record import run_record
-from leastwise.training.request import Progress, TrainingReport, TrainingRequest
+from leastwise.training.request import TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import run
-from leastwise.training.training_rows import packed, training_order
+from leastwise.training.training_rows import TokenRow, packed, training_order
 
 log = logging.getLogger(__name__)
-
-Sequences = list[dict[str, list[int]]]
 
 
 @dataclass(frozen=True)
 class Replay:
-    """General text: what is mixed in, as a share of the packed sequences, and held texts whose perplexity is followed."""
+    """General text: what is mixed in, as a share of the packed sequences, and held texts that are only measured."""
 
     texts: Sequence[str] = ()
     held_out: Sequence[str] = ()
@@ -72,10 +72,11 @@ class PretrainReport(BaseModel):
 
     def in_words(self) -> str:
         """Both perplexities in one line."""
-        said = f"held-out perplexity {self.perplexity_before:.1f} → {self.perplexity_after:.1f}"
-        if self.general_perplexity_before is None or self.general_perplexity_after is None:
-            return said
-        return f"{said}; on general text {self.general_perplexity_before:.1f} → {self.general_perplexity_after:.1f} ({self.replayed:.0%} replayed)"
+        held_out = f"held-out perplexity {self.perplexity_before:.1f} → {self.perplexity_after:.1f}"
+        before, after = self.general_perplexity_before, self.general_perplexity_after
+        if before is None or after is None:
+            return held_out
+        return f"{held_out}; on general text {before:.1f} → {after:.1f} ({self.replayed:.0%} replayed)"
 
 
 def continue_pretraining(
@@ -84,30 +85,31 @@ def continue_pretraining(
     held_out: Sequence[str],
     settings: TrainingSettings,
     out: Path,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
     replay: Replay = NO_REPLAY,
 ) -> PretrainReport:
     """Continues pre-training on `texts`, packed to `max_tokens`, and leaves a merged model directory in `out`.
 
     `max_examples` counts packed sequences, replayed ones included. LoRA unless `method` is full. Where there are fewer
-    general sequences than the share asks for, all of them are mixed in once; the report says which share was trained on.
+    general sequences than the share asks for, all of them are mixed in once; the report says what share it was.
     """
     report_path = out / "pretraining.json"
-    domain, general = _mixed(base, texts, settings, replay)
+    mix = _mixed(base, texts, settings, replay)
+    encoded = [*mix.domain, *mix.general]
     work = out.with_name(f"{out.name}.adapter")
-    training = run(TrainingRequest(base=base, encoded=domain + general, watched=[], settings=settings), work, progress)
+    training = run(TrainingRequest(base=base, encoded=encoded, watched=[], settings=settings), work, progress)
     if report_path.exists():
         return PretrainReport.model_validate_json(report_path.read_text(encoding="utf-8"))
     if not out.exists():
         merge(base, work, out)
-    order = training_order(domain + general, settings)
+    order = training_order(encoded, settings)
     held_general = list(replay.held_out)
     report = PretrainReport(
         perplexity_before=perplexity(base, held_out, settings.threads),
         perplexity_after=perplexity(out, held_out, settings.threads),
         general_perplexity_before=perplexity(base, held_general, settings.threads) if held_general else None,
         general_perplexity_after=perplexity(out, held_general, settings.threads) if held_general else None,
-        replayed=sum(at >= len(domain) for at in order) / len(order),
+        replayed=sum(at >= len(mix.domain) for at in order) / len(order),
         tokens=training.examples * settings.max_tokens,
         training=training,
     )
@@ -115,19 +117,25 @@ def continue_pretraining(
     return report
 
 
-def _mixed(base: Path, texts: Sequence[str], settings: TrainingSettings, replay: Replay) -> tuple[Sequences, Sequences]:
+@dataclass(frozen=True)
+class _Mix:
+    domain: list[TokenRow]
+    general: list[TokenRow]
+
+
+def _mixed(base: Path, texts: Sequence[str], settings: TrainingSettings, replay: Replay) -> _Mix:
     """Packed sequences of the domain and those of general text beside them; `training_order` shuffles them together."""
     domain = packed(base, texts, settings.max_tokens)
     if not replay.share:
-        return domain, []
+        return _Mix(domain, [])
     if not replay.texts:
         raise BadInput(f"replay share {replay.share:g} of what? give general texts, or set the share to 0")
     general = packed(base, replay.texts, settings.max_tokens)
     rng = random.Random(settings.seed)
     fitting = round((1 - replay.share) * settings.max_examples)  # so that a training that is cut short keeps the share
     domain = rng.sample(domain, min(len(domain), max(1, fitting)))
-    wanted = round(len(domain) * replay.share / (1 - replay.share))
-    return domain, rng.sample(general, min(len(general), wanted))
+    replayed = round(len(domain) * replay.share / (1 - replay.share))
+    return _Mix(domain, rng.sample(general, min(len(general), replayed)))
 
 
 @task(name="compare with the fine-tuned base")

@@ -1,10 +1,9 @@
-"""A training as data: what is asked of each process, how far it is, and what it came to. It trains nothing."""
+"""A training as data: what is asked of each process, and what it came to. It trains nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -13,18 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from leastwise.models.weights import directory_hash
 from leastwise.training.dev_metric import DevMetric
 from leastwise.training.settings import TrainingSettings
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands; `loss` is the mean since the last report, nats a token."""
-
-    step: int
-    steps: int
-    loss: float
-    seconds: float
-    examples_per_s: float
-    seconds_left: float
+from leastwise.training.training_rows import TokenRow
 
 
 class TrainingRequest(BaseModel):
@@ -33,17 +21,15 @@ class TrainingRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: Path
-    encoded: list[dict[str, list[int]]] = Field(
-        description="Rows as tokens: input_ids, and labels with -100 where no loss is."
-    )
-    watched: list[dict[str, list[int]]] = Field(description="Dev rows as tokens.")
+    encoded: list[TokenRow] = Field(description="Rows as tokens: input_ids, and labels with -100 where no loss is.")
+    watched: list[TokenRow] = Field(description="Dev rows as tokens.")
     settings: TrainingSettings
     dev_metric: DevMetric | None = None
     teacher: Path | None = Field(None, description="A model directory whose probabilities are learned from too.")
 
     @cached_property
     def key(self) -> str:
-        """Hash of all that determines what is trained: equal keys are the same training, so that it may be kept under it."""
+        """Hash of all that determines what is trained: equal keys are the same training, kept under it."""
         chosen = json.loads(self.settings.identity())
         metric = self.dev_metric.model_dump(mode="json") if self.dev_metric else None
         teacher = [directory_hash(self.teacher)] if self.teacher else []

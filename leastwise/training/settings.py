@@ -6,7 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from leastwise.use_case.training import Launch
+from leastwise.errors import BadInput
+from leastwise.models.threads import THREADS
+from leastwise.use_case.training import LONGEST_TOKENS, Launch, Training
+
+_DEFAULT = Training()  # what a use case says that says nothing of it
 
 
 class TrainingSettings(BaseModel):
@@ -14,16 +18,23 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Literal["lora", "full"] = Field("lora", description="lora trains adapters of 0.1-2% of the weights.")
-    rank: int = Field(16, ge=1, le=512, description="Rank of the LoRA matrices.")
+    method: Literal["lora", "full"] = Field(
+        _DEFAULT.method, description="lora trains adapters of 0.1-2% of the weights."
+    )
+    rank: int = Field(_DEFAULT.rank, ge=1, le=512, description="Rank of the LoRA matrices.")
     alpha: float = Field(32.0, gt=0, description="LoRA scaling: the update is multiplied by alpha / rank.")
     learning_rate: float = Field(
-        2e-3, gt=0, lt=1, description="Peak learning rate; 1e-3 to 2e-3 for LoRA, 1e-5 to 1e-4 for full."
+        _DEFAULT.learning_rate,
+        gt=0,
+        lt=1,
+        description="Peak learning rate; 1e-3 to 2e-3 for LoRA, 1e-5 to 1e-4 for full.",
     )
     warmup_share: float = Field(0.06, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    epochs: int = Field(1, ge=1, le=100, description="Passes over the examples.")
-    max_examples: int = Field(2400, ge=1, description="Examples seen in all, every epoch counted; drawn at random.")
-    batch_size: int = Field(16, ge=1, le=4096, description="Examples a step, over all processes.")
+    epochs: int = Field(_DEFAULT.epochs, ge=1, le=100, description="Passes over the examples.")
+    max_examples: int = Field(
+        _DEFAULT.max_examples, ge=1, description="Examples seen in all, every epoch counted; drawn at random."
+    )
+    batch_size: int = Field(_DEFAULT.batch_size, ge=1, le=4096, description="Examples a step, over all processes.")
     examples_at_once: int = Field(
         8,
         ge=1,
@@ -31,26 +42,42 @@ class TrainingSettings(BaseModel):
         description="Most examples a process computes at once; fewer take less memory for the same step.",
     )
     gradient_checkpointing: bool = Field(
-        False, description="Compute activations twice instead of keeping them: for models that do not fit otherwise."
+        _DEFAULT.gradient_checkpointing,
+        description="Compute activations twice instead of keeping them: for models that do not fit otherwise.",
     )
     upper_blocks_share: float = Field(
-        0.34, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
+        _DEFAULT.upper_blocks_share, gt=0, le=1, description="Share of the blocks, from the top, that are trained."
     )
-    max_tokens: int = Field(512, ge=8, description="Longest prompt and completion together, in tokens.")
+    max_tokens: int = Field(LONGEST_TOKENS, ge=8, description="Longest prompt and completion together, in tokens.")
     eval_every_share: float = Field(0.5, gt=0, le=1, description="Share of the steps between two measurements on dev.")
     save_every_share: float = Field(0.25, gt=0, le=1, description="Share of the steps between two checkpoints.")
-    dev_examples: int = Field(64, ge=0, description="Rows of dev that are measured.")
+    dev_examples: int = Field(_DEFAULT.dev_rows, ge=0, description="Rows of dev that are measured.")
     early_stop_patience: int = Field(
-        3, ge=0, description="Measurements on dev in a row that are no better before training stops; 0: never."
+        _DEFAULT.early_stop_patience,
+        ge=0,
+        description="Measurements on dev in a row that are no better before training stops; 0: never.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the order of the rows and of the adapter.")
+    seed: int = Field(_DEFAULT.seed, ge=0, description="Seed of the order of the rows and of the adapter.")
     teacher_share: float = Field(
         0.0, ge=0, le=1, description="Share of the loss that is the divergence from a teacher's probabilities."
     )
     temperature: float = Field(1.0, gt=0, le=20, description="Softens both in that divergence.")
-    threads: int = Field(2, ge=1, le=1024, description="CPU threads, over all processes.")
+    threads: int = Field(THREADS, ge=1, le=1024, description="CPU threads, over all processes.")
     launch: Launch = Field(Launch(), description="Processes and machines that train together.")
 
     def identity(self) -> str:
         """JSON of what determines the result; threads and processes change the speed only."""
         return self.model_dump_json(exclude={"threads", "launch"})
+
+    def at_once(self, processes: int) -> int:
+        """Examples one of them computes at once: the largest equal part of its share of a step within the limit.
+
+        BadInput where a step cannot be shared evenly.
+        """
+        if self.batch_size % processes:
+            raise BadInput(
+                f"training.batch_size: {self.batch_size} examples a step cannot be shared by {processes} processes; "
+                "make it a multiple"
+            )
+        share = self.batch_size // processes
+        return next(part for part in range(min(share, self.examples_at_once), 0, -1) if share % part == 0)

@@ -1,25 +1,30 @@
 """A base model with what is to be trained of it, and what was trained as it is kept: safetensors with a proof.
 
-Trained weights are held in fp32 and computed with in bf16 (autocast), where the processor has that: bf16 alone has no room
-for small updates. They are kept in the base's precision. It trains nothing: `leastwise.training.training` does.
+Trained weights are held in fp32 and computed with in bf16 (autocast), where the processor has that: bf16 alone has no
+room for small updates. They are kept in the base's precision. It trains nothing: `leastwise.training.training` does.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from leastwise.models.causal_model import PROOF, loaded, proof_inputs, tokenizer_of, training_attention
+from leastwise.models.causal_model import IGNORED, PROOF, loaded, proof_inputs, tokenizer_of
 from leastwise.models.lora import upper_blocks
-from leastwise.models.weights import native_dtype
+from leastwise.models.weights import native_dtype, training_attention
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from leastwise.models.causal_model import CausalModel
+    from leastwise.training.completion_trainer import CompletionTrainer
     from leastwise.training.settings import TrainingSettings
+    from leastwise.training.training_rows import TokenRow
 
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def trainable_model(base: Path, settings: TrainingSettings) -> Any:
+def trainable_model(base: Path, settings: TrainingSettings) -> CausalModel | PeftModel:
     """The base in training mode on the CPU (the trainer moves it), its upper blocks or their adapters in fp32."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -28,7 +33,8 @@ def trainable_model(base: Path, settings: TrainingSettings) -> Any:
     from leastwise.training.fused_lora import FusedLoraLinear
 
     torch.manual_seed(settings.seed)
-    model = loaded(base, attention=training_attention(), device="cpu").train()
+    model = loaded(base, attention=training_attention(), device="cpu")
+    model.train()
     upper = upper_blocks(model.config.num_hidden_layers, settings.upper_blocks_share)
     if settings.method == "full":
         for name, parameter in model.named_parameters():
@@ -38,7 +44,7 @@ def trainable_model(base: Path, settings: TrainingSettings) -> Any:
         return model
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft only divides it by the rank
         lora_dropout=0.0,
         target_modules=list(LINEAR),
         layers_to_transform=list(upper),
@@ -49,14 +55,19 @@ def trainable_model(base: Path, settings: TrainingSettings) -> Any:
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     for module in adapted.modules():
         if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False  # autocast casts the small weight, not the large input
+            # autocast casts the small weight, not the large input
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]  # torch calls it a module or tensor
     return adapted
 
 
-def gathered(trainer: Any, base: Path, settings: TrainingSettings) -> Any:
-    """What was trained as one model; where processes each hold a share (FSDP), as a fresh one, by the first process alone."""
+def gathered(trainer: CompletionTrainer, base: Path, settings: TrainingSettings) -> CausalModel | PeftModel | None:
+    """What was trained as one model.
+
+    Where processes each hold a share (FSDP), it is a fresh one, and only the first process has it.
+    """
     if not trainer.is_fsdp_enabled:
-        return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        trained: CausalModel | PeftModel = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+        return trained
     whole = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.accelerator.is_main_process:
         return None
@@ -65,12 +76,15 @@ def gathered(trainer: Any, base: Path, settings: TrainingSettings) -> Any:
     return model
 
 
-def save(model: Any, base: Path, folder: Path, rows: list[dict[str, list[int]]]) -> None:
+def save(model: CausalModel | PeftModel, base: Path, folder: Path, rows: list[TokenRow]) -> None:
     """Adapter (or model with tokenizer) and the proof: a few prompts and the logits the model in memory gives."""
     import torch
+    from peft import PeftModel
     from safetensors.torch import save_file
 
-    prompts = [[i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == -100] for row in rows]
+    prompts = [
+        [i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label == IGNORED] for row in rows
+    ]
     prompts = [prompt or row["input_ids"] for prompt, row in zip(prompts, rows, strict=True)]
     longest = max(map(len, prompts))
     proof = {
@@ -86,6 +100,6 @@ def save(model: Any, base: Path, folder: Path, rows: list[dict[str, list[int]]])
         )
     (folder / PROOF).parent.mkdir()
     save_file(proof, folder / PROOF)
-    model.save_pretrained(folder)
-    if not hasattr(model, "peft_config"):
+    model.save_pretrained(str(folder))
+    if not isinstance(model, PeftModel):
         tokenizer_of(str(base)).save_pretrained(folder)

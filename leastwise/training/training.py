@@ -1,9 +1,10 @@
 """Trains a causal model on prompts and completions with peft and trl, and proves the result.
 
-It neither judges what it trained nor chooses settings (`leastwise.training.training_search` does). Several processes train together where
-the settings say so (`leastwise.training.training_processes` starts them): each reads the same `Request`, and the steps are those of one.
-While it runs, trl's checkpoints lie beside `out` (`.unfinished`): their optimizer state is a torch file, read back weights-only,
-never shipped, and deleted at the end. What is kept is safetensors and JSON.
+It neither judges what it trained nor chooses settings (`leastwise.training.training_search` does). Several processes
+train together where the settings say so (`leastwise.training.training_processes` starts them): each reads the same
+`TrainingRequest`, and the steps are those of one. While it runs, trl's checkpoints lie beside `out` (`.unfinished`):
+their optimizer state is a torch file, read back weights-only, never shipped, and deleted at the end. What is kept is
+safetensors and JSON.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import loaded, pad_token_id, prove_reload, spare_head, tokenizer_of
 from leastwise.models.threads import torch_threads
 from leastwise.models.weights import built, directory_hash, native_dtype
+from leastwise.progress import TrainingProgress
 from leastwise.training.dev_metric import DevMetric
-from leastwise.training.request import Progress, TrainingReport, TrainingRequest
+from leastwise.training.request import TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.trainable_model import gathered, save, trainable_model
-from leastwise.training.training_arguments import at_once, trainer_arguments
 from leastwise.training.training_processes import launched
-from leastwise.training.training_rows import Row, encoded_row, training_order
+from leastwise.training.training_rows import Row, TokenRow, encoded_row, training_order
+
+if TYPE_CHECKING:
+    from leastwise.training.completion_trainer import CompletionTrainer
 
 _REPORT = "training.json"
 _PROOF_ROWS = 4
@@ -39,16 +43,17 @@ def fine_tune(
     dev: Sequence[Row],
     settings: TrainingSettings,
     out: Path,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
     dev_metric: DevMetric | None = None,
     teacher: Path | None = None,
 ) -> TrainingReport:
     """Trains on `rows` and leaves a PEFT adapter (or for `full` a model) with `training.json` in `out`.
 
-    What is kept is the checkpoint that did best on `dev`: by `dev_metric` if given, else by the loss. The same training already
-    in `out` is not repeated; one that was killed goes on from its last checkpoint. Of a `teacher` (a model directory) the
-    probabilities of every token of the completions are learned too, by `settings.teacher_share`. Raises BadInput for empty rows, a row over
-    `max_tokens`, an `out` that holds another training, or a teacher with another vocabulary.
+    What is kept is the checkpoint that did best on `dev`: by `dev_metric` if given, else by the loss. The same training
+    already in `out` is not repeated; one that was killed goes on from its last checkpoint. Of a `teacher` (a model
+    directory) the probabilities of every token of the completions are learned too, by `settings.teacher_share`. Raises
+    BadInput for empty rows, a row over `max_tokens`, an `out` that holds another training, or a teacher with another
+    vocabulary.
     """
     return run(request_of(base, rows, dev, settings, dev_metric, teacher), out, progress)
 
@@ -74,10 +79,13 @@ def request_of(
     )
 
 
-def run(request: TrainingRequest, out: Path, progress: Callable[[Progress], None] | None = None) -> TrainingReport:
+def run(
+    request: TrainingRequest, out: Path, progress: Callable[[TrainingProgress], None] | None = None
+) -> TrainingReport:
     """Trains what is asked; see `fine_tune`, and `leastwise.training.pretraining` for packed text.
 
-    By several processes it is started here and goes on there; what `progress` raises ends them, their last checkpoint stays.
+    By several processes it is started here and goes on there; what `progress` raises ends them, and their last
+    checkpoint stays.
     """
     settings = request.settings
     if not request.encoded:
@@ -88,12 +96,14 @@ def run(request: TrainingRequest, out: Path, progress: Callable[[Progress], None
         return _finished(out, request.key)
     if settings.launch.together == 1:
         return train_here(request, out, progress)
-    at_once(settings.batch_size, settings.launch.together, settings.examples_at_once)
-    launched(request, settings.launch, out, lambda said: progress and progress(Progress(**said)))
+    settings.at_once(settings.launch.together)  # refused here, where it is read, and not in every process
+    launched(request, settings.launch, out, progress or (lambda _: None))
     return _finished(out, request.key)
 
 
-def train_here(request: TrainingRequest, out: Path, progress: Callable[[Progress], None] | None) -> TrainingReport:
+def train_here(
+    request: TrainingRequest, out: Path, progress: Callable[[TrainingProgress], None] | None
+) -> TrainingReport:
     """The training itself, in this process: the whole of it, or its part among several. The first writes `out`."""
     settings, encoded, key = request.settings, request.encoded, request.key
     order = training_order(encoded, settings)
@@ -103,12 +113,13 @@ def train_here(request: TrainingRequest, out: Path, progress: Callable[[Progress
         trainer = _trainer(request, ordered, unfinished)
         checkpoint = _last_checkpoint(unfinished)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-        clock = _attach_progress(trainer, settings, resumed, progress)
+        started = _attach_progress(trainer, resumed, progress)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        report = _report(trainer, key, request.base, settings, len(order), resumed, time.monotonic() - clock)
+        report = _report(trainer, request, len(order), resumed, time.monotonic() - started)
         model = gathered(trainer, request.base, settings)
         if trainer.accelerator.is_main_process:
             with built(out) as folder:
+                assert model is not None  # the first process has it
                 save(model, request.base, folder, ordered[:_PROOF_ROWS])
                 report = report.model_copy(update={"reload_difference": prove_reload(request.base, folder)})
                 (folder / _REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
@@ -129,17 +140,19 @@ def _finished(out: Path, key: str) -> TrainingReport:
     return report
 
 
-def _trainer(request: TrainingRequest, ordered: list[Any], folder: Path) -> Any:
+def _trainer(request: TrainingRequest, ordered: list[TokenRow], folder: Path) -> CompletionTrainer:
     from datasets import Dataset
     from transformers import EarlyStoppingCallback
 
-    from leastwise.training.completion_trainer import CompletionCollator, CompletionTrainer, Saver
+    from leastwise.training.completion_trainer import CompletionCollator, CompletionTrainer, Saver, trainer_arguments
 
     settings, watched = request.settings, request.watched
     tokenizer = tokenizer_of(str(request.base))
     steps = math.ceil(len(ordered) / settings.batch_size)
+    model = trainable_model(request.base, settings)
+    spare_head(model)
     trainer = CompletionTrainer(
-        model=trainable_model(request.base, settings),
+        model=model,
         args=trainer_arguments(settings, steps, folder, bool(watched), request.dev_metric is not None),
         train_dataset=Dataset.from_list(ordered),
         eval_dataset=Dataset.from_list(watched) if watched else None,
@@ -150,7 +163,6 @@ def _trainer(request: TrainingRequest, ordered: list[Any], folder: Path) -> Any:
     if request.teacher and settings.teacher_share:
         trainer.teacher = loaded(request.teacher).requires_grad_(False)
         trainer.teacher_share, trainer.temperature = settings.teacher_share, settings.temperature
-    spare_head(trainer.model)
     trainer.add_callback(Saver(max(1, math.ceil(settings.save_every_share * steps))))
     if watched and settings.early_stop_patience:
         trainer.add_callback(EarlyStoppingCallback(settings.early_stop_patience))
@@ -158,7 +170,7 @@ def _trainer(request: TrainingRequest, ordered: list[Any], folder: Path) -> Any:
 
 
 def _attach_progress(
-    trainer: Any, settings: TrainingSettings, resumed: int, progress: Callable[[Progress], None] | None
+    trainer: CompletionTrainer, resumed: int, progress: Callable[[TrainingProgress], None] | None
 ) -> float:
     """Starts the clock of the training and reports each logged step; returns the start in monotonic seconds."""
     from transformers.trainer_callback import PrinterCallback
@@ -171,7 +183,7 @@ def _attach_progress(
         if progress:
             seconds = time.monotonic() - started
             per_step = seconds / max(1, step - resumed)
-            progress(Progress(step, steps, loss, seconds, settings.batch_size / per_step, per_step * (steps - step)))
+            progress(TrainingProgress(step, steps, loss, seconds, per_step * (steps - step)))
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StepReporter(report))
@@ -185,16 +197,16 @@ def _last_checkpoint(folder: Path) -> Path | None:
 
 
 def _report(
-    trainer: Any, key: str, base: Path, settings: TrainingSettings, examples: int, resumed: int, seconds: float
+    trainer: CompletionTrainer, request: TrainingRequest, examples: int, resumed: int, seconds: float
 ) -> TrainingReport:
     parameters = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
     history = trainer.state.log_history
-    done = examples - min(examples, resumed * settings.batch_size)
+    done = examples - min(examples, resumed * request.settings.batch_size)
     return TrainingReport(
-        key=key,
-        settings=settings,
-        base_revision=directory_hash(base),
+        key=request.key,
+        settings=request.settings,
+        base_revision=directory_hash(request.base),
         examples=examples,
         steps=trainer.state.global_step,
         resumed_from_step=resumed,

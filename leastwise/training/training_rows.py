@@ -9,13 +9,18 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from leastwise.errors import BadInput
-from leastwise.models.causal_model import tokenizer_of
+from leastwise.models.causal_model import IGNORED, tokenizer_of
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from leastwise.training.settings import TrainingSettings
+
+
+TokenRow: TypeAlias = dict[str, list[int]]  # input_ids, and as many labels
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,11 @@ class Row:
     completion: str
 
 
-def training_order(encoded: list[dict[str, list[int]]], settings: TrainingSettings) -> list[int]:
-    """Rows in training order: shuffled, and within each step sorted by length, so that what is computed at once pads little.
+def training_order(encoded: list[TokenRow], settings: TrainingSettings) -> list[int]:
+    """Rows in training order: shuffled, and within each step sorted by length, so that little is padded.
 
-    Steps are not made of rows of one length: that pads less still (1.01 for 1.15), and learns less (docs/training.md). Fixed
-    before training, so that a resumed one skips exactly what it has seen.
+    Steps are not made of rows of one length: that pads less still (1.01 for 1.15), and learns less (docs/training.md).
+    Fixed before training, so that a resumed one skips exactly what it has seen.
     """
     rng = random.Random(settings.seed)
     drawn: list[int] = []
@@ -41,9 +46,10 @@ def training_order(encoded: list[dict[str, list[int]]], settings: TrainingSettin
     return [i for step in steps for i in sorted(step, key=lambda i: len(encoded[i]["input_ids"]))]
 
 
-def encoded_row(tokenizer: Any, row: Row, at: int, max_tokens: int) -> dict[str, list[int]]:
+def encoded_row(tokenizer: PreTrainedTokenizerBase, row: Row, at: int, max_tokens: int) -> TokenRow:
+    """The row as tokens, the prompt without loss. BadInput, naming its number `at`, where it is empty or too long."""
     prompt = tokenizer(row.prompt, add_special_tokens=False).input_ids
-    completion = tokenizer(row.completion + tokenizer.eos_token, add_special_tokens=False).input_ids
+    completion = tokenizer(f"{row.completion}{tokenizer.eos_token}", add_special_tokens=False).input_ids
     ids = prompt + completion
     if not prompt or not row.completion:
         raise BadInput(f"training row {at}: prompt or completion is empty; remove the row")
@@ -51,10 +57,11 @@ def encoded_row(tokenizer: Any, row: Row, at: int, max_tokens: int) -> dict[str,
         raise BadInput(
             f"training row {at}: {len(ids)} tokens, more than max_tokens {max_tokens}; shorten it or raise it"
         )
-    return {"input_ids": ids, "labels": [-100] * len(prompt) + completion}
+    return {"input_ids": ids, "labels": [IGNORED] * len(prompt) + completion}
 
 
-def packed(base: Path, texts: Sequence[str], max_tokens: int) -> list[dict[str, list[int]]]:
+def packed(base: Path, texts: Sequence[str], max_tokens: int) -> list[TokenRow]:
+    """The texts one after the other, cut to rows of `max_tokens`, all with loss; BadInput where they fill none."""
     tokenizer = tokenizer_of(str(base))
     stream = [
         i for text in texts for i in (*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id)

@@ -1,7 +1,8 @@
 """A small search over rank, learning rate and epochs by successive halving on dev, before the training itself.
 
-Which trials go on is decided by `leastwise.evidence.halving`. A trial is an ordinary training on fewer examples: kept under a key of its
-own, so that a rerun repeats none, and paid through the same machine, so that a cap ends the search. It looks at dev only.
+Which trials go on is decided by `leastwise.evidence.halving`. A trial is an ordinary training on fewer examples: kept
+under a key of its own, so that a rerun repeats none, and paid through the same machine, so that a cap ends the search.
+It looks at dev only.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from leastwise.evidence.halving import better_half, schedule
+from leastwise.progress import TrainingProgress
 from leastwise.training.dev_metric import DevMetric
 from leastwise.training.request import TrainingReport
 from leastwise.training.settings import TrainingSettings
@@ -22,7 +24,8 @@ from leastwise.training.training import request_of, run
 from leastwise.training.training_rows import Row
 from leastwise.use_case.training import Search
 
-Paid = Callable[[Path], AbstractContextManager[Callable[[Any], None]]]
+Paid = Callable[[Path], AbstractContextManager[Callable[[TrainingProgress], None]]]
+"""Of the folder that is made: a context that pays the machine, and gives what to call with each progress."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +39,33 @@ class Trial:
     goes_on: bool
 
 
+class SearchResult(NamedTuple):
+    """The settings that did best on dev, with the start's own number of examples, and every trial in order."""
+
+    settings: TrainingSettings
+    trials: list[Trial]
+
+
 def search(
     base: Path,
     rows: Sequence[Row],
     dev: Sequence[Row],
     start: TrainingSettings,
-    wanted: Search,
+    choices: Search,
     folder: Path,
     paid: Paid,
     metric: DevMetric | None = None,
-) -> tuple[TrainingSettings, list[Trial]]:
-    """The settings that did best on dev, with `start`'s own number of examples, and every trial in order.
+) -> SearchResult:
+    """Trains every combination of the choices on few examples, the better half on twice as many, and so on.
 
-    `paid` gives a context that pays the machine while its folder, in `folder`, is made.
+    All else is as in `start`. Each trial is kept in `folder`, and `paid` while it is made.
     """
     left = [
         start.model_copy(update={"rank": rank, "learning_rate": rate, "epochs": epochs})
-        for rank, rate, epochs in itertools.product(wanted.ranks, wanted.learning_rates, wanted.epochs)
+        for rank, rate, epochs in itertools.product(choices.ranks, choices.learning_rates, choices.epochs)
     ]
     trials: list[Trial] = []
-    for _, examples in schedule(len(left), wanted.first_examples, start.max_examples):
+    for _, examples in schedule(len(left), choices.first_examples, start.max_examples):
         scores = [_score(base, rows, dev, each, examples, folder, paid, metric) for each in left]
         kept = better_half(scores)
         trials += [
@@ -63,7 +73,7 @@ def search(
             for at, (each, score) in enumerate(zip(left, scores, strict=True))
         ]
         left = [left[at] for at in kept]
-    return left[0], trials
+    return SearchResult(left[0], trials)
 
 
 def _score(
@@ -100,8 +110,6 @@ def as_markdown(trials: Sequence[Trial]) -> str:
     lines = ["| examples | rank | learning rate | epochs | on dev | loss | |", "|---|---|---|---|---|---|---|"]
     for trial in trials:
         s = trial.settings
-        goes_on = "goes on" if trial.goes_on else "stopped"
-        lines.append(
-            f"| {trial.examples:,} | {s.rank} | {s.learning_rate:g} | {s.epochs} | {trial.metric:.3f} | {trial.loss:.3f} | {goes_on} |"
-        )
+        figures = f"{s.rank} | {s.learning_rate:g} | {s.epochs} | {trial.metric:.3f} | {trial.loss:.3f}"
+        lines.append(f"| {trial.examples:,} | {figures} | {'goes on' if trial.goes_on else 'stopped'} |")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """One of several processes that train together: `leastwise.training.training_processes` starts it by torch's launcher.
 
-`python -m leastwise.training.training_worker REQUEST --join 1` makes a further machine take part in a training that the first has started.
+It trains with `leastwise.training.training` and decides nothing. `python -m leastwise.training.training_worker REQUEST
+--join 1` makes a further machine take part in a training that the first has started.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
-from leastwise.training.request import Progress, TrainingRequest
+from leastwise.progress import TrainingProgress
+from leastwise.training.request import TrainingRequest
 from leastwise.training.training import train_here
 from leastwise.training.training_processes import HELD, join, out_of, progress_file
 
@@ -28,7 +30,7 @@ def run(request: TrainingRequest, out: Path) -> None:
         raise RuntimeError(f"{state.num_processes} processes train, {request.settings.launch.together} were asked for")
     file = progress_file(out)
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: TrainingProgress) -> None:
         with file.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(asdict(progress)) + "\n")
 

