@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from leastwise.rows.overrides import Overrides
+from leastwise.rows.use_case_file import Overrides
 from tasks.advise import AdviceEnding, give_advice
 
 

@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows import asking, running
 from leastwise.ladder import Step, ending
-from leastwise.rows.overrides import Overrides
+from leastwise.rows.use_case_file import Overrides
 from leastwise.stores.caps import BudgetExceeded
 from tasks import data
 from tasks.climb import measure_reference, next_step, open_climb, skip

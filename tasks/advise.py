@@ -18,7 +18,7 @@ from leastwise.evaluating import evaluation
 from leastwise.ladder.advice import Advice, advise
 from leastwise.ladder.premises import Premises
 from leastwise.record import costing, run_record, tracking
-from leastwise.rows.overrides import Overrides
+from leastwise.rows.use_case_file import Overrides
 from leastwise.rows.tables import TABLES, Tables
 from leastwise.rows.use_case_file import load
 from leastwise.use_case import UseCase

@@ -1,196 +1,195 @@
 """A climb from its opening to its ending: what happens around the stages.
 
-It checks input before anything is spent, measures row 0, asks the core for the next step and writes down the ending.
-Which step comes next is decided by `leastwise.ladder` from the logged history.
+Input is checked before anything is spent, row 0 is measured, the ladder is asked for the next step and the ending is
+written down. Which step comes next is decided by `leastwise.ladder` from the logged history.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from prefect import task
 
 from leastwise import ladder
-from leastwise.answering import answering, prompted
+from leastwise.answering.answerers import open_answerer
+from leastwise.answering.prompts import check_room
 from leastwise.answering.workspace import Workspace
-from leastwise.evaluating import evaluation, forgetting, judging, reference_stage
+from leastwise.evaluating.confirmation import measure_all
+from leastwise.evaluating.judge_scorer import check_grades, open_scorer
+from leastwise.evaluating.reference import confirm_reference
+from leastwise.evaluating.reference import measure_reference as measure_row_0
 from leastwise.ladder import Record, Step
-from leastwise.ladder.ending import Ending
-from leastwise.record import bills, costing, figures, run_record, tracking
-from leastwise.rows.overrides import Overrides
-from leastwise.rows.tables import Tables
-from leastwise.rows.use_case_file import load
+from leastwise.ladder.ending import ClimbEnding, StageEnding
+from leastwise.ladder.needs import StageAnswer
+from leastwise.record import climb_run
+from leastwise.record.bills import Bills
+from leastwise.record.client import connect, tracking_uri
+from leastwise.record.figures import log_ladder
+from leastwise.record.money_figures import log_money_figures
+from leastwise.record.reports import ladder_note
+from leastwise.rows.general_text import check_general
+from leastwise.rows.use_case_file import Overrides, load
+from leastwise.run_id import RunId
+from leastwise.stores import storage
 from leastwise.use_case import LADDER, Stage
-from leastwise.record import reports
-from tasks import console
+from tasks.session import console
+from tasks.session.artifacts import publish_link, publish_markdown
+from tasks.session.workspace import Prospect, open_workspace, prospect_of, situation_of
 
 WINNERS = frozenset({*LADDER, "reference"})
+NOT_MEASURED = "not measured"
 
 
 @task(name="open climb")
-def open_climb(use_case: str, overrides: Overrides | None = None) -> str:
+def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     """Check the use case, its rows, models, prices and money, then open or resume its climb; gives back the run id."""
-    wanted = load(use_case, overrides)
-    client = tracking.connect()
-    tables = Tables(wanted)
-    tables.check()
-    work = Workspace.before_climb(client, wanted, tables)
-    work.check()
-    judging.check_grades(work)
-    forgetting.check(work)
-    train = tables.get("train")
-    prompted.check_room(
-        work, answering.shots(work, train, wanted.retrieval.fixed_examples) if train is not None else ()
-    )
-    climb = tracking.open_climb(client, wanted, work.climb_key)
-    run_record.log_data(client, climb.run_id, work.data_sets())
-    console.show_opening(wanted, climb, tracking.tracking_uri())
-    if climb.resumed:
-        for record in tracking.read_history(client, climb, wanted.gate_requirements):
-            console.show_record(record, wanted.gate_requirements)
-    return climb.run_id
+    prospect = prospect_of(load(use_case, overrides))
+    client = connect()
+    check(prospect)
+    question = prospect.question
+    climb = climb_run.open_climb(client, question.use_case, question.key)
+    climb.run.log_data(question.data_sets())
+    console.show_opening(question.use_case, climb, tracking_uri())
+    if climb.is_resumed:
+        requirements = question.use_case.gate_requirements
+        for record in climb.run.history(requirements):
+            console.show_record(record, requirements)
+    return climb.run.id
+
+
+def check(prospect: Prospect) -> None:
+    """What must hold before a run is opened: readable rows, writable state, known prices, money for a start."""
+    prospect.question.tables.check()
+    storage.check_writable(prospect.catalogue.home)
+    prospect.catalogue.check()
+    prospect.costing.check_start()
+    check_grades(prospect.question)
+    check_general(prospect.question)
+    check_room(prospect.question, prospect.catalogue)
 
 
 @task(name="measure the no-LLM reference")
-def measure_reference(climb_id: str) -> None:
+def measure_reference(climb: RunId) -> None:
     """Row 0: majority class, nearest neighbours and logistic regression on embeddings, on the same gate rows."""
-    work = Workspace.of(climb_id)
+    work = open_workspace(climb)
     has_labels = work.use_case.task.answers is not None and work.tables.rows("train")
-    if work.encoder is not None and has_labels and not tracking.reference_runs(work.client, work.climb):
-        reference_stage.measure(work)
+    if work.catalogue.encoder is None or not has_labels or work.run.reference_run():
+        return
+    result = measure_row_0(work)
+    run = work.run.reference_run()
+    seconds = work.run.seconds_of(run) if run else 0.0
+    console.show_reference(result.quality, result.evaluation, seconds)
+    if result.evaluation.error:
+        console.say(f"  … the reference does not end this climb: {result.evaluation.error}")
+    if result.verdict:
+        end = console.money_and_time(result.evaluation.usd_spent, None if result.is_reused else 0.0)
+        console.show_stage("reference", result.evaluation, result.verdict, work.use_case.gate_requirements, end)
 
 
 def next_step(
-    climb_id: str, last_run_id: str | None = None, answers: dict[Stage, str] | None = None, can_ask: bool = False
+    climb: RunId,
+    last_run: RunId | None = None,
+    answers: dict[Stage, StageAnswer] | None = None,
+    can_ask: bool = False,
 ) -> Step:
-    """The core's next step for a climb, from its logged history; `last_run_id` adds a stage that ended in ERROR."""
-    work = Workspace.of(climb_id)
-    return ladder.next_step(work.use_case, work.history(last_run_id), work.situation(answers, can_ask))
+    """The ladder's next step, from the climb's logged history; `last_run` adds a stage that ended in ERROR."""
+    work = open_workspace(climb)
+    history = work.run.history(work.use_case.gate_requirements, last_run)
+    return ladder.next_step(work.use_case, history, situation_of(work, answers, can_ask))
 
 
-def skip(climb_id: str, stage: Stage, reason: str) -> None:
-    """Log a skipped stage with its reason."""
-    work = Workspace.of(climb_id)
-    tracking.log_skip(work.client, work.climb, stage, LADDER.index(stage) + 1, reason)
+def skip(climb: RunId, stage: Stage, reason: str) -> None:
+    """Log a skipped stage with its reason (rule 2)."""
+    open_workspace(climb).run.log_skip(stage, reason)
     console.show_skip(stage, reason)
 
 
 @task(name="confirm on test")
-def confirm(climb_id: str, outcome: str) -> str:
-    """Measure the winner, a stage or `reference`, once more on the untouched test split; `yes`, `no`, or `not measured`."""
-    work = Workspace.of(climb_id)
-    rows = work.test_rows()
+def confirm(climb: RunId, outcome: str) -> str:
+    """Measure the winner, a stage or `reference`, once more on the untouched test split (rule 11): `yes`, `no`, or
+    `not measured`.
+    """
+    work = open_workspace(climb)
+    rows = work.question.test_rows()
     if rows is None:
-        return "not measured"
+        return NOT_MEASURED
     if outcome == "reference":
-        measured = reference_stage.confirm(work, rows)
+        figures = confirm_reference(work, rows)
     else:
-        candidate = work.candidate_of(outcome)
-        with answering.open_answerer(work, candidate) as answerer, judging.open_scorer(work, candidate.stage) as scorer:
-            measured = evaluation.measure_all(work.use_case, answerer, rows, console.show_progress, scorer)
-    if not measured:
-        console.show_note(
-            "the winner could not be confirmed: more than 1% of the test rows were lost to the infrastructure"
+        candidate = work.run.latest(outcome).candidate()
+        with open_answerer(work, candidate) as answerer, open_scorer(work, candidate.stage) as scorer:
+            figures = measure_all(answerer, rows, scorer, work.display)
+    if not figures:
+        console.say(
+            "  … the winner could not be confirmed: more than 1% of the test rows were lost to the infrastructure"
         )
-        return "not measured"
-    run_record.log_test(work.client, climb_id, measured)
-    floors = {wanted.name: wanted.limit for wanted in work.use_case.gate_requirements}
-    met = all(estimate >= floors[name] for name, (estimate, _) in measured.items() if name in floors)
-    console.show_test(measured, met)
+        return NOT_MEASURED
+    work.run.log_test(figures)
+    floors = {requirement.name: requirement.limit for requirement in work.use_case.gate_requirements}
+    met = all(figure.estimate >= floors[name] for name, figure in figures.items() if name in floors)
+    console.show_test(figures, met)
     return "yes" if met else "no"
 
 
 @task(name="finish climb")
-def finish(climb_id: str, step: Step, confirmed: str) -> Ending:
+def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     """Write down how the climb ended and show it."""
-    work = Workspace.of(climb_id)
-    outcome = step.outcome or "error"
-    history = work.history()
-    totals = tracking.totals(work.client, work.climb)
-    ending = Ending(
+    work = open_workspace(climb)
+    use_case, history = work.use_case, work.run.history(work.use_case.gate_requirements)
+    ending = _ending(work, step, confirmed, history)
+    bills = Bills(work.run, work.catalogue, work.budget)
+    bill = bills.report(ending.outcome)
+    note = f"{ladder_note(use_case, history, ending)}\n\n{bill.text}"
+    by_purpose = {f"usd.spent.{purpose}": usd for purpose, usd in work.budget.spent_by_purpose().items()}
+    work.run.write({**bill.metrics, **by_purpose})
+    work.run.log_ending(ending, _venue(work, ending.outcome), note)
+    log_ladder(work.run, history, use_case.gate_requirements)
+    log_money_figures(bills)
+    publish_markdown(f"ladder-{use_case.name}", note)
+    words = "ladder, cost against traffic, cost by stage and spend in MLflow"
+    publish_link(f"figures-{use_case.name}", work.run.artifacts_url(tracking_uri()), words)
+    console.show_ending(use_case, ending, history, tracking_uri())
+    return ending
+
+
+def _ending(work: Workspace, step: Step, confirmed: str, history: list[Record]) -> ClimbEnding:
+    outcome, calls = step.outcome or "error", work.run.calls()
+    return ClimbEnding(
         outcome=outcome,
         reason=step.reason,
-        usd_spent=work.usd_spent,
+        usd_spent=work.budget.usd_spent,
         usd_avoided=_avoided(work, history) if outcome in WINNERS else 0.0,
-        calls_paid=max(
-            int(totals["calls.paid"]), work.ledger.calls(climb_id)
-        ),  # the ledger knows of confirming and labelling
-        calls_cached=int(totals["calls.cached"]),
+        calls_paid=max(calls.paid, work.budget.calls),  # the ledger knows of confirming and labelling
+        calls_cached=calls.reused,
         confirmed=confirmed,
-        mlflow_run_id=climb_id,
+        mlflow_run_id=work.run.id,
     )
-    venue = _venue(work, outcome)
-    bill, billed = bills.report(work, outcome)
-    note = f"{reports.ladder_note(work.use_case, history, ending)}\n\n{bill}"
-    work.log_metrics(billed | {f"usd.spent.{purpose}": usd for purpose, usd in work.ledger.spent_for(climb_id).items()})
-    run_record.log_ending(work.client, climb_id, ending, venue, note)
-    figures.log_ladder(work.client, climb_id, history, work.use_case.gate_requirements)
-    bills.log_figures(work)
-    console.publish_markdown(f"ladder-{work.use_case.name}", note)
-    where = f"{tracking.tracking_uri()}/#/experiments/{work.climb.experiment_id}/runs/{climb_id}/artifacts"
-    console.publish_link(
-        f"figures-{work.use_case.name}", where, "ladder, cost against traffic, cost by stage and spend in MLflow"
-    )
-    console.show_ending(work.use_case, ending, history, tracking.tracking_uri())
-    return ending
 
 
 def _venue(work: Workspace, outcome: str) -> str:
     if outcome == "reference":
-        return str(tracking.reference_runs(work.client, work.climb)[0].data.tags["leastwise.venue"])
-    return work.candidate_of(outcome).venue if outcome in LADDER else ""
+        reference = work.run.reference_run()
+        return reference.venue if reference else ""
+    return work.run.latest(outcome).candidate().venue if outcome in LADDER else ""
 
 
 def _avoided(work: Workspace, history: list[Record]) -> float:
     """Estimates of the stages that were not run and could have been: skipped ones do not count."""
-    done, known = {record.stage for record in history}, costing.expected(work)
-    return sum(known[stage].usd for stage in LADDER if stage not in done and work.is_applicable(stage))
+    done, expected, situation = {record.stage for record in history}, work.costing.expected(), situation_of(work)
+    left = [stage for stage in LADDER if stage not in done]
+    return sum(expected[stage].usd for stage in left if ladder.could_run(work.use_case, stage, history, situation))
 
 
-def stage_run_id(climb_id: str, stage: Stage) -> str:
+def stage_run_id(climb: RunId, stage: Stage) -> RunId:
     """The MLflow run of a stage that another process ran."""
-    work = Workspace.of(climb_id)
-    return str(tracking.latest_run(work.client, work.climb, stage).info.run_id)
+    return open_workspace(climb).run.latest(stage).id
 
 
-def log_answer(climb_id: str, stage: Stage, answer: str, who: str, why: str) -> None:
-    """Log what a person decided; for a stage that was UNDECIDED it is also its resolution."""
-    work = Workspace.of(climb_id)
-    work.client.set_tag(
-        climb_id, f"leastwise.override.{stage}", f"{answer} by {who or 'unnamed'}: {why or 'no reason given'}"
-    )
-    for run in tracking.stage_runs(work.client, work.climb):
-        if run.data.tags.get("leastwise.stage") == stage and run.data.tags.get("leastwise.verdict") == "UNDECIDED":
-            resolution = "pass" if answer == "granted" else "climb"
-            work.client.set_tag(run.info.run_id, "leastwise.resolution", resolution)
-            work.client.set_tag(run.info.run_id, "leastwise.override", f"{answer} by {who or 'unnamed'}: {why}")
+def log_answer(climb: RunId, stage: Stage, answer: StageAnswer, who: str, why: str) -> None:
+    """Log what a person decided (rules 5 and 7)."""
+    open_workspace(climb).run.log_answer(stage, answer, who, why)
 
 
-@dataclass(frozen=True)
-class StageEnding:
-    """What a stage run on its own came to; its fields are the JSON line a command prints."""
-
-    outcome: str
-    reason: str
-    usd_spent: float
-    calls_paid: int
-    mlflow_run_id: str
-
-    @property
-    def exit_status(self) -> int:
-        """0 PASS, 3 FAIL, 4 UNDECIDED, 1 ERROR."""
-        return {"PASS": 0, "FAIL": 3, "UNDECIDED": 4}.get(self.outcome, 1)
-
-
-def stage_ending(climb_id: str, run_id: str) -> StageEnding:
+def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
     """Read back what a stage run came to."""
-    work = Workspace.of(climb_id)
-    run = work.client.get_run(run_id)
-    tags, metrics = run.data.tags, run.data.metrics
-    return StageEnding(
-        outcome=tags.get("leastwise.verdict", "ERROR"),
-        reason=tags.get("leastwise.reason", ""),
-        usd_spent=metrics.get("usd.spent", 0.0),
-        calls_paid=int(metrics.get("calls.paid", 0)),
-        mlflow_run_id=run_id,
-    )
+    run = open_workspace(climb).run.stage(run_id)
+    usd, calls = run.figures.get("usd.spent", 0.0), int(run.figures.get("calls.paid", 0))
+    return StageEnding(run.verdict or "ERROR", run.reason, usd, calls, run.id)

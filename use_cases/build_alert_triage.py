@@ -40,7 +40,7 @@ from typing import Any
 from leastwise.errors import BadInput
 from leastwise.rows import shifts
 from leastwise.rows.near_duplicates import near_duplicates
-from leastwise.rows.shifts import SHIFTS, shifted_text
+from leastwise.rows.made_rows import SHIFTS, shifted_text
 from leastwise.stores.storage import check_writable, home, sha256, write_bytes
 
 SEED = 20260105

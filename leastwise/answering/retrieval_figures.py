@@ -83,7 +83,9 @@ class RetrievalMeter:
         quality = self._work.use_case.requirements.quality
         if quality is None or found.n + missed.n == 0:
             return RetrievalFigures(metrics, {})
-        grounding = Grounding(bound=quality.bound, recall=recall, recall_rows=len(rows), with_gold=found, without_gold=missed)
+        grounding = Grounding(
+            bound=quality.bound, recall=recall, recall_rows=len(rows), with_gold=found, without_gold=missed
+        )
         return RetrievalFigures(metrics, {RETRIEVAL: diagnosis(grounding), RETRIEVAL_FAULT: fault(grounding)})
 
     def _searched(self, rows: pd.DataFrame, k: int) -> dict[str, float]:

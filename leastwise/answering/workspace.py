@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from leastwise.ladder.alphas import Alphas, alphas_of
+from leastwise.ladder.candidate import Candidate
 from leastwise.models.catalogue import Catalogue
 from leastwise.progress import Display
 from leastwise.record.alpha_account import AlphaAccount
@@ -57,6 +58,13 @@ class Workspace:
     def costing(self) -> Costing:
         """What its stages are expected to cost, as far as is known by now."""
         return Costing(self.question, self.catalogue, self.alphas, self.run)
+
+    def need_parent(self) -> Candidate:
+        """The best candidate so far; RuntimeError where no stage was evaluated yet."""
+        parent = self.run.parent(self.use_case.gate_requirements)
+        if parent is None:
+            raise RuntimeError(f"climb {self.run.id} has no evaluated stage to start from")
+        return parent
 
     @property
     def fetched(self) -> Path:

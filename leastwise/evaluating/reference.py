@@ -22,7 +22,8 @@ from leastwise.evaluating.scorer import ExactScorer
 from leastwise.evaluating.stage import measure_candidate
 from leastwise.ladder import Evaluation, Verdict, judge
 from leastwise.ladder.candidate import Candidate, Weights
-from leastwise.models.reference import REGRESSION, Reference, as_student, fit_reference
+from leastwise.models.reference import REGRESSION, Reference, fit_reference
+from leastwise.models.reference_student import as_student
 from leastwise.models.student import fit_dev_threshold
 from leastwise.record.climb_run import Figure
 from leastwise.record.reports import gate_table, reference_table, run_name

@@ -32,6 +32,9 @@ REMEDIES: dict[Stage, frozenset[str]] = {
 MIN_TRAINING_ROWS = 1_000
 
 
+StageAnswer = Literal["granted", "rejected"]  # what a person says when leave for a stage is asked
+
+
 class Situation(Part):
     """What a step depends on beside use case and history: counts, estimates, spend and people's answers."""
 
@@ -42,7 +45,7 @@ class Situation(Part):
     estimates: dict[Stage, Usd] = Field({}, description="Dollars each stage may cost at worst.")
     usd_spent: float = Field(0.0, ge=0, description="By this climb.")
     usd_spent_this_month: float = Field(0.0, ge=0, description="By every flow of the use case.")
-    answers: dict[Stage, Literal["granted", "rejected"]] = Field({}, description="What people said when asked.")
+    answers: dict[Stage, StageAnswer] = Field({}, description="What people said when asked.")
     can_ask: bool = Field(False, description="Whether there is a server on which a person can answer.")
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import psutil
 
 from leastwise.ladder import Evaluation, Record, best, teacher
 from leastwise.ladder.candidate import Candidate
@@ -154,6 +157,16 @@ class ClimbRun(RecordedRun):
         run.close()
         return run
 
+    def seconds_of(self, run: StageRun) -> float:
+        """How long a stage took until it was closed, what was trained for it included: since the run before it ended."""
+        ended_ms = run.run.info.end_time or time.time() * 1000
+        return (ended_ms - self._ended_before_ms(run)) / 1000
+
+    def _ended_before_ms(self, run: StageRun) -> float:
+        """When what came before a run under this climb ended; for the first one, when this process took it up."""
+        others = [each.info.end_time for each in self.children() if each.info.run_id != run.id and each.info.end_time]
+        return max([*others, self.run.info.start_time, _process_start_ms()])
+
     # -- its history --------------------------------------------------------------------------------------------------
 
     def history(self, requirements: Iterable[Requirement], last_run_id: RunId | None = None) -> list[Record]:
@@ -219,6 +232,10 @@ class ClimbRun(RecordedRun):
         }
         self.write(figures, tags)
         self.close(FAILED if ending.outcome in HALTED else FINISHED)
+
+
+def _process_start_ms() -> float:
+    return psutil.Process().create_time() * 1000
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ rows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import random
+import re
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-
-from leastwise.rows.shifts import shifted_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,3 +37,42 @@ def shifted(gate: pd.DataFrame, shifts: Sequence[str], kind: str) -> pd.DataFram
     ]
     ids = [f"{row_id}~{shift}" for row_id, shift in zip(gate["id"], named, strict=True)]
     return gate.assign(id=ids, text=texts, **{kind: named})
+
+
+def shifted_text(text: str, shift: str, seed: str) -> str:
+    """The text under a shift of `SHIFTS`; equal seeds give equal texts."""
+    return SHIFTS[shift](text, random.Random(seed))
+
+
+def _typos(text: str, rng: random.Random) -> str:
+    """Two neighbouring letters swapped, one dropped or one doubled, about every twentieth character."""
+    letters = list(text)
+    for index in range(1, len(letters) - 1):
+        if letters[index].isalpha() and letters[index + 1].isalpha() and rng.random() < 0.05:
+            edit = rng.randrange(3)
+            if edit == 0:
+                letters[index], letters[index + 1] = letters[index + 1], letters[index]
+            else:
+                letters[index] = "" if edit == 1 else letters[index] * 2
+    return "".join(letters)
+
+
+def _shorter(text: str, _: random.Random) -> str:
+    words = text.split()
+    return " ".join(words[: max(8, len(words) * 6 // 10)])
+
+
+def _longer(text: str, _: random.Random) -> str:
+    return (
+        "Hand-over note from the night shift, copied out of the ticket as it stands, nothing in it has been checked "
+        f"again since: {text} No reply from the site yet, the next call is planned for this afternoon, thank you."
+    )
+
+
+SHIFTS: dict[str, Callable[[str, random.Random], str]] = {
+    "typos": _typos,
+    "upper": lambda text, _: text.upper(),
+    "lower": lambda text, _: re.sub(r"[.,;:!?]+(?=\s|$)", "", text.lower()),
+    "shorter": _shorter,
+    "longer": _longer,
+}

@@ -9,26 +9,20 @@ does here is measured.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import task
 from pydantic import BaseModel, ConfigDict, Field
 
-from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import merge, perplexity
 from leastwise.progress import TrainingProgress
-from leastwise.record import run_record
 from leastwise.training.request import TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import run
 from leastwise.training.training_rows import TokenRow, packed, training_order
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -136,20 +130,3 @@ def _mixed(base: Path, texts: Sequence[str], settings: TrainingSettings, replay:
     domain = rng.sample(domain, min(len(domain), max(1, fitting)))
     replayed = round(len(domain) * replay.share / (1 - replay.share))
     return _Mix(domain, rng.sample(general, min(len(general), replayed)))
-
-
-@task(name="compare with the fine-tuned base")
-def compare_with_fine_tuned(climb_id: str, run_id: str) -> None:
-    """What Level 4 did to the task: the quality of the stage `fine_tune` below, where it was measured, beside this one's.
-
-    Both are the figures of their gates, each on as many rows as its verdict took; no test is made of the difference.
-    """
-    work = Workspace.of(climb_id)
-    below = next((record for record in work.history() if record.stage == "fine_tune" and record.evaluation), None)
-    before = below.evaluation.measurements.get("quality") if below and below.evaluation else None
-    after = run_record.read_evaluation(work.client.get_run(run_id)).measurements.get("quality")
-    if before is None or after is None:
-        log.info("no fine-tuned base below was measured: what pre-training did to quality is not known")
-        return
-    run_record.log_figures(work.client, run_id, {"quality.before": before.estimate, "quality.before.n": before.n})
-    log.info(f"quality {before.estimate:.3f} (fine_tune, n={before.n}) → {after.estimate:.3f} (n={after.n})")

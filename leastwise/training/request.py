@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from leastwise.metrics.task_metric import metric_of
 from leastwise.models.weights import directory_hash
-from leastwise.training.dev_metric import DevMetric
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training_rows import TokenRow
+from leastwise.use_case.task import Task
+
+
+class DevMetric(BaseModel):
+    """Mean quality of greedy answers to `prompts`, in 0..1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Task
+    prompts: tuple[str, ...] = Field(min_length=1, description="In chat format, ready for the answer.")
+    expected: tuple[str, ...] = Field(description="As the task's expected answers are written, one a prompt.")
+    max_new_tokens: int = Field(ge=1, description="Most tokens an answer may have.")
+
+    def of(self, answers: Sequence[str]) -> float:
+        """The mean quality of the answers, which are in the order of the prompts."""
+        score = metric_of(self.task)
+        scored = [score(answer, label).quality for answer, label in zip(answers, self.expected, strict=True)]
+        return sum(scored) / len(scored)
 
 
 class TrainingRequest(BaseModel):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.models.causal_model import IGNORED, PROOF, loaded, proof_inputs, tokenizer_of
-from leastwise.models.lora import upper_blocks
 from leastwise.models.weights import native_dtype, training_attention
+from leastwise.money.lora import upper_blocks
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -22,8 +22,7 @@ from leastwise.models.causal_model import loaded, pad_token_id, prove_reload, sp
 from leastwise.models.threads import torch_threads
 from leastwise.models.weights import built, directory_hash, native_dtype
 from leastwise.progress import TrainingProgress
-from leastwise.training.dev_metric import DevMetric
-from leastwise.training.request import TrainingReport, TrainingRequest
+from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.trainable_model import gathered, save, trainable_model
 from leastwise.training.training_processes import launched

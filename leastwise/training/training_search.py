@@ -17,8 +17,7 @@ from typing import NamedTuple
 
 from leastwise.evidence.halving import better_half, schedule
 from leastwise.progress import TrainingProgress
-from leastwise.training.dev_metric import DevMetric
-from leastwise.training.request import TrainingReport
+from leastwise.training.request import DevMetric, TrainingReport
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import request_of, run
 from leastwise.training.training_rows import Row

@@ -2,7 +2,7 @@
 
 import pytest
 
-from leastwise.models.lora import LLAMA_3_8B, LLAMA_3_70B, Shape, trainable_share, upper_blocks
+from leastwise.money.lora import LLAMA_3_8B, LLAMA_3_70B, Shape, trainable_share, upper_blocks
 
 SMOLLM2 = Shape(blocks=30, hidden=576, feed_forward=1536, heads=9, key_value_heads=3, vocabulary=49152, tied=True)
 

@@ -19,7 +19,7 @@ from leastwise.record.climb_run import Figure, OpenClimb
 from leastwise.record.reports import decision, figure_of, interval, more_needed
 from leastwise.use_case import UseCase
 from leastwise.use_case.requirements import Requirement
-from tasks.artifacts import ProgressBars
+from tasks.session.artifacts import ProgressBars
 
 if TYPE_CHECKING:
     from prefect.logging.loggers import LoggingAdapter

@@ -1,0 +1,42 @@
+"""Stage 7: the best candidate's open weights behind the user's own endpoint."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import task
+
+from leastwise.answering.answerers import open_answerer
+from leastwise.answering.workspace import Workspace
+from leastwise.evaluating.stage import evaluate_stage
+from leastwise.ladder.candidate import Candidate
+from leastwise.run_id import RunId
+from tasks.session.results import show_result
+from tasks.session.workspace import open_workspace
+
+log = logging.getLogger("leastwise.tasks.self_host")
+
+
+@task(name="smoke test")
+def smoke_test(climb: RunId) -> None:
+    """Serve the candidate that would be self-hosted and ask it one gate row before it is measured."""
+    work = open_workspace(climb)
+    candidate = self_host_candidate(work)
+    with open_answerer(work, candidate) as answerer:
+        answer = answerer.answer(work.question.gate.rows.head(1))[0]
+    if answer.text is None:
+        raise RuntimeError(f"the endpoint of {candidate.stage} gave no answer: {answer.error}")
+    log.info(f"smoke test: the endpoint answers {answer.text!r} in {answer.latency_ms or 0:.0f} ms")
+
+
+@task(name="evaluate")
+def evaluate_self_host(climb: RunId) -> RunId:
+    """Measure the stage and log it."""
+    work = open_workspace(climb)
+    return show_result(work, evaluate_stage(work, "self_host", [self_host_candidate(work)]))
+
+
+def self_host_candidate(work: Workspace) -> Candidate:
+    """The parent at whole machines a month."""
+    parent = work.need_parent()
+    return parent.model_copy(update={"stage": "self_host", "venue": "self_host", "parent": parent.key})

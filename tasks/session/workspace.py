@@ -1,0 +1,95 @@
+"""Opening: from the id of a run in MLflow, or from a use case before there is one, to the parts a task works with.
+
+Only the functions that flows call open anything; everything else is handed what it uses. Nothing opened is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import yaml
+
+from leastwise.answering.workspace import Workspace
+from leastwise.ladder.alphas import first_alphas
+from leastwise.ladder.needs import Situation
+from leastwise.models.catalogue import Catalogue, priced
+from leastwise.money import PriceBook
+from leastwise.record.alpha_account import AlphaAccount
+from leastwise.record.client import connect
+from leastwise.record.climb_run import ClimbRun
+from leastwise.record.costing import Costing
+from leastwise.rows.question import Question
+from leastwise.rows.tables import Tables
+from leastwise.run_id import RunId
+from leastwise.stores import storage
+from leastwise.stores.answer_store import ResponseStore
+from leastwise.stores.budget import Budget
+from leastwise.stores.ledger import Ledger
+from leastwise.stores.shipped import PRICE_BOOK
+from leastwise.use_case import Stage, UseCase
+from tasks.session.console import Console
+
+if TYPE_CHECKING:
+    from leastwise.ladder.needs import StageAnswer
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """A use case before any run of it is open: what is asked, of which models, at what cost."""
+
+    question: Question
+    catalogue: Catalogue
+
+    @property
+    def costing(self) -> Costing:
+        """What its stages are expected to cost, as the first question asked of its gate set."""
+        return Costing(self.question, self.catalogue, first_alphas(self.question.use_case))
+
+
+def price_book() -> PriceBook:
+    """The dated price book that ships with Leastwise."""
+    return PriceBook.model_validate(yaml.safe_load(PRICE_BOOK.read_text()))
+
+
+def prospect_of(use_case: UseCase) -> Prospect:
+    """The parts of a use case that need no run."""
+    book = price_book()
+    with_gpu_price = priced(use_case, book)
+    question = Question(with_gpu_price, Tables(use_case))
+    return Prospect(question, Catalogue(with_gpu_price, book, storage.home()))
+
+
+def open_workspace(run_id: RunId) -> Workspace:
+    """The parts of an open climb, or of an upkeep run that measures, from its id, in any process that reaches MLflow."""
+    client = connect()
+    run = ClimbRun.read(client, run_id)
+    prospect, home = prospect_of(run.use_case()), storage.home()
+    return Workspace(
+        question=prospect.question,
+        catalogue=prospect.catalogue,
+        budget=Budget(Ledger(home / "ledger.db"), run_id, prospect.question.use_case),
+        run=run,
+        account=AlphaAccount(client),
+        answers=ResponseStore(home / "responses.db"),
+        home=home,
+        display=Console(),
+    )
+
+
+def situation_of(
+    work: Workspace, answers: dict[Stage, StageAnswer] | None = None, can_ask: bool = False
+) -> Situation:
+    """What the ladder must know beside use case and history."""
+    tables, budget = work.tables, work.budget
+    return Situation(
+        train_rows=tables.rows("train"),
+        document_rows=tables.rows("documents"),
+        unlabelled_rows=tables.rows("unlabelled"),
+        repeat_share=work.question.repeat_share,
+        estimates=work.costing.worst,
+        usd_spent=budget.usd_spent,
+        usd_spent_this_month=budget.usd_spent_this_month,
+        answers=answers or {},
+        can_ask=can_ask,
+    )
