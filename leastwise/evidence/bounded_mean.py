@@ -189,8 +189,8 @@ class PairedTest(BoundedMeanTest):
     """Is a challenger at most `margin` worse than the champion on the same examples?
 
     The mean of challenger - champion, in [-1, 1], on the Kelly grid: pass = surely > -margin (not worse), fail =
-    surely < 0. Needs the fewer examples the more often the two agree. `superior` is a separate answer from the same
-    interval and needs no further alpha: the difference is surely > 0.
+    surely < 0. Needs the fewer examples the more often the two agree. Whether the challenger is surely better is in
+    the same interval and needs no further alpha: `lower` > 0.
     """
 
     def __init__(self, margin: float, alpha_pass: float = 0.05, alpha_fail: float = 0.05) -> None:
@@ -204,8 +204,3 @@ class PairedTest(BoundedMeanTest):
         if ours.size != theirs.size:
             raise ValueError(f"{ours.size} challenger scores against {theirs.size} champion scores: pair them up")
         super().add(ours - theirs)
-
-    @property
-    def superior(self) -> bool:
-        """Whether the challenger is surely better (wrong with probability at most alpha_pass at any look)."""
-        return self.lower > 0

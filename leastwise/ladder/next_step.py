@@ -30,9 +30,10 @@ class Step(Part):
 def next_step(use_case: UseCase, history: Sequence[Record], situation: Situation | None = None) -> Step:
     """The next step of a climb: run or skip a stage, ask a person, or end with an outcome (rule 10).
 
-    It climbs only on failure (rule 1). The ladder is walked from its foot whatever order things were logged in, so that
-    a stage somebody ran on its own neither hides a lower PASS nor lets the climb start above it. Of two records of a
-    stage the later one counts. The same history gives the same step (rule 3).
+    It climbs only on failure (rule 1), and not at all where the reference is enough and `reference: stop` (rule 9).
+    The ladder is walked from its foot whatever order things were logged in, so that a stage somebody ran on its own
+    neither hides a lower PASS nor lets the climb start above it. Of two records of a stage the later one counts. The
+    same history gives the same step (rule 3).
     """
     now = situation or Situation()
     recorded = {record.stage: record for record in history}

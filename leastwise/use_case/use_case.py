@@ -69,6 +69,7 @@ class UseCase(Part):
 
     @model_validator(mode="after")
     def _declining_can_be_measured(self) -> Self:
+        """Rule 4: what cannot be measured with these data is refused before anything is spent."""
         can_be = self.data.has_out_of_scope and self.task.decline_label
         if self.requirements.ood_decline and not can_be:
             raise ValueError(
@@ -90,6 +91,7 @@ class UseCase(Part):
 
     @model_validator(mode="after")
     def _shifted_rows_are_there(self) -> Self:
+        """Rule 4, as above."""
         if self.requirements.shift_quality and not self.data.has_shifted:
             raise ValueError(
                 "requirements.shift_quality: cannot be measured; add data.shifted (labelled shifted rows), or make "
@@ -152,6 +154,7 @@ class UseCase(Part):
 
     @model_validator(mode="after")
     def _general_ability_can_be_measured(self) -> Self:
+        """Rule 4, as above."""
         if "general_ability" not in self.requirements.bounds:
             return self
         if not (self.data.general or self.data.general_tasks):
@@ -185,6 +188,7 @@ class UseCase(Part):
 
     @model_validator(mode="after")
     def _judge_can_be_corrected(self) -> Self:
+        """Rule 4, as above: a judge alone is no measurement."""
         if not self.is_judged:
             return self
         if self.judge is None or not self.data.graded:

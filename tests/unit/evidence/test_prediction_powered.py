@@ -9,7 +9,7 @@ from leastwise.evidence.prediction_powered import PredictionPoweredTest
 
 
 def graded(rng, share, n, kind=0.1, harsh=0.05):
-    """Human grades, and those of a judge that waves `kind` of the bad answers through and rejects `harsh` of the good."""
+    """Human grades, and those of a judge that lets `kind` of the bad answers pass and rejects `harsh` of the good."""
     human = (rng.random(n) < share).astype(float)
     flip = rng.random(n) < np.where(human == 1, harsh, kind)
     return human, np.where(flip, 1 - human, human)

@@ -1,4 +1,4 @@
-"""Histories of a climb to test the ladder on: a use case that has everything, and records that pass or fail as named."""
+"""Histories to test the ladder on: a use case that has everything, and records that pass or fail as named."""
 
 from typing import Any
 

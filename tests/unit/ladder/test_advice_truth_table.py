@@ -1,7 +1,7 @@
-"""The advice for 47 use cases, pinned: what is ruled out before anything is spent, and where the climb is expected to stop.
+"""The advice for 47 use cases, pinned: what is ruled out before anything is spent, and where the climb should stop.
 
-Each row differs from a use case with everything at hand (8,000 examples, documents, traffic, open weights, own machines)
-whose requirements are quality, adherence, a lax latency and a lax cost.
+Each row differs from a use case with everything at hand (8,000 examples, documents, traffic, open weights, own
+machines) whose requirements are quality, adherence, a lax latency and a lax cost.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Alpha is split over every candidate a climb may judge, fixed before the first look: none is forgotten, none made up."""
+"""Alpha is split over every candidate a climb may judge, before the first look: none is forgotten, none made up."""
 
 import math
 from typing import Any

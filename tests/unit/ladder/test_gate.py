@@ -1,4 +1,4 @@
-"""The gate both ways: what is surely good enough passes, what is surely not fails, and no evidence is neither."""
+"""The gate both ways: surely good enough passes, surely not fails, and no evidence is neither (rules 3 and 4)."""
 
 import math
 

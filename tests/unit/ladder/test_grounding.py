@@ -1,4 +1,4 @@
-"""Whether retrieval or generation failed follows from recall and from quality with and without a gold document: a truth table."""
+"""Whether retrieval or generation failed follows from recall and quality with and without a gold document."""
 
 import pytest
 from hypothesis import given

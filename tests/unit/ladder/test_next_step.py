@@ -201,9 +201,6 @@ def test_a_dear_stage_asks_and_what_is_too_dear_for_the_budget_does_not_even_ask
     assert next_step(silent, [], too_dear).outcome == "budget"
 
 
-# -- parents and teachers ----------------------------------------------------------------------------------------------
-
-
 # -- rules 9 and 10: the reference, the last stage, the outcomes -------------------------------------------------------
 
 
@@ -237,6 +234,3 @@ def test_every_climb_ends_and_runs_no_stage_twice(history: list[Record]) -> None
         climbed.append(measured if is_run and measured else skipped(step.stage)[0])
     assert ran == sorted(set(ran), key=LADDER.index)
     assert step.outcome in {*LADDER, "none", "undecided", "error"}
-
-
-# -- what could have been run ------------------------------------------------------------------------------------------

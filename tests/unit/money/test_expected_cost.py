@@ -1,4 +1,4 @@
-"""The expected cost of a stage moves with what it is made of, names its arithmetic, and is never above the worst case."""
+"""The expected cost of a stage moves with what it is made of, says its arithmetic, and is never above the worst."""
 
 from typing import Any
 
