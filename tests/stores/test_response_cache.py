@@ -1,4 +1,4 @@
-"""An identical request is answered from the cache for a while, from a file or a real Redis, and never beyond what was allowed."""
+"""An identical request is answered from the cache for a while, from a file or a real Redis, within its limits."""
 
 import socket
 import subprocess
