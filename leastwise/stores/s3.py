@@ -73,11 +73,13 @@ def in_words(uri: str, error: Exception) -> Exception:
         )
     if code in _REFUSED:
         return BadInput(
-            f"{without_secrets(uri)}: access refused ({code}). Check AWS_ACCESS_KEY_ID, its secret and the bucket policy."
+            f"{without_secrets(uri)}: access refused ({code}). "
+            "Check AWS_ACCESS_KEY_ID, its secret and the bucket policy."
         )
     if kind in _WITHOUT_CREDENTIALS:
         return BadInput(
-            f"{without_secrets(uri)}: no usable S3 credentials ({kind}). Set AWS_ACCESS_KEY_ID and its secret, or a profile."
+            f"{without_secrets(uri)}: no usable S3 credentials ({kind}). "
+            "Set AWS_ACCESS_KEY_ID and its secret, or a profile."
         )
     if kind in _UNREACHABLE:
         return ConnectionError(
