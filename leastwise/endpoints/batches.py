@@ -239,9 +239,9 @@ class _Collector:
     def _decoded(self, result: BatchResult, request: Request) -> StoredAnswer | str:
         from pydantic_ai.exceptions import AgentRunError
 
-        asked = _batch_request(None, result.custom_id, request)
+        original = _batch_request(None, result.custom_id, request)
         try:
-            response = self.connection.model.batch_decode(result, asked)
+            response = self.connection.model.batch_decode(result, original)
         except (AgentRunError, LookupError, TypeError, ValueError, AttributeError) as error:
             # An envelope of the wrong shape surfaces as whatever the SDK trips over first.
             return f"{type(error).__name__}: {error}"[:500]

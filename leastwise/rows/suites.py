@@ -36,13 +36,13 @@ class Suite(BaseModel):
     meta: Meta
     expectations: list[dict[str, object]]
 
-    def filled(self, given: Parameters) -> Parameters:
+    def filled(self, overrides: Parameters) -> Parameters:
         """The value of every parameter; BadInput for one that is unknown or missing."""
-        unknown = sorted(set(given) - set(self.meta.defaults) - set(self.meta.required))
-        absent = sorted(set(self.meta.required) - set(given))
+        unknown = sorted(set(overrides) - set(self.meta.defaults) - set(self.meta.required))
+        absent = sorted(set(self.meta.required) - set(overrides))
         if unknown or absent:
             raise BadInput(f"suite {self.name!r}: unknown parameters {unknown}, missing parameters {absent}.")
-        values = {**self.meta.defaults, **given}
+        values = {**self.meta.defaults, **overrides}
         if isinstance(labels := values.get("labels"), (list, tuple)):
             values["labels"] = sorted(labels)
         return values

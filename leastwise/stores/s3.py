@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from leastwise.errors import BadInput
-from leastwise.stores.uris import bucket_and_key, shown
+from leastwise.stores.uris import bucket_and_key, without_secrets
 
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _REFUSED = {"403", "401", "AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken"}
@@ -68,15 +68,21 @@ def in_words(uri: str, error: Exception) -> Exception:
     if not code and "(" in str(error):  # s3transfer wraps the answer: "An error occurred (AccessDenied) when …"
         code = str(error).partition("(")[2].partition(")")[0]
     if code in _MISSING:
-        return BadInput(f"{shown(uri)}: no such object or bucket ({code}). Check bucket and key, or upload it first.")
+        return BadInput(
+            f"{without_secrets(uri)}: no such object or bucket ({code}). Check bucket and key, or upload it first."
+        )
     if code in _REFUSED:
         return BadInput(
-            f"{shown(uri)}: access refused ({code}). Check AWS_ACCESS_KEY_ID, its secret and the bucket policy."
+            f"{without_secrets(uri)}: access refused ({code}). "
+            "Check AWS_ACCESS_KEY_ID, its secret and the bucket policy."
         )
     if kind in _WITHOUT_CREDENTIALS:
         return BadInput(
-            f"{shown(uri)}: no usable S3 credentials ({kind}). Set AWS_ACCESS_KEY_ID and its secret, or a profile."
+            f"{without_secrets(uri)}: no usable S3 credentials ({kind}). "
+            "Set AWS_ACCESS_KEY_ID and its secret, or a profile."
         )
     if kind in _UNREACHABLE:
-        return ConnectionError(f"{shown(uri)}: S3 does not answer ({kind}). Check AWS_ENDPOINT_URL_S3 and the network.")
-    return OSError(f"{shown(uri)}: S3 failed ({code or kind}).")
+        return ConnectionError(
+            f"{without_secrets(uri)}: S3 does not answer ({kind}). Check AWS_ENDPOINT_URL_S3 and the network."
+        )
+    return OSError(f"{without_secrets(uri)}: S3 failed ({code or kind}).")

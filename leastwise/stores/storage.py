@@ -20,7 +20,7 @@ from typing import IO
 
 from leastwise.errors import BadInput
 from leastwise.stores import s3
-from leastwise.stores.uris import bucket_and_key, is_s3, local_path, shown
+from leastwise.stores.uris import bucket_and_key, is_s3, local_path, without_secrets
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
@@ -89,7 +89,9 @@ def fetch(uri: str | Path, to_dir: str | Path) -> Path:
         target = Path(to_dir).resolve() / posixpath.basename(key.rstrip("/"))
         names = list(s3.objects(uri))
         if not names:
-            raise BadInput(f"{shown(uri)}: no such object or prefix. Check bucket and key, or upload it first.")
+            raise BadInput(
+                f"{without_secrets(uri)}: no such object or prefix. Check bucket and key, or upload it first."
+            )
         for name in names:
             path = _below(target, name.removeprefix(key.rstrip("/")).lstrip("/"), uri)
             _replace(path, partial(_download, bucket, name))
@@ -113,7 +115,7 @@ def sha256(uri: str | Path) -> str:
                 "" if file == path else file.relative_to(path).as_posix(): _file_digest(file) for file in _files(path)
             }
     if not digests:
-        raise BadInput(f"{shown(uri)}: nothing there to hash. Check the name.")
+        raise BadInput(f"{without_secrets(uri)}: nothing there to hash. Check the name.")
     if list(digests) == [""]:
         return digests[""]
     return hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
@@ -148,7 +150,7 @@ def _files(path: Path) -> list[Path]:
 def _below(folder: Path, name: str, uri: str) -> Path:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder):
-        raise BadInput(f"{shown(uri)}: object {name!r} would land outside {folder}. Rename it.")
+        raise BadInput(f"{without_secrets(uri)}: object {name!r} would land outside {folder}. Rename it.")
     return path
 
 
@@ -191,7 +193,7 @@ def _explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        raise BadInput(f"{shown(uri)}: {_LOCAL_REMEDY[type(error)]}") from error
+        raise BadInput(f"{without_secrets(uri)}: {_LOCAL_REMEDY[type(error)]}") from error
     except Exception as error:
         if not s3.is_s3_error(error):
             raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.stores.storage import read_bytes, write_bytes
-from leastwise.stores.uris import shown
+from leastwise.stores.uris import without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,13 +27,17 @@ def read_table(uri: str | Path) -> pd.DataFrame:
     }
     reader = readers.get(posixpath.splitext(str(uri))[1].lower())
     if reader is None:
-        raise BadInput(f"{shown(str(uri))}: unknown kind of table. Use a file ending in {', '.join(readers)}.")
+        raise BadInput(
+            f"{without_secrets(str(uri))}: unknown kind of table. Use a file ending in {', '.join(readers)}."
+        )
     data = read_bytes(uri)
     try:
         return reader(BytesIO(data))
     except Exception as error:  # each reader raises its own kinds: pyarrow, pandas, UnicodeDecodeError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(f"{shown(str(uri))}: unreadable table ({reason}). Write the file again or fix it.") from error
+        raise BadInput(
+            f"{without_secrets(str(uri))}: unreadable table ({reason}). Write the file again or fix it."
+        ) from error
 
 
 def write_table(table: pd.DataFrame, uri: str | Path) -> None:

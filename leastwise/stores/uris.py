@@ -11,7 +11,7 @@ def is_s3(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
-def shown(uri: str) -> str:
+def without_secrets(uri: str) -> str:
     """The URI without user name, password or query, any of which can carry a secret."""
     if "://" not in uri:
         return uri
@@ -24,10 +24,12 @@ def local_path(uri: str) -> Path:
     if uri.startswith("file://"):
         parts = urlsplit(uri)
         if parts.netloc not in ("", "localhost") or not parts.path:
-            raise BadInput(f"{shown(uri)}: not an absolute file URI. Write file:///absolute/path or a plain path.")
+            raise BadInput(
+                f"{without_secrets(uri)}: not an absolute file URI. Write file:///absolute/path or a plain path."
+            )
         return Path(unquote(parts.path))
     if "://" in uri:
-        raise BadInput(f"{shown(uri)}: unknown storage. Use a local path, file:// or s3://.")
+        raise BadInput(f"{without_secrets(uri)}: unknown storage. Use a local path, file:// or s3://.")
     return Path(uri).expanduser()
 
 
@@ -35,5 +37,7 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
     """Bucket and key of an `s3://` URI; BadInput without a bucket or with credentials in it."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket or "@" in bucket:
-        raise BadInput(f"{shown(uri)}: not of the form s3://bucket/key. Put credentials into the environment.")
+        raise BadInput(
+            f"{without_secrets(uri)}: not of the form s3://bucket/key. Put credentials into the environment."
+        )
     return bucket, key

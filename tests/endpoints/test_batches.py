@@ -1,4 +1,4 @@
-"""Over the wire: a batch is paid at its price, collected after a crash, and never stands in for an answer that is timed.
+"""Over the wire: a batch is paid at its price, collected after a crash, and never stands in for a timed answer.
 
 The server is ours: it speaks the files and batches interface of OpenAI. No provider was asked.
 """
@@ -24,7 +24,7 @@ from tests.tasks.web_server import served
 
 
 class BatchServer:
-    """Keeps files and jobs; a job ends after so many looks. A text with `broken` gets an error, one with `late` expires."""
+    """Keeps files and jobs; a job ends after so many looks. Of texts, `broken` gets an error and `late` expires."""
 
     def __init__(self, looks: int = 1) -> None:
         self.looks, self.files, self.jobs, self.asked = looks, {}, {}, []

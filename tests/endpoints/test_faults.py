@@ -1,4 +1,4 @@
-"""An evaluation behind a server that fails one call in five, and one killed at random moments, come to the clean verdict.
+"""An evaluation behind a server that fails one call in five, and one that is killed, come to the clean verdict.
 
 The evaluation, its store and its ledger are the real ones; the server is ours, so that its faults are planned.
 """
@@ -187,6 +187,6 @@ def test_kill_9_at_random_moments_changes_no_verdict_and_buys_no_received_answer
         stored = answers.execute("SELECT count(*) FROM answers").fetchone()[0]
     again = sum(server.answered.values()) - stored
     print(f"{killed} kills: {counts}, {stored} answers stored, {again} in flight at a kill were asked again")
-    # The answer is stored before its reservation is settled, so a kill between the two leaves one more answer than settled.
+    # The answer is stored before its reservation is settled: a kill between the two leaves one more than settled.
     assert counts.get("open", 0) == 0 and stored - killed <= counts["settled"] <= stored
     assert again <= 8 * killed, "only what was in flight may be asked again"

@@ -1,4 +1,4 @@
-"""A budget is its ledger as one run sees it: what that run spent, what its use case did, and what the caps still allow."""
+"""A budget is its ledger as one run sees it: what that run and its use case spent, and what the caps still allow."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""An identical request is answered from the cache for a while, from a file or a real Redis, and never beyond what was allowed."""
+"""An identical request is answered from the cache for a while, from a file or a real Redis, within its limits."""
 
 import socket
 import subprocess
@@ -16,8 +16,8 @@ from leastwise.answering.exact_cache import ExactCache
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import CachePolicy, Candidate
 from leastwise.metrics.answer import Answer
-from leastwise.rows.tables import TIME
 from leastwise.rows.row_checks import unix_seconds
+from leastwise.rows.tables import TIME
 from leastwise.stores import response_cache
 from leastwise.stores.response_cache import FileCache, RedisCache, ResponseCache, answered, open_cache, response_key
 from leastwise.use_case.price import Price
