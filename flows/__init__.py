@@ -5,9 +5,14 @@ Importing any of them first makes the process quiet and keeps its state under th
 
 import logging
 import os
+import sys
 import warnings
 
-from leastwise.stores import storage
+from flows.running.usage import answer_help
+
+answer_help(sys.orig_argv)  # before anything that takes seconds to import
+
+from leastwise.stores import storage  # noqa: E402
 
 _DEFAULTS = {
     "PREFECT_HOME": str(storage.home() / "prefect"),
@@ -39,3 +44,7 @@ warnings.filterwarnings("ignore", category=DeprecationWarning)
 warnings.filterwarnings("ignore", message=r"(?s).*An input example was not provided")  # the signature is given
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
+
+from tasks.session.console import show_notes  # noqa: E402 - after the environment is set
+
+show_notes()

@@ -2,12 +2,13 @@
 
 from prefect import flow
 
+from leastwise.ladder.ending import AdviceEnding
 from leastwise.rows.use_case_file import Overrides
-from tasks.advise import AdviceEnding, give_advice
+from tasks.advise import give_advice
 
 
 @flow(name="advise")
-def advise(use_case: str = "alert-triage", overrides: Overrides = Overrides()) -> AdviceEnding:  # noqa: B008
+def advise(use_case: str = "alert-triage", overrides: Overrides = Overrides()) -> AdviceEnding:  # noqa: B008 - the form shows it
     """Say which stages could be needed and which are ruled out and why, what each may cost, and what data is missing.
 
     Args:
@@ -18,6 +19,6 @@ def advise(use_case: str = "alert-triage", overrides: Overrides = Overrides()) -
 
 
 if __name__ == "__main__":
-    from flows.command_line import run
+    from flows.running.command_line import run
 
     run(advise)

@@ -2,7 +2,8 @@
 
 from prefect import flow
 
-from leastwise.evaluating.audit import AuditEnding, audit
+from leastwise.ladder.ending import AuditEnding
+from tasks.audit import audit_verdicts
 
 
 @flow(name="audit")
@@ -12,10 +13,10 @@ def audit(run_or_experiment: str) -> AuditEnding:
     Args:
         run_or_experiment: An MLflow run id (a climb with all its stages, or one stage), or a use case's name for all of it.
     """
-    return audit(run_or_experiment)
+    return audit_verdicts(run_or_experiment)
 
 
 if __name__ == "__main__":
-    from flows.command_line import run
+    from flows.running.command_line import run
 
     run(audit)

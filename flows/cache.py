@@ -2,22 +2,23 @@
 
 from prefect import flow
 
-from leastwise.evaluating.stage import cache_candidates, evaluate_stage
+from leastwise.run_id import RunId
+from tasks import cache as stage
 from tasks import data
 
 
 @flow(name="cache")
-def cache(climb: str) -> str:
+def cache(climb: RunId) -> RunId:
     """Put the parent behind caches and measure it on sampled traffic; gives back the stage's MLflow run.
 
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
     data.validate_traffic(climb)
-    return evaluate_stage(climb, "cache", cache_candidates(climb))
+    return stage.evaluate_cache(climb)
 
 
 if __name__ == "__main__":
-    from flows.command_line import run_stage
+    from flows.running.command_line import run_stage_alone
 
-    run_stage(cache)
+    run_stage_alone(cache)

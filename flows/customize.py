@@ -2,44 +2,48 @@
 
 from prefect import flow
 
-from flows import asking, running
-from leastwise.ladder import Step, ending
+from flows.running import asking, stages
+from leastwise.ladder import Step
+from leastwise.ladder.ending import ClimbEnding
+from leastwise.ladder.needs import StageAnswer
 from leastwise.rows.use_case_file import Overrides
+from leastwise.run_id import RunId
 from leastwise.stores.caps import BudgetExceeded
+from leastwise.use_case import Stage
+from tasks import climb as climbing
 from tasks import data
-from tasks.climb import measure_reference, next_step, open_climb, skip
 
 
 @flow(name="customize")
-def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()) -> ending.Ending:  # noqa: B008
+def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()) -> ClimbEnding:  # noqa: B008 - the form shows it
     """Find the least customization that meets a use case's requirements, and stop there.
 
     Args:
         use_case: Name of a saved use case (a file of use_cases/), or the path or URI of a YAML file.
         overrides: What to change of it for this run; everything left empty stays as it is in the file.
     """
-    climb = open_climb(use_case, overrides)
+    climb = climbing.open_climb(use_case, overrides)
     data.validate_judged(climb)
-    measure_reference(climb)
-    answers: dict[str, str] = {}
-    last_run = None
+    climbing.measure_reference(climb)
+    answers: dict[Stage, StageAnswer] = {}
+    last_run: RunId | None = None
     while True:
-        step = next_step(climb, last_run, answers, asking.can_ask())
-        if step.action == "end":
-            return running.ended(climb, step)
+        step = climbing.next_step(climb, last_run, answers, asking.can_ask())
+        if step.action == "end" or step.stage is None:
+            return stages.ended(climb, step)
         if step.action == "skip":
-            skip(climb, step.stage, step.reason)
+            climbing.skip(climb, step.stage, step.reason)
         elif step.action == "ask":
-            answers[step.stage] = asking.ask(climb, step)
+            answers[step.stage] = asking.ask(climb, step.stage, step.reason)
         else:
             try:
-                last_run = running.run_stage(step.stage, climb)
+                last_run = stages.run_stage(step.stage, climb)
             except BudgetExceeded as limit:
                 halt = Step(action="end", outcome="budget", stage=step.stage, reason=str(limit))
-                return running.ended(climb, halt)
+                return stages.ended(climb, halt)
 
 
 if __name__ == "__main__":
-    from flows.command_line import run
+    from flows.running.command_line import run
 
     run(customize)

@@ -2,28 +2,28 @@
 
 from prefect import flow
 
-from leastwise.evaluating.stage import distill_tries, evaluate_stage
-from leastwise.training import making, teaching
+from leastwise.run_id import RunId
 from tasks import data
+from tasks import distill as stage
 
 
 @flow(name="distill")
-def distill(climb: str) -> str:
+def distill(climb: RunId) -> RunId:
     """Let the teacher label unlabelled text, train a student on it, measure it; gives back the stage's MLflow run.
 
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
     data.validate_unlabelled(climb)
-    labels = making.teacher_labels(climb)
+    labels = stage.label_with_teacher(climb)
     data.validate_teacher_labels(climb, labels)
-    student = making.distilled(climb, labels)
-    run = evaluate_stage(climb, "distill", distill_tries(climb, student))
-    teaching.compare_with_teacher(climb, run)
-    return run
+    student = stage.distill_student(climb, labels)
+    run_id = stage.evaluate_distill(climb, student)
+    stage.compare_with_teacher(climb, run_id)
+    return run_id
 
 
 if __name__ == "__main__":
-    from flows.command_line import run_stage
+    from flows.running.command_line import run_stage_alone
 
-    run_stage(distill)
+    run_stage_alone(distill)

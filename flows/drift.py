@@ -2,22 +2,22 @@
 
 from prefect import flow
 
-from leastwise.record.upkeep import Upkeep
-from tasks.watch import watch
+from leastwise.ladder.ending import UpkeepEnding
+from tasks.drift import watch_drift
 
 
 @flow(name="drift")
-def drift(use_case: str, window: str) -> Upkeep:
+def drift(use_case: str, window: str) -> UpkeepEnding:
     """Compare recent inputs with the reference and end as quiet or drift; nothing is changed.
 
     Args:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
         window: URI of a table of recent inputs, with the use case's text column; labels are not needed.
     """
-    return watch(use_case, window)
+    return watch_drift(use_case, window)
 
 
 if __name__ == "__main__":
-    from flows.command_line import run
+    from flows.running.command_line import run
 
     run(drift)

@@ -2,24 +2,24 @@
 
 from prefect import flow
 
-from leastwise.evaluating.stage import evaluate_stage, tuned_candidate
-from leastwise.training import making
+from leastwise.run_id import RunId
 from tasks import data
+from tasks import fine_tune as stage
 
 
 @flow(name="fine_tune")
-def fine_tune(climb: str) -> str:
+def fine_tune(climb: RunId) -> RunId:
     """Validate the examples, train an adapter, measure it; gives back the stage's MLflow run.
 
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
     data.validate_training_data(climb)
-    tuned = making.fine_tuned(climb)
-    return evaluate_stage(climb, "fine_tune", [tuned_candidate(climb, "fine_tune", tuned)])
+    adapter = stage.fine_tune_adapter(climb)
+    return stage.evaluate_fine_tune(climb, adapter)
 
 
 if __name__ == "__main__":
-    from flows.command_line import run_stage
+    from flows.running.command_line import run_stage_alone
 
-    run_stage(fine_tune)
+    run_stage_alone(fine_tune)

@@ -2,13 +2,13 @@
 
 from prefect import flow
 
-from leastwise.evaluating.stage import evaluate_stage, tuned_candidate
-from leastwise.training import making, pretraining
-from tasks import data
+from leastwise.run_id import RunId
+from tasks import data, fine_tune
+from tasks import pretrain as stage
 
 
 @flow(name="pretrain")
-def pretrain(climb: str) -> str:
+def pretrain(climb: RunId) -> RunId:
     """Continue pre-training on the documents, fine-tune the result, measure it; gives back the stage's MLflow run.
 
     Args:
@@ -16,14 +16,14 @@ def pretrain(climb: str) -> str:
     """
     data.validate_documents(climb)
     data.validate_training_data(climb)
-    base = making.pretrained(climb)
-    tuned = making.fine_tuned(climb, base)
-    run_id = evaluate_stage(climb, "pretrain", [tuned_candidate(climb, "pretrain", tuned, base)])
-    pretraining.compare_with_fine_tuned(climb, run_id)
+    base = stage.continue_pretraining(climb)
+    adapter = fine_tune.fine_tune_adapter(climb, base)
+    run_id = stage.evaluate_pretrain(climb, adapter, base)
+    stage.compare_with_fine_tuned(climb, run_id)
     return run_id
 
 
 if __name__ == "__main__":
-    from flows.command_line import run_stage
+    from flows.running.command_line import run_stage_alone
 
-    run_stage(pretrain)
+    run_stage_alone(pretrain)

@@ -2,12 +2,12 @@
 
 from prefect import flow
 
-from leastwise.record.upkeep import Upkeep
+from leastwise.ladder.ending import UpkeepEnding
 from tasks.promote import promote_run
 
 
 @flow(name="promote")
-def promote(use_case: str, mlflow_run_id: str) -> Upkeep:
+def promote(use_case: str, mlflow_run_id: str) -> UpkeepEnding:
     """Register a candidate that passed and move the alias champion to it; the promotion log is written first.
 
     Args:
@@ -18,6 +18,6 @@ def promote(use_case: str, mlflow_run_id: str) -> Upkeep:
 
 
 if __name__ == "__main__":
-    from flows.command_line import run
+    from flows.running.command_line import run
 
     run(promote)

@@ -2,20 +2,21 @@
 
 from prefect import flow
 
-from leastwise.evaluating.stage import evaluate_stage, prompt_tries
+from leastwise.run_id import RunId
+from tasks import prompt as stage
 
 
 @flow(name="prompt")
-def prompt(climb: str) -> str:
+def prompt(climb: RunId) -> RunId:
     """Prompt every allowed model and log the best; gives back the MLflow run of the stage.
 
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    return evaluate_stage(climb, "prompt", prompt_tries(climb))
+    return stage.evaluate_prompt(climb)
 
 
 if __name__ == "__main__":
-    from flows.command_line import run_stage
+    from flows.running.command_line import run_stage_alone
 
-    run_stage(prompt)
+    run_stage_alone(prompt)

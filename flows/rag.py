@@ -2,20 +2,21 @@
 
 from prefect import flow
 
-from leastwise.evaluating.stage import evaluate_stage, rag_candidates
+from leastwise.run_id import RunId
+from tasks import rag as stage
 
 
 @flow(name="rag")
-def rag(climb: str) -> str:
+def rag(climb: RunId) -> RunId:
     """Index documents and examples, retrieve for every request, and log the best; gives back the stage's MLflow run.
 
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    return evaluate_stage(climb, "rag", rag_candidates(climb))
+    return stage.evaluate_rag(climb)
 
 
 if __name__ == "__main__":
-    from flows.command_line import run_stage
+    from flows.running.command_line import run_stage_alone
 
-    run_stage(rag)
+    run_stage_alone(rag)

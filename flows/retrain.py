@@ -2,32 +2,33 @@
 
 from prefect import flow
 
-from leastwise.record.upkeep import Upkeep
+from leastwise.ladder.ending import UpkeepEnding
 from leastwise.stores.caps import BudgetExceeded
 from tasks import data
-from tasks.retrain import challenge, halted, open_retraining, pay_for_labels, train_again
+from tasks import retrain as retraining
 
 
 @flow(name="retrain")
-def retrain(use_case: str, new_examples: str = "") -> Upkeep:
+def retrain(use_case: str, new_examples: str = "") -> UpkeepEnding:
     """Train the champion's adapter again, compare both on the same gate rows, promote or keep.
 
     Args:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
         new_examples: URI of new labelled rows, with the columns of data.train; empty: what data.train now holds.
     """
-    run, ending = open_retraining(use_case, new_examples)
-    if ending:
-        return ending
+    opening = retraining.open_retraining(use_case, new_examples)
+    if opening.ending:
+        return opening.ending
+    run = opening.run
     try:
-        pay_for_labels(run, use_case, new_examples)
+        retraining.pay_for_labels(run, use_case, new_examples)
         data.validate_training_data(run)
-        return challenge(run, train_again(run))
+        return retraining.challenge(run, retraining.train_again(run))
     except BudgetExceeded as limit:
-        return halted(run, str(limit))
+        return retraining.halted(run, str(limit))
 
 
 if __name__ == "__main__":
-    from flows.command_line import run
+    from flows.running.command_line import run
 
     run(retrain)

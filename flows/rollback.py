@@ -2,12 +2,12 @@
 
 from prefect import flow
 
-from leastwise.record.upkeep import Upkeep
+from leastwise.ladder.ending import UpkeepEnding
 from tasks.promote import roll_back
 
 
 @flow(name="rollback")
-def rollback(use_case: str) -> Upkeep:
+def rollback(use_case: str) -> UpkeepEnding:
     """Move the alias champion back to its predecessor in the promotion log; the log is written first.
 
     Args:
@@ -17,6 +17,6 @@ def rollback(use_case: str) -> Upkeep:
 
 
 if __name__ == "__main__":
-    from flows.command_line import run
+    from flows.running.command_line import run
 
     run(rollback)

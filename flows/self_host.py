@@ -2,21 +2,22 @@
 
 from prefect import flow
 
-from leastwise.evaluating.stage import evaluate_stage, self_host_candidates, smoke_test
+from leastwise.run_id import RunId
+from tasks import self_host as stage
 
 
 @flow(name="self_host")
-def self_host(climb: str) -> str:
+def self_host(climb: RunId) -> RunId:
     """Serve the best candidate's weights, smoke-test and measure them over HTTP; gives back the stage's MLflow run.
 
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    smoke_test(climb)
-    return evaluate_stage(climb, "self_host", self_host_candidates(climb))
+    stage.smoke_test(climb)
+    return stage.evaluate_self_host(climb)
 
 
 if __name__ == "__main__":
-    from flows.command_line import run_stage
+    from flows.running.command_line import run_stage_alone
 
-    run_stage(self_host)
+    run_stage_alone(self_host)

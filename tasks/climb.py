@@ -41,15 +41,14 @@ NOT_MEASURED = "not measured"
 @task(name="open climb")
 def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     """Check the use case, its rows, models, prices and money, then open or resume its climb; gives back the run id."""
-    prospect = prospect_of(load(use_case, overrides))
-    client = connect()
+    case = load(use_case, overrides)
+    prospect, client = prospect_of(case), connect()
     check(prospect)
-    question = prospect.question
-    climb = climb_run.open_climb(client, question.use_case, question.key)
-    climb.run.log_data(question.data_sets())
-    console.show_opening(question.use_case, climb, tracking_uri())
+    climb = climb_run.open_climb(client, case, prospect.question.key)
+    climb.run.log_data(prospect.question.data_sets())
+    console.show_opening(case, climb, tracking_uri())
     if climb.is_resumed:
-        requirements = question.use_case.gate_requirements
+        requirements = case.gate_requirements
         for record in climb.run.history(requirements):
             console.show_record(record, requirements)
     return climb.run.id
@@ -85,10 +84,7 @@ def measure_reference(climb: RunId) -> None:
 
 
 def next_step(
-    climb: RunId,
-    last_run: RunId | None = None,
-    answers: dict[Stage, StageAnswer] | None = None,
-    can_ask: bool = False,
+    climb: RunId, last_run: RunId | None = None, answers: dict[Stage, StageAnswer] | None = None, can_ask: bool = False
 ) -> Step:
     """The ladder's next step, from the climb's logged history; `last_run` adds a stage that ended in ERROR."""
     work = open_workspace(climb)

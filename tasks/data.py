@@ -1,13 +1,16 @@
-"""The gate on data: every table a stage relies on is held to its suite before that stage starts, and what fails is kept aside.
+"""The gate on data: every table a stage relies on is held to its suite before that stage starts; what fails is kept aside.
 
-What a suite asks is data (`expectations/`); how rows are looked at is in `leastwise.rows.data_quality`. A table that passed once under the
-same suite is not looked at again.
+What a suite asks is data (`expectations/`); how rows are looked at is in `leastwise.rows.data_quality`. A table that passed
+once under the same suite is not looked at again.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from prefect import task
 
@@ -15,135 +18,155 @@ from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.models.encoder import embed
 from leastwise.models.threads import THREADS
+from leastwise.record.run import FAILED
 from leastwise.rows import data_quality, row_checks, validation
+from leastwise.run_id import RunId
 from leastwise.stores import storage, table_files
 from leastwise.stores.shipped import EXPECTATIONS
-from tasks import console
+from tasks.session.artifacts import publish_markdown
+from tasks.session.workspace import open_workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger("leastwise.tasks.data")
 
 JUDGED = ("gate", "dev", "test")
 MUST_NOT_SHARE = {"dev": ("train",), "gate": ("train", "dev"), "test": ("train", "dev", "gate")}
 SHOWN_SUSPECTS = 20
 
+Parameters = dict[str, object]
+
 
 @task(name="validate data")
-def validate_judged(climb_id: str) -> None:
+def validate_judged(climb: RunId) -> None:
     """The rows verdicts are taken from: gate, dev and test, with leakage between the splits. BadInput names the quarantine."""
+    work = open_workspace(climb)
     for name in JUDGED:
-        _hold(Workspace.of(climb_id), climb_id, name)
+        _hold(work, name)
 
 
 @task(name="validate training data")
-def validate_training_data(climb_id: str) -> None:
+def validate_training_data(climb: RunId) -> None:
     """The examples a model is trained on, and the labels its neighbours disagree with. BadInput names the quarantine."""
-    work = Workspace.of(climb_id)
-    _hold(work, climb_id, "train")
-    _list_suspects(work, climb_id)
+    work = open_workspace(climb)
+    _hold(work, "train")
+    _list_suspects(work)
 
 
 @task(name="validate documents")
-def validate_documents(climb_id: str) -> None:
+def validate_documents(climb: RunId) -> None:
     """The corpus continued pre-training reads."""
-    _hold(Workspace.of(climb_id), climb_id, "documents")
+    _hold(open_workspace(climb), "documents")
 
 
 @task(name="validate unlabelled text")
-def validate_unlabelled(climb_id: str) -> None:
+def validate_unlabelled(climb: RunId) -> None:
     """The text a teacher labels."""
-    _hold(Workspace.of(climb_id), climb_id, "unlabelled")
+    _hold(open_workspace(climb), "unlabelled")
 
 
 @task(name="validate traffic")
-def validate_traffic(climb_id: str) -> None:
+def validate_traffic(climb: RunId) -> None:
     """The sampled traffic caching is judged on."""
-    _hold(Workspace.of(climb_id), climb_id, "traffic")
+    _hold(open_workspace(climb), "traffic")
 
 
 @task(name="validate teacher labels")
-def validate_teacher_labels(climb_id: str, labels_uri: str) -> None:
+def validate_teacher_labels(climb: RunId, labels_uri: str) -> None:
     """What a student is trained on."""
-    work = Workspace.of(climb_id)
-    table = table_files.read_table(labels_uri)
-    is_listed = work.use_case.task.answers is not None
-    suite, parameters = ("teacher", _labels(work)) if is_listed else ("pairs", {"min_rows": 1, "advised_rows": 1})
-    _validate(work, climb_id, "teacher labels", table, storage.sha256(labels_uri), suite, parameters)
+    work, table = open_workspace(climb), table_files.read_table(labels_uri)
+    suite, parameters = "pairs", Parameters({"min_rows": 1, "advised_rows": 1})
+    if work.use_case.task.answers is not None:
+        suite, parameters = "teacher", {"labels": _labels(work)}
+    _validate(work, Held("teacher labels", table, storage.sha256(labels_uri), suite, parameters))
 
 
-def _hold(work: Workspace, climb_id: str, name: str) -> None:
+@dataclass(frozen=True)
+class Held:
+    """A table and the suite it is held to; `content` names its rows, `against` are the splits it must not share rows with."""
+
+    name: str
+    table: pd.DataFrame
+    content: str
+    suite: str
+    parameters: Parameters
+    against: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def file_name(self) -> str:
+        """Its name as a part of a file's."""
+        return self.name.replace(" ", "_")
+
+
+def _hold(work: Workspace, name: str) -> None:
     table = work.tables.get(name)
     if table is None:
         return
-    is_enumerated = work.use_case.task.answers is not None
-    has_labels = "label" in table and table["label"].notna().all()
-    suite = {"train": "examples" if is_enumerated else "pairs"}.get(name, name)
-    if name in JUDGED:
-        suite = "gate" if is_enumerated and has_labels else "judged"
-    parameters = _labels(work) if suite in ("examples", "gate") else {}
+    suite = _suite_of(work, name, table)
+    parameters: Parameters = {"labels": _labels(work)} if suite in ("examples", "gate") else {}
     if suite == "examples":  # a way to decline need not have examples
-        parameters["taught_labels"] = [
-            each for each in parameters["labels"] if each != work.use_case.task.decline_label
-        ]
+        decline = work.use_case.task.decline_label
+        parameters["taught_labels"] = [each for each in _labels(work) if each != decline]
     against = {other: rows for other in MUST_NOT_SHARE.get(name, ()) if (rows := work.tables.get(other)) is not None}
     hashes = [work.tables.hashes[each] for each in (name, *against)]
-    _validate(work, climb_id, name, table, content_key(*hashes), suite, parameters, against)
+    _validate(work, Held(name, table, content_key(*hashes), suite, parameters, against))
 
 
-def _labels(work: Workspace) -> dict[str, Any]:
-    return {"labels": list(work.use_case.task.answers or ())}
+def _suite_of(work: Workspace, name: str, table: pd.DataFrame) -> str:
+    is_enumerated = work.use_case.task.answers is not None
+    has_labels = "label" in table and table["label"].notna().all()
+    if name in JUDGED:
+        return "gate" if is_enumerated and has_labels else "judged"
+    return {"train": "examples" if is_enumerated else "pairs"}.get(name, name)
 
 
-def _validate(
-    work: Workspace,
-    climb_id: str,
-    name: str,
-    table: pd.DataFrame,
-    content: str,
-    suite: str,
-    parameters: dict[str, Any],
-    against: dict[str, pd.DataFrame] | None = None,
-) -> None:
+def _labels(work: Workspace) -> list[str]:
+    return list(work.use_case.task.answers or ())
+
+
+def _validate(work: Workspace, held: Held) -> None:
     """Hold one table to one suite, show and log what it says, and keep failing rows aside."""
     data = work.use_case.data
-    asked = (
-        suite,
-        content,
-        (EXPECTATIONS / f"{suite}.json").read_text(),
-        json.dumps(parameters),
-        data.model_dump_json(),
-    )
-    passed = work.home / "validated" / f"{content_key(*asked)}.md"
+    rules = ((EXPECTATIONS / f"{held.suite}.json").read_text(), json.dumps(held.parameters), data.model_dump_json())
+    passed = work.home / "validated" / f"{content_key(held.suite, held.content, *rules)}.md"
     if passed.exists():
-        _show(work, climb_id, name, passed.read_text())
+        _show(work, held, passed.read_text())
         return
-    source = f"data.{name}" if name in work.tables.hashes else name
-    checked = validation.validate(table, suite, source, data.language, against, **parameters)
-    note = validation.as_markdown(checked) + _coverage(table, data.date_column)
-    _show(work, climb_id, name, note)
+    source = f"data.{held.name}" if held.name in work.tables.hashes else held.name
+    checked = validation.validate(
+        held.table, held.suite, source, data.language, held.against or None, **held.parameters
+    )
+    note = validation.as_markdown(checked) + _coverage(held.table, data.date_column)
+    _show(work, held, note)
     for warning in checked.warnings:
-        many = f"{len(warning.failing_ids)} rows" if warning.failing_ids else "the table"
-        told = (
-            warning.message
-            if warning.column in validation.BALANCE
-            else f"{warning.column or warning.expectation} in {many}"
-        )
-        console.show_note(f"{source}: {told} (validation/{name.replace(' ', '_')}.md)")
+        log.info(f"{source}: {_in_words(warning)} (validation/{held.file_name}.md)")
     if checked.success:
         passed.parent.mkdir(parents=True, exist_ok=True)
         passed.write_text(note)
         return
-    out = work.home / "quarantine" / work.use_case.name / f"{name.replace(' ', '_')}-{content[:8]}.parquet"
-    kept = validation.quarantine(table, checked, out)
-    work.client.set_terminated(climb_id, "FAILED")
+    _quarantine(work, held, checked)
+
+
+def _in_words(warning: validation.Failure) -> str:
+    if warning.column in validation.BALANCE:
+        return warning.message
+    rows = f"{len(warning.failing_ids)} rows" if warning.failing_ids else "the table"
+    return f"{warning.column or warning.expectation} in {rows}"
+
+
+def _quarantine(work: Workspace, held: Held, checked: validation.Validation) -> None:
+    out = work.home / "quarantine" / work.use_case.name / f"{held.file_name}-{held.content[:8]}.parquet"
+    kept = validation.quarantine(held.table, checked, out)
+    work.run.close(FAILED)
     aside = f" {kept} failing rows are in {out} with their reasons; the table itself was not changed." if kept else ""
     validation.require_valid(checked, aside)
 
 
-def _show(work: Workspace, climb_id: str, name: str, note: str) -> None:
+def _show(work: Workspace, held: Held, note: str) -> None:
     """What a suite said of a table, in MLflow and as a Prefect artifact."""
-    work.client.log_text(climb_id, note, f"validation/{name.replace(' ', '_')}.md")
-    console.publish_markdown(f"data-{name.replace(' ', '-')}", note)
+    work.run.log_text(note, f"validation/{held.file_name}.md")
+    publish_markdown(f"data-{held.name.replace(' ', '-')}", note)
 
 
 def _coverage(table: pd.DataFrame, column: str | None) -> str:
@@ -159,22 +182,25 @@ def _coverage(table: pd.DataFrame, column: str | None) -> str:
     return f"\n\nDates ({column}): {months.min()} to {months.max()}{without}.\n"
 
 
-def _list_suspects(work: Workspace, climb_id: str) -> None:
+def _list_suspects(work: Workspace) -> None:
     """Training labels that nearest neighbours disagree with, for a person to look at; nothing is dropped."""
-    train = work.tables.get("train")
-    if work.encoder is None or train is None or work.use_case.task.answers is None:
+    train, encoder = work.tables.get("train"), work.catalogue.encoder
+    if encoder is None or train is None or work.use_case.task.answers is None:
         return
-    vectors = embed(list(train["text"]), work.encoder, cache=work.home / "embeddings", threads=THREADS)
-    found = data_quality.suspected_labels(list(train["id"]), list(train["label"]), vectors)
-    if not found:
+    vectors = embed(list(train["text"]), encoder, cache=work.catalogue.embeddings, threads=THREADS)
+    suspects = data_quality.suspected_labels(list(train["id"]), list(train["label"]), vectors)
+    if not suspects:
         return
     texts = dict(zip(train["id"].astype(str), train["text"], strict=True))
     rows = "\n".join(
         f"| {row_id} | {texts[row_id][:120].replace('|', ' ')} | {label} | {theirs} | {share:.0%} |"
-        for row_id, label, theirs, share in found
+        for row_id, label, theirs, share in suspects
     )
-    note = f"Labels to look at: most nearest neighbours carry another one. Nothing was dropped.\n\n| id | text | label | neighbours say | share |\n|---|---|---|---|---|\n{rows}\n"
-    work.client.log_text(climb_id, note, "validation/suspected_labels.md")
-    console.publish_markdown("suspected-labels", note)
-    shown = ", ".join(row_id for row_id, *_ in found[:SHOWN_SUSPECTS])
-    console.show_note(f"{len(found)} training labels to look at (validation/suspected_labels.md): {shown}"[:300])
+    note = (
+        "Labels to look at: most nearest neighbours carry another one. Nothing was dropped.\n\n"
+        f"| id | text | label | neighbours say | share |\n|---|---|---|---|---|\n{rows}\n"
+    )
+    work.run.log_text(note, "validation/suspected_labels.md")
+    publish_markdown("suspected-labels", note)
+    first = ", ".join(row_id for row_id, *_ in suspects[:SHOWN_SUSPECTS])
+    log.info(f"{len(suspects)} training labels to look at (validation/suspected_labels.md): {first}"[:300])

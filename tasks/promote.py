@@ -11,76 +11,70 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from leastwise.errors import BadInput
-from leastwise.record import registry, run_record, tracking
-from leastwise.record.upkeep import Upkeep
+from leastwise.ladder.ending import UpkeepEnding
+from leastwise.record.client import connect, find_experiment
+from leastwise.record.climb_run import ClimbRun
+from leastwise.record.registry import Registry
+from leastwise.record.run import OUTCOME, read_run
+from leastwise.record.stage_run import StageRun
 from leastwise.rows.use_case_file import load
+from leastwise.run_id import RunId
 from leastwise.use_case import LADDER
-from tasks import console
+from tasks.session.console import say
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 
 @task(name="promote")
-def promote_run(use_case: str, run_id: str) -> Upkeep:
+def promote_run(use_case: str, run_id: str) -> UpkeepEnding:
     """Register the candidate of a climb, stage or retraining and make it the champion."""
-    name, client = load(use_case).name, tracking.connect()
+    client, name = connect(), load(use_case).name
     run = _measured_run(client, name, run_id)
-    reason = _leave(client, run)
-    version = registry.register(client, name, run.info.run_id)
-    move = registry.promote(client, name, version, reason)
+    reason = _leave(run)
+    registry = Registry(client, name)
+    version = registry.register(run)
+    move = registry.promote(version, reason)
     if move is None:
-        return _told("unchanged", f"version {version} is the champion already", run.info.run_id)
-    return _told("promoted", f"champion: version {move.before or 'none'} → {version} ({reason})", move.run_id)
+        return _ended("unchanged", f"version {version} is the champion already", run.id)
+    return _ended("promoted", f"champion: version {move.before or 'none'} → {version} ({reason})", move.run_id)
 
 
 @task(name="roll back")
-def roll_back(use_case: str) -> Upkeep:
+def roll_back(use_case: str) -> UpkeepEnding:
     """Make the champion's predecessor champion again."""
-    name, client = load(use_case).name, tracking.connect()
-    move = registry.rollback(client, name, "rollback was run")
-    return _told("rolled_back", f"champion: version {move.before} → {move.after}", move.run_id)
+    move = Registry(connect(), load(use_case).name).rollback("rollback was run")
+    return _ended("rolled_back", f"champion: version {move.before} → {move.after}", move.run_id)
 
 
-def _told(outcome: str, reason: str, run_id: str) -> Upkeep:
-    console.say(f"{outcome}: {reason}")
-    return Upkeep(outcome, reason, 0.0, 0, run_id)
+def _ended(outcome: str, reason: str, run_id: RunId) -> UpkeepEnding:
+    say(f"{outcome}: {reason}")
+    return UpkeepEnding(outcome, reason, 0.0, 0, run_id)
 
 
-def _measured_run(client: MlflowClient, name: str, run_id: str) -> Run:
+def _measured_run(client: MlflowClient, name: str, run_id: str) -> StageRun:
     """The run that measured the candidate: the run itself, or the winning stage of a climb."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-    except MlflowException:
-        raise BadInput(f"mlflow_run_id: there is no run {run_id}; take the mlflow_run_id a flow printed") from None
-    found = client.get_experiment_by_name(name)
-    if found is None or run.info.experiment_id != found.experiment_id:
+    run = read_run(client, run_id)
+    if run.experiment_id != find_experiment(client, name):
         raise BadInput(f"mlflow_run_id: run {run_id} is not in the experiment {name}; name a run of that use case")
-    if run.data.tags.get("leastwise.kind") != "ladder":
-        return run
-    outcome = run.data.tags.get("leastwise.outcome", "not finished")
+    if run.kind != "ladder":
+        return StageRun(client, run.run)
+    outcome = run.tag(OUTCOME) or "not finished"
     if outcome not in LADDER:
         raise BadInput(f"mlflow_run_id: the climb {run_id} ended as {outcome}, so it has no winner to promote")
-    return tracking.latest_run(client, tracking.climb_of(client, run_id), outcome)
+    return ClimbRun(client, run.run).latest(outcome)
 
 
-def _leave(client: MlflowClient, run: Run) -> str:
+def _leave(run: StageRun) -> str:
     """Why this run may be promoted; BadInput where it may not."""
-    tags, run_id = run.data.tags, run.info.run_id
-    kind = tags.get("leastwise.kind")
-    if kind not in ("stage", "retrain"):
+    if run.kind not in ("stage", "retrain"):
         raise BadInput(
-            f"mlflow_run_id: run {run_id} is a {kind or 'foreign'} run; name a climb, a stage or a retraining"
+            f"mlflow_run_id: run {run.id} is a {run.kind or 'foreign'} run; name a climb, a stage or a retraining"
         )
-    if kind == "retrain":
-        verdict, estimated = tags.get("leastwise.verdict", "unfinished"), False
-    else:
-        asked = tracking.load_use_case(client, tags["mlflow.parentRunId"]).gate_requirements
-        verdict = run_record.judge_logged(client, run_id, asked)[1].outcome
-        estimated = tags.get("leastwise.resolution") == "pass"
-    if verdict != "PASS" and not estimated:
-        raise BadInput(f"mlflow_run_id: run {run_id} is {verdict}, and only what passed is promoted; climb on")
-    return tags.get("leastwise.reason", "passed")
+    verdict, by_estimate = run.verdict or "unfinished", False
+    if run.kind == "stage":
+        requirements = ClimbRun.read(run.client, run.parent_id or "").use_case().gate_requirements
+        verdict, by_estimate = run.judged(requirements).verdict.outcome, run.resolution == "pass"
+    if verdict != "PASS" and not by_estimate:
+        raise BadInput(f"mlflow_run_id: run {run.id} is {verdict}, and only what passed is promoted; climb on")
+    return run.reason or "passed"

@@ -1,136 +1,97 @@
 """Training the champion again on old and new examples, and comparing the challenger with it on the same gate rows.
 
 The simple version: only a champion with a trained adapter is retrained; a distilled student is not (its teacher would
-have to be), nor is the base pre-trained further. The comparison is of quality; cost and latency are those of the same
-architecture. Examples are never dropped, so training data only grow.
+have to be), nor is the base pre-trained further. Examples are never dropped, so training data only grow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prefect import task
 
-from leastwise.answering import answering
+from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.errors import BadInput
-from leastwise.evaluating import judging
-from leastwise.evaluating.evaluation import Answerer
-from leastwise.evaluating.scorer import Score, Scorer
+from leastwise.evaluating.comparison import PairedComparison, compare, paired_margin
+from leastwise.evaluating.judge_scorer import open_scorer
 from leastwise.evidence import PairedTest
-from leastwise.evidence.measurement import MAX_LOST_SHARE
-from leastwise.ladder.candidate import Weights
+from leastwise.ladder.candidate import Candidate, Weights
+from leastwise.ladder.ending import UpkeepEnding
 from leastwise.models import weights
-from leastwise.record import registry, run_record, tracking, upkeep
-from leastwise.record.upkeep import Upkeep
-from leastwise.rows.gate_rows import looks, unit_count, unit_scores, whole_units
+from leastwise.record.client import connect
+from leastwise.record.registry import Registered, Registry
+from leastwise.record.run import CANDIDATE, CHAMPION_VERSION, STAGE, VERDICT
+from leastwise.record.stage_run import StageRun
+from leastwise.record.upkeep_run import UpkeepRun, ended_before, open_upkeep
+from leastwise.rows.gate_rows import looks
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
+from leastwise.run_id import RunId
 from leastwise.stores import storage
-from leastwise.training import making
 from leastwise.use_case import UseCase
+from tasks.climb import check
+from tasks.fine_tune import retrain_adapter
+from tasks.session.console import say_ending
+from tasks.session.workspace import open_workspace, prospect_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow import MlflowClient
 
-MARGIN = 0.05  # where the use case sets no requirement on quality
-VERDICT = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
+VERDICTS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
 
 
 @dataclass(frozen=True)
-class PairedComparison:
-    """Challenger minus champion in quality on the same rows, with an interval valid at every look."""
+class Opening:
+    """The run of a retraining, and its ending where there is nothing to do."""
 
-    outcome: str
-    difference: float
-    lower: float
-    upper: float
-    n: int
-    lost: int
-    champion_quality: float
-    challenger_quality: float
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """The metrics of the retraining's run."""
-        names = ("difference", "lower", "upper", "n", "lost", "champion_quality", "challenger_quality")
-        return {f"paired.{name}": float(getattr(self, name)) for name in names}
-
-
-def compare(
-    marker: Scorer, looks_of_rows: Iterable[pd.DataFrame], champion: Answerer, challenger: Answerer, test: PairedTest
-) -> PairedComparison:
-    """Both answer the same rows look by look until the test is decided or the rows run out.
-
-    A row that the infrastructure lost for either counts against both outcomes. Where rows share a unit, a unit is one
-    pair: the means over its rows; it is lost with any of them. Where a judge grades, the difference is between its grades.
-    """
-    theirs: list[float] = []
-    ours: list[float] = []
-    for rows in looks_of_rows:
-        old, new = (marker.score(rows, each.answer(rows)) for each in (champion, challenger))
-        whole = whole_units(rows, [a is None or b is None for a, b in zip(old, new, strict=True)])
-        kept = rows.iloc[whole]
-        before = len(ours)
-        theirs += _quality(kept, [old[at] for at in whole])
-        ours += _quality(kept, [new[at] for at in whole])
-        if len(ours) > before:
-            test.add(ours[before:], theirs[before:])
-        if len(kept) < len(rows):
-            test.add_lost(unit_count(rows) - unit_count(kept))
-        if test.outcome != "undecided":
-            break
-    n = max(len(ours), 1)
-    return PairedComparison(
-        test.outcome, test.estimate, test.lower, test.upper, len(ours), test.lost, sum(theirs) / n, sum(ours) / n
-    )
-
-
-def _quality(rows: pd.DataFrame, scores: list[Score | None]) -> list[float]:
-    return [float(mean) for mean in unit_scores(rows, [score.quality for score in scores if score is not None])]
+    run: RunId
+    ending: UpkeepEnding | None = None
 
 
 @task(name="open retraining")
-def open_retraining(use_case: str, new_examples: str = "") -> tuple[str, Upkeep | None]:
+def open_retraining(use_case: str, new_examples: str = "") -> Opening:
     """Check the new examples and open the retraining's run; an ending where there is nothing to do."""
-    wanted, client = load(use_case), tracking.connect()
-    champion = registry.champion(client, wanted.name)
+    case, client = load(use_case), connect()
+    champion = Registry(client, case.name).champion()
     if champion is None:
-        raise BadInput(f"{wanted.name}: has no champion to retrain; promote a run first (python -m flows.promote)")
-    trained = champion.candidate.weights
-    if trained is None or trained.kind != "adapter" or champion.candidate.stage == "distill":
-        run_id = upkeep.open_run(client, wanted, "retrain", content_key("not trained", champion.version))
-        why = f"the champion ({champion.candidate.stage}) has no adapter trained on people's labels, so there is nothing to train again"
-        return run_id, upkeep.close_run(client, run_id, "not_trained", why)
-    union = with_examples(wanted, _trained_on(client, champion), new_examples)
-    tables = Tables(union)
-    tables.check()
-    Workspace.before_climb(client, union, tables).check()
-    key = content_key("retrain", champion.version, tables.hashes["train"])
-    known = upkeep.recorded(client, union, "retrain", key)
-    if known:
-        return known.mlflow_run_id, known
-    tags = {"leastwise.champion": champion.version, "leastwise.stage": champion.candidate.stage}
-    return upkeep.open_run(client, union, "retrain", key, tags), None
+        raise BadInput(f"{case.name}: has no champion to retrain; promote a run first (python -m flows.promote)")
+    if not _can_be_trained_again(champion.candidate):
+        run = open_upkeep(client, case, "retrain", content_key("not trained", champion.version))
+        why = f"the champion ({champion.candidate.stage}) has no adapter trained on people's labels"
+        ending = run.end("not_trained", f"{why}, so there is nothing to train again", 0.0, 0)
+        return Opening(run.id, say_ending("retrain", ending))
+    union = with_examples(case, _trained_on(client, champion), new_examples)
+    prospect = prospect_of(union)
+    check(prospect)
+    key = content_key("retrain", champion.version, prospect.question.tables.hashes["train"])
+    ended = ended_before(client, union, "retrain", key)
+    if ended:
+        return Opening(ended.mlflow_run_id, ended)
+    tags = {CHAMPION_VERSION: champion.version, STAGE: champion.candidate.stage}
+    return Opening(open_upkeep(client, union, "retrain", key, tags).id)
 
 
-def pay_for_labels(run_id: str, use_case: str, new_examples: str) -> None:
+def _can_be_trained_again(champion: Candidate) -> bool:
+    trained = champion.weights
+    return trained is not None and trained.kind == "adapter" and champion.stage != "distill"
+
+
+def pay_for_labels(run_id: RunId, use_case: str, new_examples: str) -> None:
     """Book what people's labels of the new examples cost, once a run; raises BudgetExceeded where a cap does not allow it."""
-    work, wanted = Workspace.of(run_id), load(use_case)
-    already = set(Tables(wanted).need("train")["id"]) if wanted.data.train else set()
-    new = set(Tables(_training_on(wanted, new_examples)).need("train")["id"]) - already if new_examples else set()
-    usd = len(new) * wanted.training.usd_per_label
-    if usd > 0 and "data" not in work.ledger.spent_for(run_id):
-        work.meter("retrain", "data").pay(usd)
+    work, case = open_workspace(run_id), load(use_case)
+    already = set(Tables(case).need("train")["id"]) if case.data.train else set()
+    new = set(Tables(_training_on(case, new_examples)).need("train")["id"]) - already if new_examples else set()
+    usd = len(new) * case.training.usd_per_label
+    if usd > 0 and "data" not in work.budget.spent_by_purpose():
+        work.budget.meter("retrain", "data").pay(usd)
 
 
-def halted(run_id: str, why: str) -> Upkeep:
+def halted(run_id: RunId, why: str) -> UpkeepEnding:
     """The ending of a retraining that a cap stopped; it can be taken up again."""
-    return upkeep.close_run(tracking.connect(), run_id, "budget", why)
+    return _end(open_workspace(run_id), "budget", why)
 
 
 def with_examples(use_case: UseCase, trained_on: str | None, new_examples: str) -> UseCase:
@@ -151,8 +112,8 @@ def with_examples(use_case: UseCase, trained_on: str | None, new_examples: str) 
     stored = storage.home() / "retraining" / f"{content_key(*(storage.sha256(uri) for uri in uris))}.parquet"
     if not stored.exists():
         data = use_case.data
-        named = {"id": data.id_column, "text": data.text_column, "label": data.label_column}
-        storage.write_bytes(stored, union.rename(columns=named).to_parquet(index=False))
+        columns = {"id": data.id_column, "text": data.text_column, "label": data.label_column}
+        storage.write_bytes(stored, union.rename(columns=columns).to_parquet(index=False))
     return _training_on(use_case, str(stored))
 
 
@@ -160,76 +121,67 @@ def _training_on(use_case: UseCase, uri: str) -> UseCase:
     return use_case.model_copy(update={"data": use_case.data.model_copy(update={"train": uri})})
 
 
-def _trained_on(client: MlflowClient, champion: registry.Registered) -> str | None:
+def _trained_on(client: MlflowClient, champion: Registered) -> str | None:
     """The training data of a champion that was itself retrained; None for one that came from a climb."""
-    if client.get_run(champion.run_id).data.tags.get("leastwise.kind") != "retrain":
-        return None
-    return tracking.load_use_case(client, champion.run_id).data.train
+    run = UpkeepRun.read(client, champion.run_id)
+    return run.use_case().data.train if run.kind == "retrain" else None
 
 
-def train_again(run_id: str) -> Weights:
+def train_again(run_id: RunId) -> Weights:
     """Train a new adapter on the union, on the base the champion's adapter is for."""
-    work = Workspace.of(run_id)
-    model = _champion(work, run_id).candidate.model
-    base = None if model == work.base().uri else str(weights.materialize(model, work.home))
-    return making.fine_tuned(run_id, base)
+    work = open_workspace(run_id)
+    model = _champion(work).candidate.model
+    base = None if model == work.catalogue.base().uri else str(weights.materialize(model, work.home))
+    return retrain_adapter(run_id, base)
 
 
 @task(name="challenge")
-def challenge(run_id: str, trained: Weights) -> Upkeep:
+def challenge(run_id: RunId, trained: Weights) -> UpkeepEnding:
     """Compare the challenger with the champion, register it, and promote it only if it is surely not worse."""
-    work = Workspace.of(run_id)
-    champion = _champion(work, run_id)
+    work = open_workspace(run_id)
+    champion = _champion(work)
     old = champion.candidate
     if old.weights and trained.revision == old.weights.revision:
-        return upkeep.close_run(
-            work.client, run_id, "unchanged", "the training data are those the champion was trained on"
-        )
-    new = old.model_copy(update={"weights": trained, "parent": old.key})
-    quality = work.use_case.requirements.quality
-    margin = quality.margin if quality and quality.margin else MARGIN
-    alpha = tracking.draw_alpha(
-        work.client, work.gate_hash, content_key("paired", old.key, new.key), work.use_case.alpha
-    )
-    rows, _ = work.gate_rows("gate")
-    with (
-        answering.open_answerer(work, old) as theirs,
-        answering.open_answerer(work, new) as ours,
-        judging.open_scorer(work, new.stage) as marker,
-    ):
-        test = PairedTest(margin, alpha_pass=alpha, alpha_fail=work.use_case.alpha)
-        measured = compare(marker, looks(rows), theirs, ours, test)
-    figures = measured.figures | {"paired.margin": margin, "paired.alpha_pass": alpha}
-    if measured.lost > MAX_LOST_SHARE * max(measured.n, 1):
-        why = f"{measured.lost} of {measured.n + measured.lost} pairs were lost to the infrastructure; run it again"
-        return upkeep.close_run(work.client, run_id, "error", why, figures)
-    work.client.set_tag(run_id, "leastwise.verdict", VERDICT[measured.outcome])
-    work.client.set_tag(run_id, "leastwise.ladder.candidate", new.key)
-    run_record.log_candidate(work.client, work.client.get_run(run_id), new)
-    return settle(work.client, work.use_case.name, run_id, champion.version, measured, margin, figures)
+        return _end(work, "unchanged", "the training data are those the champion was trained on")
+    new, margin = old.model_copy(update={"weights": trained, "parent": old.key}), paired_margin(work.use_case)
+    question, alpha = content_key("paired", old.key, new.key), work.use_case.alpha
+    drawn = work.account.draw(work.question.gate_hash, question, alpha)
+    with open_answerer(work, old) as theirs, open_answerer(work, new) as ours, open_scorer(work, new.stage) as scorer:
+        test = PairedTest(margin, alpha_pass=drawn, alpha_fail=alpha)
+        comparison = compare(scorer, looks(work.question.gate.rows), theirs, ours, test)
+    figures = comparison.figures | {"paired.margin": margin, "paired.alpha_pass": drawn}
+    if comparison.too_many_lost:
+        pairs = f"{comparison.lost} of {comparison.n + comparison.lost} pairs"
+        return _end(work, "error", f"{pairs} were lost to the infrastructure; run it again", figures)
+    run = StageRun(work.run.client, work.run.run)
+    run.write(tags={VERDICT: VERDICTS[comparison.outcome], CANDIDATE: new.key})
+    run.log_candidate(new)
+    return _settle(work, champion.version, comparison, margin, figures)
 
 
-def settle(
-    client: MlflowClient,
-    name: str,
-    run_id: str,
-    champion: str,
-    measured: PairedComparison,
-    margin: float,
-    figures: dict[str, float],
-) -> Upkeep:
+def _settle(
+    work: Workspace, champion: str, comparison: PairedComparison, margin: float, figures: dict[str, float]
+) -> UpkeepEnding:
     """Register the challenger of a run and let the comparison decide who is champion."""
-    version = registry.register(client, name, run_id)
-    shown = f"quality {measured.challenger_quality:.3f} against {measured.champion_quality:.3f}, difference at least "
-    shown += f"{measured.lower:+.3f} (tolerance {margin:g}, n={measured.n})"
-    registry.challenge(client, name, version, shown)
-    if measured.outcome == "pass":
-        registry.promote(client, name, version, f"surely not worse: {shown}")
-        return upkeep.close_run(client, run_id, "promoted", f"version {version} replaces {champion}: {shown}", figures)
-    why = "surely worse" if measured.outcome == "fail" else "not surely as good"
-    return upkeep.close_run(client, run_id, "kept", f"version {champion} stays, {version} is {why}: {shown}", figures)
+    run, registry = StageRun.read(work.run.client, work.run.id), Registry(work.run.client, work.use_case.name)
+    version = registry.register(run)
+    words = (
+        f"quality {comparison.challenger_quality:.3f} against {comparison.champion_quality:.3f}, difference at least "
+        f"{comparison.lower:+.3f} (tolerance {margin:g}, n={comparison.n})"
+    )
+    registry.challenge(version, words)
+    if comparison.outcome == "pass":
+        registry.promote(version, f"surely not worse: {words}")
+        return _end(work, "promoted", f"version {version} replaces {champion}: {words}", figures)
+    why = "surely worse" if comparison.outcome == "fail" else "not surely as good"
+    return _end(work, "kept", f"version {champion} stays, {version} is {why}: {words}", figures)
 
 
-def _champion(work: Workspace, run_id: str) -> registry.Registered:
-    version = work.client.get_run(run_id).data.tags["leastwise.champion"]
-    return registry.registered(work.client, work.use_case.name, version)
+def _end(work: Workspace, outcome: str, reason: str, figures: dict[str, float] | None = None) -> UpkeepEnding:
+    run, budget = UpkeepRun.read(work.run.client, work.run.id), work.budget
+    return say_ending(run.kind, run.end(outcome, reason, budget.usd_spent, budget.calls, figures))
+
+
+def _champion(work: Workspace) -> Registered:
+    version = UpkeepRun.read(work.run.client, work.run.id).champion_version
+    return Registry(work.run.client, work.use_case.name).version(version)

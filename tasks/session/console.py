@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from leastwise.ladder import Evaluation, Record, Verdict
-from leastwise.ladder.ending import ClimbEnding
+from leastwise.ladder.ending import ClimbEnding, UpkeepEnding
 from leastwise.progress import EvaluationProgress, TrainingProgress
 from leastwise.record.climb_run import Figure, OpenClimb
 from leastwise.record.reports import decision, figure_of, interval, more_needed
@@ -193,6 +193,13 @@ def show_reference(table: Mapping[str, float], measured: Evaluation, seconds: fl
     quality = measured.measurements.get("quality")
     if quality and quality.estimate >= quality.bound:
         say(f"{'':<25} {measured.candidate} meets the quality bound {quality.bound:g}: no LLM may be needed at all")
+
+
+def say_ending(kind: str, ending: UpkeepEnding) -> UpkeepEnding:
+    """How an upkeep flow ended, in one line; gives it back."""
+    outcome = ending.outcome.upper() if ending.outcome == "drift" else ending.outcome
+    say(f"{kind}: {outcome} · {ending.reason}")
+    return ending
 
 
 def show_ending(use_case: UseCase, ending: ClimbEnding, history: Sequence[Record], tracking_uri: str) -> None:

@@ -77,9 +77,7 @@ def open_workspace(run_id: RunId) -> Workspace:
     )
 
 
-def situation_of(
-    work: Workspace, answers: dict[Stage, StageAnswer] | None = None, can_ask: bool = False
-) -> Situation:
+def situation_of(work: Workspace, answers: dict[Stage, StageAnswer] | None = None, can_ask: bool = False) -> Situation:
     """What the ladder must know beside use case and history."""
     tables, budget = work.tables, work.budget
     return Situation(

@@ -125,7 +125,7 @@ def test_a_judge_too_kind_does_not_pass_a_candidate_people_would_fail(home: Path
     _, run = prompt_stage(case(tmp_path, base_url))
     figures, tags = run.data.metrics, run.data.tags
     assert figures["judge.mean"] > 0.75  # taken at its word it would pass the floor of 0.70
-    assert tags["leastwise.verdict"] == "FAIL" and tags["leastwise.use_case.judge"] == "openai:critic (gates)"
+    assert tags["leastwise.verdict"] == "FAIL" and tags["leastwise.judge"] == "openai:critic (gates)"
     assert abs(figures["quality"] - 0.6) < 0.15 and figures["quality.upper"] < 0.8
     assert figures["judge.human_grades"] == 500 and figures["judge.error.upper"] < -0.1
     assert 0.6 < figures["judge.agreement"] < 0.8 and 0.1 < figures["judge.kappa"] < 0.4

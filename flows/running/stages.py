@@ -16,9 +16,12 @@ from flows.pretrain import pretrain
 from flows.prompt import prompt
 from flows.rag import rag
 from flows.self_host import self_host
-from leastwise.ladder import Step, ending
+from leastwise.ladder import Step
+from leastwise.ladder.ending import ClimbEnding
+from leastwise.run_id import RunId
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.use_case import Stage
+from tasks import climb as climbing
 
 STAGES = {flow.name: flow for flow in (prompt, rag, cache, fine_tune, pretrain, distill, self_host)}
 ON_GPU_POOL = frozenset({"fine_tune", "pretrain", "distill", "self_host"})
@@ -31,7 +34,7 @@ class BudgetReachedOnPool(BudgetExceeded):
         RuntimeError.__init__(self, message)
 
 
-def run_stage(stage: Stage, climb: str) -> str:
+def run_stage(stage: Stage, climb: RunId) -> RunId:
     """Run a stage and give back its MLflow run id.
 
     With LEASTWISE_POOLS=1 (set for the workers of `make up`) stages that train or serve run as deployments on the gpu
@@ -42,13 +45,13 @@ def run_stage(stage: Stage, climb: str) -> str:
     return STAGES[stage](climb)
 
 
-def _run_on_pool(stage: Stage, climb: str) -> str:
+def _run_on_pool(stage: Stage, climb: RunId) -> RunId:
     from prefect.deployments import run_deployment
 
     # The result stays on the machine of the pool; what this process needs is in MLflow.
     finished = run_deployment(f"{stage}/{stage}", parameters={"climb": climb}, as_subflow=True)
     require_completed(stage, finished.state)
-    return climb.stage_run_id(climb, stage)
+    return climbing.stage_run_id(climb, stage)
 
 
 def require_completed(stage: Stage, state: State | None) -> None:
@@ -61,7 +64,8 @@ def require_completed(stage: Stage, state: State | None) -> None:
     raise RuntimeError(f"the {stage} stage ended as {state.name if state else 'unknown'}: {message}")
 
 
-def ended(climb: str, step: Step) -> ending.Ending:
+def ended(climb: RunId, step: Step) -> ClimbEnding:
     """Confirm a winner on the untouched test split, then write down the ending."""
-    confirmed = climb.confirm(climb, step.outcome) if step.outcome in climb.WINNERS else "not measured"
-    return climb.finish(climb, step, confirmed)
+    is_won = step.outcome in climbing.WINNERS
+    confirmed = climbing.confirm(climb, step.outcome or "") if is_won else climbing.NOT_MEASURED
+    return climbing.finish(climb, step, confirmed)

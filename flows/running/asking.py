@@ -12,7 +12,10 @@ from prefect import pause_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
-from leastwise.ladder import Step
+from leastwise.ladder.needs import StageAnswer
+from leastwise.run_id import RunId
+from leastwise.use_case import Stage
+from tasks import climb as climbing
 
 WAIT_S = 7 * 24 * 3600
 
@@ -30,12 +33,12 @@ def can_ask() -> bool:
     return bool(os.environ.get("PREFECT_API_URL"))
 
 
-def ask(climb: str, step: Step) -> str:
+def ask(climb: RunId, stage: Stage, reason: str) -> StageAnswer:
     """Pause until somebody answers, log who said what and why, and give back the answer."""
     leave = pause_flow_run(
-        wait_for_input=Leave.with_initial_data(description=f"**{step.stage}**: {step.reason}", answer="rejected"),
+        wait_for_input=Leave.with_initial_data(description=f"**{stage}**: {reason}", answer="rejected"),
         timeout=WAIT_S,
-        key=f"leave-{step.stage.replace('_', '-')}",  # Prefect takes no underscore
+        key=f"leave-{stage.replace('_', '-')}",  # Prefect takes no underscore
     )
-    climb.log_answer(climb, step.stage, leave.answer, leave.who, leave.why)
+    climbing.log_answer(climb, stage, leave.answer, leave.who, leave.why)
     return leave.answer

@@ -1,0 +1,63 @@
+"""`--help` of every flow, answered from its source: neither Prefect nor anything it would import is needed.
+
+It runs no flow. `flows/__init__.py` calls it before anything else is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+FLOWS = Path(__file__).resolve().parents[1]
+HELP = frozenset({"-h", "--help"})
+EXIT_STATUS = (
+    "Exit status: 0 passed, 3 none, budget or rejected, 4 undecided, 2 bad input, 1 error. Standard output carries one\n"
+    "line of JSON, standard error all that is meant for people."
+)
+
+
+def answer_help(command: list[str]) -> None:
+    """Print the usage of the flow that `command` (python -m flows.NAME …) would run and exit, if it asks for help."""
+    module = _module_of(command)
+    if module and HELP & set(command[command.index(module) + 1 :]):
+        print(usage_of(module.removeprefix("flows.")))
+        raise SystemExit(0)
+
+
+def _module_of(command: list[str]) -> str | None:
+    named = command[command.index("-m") + 1 : command.index("-m") + 2] if "-m" in command else []
+    is_flow = bool(named) and named[0].startswith("flows.") and (FLOWS / f"{named[0][6:]}.py").exists()
+    return named[0] if is_flow else None
+
+
+def usage_of(name: str) -> str:
+    """What the flow of that name does and which arguments it takes, from its docstring and signature."""
+    tree = ast.parse((FLOWS / f"{name}.py").read_text(encoding="utf-8"))
+    flow = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    what, _, arguments = (ast.get_docstring(flow) or "").partition("\n\nArgs:\n")
+    if _is_stage(flow):
+        usage = "USE_CASE"
+        arguments = (
+            "    use_case: Name of a saved use case, or the path or URI of a YAML file; its climb is opened or resumed."
+        )
+    else:
+        usage = " ".join(_arguments(flow))
+    return f"usage: python -m flows.{name} {usage}\n\n{what}\n\n{arguments}\n\n{EXIT_STATUS}"
+
+
+def _is_stage(flow: ast.FunctionDef) -> bool:
+    return [argument.arg for argument in flow.args.args] == ["climb"]
+
+
+def _arguments(flow: ast.FunctionDef) -> list[str]:
+    """What a shell can give, in order: those with a default in brackets; what only the run form can say is left out."""
+    names, defaults = [argument.arg for argument in flow.args.args], flow.args.defaults
+    required = len(names) - len(defaults)
+    optional = zip(names[required:], defaults, strict=True)
+    said = [f"[{name.upper()}]" for name, default in optional if isinstance(default, ast.Constant)]
+    return [name.upper() for name in names[:required]] + said
+
+
+if __name__ == "__main__":
+    print(usage_of(sys.argv[1]))

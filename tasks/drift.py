@@ -1,0 +1,111 @@
+"""Has the traffic drifted from the rows the champion was judged on? It changes nothing: drift alarms.
+
+Drift is looked for in embeddings only (no labels, no repetition), one window at a time: of windows in which nothing changed
+a share of alpha alarms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prefect import task
+
+from leastwise.content import content_key
+from leastwise.errors import BadInput
+from leastwise.evidence.drift import LEAST_ROWS, drift_test
+from leastwise.ladder.ending import UpkeepEnding
+from leastwise.models.encoder import embed, embedder_dir
+from leastwise.record.client import connect
+from leastwise.record.run import WINDOW
+from leastwise.record.upkeep_run import open_upkeep
+from leastwise.rows.row_checks import check_rows
+from leastwise.rows.tables import Tables
+from leastwise.rows.use_case_file import load
+from leastwise.stores import storage, table_files
+from leastwise.use_case import UseCase
+from tasks.session.console import say_ending
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_ROWS = 400
+MOST_WINDOW_CHARACTERS = 500
+
+
+@task(name="drift")
+def watch_drift(use_case: str, window: str) -> UpkeepEnding:
+    """Compare a window of recent inputs with the rows the champion was judged on (dev and gate): quiet, or drift."""
+    case, client = load(use_case), connect()
+    encoder = _encoder(case)
+    recent, reference = read_window(case, window), _reference(Tables(case))
+    unit, seed = _unit(case, recent, reference), _seed(recent)
+    samples = [independent(rows, unit, _seed(rows)) for rows in (reference, recent)]
+    _check_size(samples[1], window, unit)
+    vectors = [embed(list(rows["text"]), encoder, cache=storage.home() / "embeddings") for rows in samples]
+    result = drift_test(vectors[0], vectors[1], alpha=case.alpha, seed=seed)
+    tags = {WINDOW: window[:MOST_WINDOW_CHARACTERS]}
+    run = open_upkeep(client, case, "drift", content_key(window, str(seed)), tags)
+    figures = {
+        "drift.p_mmd": result.p_mmd,
+        "drift.p_domain": result.p_domain,
+        "drift.mmd": result.mmd,
+        "drift.auc": result.auc,
+        "drift.alpha": case.alpha,
+        "drift.rows.reference": float(len(samples[0])),
+        "drift.rows.window": float(len(samples[1])),
+    }
+    counted = f"one row of each {unit}" if unit else "rows taken as independent"
+    reason = f"{result.reason}; {len(samples[1])} of {len(recent)} window rows, {counted}"
+    return say_ending("drift", run.end("drift" if result.drifted else "quiet", reason, 0.0, 0, figures))
+
+
+def read_window(use_case: UseCase, uri: str) -> pd.DataFrame:
+    """Recent inputs: a table with the use case's text column; BadInput for missing or empty text."""
+    rows = table_files.read_table(uri).rename(columns={use_case.data.text_column: "text"})
+    check_rows(rows, f"window ({uri})", label=None, id=None)
+    return rows
+
+
+def independent(rows: pd.DataFrame, unit: str | None, seed: int, most: int = MOST_ROWS) -> pd.DataFrame:
+    """At most `most` distinct texts in seeded order, one of each unit: sentences of one source are near-copies, and a
+    window from other sources would alarm though nothing changed. A row without a unit is a unit of its own.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    shuffled = rows.iloc[order].drop_duplicates("text")
+    if unit:
+        shuffled = shuffled[shuffled[unit].isna() | ~shuffled[unit].duplicated()]
+    return shuffled.head(most)
+
+
+def _seed(rows: pd.DataFrame) -> int:
+    """From the content of each sample alone, so that every window meets the same reference rows, embedded once."""
+    return int(hashlib.sha256("\n".join(rows["text"]).encode()).hexdigest()[:8], 16)
+
+
+def _check_size(rows: pd.DataFrame, window: str, unit: str | None) -> None:
+    if len(rows) < LEAST_ROWS:
+        of = f", one of each {unit}" if unit else ""
+        raise BadInput(
+            f"window ({window}): {len(rows)} distinct texts{of}, at least {LEAST_ROWS} are needed; take a longer window"
+        )
+
+
+def _unit(use_case: UseCase, *samples: pd.DataFrame) -> str | None:
+    column = use_case.data.unit_by or use_case.data.split_by
+    return column if column and all(column in rows for rows in samples) else None
+
+
+def _reference(tables: Tables) -> pd.DataFrame:
+    import pandas as pd
+
+    dev = tables.get("dev")
+    return pd.concat([*([] if dev is None else [dev]), tables.need("gate")], ignore_index=True)
+
+
+def _encoder(use_case: UseCase) -> Path:
+    if not use_case.models.embedder:
+        raise BadInput(f"models.embedder: is not set in {use_case.name}; drift is looked for in embeddings, name one")
+    return embedder_dir(use_case.models.embedder)
