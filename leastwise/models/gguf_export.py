@@ -135,7 +135,7 @@ def _llama_config(model_dir: Path) -> _LlamaConfig:
     return _LlamaConfig(
         context_tokens=config["max_position_embeddings"],
         hidden=config["hidden_size"],
-        blocks=config.blocks,
+        blocks=config["num_hidden_layers"],
         feed_forward=config["intermediate_size"],
         heads=config["num_attention_heads"],
         key_value_heads=config.get("num_key_value_heads"),

@@ -89,9 +89,9 @@ def _nats_of_the_rest(
     prompts, labels, size = len(mask), len(endings), max(map(len, endings)) - 1
     device = mask.device
     reads = torch.tensor([ending[:-1] + [pad] * (size - len(ending) + 1) for ending in endings], device=device)
-    wanted = torch.tensor([ending[1:] + [IGNORED] * (size - len(ending) + 1) for ending in endings], device=device)
-    wanted = wanted.repeat(prompts, 1)
-    kept = wanted != IGNORED
+    targets = torch.tensor([ending[1:] + [IGNORED] * (size - len(ending) + 1) for ending in endings], device=device)
+    targets = targets.repeat(prompts, 1)
+    kept = targets != IGNORED
     cache.batch_repeat_interleave(labels)
     positions = (start + torch.arange(size, device=device)).repeat_interleave(labels, dim=0)
     seen = torch.cat([mask.repeat_interleave(labels, dim=0), torch.ones_like(positions)], dim=1)
@@ -99,6 +99,6 @@ def _nats_of_the_rest(
         input_ids=reads.repeat(prompts, 1), attention_mask=seen, position_ids=positions, past_key_values=cache
     ).last_hidden_state
     logits = model.get_output_embeddings()(hidden[kept])  # the head is a quarter of the work: none for padding
-    nats = torch.zeros(wanted.shape, device=device)
-    nats[kept] = -torch.nn.functional.cross_entropy(logits.float(), wanted[kept], reduction="none")
+    nats = torch.zeros(targets.shape, device=device)
+    nats[kept] = -torch.nn.functional.cross_entropy(logits.float(), targets[kept], reduction="none")
     return nats.view(prompts, labels, size).sum(dim=2)

@@ -54,7 +54,7 @@ def materialize(uri: str, home: Path) -> Path:
     """
     parts = urlsplit(uri)
     if parts.scheme == "package" and parts.netloc:
-        return _converted(_package_file(uri), home)
+        return _converted(package_gguf(uri), home)
     if parts.scheme == "file" and parts.path:
         return _checked(Path(unquote(parts.path)), uri)
     if parts.scheme == "hf" and parts.netloc and parts.path.strip("/"):
@@ -68,7 +68,7 @@ def revision(uri: str) -> str:
     """What pins the weights: a hash of the content (package, file, s3) or the hub's commit."""
     parts = urlsplit(uri)
     if parts.scheme == "package" and parts.netloc:
-        return _file_hash(*_stamp(_package_file(uri)))
+        return _file_hash(*_stamp(package_gguf(uri)))
     if parts.scheme == "file" and parts.path:
         return directory_hash(_checked(Path(unquote(parts.path)), uri))
     if parts.scheme == "hf" and parts.netloc:
@@ -124,7 +124,11 @@ def _checked(directory: Path, uri: str) -> Path:
     return directory
 
 
-def _package_file(uri: str) -> Path:
+def package_gguf(uri: str) -> Path:
+    """The GGUF file a `package://` URI names, as it is: what a llama.cpp server loads untrained.
+
+    BadInput where the package is not installed or holds not one such file.
+    """
     name = urlsplit(uri).netloc
     spec = find_spec(re.sub(r"\W", "_", name))
     if spec is None or spec.origin is None:
@@ -135,11 +139,6 @@ def _package_file(uri: str) -> Path:
             f"model {uri!r}: package {name!r} holds {len(files)} GGUF files, wanted one; or name one of {SCHEMES}"
         )
     return files[0]
-
-
-def package_gguf(uri: str) -> Path:
-    """The GGUF file a `package://` URI names, as it is: what a llama.cpp server loads untrained."""
-    return _package_file(uri)
 
 
 def _converted(file: Path, home: Path) -> Path:

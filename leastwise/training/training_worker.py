@@ -45,6 +45,7 @@ def _end_with_who_started_this() -> None:
 
 
 def main() -> int:
+    """Trains this process's part, or with --join starts a machine's processes; gives the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("request", type=Path, help="the request file of the training, on storage that all machines see")
     parser.add_argument(

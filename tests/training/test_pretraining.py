@@ -1,4 +1,4 @@
-"""Continued pre-training on the two-block Llama of the training tests: what is learnt, what is mixed in, what is refused."""
+"""Continued pre-training on a two-block Llama: what is learnt, what is mixed in, what is refused."""
 
 import random
 

@@ -118,7 +118,8 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_weights(t
     again = tmp_path / "adapter"
     script = tmp_path / "train.py"
     script.write_text(
-        "import sys, time\nfrom pathlib import Path\nfrom leastwise.training.training import *\nfrom leastwise.training.training_rows import Row\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from leastwise.training.training import *\nfrom leastwise.training.training_rows import Row\n"
         f"rows = [Row(*pair) for pair in {[(r.prompt, r.completion) for r in rows]!r}]\n"
         f"settings = TrainingSettings.model_validate_json({SETTINGS.model_dump_json()!r})\n"
         f"slow = lambda p: p.step >= 32 and time.sleep(60)\n"
@@ -177,7 +178,7 @@ def test_unusable_rows_are_refused_by_number_before_any_training(tiny, tmp_path,
 
 
 def test_who_learns_from_probabilities_believes_the_teacher_and_not_the_answers(tiny, rows, trained, tmp_path):
-    """Every answer says impact; the teacher knows better. How often is the first token that which the teacher finds likeliest?"""
+    """Every answer says impact; the teacher knows better. How often is the first token the teacher's likeliest?"""
     teacher = merge(tiny, trained[0], tmp_path / "teacher")
     tokenizer = tokenizer_of(str(tiny))
     misled = [Row(row.prompt, "impact") for row in rows]

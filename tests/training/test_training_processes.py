@@ -1,6 +1,7 @@
-"""Several processes train what one would: each step's examples divided, a model in shards, machines that meet over the network.
+"""Several processes train what one would: each step's examples divided, a model in shards, machines that meet.
 
-No GPU is here: the processes speak gloo on the processor. For shards accelerate is told that they are GPUs, else it makes none.
+No GPU is here: the processes speak gloo on the processor. For shards accelerate is told that they are GPUs, else it
+makes none.
 """
 
 import json
@@ -126,7 +127,8 @@ def kill_once_there_is_a_checkpoint(tiny: Path, rows: list[Row], metric: DevMetr
     """A command that trains by two processes is killed with SIGKILL; they end too."""
     script = out.parent.parent / "train.py"
     script.write_text(
-        "from pathlib import Path\nfrom leastwise.training.training import *\nfrom leastwise.training.training_rows import Row\n"
+        "from pathlib import Path\n"
+        "from leastwise.training.training import *\nfrom leastwise.training.training_rows import Row\n"
         f"rows = [Row(*pair) for pair in {[(row.prompt, row.completion) for row in rows]!r}]\n"
         f"settings = TrainingSettings.model_validate_json({together(processes=2).model_dump_json()!r})\n"
         f"metric = DevMetric.model_validate_json({metric.model_dump_json()!r})\n"
