@@ -6,12 +6,11 @@ It holds no logic of a flow. Exit status: 0 passed, 3 none, budget or rejected, 
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 import sys
 from collections.abc import Callable
-from typing import NoReturn, cast
+from typing import NoReturn, ParamSpec, TypeVar
 
 from prefect import Flow
 
@@ -22,8 +21,11 @@ from leastwise.run_id import RunId
 from tasks import climb as climbing
 from tasks import data
 
+P = ParamSpec("P")
+E = TypeVar("E", bound=Ending)
 
-def run(flow: Flow[..., Ending]) -> NoReturn:
+
+def run(flow: Flow[P, E]) -> NoReturn:
     """Run a flow on the command line's arguments and exit with its status."""
     _run(flow, inspect.signature(flow.fn), flow.name)
 
@@ -51,7 +53,7 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
         why = "interrupted; run the same command again: it goes on from here and buys no answer twice"
         print(f"\nleastwise: {why}", file=sys.stderr)
         _finish({"outcome": "interrupted", "reason": why}, 130)
-    _finish(dataclasses.asdict(cast("dataclasses.Field[object]", ending)), ending.exit_status)  # type: ignore[call-overload]
+    _finish(ending.fields(), ending.exit_status)
 
 
 def _arguments(signature: inspect.Signature, name: str) -> list[str]:

@@ -6,8 +6,9 @@ Which stage runs is not decided here.
 from __future__ import annotations
 
 import os
+from typing import cast
 
-from prefect.states import State
+from prefect.client.schemas.objects import FlowRun, State
 
 from flows.cache import cache
 from flows.distill import distill
@@ -49,8 +50,8 @@ def _run_on_pool(stage: Stage, climb: RunId) -> RunId:
     from prefect.deployments import run_deployment
 
     # The result stays on the machine of the pool; what this process needs is in MLflow.
-    finished = run_deployment(f"{stage}/{stage}", parameters={"climb": climb}, as_subflow=True)
-    require_completed(stage, finished.state)
+    deployed = run_deployment(f"{stage}/{stage}", parameters={"climb": climb}, as_subflow=True)
+    require_completed(stage, cast("FlowRun", deployed).state)  # a coroutine only where called from one
     return climbing.stage_run_id(climb, stage)
 
 

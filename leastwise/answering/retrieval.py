@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -89,7 +89,8 @@ class Index:
     def _bm25(self, texts: list[str], k: int) -> list[list[Hit]]:
         from lancedb.query import MatchQuery
 
-        searches = (self._table.search(MatchQuery(text, "text"), query_type="fts") for text in texts)
+        queries = [MatchQuery(text, "text") for text in texts]  # type: ignore[call-arg]  # its defaults are hidden
+        searches = (self._table.search(query, query_type="fts") for query in queries)
         return [_hits(search.limit(k + _SPARE_HITS), "_score", float) for search in searches]
 
     def _hybrid(self, texts: list[str], k: int) -> list[list[Hit]]:
@@ -199,7 +200,7 @@ def search_ms(index: Index, texts: Sequence[str], k: int, mode: SearchMode = "de
     """
     fresh = Index(index.uri, index.key, index.rows, index.encoder, index.threads, cache=None)
     fresh.search(texts[:1], k, mode)
-    return np.asarray([_timed_ms(lambda text=text: fresh.search([text], k, mode)) for text in texts])
+    return np.asarray([_timed_ms(partial(fresh.search, [text], k, mode)) for text in texts])
 
 
 def _timed_ms(call: Callable[[], object]) -> float:

@@ -20,12 +20,13 @@ from leastwise.metrics.answer import Answer
 from leastwise.money.venue_cost import fixed_usd_per_request
 from leastwise.stores import storage
 from leastwise.use_case.price import Usage
+from leastwise.use_case.training import LONGEST_TOKENS
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
-LONGEST_TOKENS, ANSWER_TOKENS = 512, 1  # what an encoder reads at most, and what its label is billed as
+ANSWER_TOKENS = 1  # what a label is billed as
 TIMED_TEXTS = 60
 
 

@@ -51,7 +51,7 @@ class TrainedAnswerer(PlainAnswerer):
         """Greedy answers in the order of the rows; kept, so that a rerun computes none again."""
         return [self._priced(answer) for answer in self._generated(self._chats(rows))]
 
-    def label_probabilities(self, rows: pd.DataFrame, labels: Sequence[str]) -> npt.NDArray[np.float64]:
+    def label_probabilities(self, rows: pd.DataFrame, labels: Sequence[str]) -> npt.NDArray[np.floating]:
         """How likely each of these labels is the answer, shape (rows, labels), rows sum to 1; nothing is kept."""
         return label_likelihood.label_probabilities(self._generator, self._prompts(self._chats(rows)), labels)
 

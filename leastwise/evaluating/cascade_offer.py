@@ -84,8 +84,10 @@ class CascadeOffer:
         with open_answerer(work, candidate, Payer(self.stage, "evaluation"), confident=True) as answerer:
             return answerer.answer(rows)
 
-    def _decline(self, why: str) -> None:
+    def _decline(self, why: str) -> Candidate | None:
+        """No candidate, and why."""
         log.info(f"no cascade in {self.stage}: {why}")
+        return None
 
 
 def _threshold(work: Workspace, rows: pd.DataFrame, cheap: Sequence[Answer], dear: Sequence[Answer]) -> Threshold:

@@ -28,15 +28,18 @@ from leastwise.models.threads import THREADS, torch_threads
 from leastwise.part import Part
 from leastwise.rows.general_text import followed_texts, general_tasks
 from leastwise.stores import storage
+from leastwise.use_case.training import LONGEST_TOKENS
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+    from leastwise.models.causal_model import CausalModel
 
 log = logging.getLogger(__name__)
 
 REQUIREMENT = "general_ability"
-_MAX_TOKENS = 512
 _MEASURED_AS = "general ability 1"  # part of the key: raise it when the way of measuring changes
 
 
@@ -129,15 +132,18 @@ def measure_ability(work: Workspace, model_uri: str, revision: str, trained: Wei
 
 
 def ability_of(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], tasks: Sequence[GeneralTask]
+    model: CausalModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    tasks: Sequence[GeneralTask],
 ) -> GeneralAbility:
     """Measure a causal model in memory."""
-    perplexity = causal_model.perplexity_of(model, tokenizer, texts, _MAX_TOKENS) if texts else None
+    perplexity = causal_model.perplexity_of(model, tokenizer, texts, LONGEST_TOKENS) if texts else None
     return GeneralAbility(perplexity=perplexity, choices={task.id: _choice(model, tokenizer, task) for task in tasks})
 
 
-def _choice(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: GeneralTask) -> str:
-    scores = causal_model.log_likelihoods(model, tokenizer, task.text, task.choices, _MAX_TOKENS)
+def _choice(model: CausalModel | PeftModel, tokenizer: PreTrainedTokenizerBase, task: GeneralTask) -> str:
+    scores = causal_model.log_likelihoods(model, tokenizer, task.text, task.choices, LONGEST_TOKENS)
     return task.choices[accuracy_choice(scores, task.choices)]
 
 

@@ -61,8 +61,10 @@ class GuardOffer:
         log.info(f"a guard is tried in {self.stage}: {_in_words(chosen, len(inside[chosen.score]))}")
         return best.candidate.model_copy(update={"guard": _guard(work, chosen), "parent": best.candidate.key})
 
-    def _decline(self, why: str) -> None:
+    def _decline(self, why: str) -> Candidate | None:
+        """No candidate, and why."""
         log.info(f"no guard in {self.stage}: {why}")
+        return None
 
 
 def guards_offered(use_case: UseCase, stage: str) -> list[GuardOffer]:
@@ -126,7 +128,7 @@ def _scores(work: Workspace, candidate: Candidate, rows: pd.DataFrame) -> Scores
 
 
 def _figures(comparisons: Sequence[ScoreComparison]) -> dict[str, float]:
-    figures = {}
+    figures: dict[str, float] = {}
     for each in comparisons:
         measured = each.model_dump(include={"below", "false_decline", "declined", "auroc"}, exclude_none=True)
         figures |= {f"guard.{each.score}.{name}": float(value) for name, value in measured.items()}

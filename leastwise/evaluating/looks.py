@@ -88,7 +88,7 @@ class AnsweredLook:
             input=row["text"],
             expected=None if is_beyond else row["label"],
             answer=answer.text,
-            score=score and (score.declined if is_beyond else score.quality),
+            score=None if score is None else score.declined if is_beyond else score.quality,
             latency_ms=answer.latency_ms,
             usd=answer.usd,
             usd_paid=0.0 if answer.from_store else answer.usd,

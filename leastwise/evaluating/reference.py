@@ -24,7 +24,7 @@ from leastwise.ladder import Evaluation, Verdict, judge
 from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.models.reference import REGRESSION, Reference, fit_reference
 from leastwise.models.reference_student import as_student
-from leastwise.models.student import fit_dev_threshold
+from leastwise.models.student import MOST_FALSE_DECLINES, fit_dev_threshold
 from leastwise.record.climb_run import Figure
 from leastwise.record.reports import gate_table, reference_table, run_name
 from leastwise.record.run import KEY, OPEN_WEIGHTS, VENUE
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANSWERED_IN_PROCESS = frozenset({"quality", "adherence"})
-MOST_FALSE_DECLINES = 0.05  # share of dev texts a served reference may decline, as a student may
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def measure_reference(work: Workspace) -> ReferenceResult:
     """
     fits, rows = _fits(work), work.question.gate.rows
     scores = {fit.name: _scores(fit, rows) for fit in fits}
-    quality = {name: sum(each) / len(each) for name, each in scores.items()}
+    quality: dict[str, float] = {name: sum(each) / len(each) for name, each in scores.items()}
     obstacle = _obstacle(work.use_case)
     if _needs_server(work.use_case) and obstacle is None:
         return _judge_served(work, next(fit for fit in fits if fit.name == REGRESSION), quality)

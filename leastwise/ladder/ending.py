@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar, Protocol
 
 from leastwise.run_id import RunId
@@ -13,16 +13,27 @@ UPKEEP_STATUS = {"drift": 3, "budget": 3, "error": 1}
 
 
 class Ending(Protocol):
-    """What a command ends with: a frozen dataclass, and the exit status that says the same to a shell."""
+    """What a command ends with: the fields of its JSON line, and the exit status that says the same to a shell."""
 
     @property
     def exit_status(self) -> int:
         """0 where what was asked for is there."""
         ...
 
+    def fields(self) -> dict[str, object]:
+        """What the JSON line holds."""
+        ...
+
 
 @dataclass(frozen=True)
-class ClimbEnding:
+class _Fields:
+    def fields(self) -> dict[str, object]:
+        """What the JSON line holds."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ClimbEnding(_Fields):
     """How a climb ended."""
 
     outcome: str
@@ -41,7 +52,7 @@ class ClimbEnding:
 
 
 @dataclass(frozen=True)
-class StageEnding:
+class StageEnding(_Fields):
     """What a stage that was run on its own came to."""
 
     outcome: str
@@ -57,7 +68,7 @@ class StageEnding:
 
 
 @dataclass(frozen=True)
-class UpkeepEnding:
+class UpkeepEnding(_Fields):
     """How an upkeep flow (retrain, drift, rebaseline, promote, rollback) ended."""
 
     outcome: str
@@ -73,7 +84,7 @@ class UpkeepEnding:
 
 
 @dataclass(frozen=True)
-class AdviceEnding:
+class AdviceEnding(_Fields):
     """What was advised."""
 
     outcome: str
@@ -86,7 +97,7 @@ class AdviceEnding:
 
 
 @dataclass(frozen=True)
-class AuditEnding:
+class AuditEnding(_Fields):
     """What an audit came to: how many verdicts were judged again, and which runs differ."""
 
     outcome: str

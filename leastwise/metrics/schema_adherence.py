@@ -26,8 +26,8 @@ def adherence_of(schema: dict[str, object]) -> Callable[[str], float]:
 
     BadInput where the schema is none, or refers outside itself: nothing is fetched.
     """
-    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # the library ships no types
-    from jsonschema.exceptions import SchemaError  # type: ignore[import-untyped]  # the library ships no types
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
 
     try:
         Draft202012Validator.check_schema(schema)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from threadpoolctl import threadpool_limits
 
 Name = Literal["majority class", "nearest neighbours", "embeddings + logistic regression"]
+REGRESSION: Name = "embeddings + logistic regression"
 Floats = npt.NDArray[np.floating]
 LabelNumbers = npt.NDArray[np.int64]  # positions in `labels`
 Arrays = dict[str, Floats | LabelNumbers]
@@ -150,7 +151,7 @@ def _fit(
     fits: dict[Name, _Fit] = {
         "majority class": _fit_majority(split),
         "nearest neighbours": _fit_neighbours(split),
-        "embeddings + logistic regression": _fit_logistic(split, seed, threads),
+        REGRESSION: _fit_logistic(split, seed, threads),
     }
     return [
         Reference(name, labels, fit.chosen, fit.dev_accuracy, fit.arrays, encoder, cache, threads)

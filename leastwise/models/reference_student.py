@@ -9,7 +9,7 @@ import numpy as np
 
 from leastwise.errors import BadInput
 from leastwise.models import weights
-from leastwise.models.reference import Reference
+from leastwise.models.reference import REGRESSION, Reference
 from leastwise.models.student import StudentAbout
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def as_student(
     """
     from safetensors.numpy import save_file
 
-    if reference.name != "embeddings + logistic regression":
+    if reference.name != REGRESSION:
         raise BadInput(f"reference {reference.name!r}: is no linear head on an encoder, so it cannot be served as one")
     encoder = _mean_pooling(reference.encoder)
     about = StudentAbout(

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+MOST_FALSE_DECLINES = 0.05  # share of in-scope dev texts a student, or a reference served as one, may decline
+
+
 class DeclineThreshold(BaseModel):
     """An abstention threshold on the largest probability, and what it did on dev; None where dev had no such inputs."""
 

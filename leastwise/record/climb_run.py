@@ -165,7 +165,7 @@ class ClimbRun(RecordedRun):
     def _ended_before_ms(self, run: StageRun) -> float:
         """When what came before a run under this climb ended; for the first one, when this process took it up."""
         others = [each.info.end_time for each in self.children() if each.info.run_id != run.id and each.info.end_time]
-        return max([*others, self.run.info.start_time, _process_start_ms()])
+        return float(max([*others, self.run.info.start_time, _process_start_ms()]))
 
     # -- its history --------------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class ClimbRun(RecordedRun):
 
 
 def _process_start_ms() -> float:
-    return psutil.Process().create_time() * 1000
+    return float(psutil.Process().create_time()) * 1000
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,13 @@ def _log_spend(bills: Bills) -> None:
     axis = figure.subplots()
     for purpose in dict.fromkeys(purpose for _, purpose, _ in entries):
         own = [(datetime.fromtimestamp(at, UTC), usd) for at, kind, usd in entries if kind == purpose]
-        axis.step([at for at, _ in own], np.cumsum([usd for _, usd in own]), where="post", label=purpose, marker=".")
+        axis.step(
+            np.asarray([at for at, _ in own]),
+            np.cumsum([usd for _, usd in own]),
+            where="post",
+            label=purpose,
+            marker=".",
+        )
     axis.axhline(use_case.budget_usd_per_month, color="tab:red", linestyle="--", label="budget of the month")
     axis.set(ylabel="dollars so far", yscale="log", title=f"Spend of {use_case.name} in {today:%B %Y}")
     axis.tick_params(axis="x", rotation=30)

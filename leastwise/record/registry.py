@@ -11,7 +11,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
@@ -230,7 +230,7 @@ def _read(run: Run) -> Move:
     return Move(
         run_id=RunId(str(run.info.run_id)),
         number=int(tags[NUMBER]),
-        event=tags[EVENT],
+        event=cast("Event", tags[EVENT]),
         before=tags[BEFORE],
         after=tags[AFTER],
         reason=tags[REASON],

@@ -121,7 +121,7 @@ def ladder_note(use_case: UseCase, history: Sequence[Record], ending: ClimbEndin
     """The whole ladder in Markdown, on the parent run."""
     lines = [f"## {decision(use_case, ending, history)}", "", "| stage | verdict | why |", "|---|---|---|"]
     for record in history:
-        verdict = "SKIPPED" if record.skipped else record.verdict.outcome if record.verdict else ""
+        verdict: str = "SKIPPED" if record.skipped else record.verdict.outcome if record.verdict else ""
         why = record.skipped or (record.verdict.reason if record.verdict else "")
         if record.stage == "reference" and use_case.reference != "stop":  # shown beside the ladder, judged for nothing
             quality = record.evaluation.measurements.get("quality") if record.evaluation else None

@@ -7,12 +7,12 @@ and does not start a server: `mlflow models serve --env-manager local -m DIRECTO
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import mlflow.pyfunc
 import pandas as pd
 from mlflow.models import ModelSignature, set_model
-from mlflow.types.schema import ColSpec, Schema
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from mlflow.types.schema import ColSpec, Schema, TensorSpec
 
 from leastwise.models.student import Student
 from leastwise.models.threads import THREADS
@@ -32,16 +32,18 @@ _PACKAGES = (
 )
 
 
-class StudentModel(mlflow.pyfunc.PythonModel):
+class StudentModel(PythonModel):
     """Serves one student directory; `threads` comes from the model's config."""
 
-    def load_context(self, context: Any) -> None:
+    def load_context(self, context: PythonModelContext) -> None:
         """Load the weights once, so that the first request does not pay for it."""
         threads = int((context.model_config or {}).get("threads", THREADS))
         self._student = Student(Path(context.artifacts["student"]), threads)
         self._student.answer(["warm up"])
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, object] | None = None
+    ) -> pd.DataFrame:
         """Columns label, confidence and energy, a row for each row of column `text`."""
         answers = self._student.answer(model_input["text"].tolist())
         return pd.DataFrame([asdict(answer) for answer in answers], columns=["label", "confidence", "energy"])
@@ -49,7 +51,11 @@ class StudentModel(mlflow.pyfunc.PythonModel):
 
 def save_pyfunc(student_dir: Path, out: Path, *, threads: int = THREADS) -> Path:
     """Write the MLflow model directory `out` (must not exist) that answers as `Student(student_dir)` does."""
-    outputs = [ColSpec("string", "label"), ColSpec("double", "confidence"), ColSpec("double", "energy")]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec("string", "label"),
+        ColSpec("double", "confidence"),
+        ColSpec("double", "energy"),
+    ]
     mlflow.pyfunc.save_model(
         path=str(out),
         python_model=str(Path(__file__).resolve()),

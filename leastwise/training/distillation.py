@@ -22,7 +22,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
 from leastwise.models.encoder import encoder_hash
-from leastwise.models.student import DeclineThreshold, Student, StudentAbout, fit_dev_threshold, tokenized
+from leastwise.models.student import (
+    MOST_FALSE_DECLINES,
+    DeclineThreshold,
+    Student,
+    StudentAbout,
+    fit_dev_threshold,
+    tokenized,
+)
 from leastwise.models.student_network import Network, forward, padded
 from leastwise.models.threads import THREADS, torch_threads
 from leastwise.progress import TrainingProgress
@@ -63,7 +70,7 @@ class StudentSettings(BaseModel):
         description="Softens teacher and student alike: above 1 second choices count more",
     )
     max_false_decline: float = Field(
-        0.05, ge=0, lt=1, description="Share of in-scope dev texts the abstention threshold may decline"
+        MOST_FALSE_DECLINES, ge=0, lt=1, description="Share of in-scope dev texts the abstention threshold may decline"
     )
     seed: int = Field(0, ge=0, description="Order of the texts and start of the head")
     threads: int = Field(THREADS, ge=1, le=256, description="CPU threads of training")

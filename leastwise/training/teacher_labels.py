@@ -93,7 +93,7 @@ def label_in_rounds(
 
 def _uncertainty(
     vectors: npt.NDArray[np.float32], texts: pd.DataFrame, labelled: pd.DataFrame, left: npt.NDArray[np.intp]
-) -> npt.NDArray[np.float64]:
+) -> npt.NDArray[np.floating]:
     at = {row_id: number for number, row_id in enumerate(texts["id"])}
     known = vectors[[at[row_id] for row_id in labelled["id"]]]
     if labelled["label"].nunique() < 2:
@@ -122,8 +122,8 @@ def tells_probabilities(work: Workspace, teacher: Candidate) -> bool:
 def hard_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> pd.DataFrame:
     """The texts (columns id, text) with the teacher's answer as `label`, without those it lost."""
     answers, task = _answers(work, teacher, texts.assign(label=None)), work.use_case.task
-    labels = [learnable(task, answer.text) if answer.text is not None else None for answer in answers]
-    return texts[["id", "text"]].assign(label=labels).dropna()
+    labels = [None if answer.text is None else learnable(task, answer.text) for answer in answers]
+    return texts[["id", "text"]].assign(label=np.asarray(labels, dtype=object)).dropna()
 
 
 def learnable(task: Task, answer: str) -> str | None:
@@ -167,7 +167,7 @@ def soft_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame, parts:
 
 def _slice(
     answerer: TrainedAnswerer, rows: pd.DataFrame, answers: Sequence[str], part: Path
-) -> npt.NDArray[np.float64]:
+) -> npt.NDArray[np.floating]:
     if part.exists():
         return np.asarray(np.load(part, allow_pickle=False))
     probabilities = np.asarray(answerer.label_probabilities(rows, answers))
