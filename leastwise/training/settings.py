@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
 from leastwise.models.threads import THREADS
-from leastwise.use_case.training import LONGEST_TOKENS, Launch, Training
+from leastwise.training.settings import TrainingSettings
+from leastwise.use_case.training import LONGEST_TOKENS, PACKED_TOKENS, Launch, Training
 
 _DEFAULT = Training()  # what a use case says that says nothing of it
 
@@ -81,3 +82,37 @@ class TrainingSettings(BaseModel):
             )
         share = self.batch_size // processes
         return next(part for part in range(min(share, self.examples_at_once), 0, -1) if share % part == 0)
+
+
+def pretraining_settings_of(wanted: Training) -> TrainingSettings:
+    return TrainingSettings(
+        seed=wanted.seed,
+        max_examples=wanted.pretrain_steps * wanted.batch_size,
+        batch_size=wanted.batch_size,
+        max_tokens=PACKED_TOKENS,
+        method=wanted.pretrain_method,
+        learning_rate=wanted.pretraining_rate,
+        rank=wanted.rank,
+        upper_blocks_share=wanted.upper_blocks_share,
+        gradient_checkpointing=wanted.gradient_checkpointing,
+        launch=wanted.launch,
+    )
+
+
+def settings_of(wanted: Training) -> TrainingSettings:
+    """What the use case says of how to train."""
+    return TrainingSettings(
+        method=wanted.method,
+        rank=wanted.rank,
+        learning_rate=wanted.learning_rate,
+        max_examples=wanted.max_examples,
+        upper_blocks_share=wanted.upper_blocks_share,
+        epochs=wanted.epochs,
+        batch_size=wanted.batch_size,
+        seed=wanted.seed,
+        gradient_checkpointing=wanted.gradient_checkpointing,
+        early_stop_patience=wanted.early_stop_patience,
+        launch=wanted.launch,
+        dev_examples=wanted.dev_rows,
+        eval_every_share=1 / wanted.dev_checks,
+    )
