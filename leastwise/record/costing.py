@@ -116,9 +116,10 @@ class Costing:
         were cut.
         """
         use_case = self.question.use_case
-        if use_case.training.student.kind == "encoder":
+        student, base = use_case.training.student, use_case.models.base
+        if student.kind == "encoder":
             return use_case.models.student
-        return use_case.models.base.uri if use_case.models.base else None
+        return student.uri or (base.uri if base else None)
 
     def _sizes(self) -> Sizes:
         tables, task = self.question.tables, self.question.use_case.task

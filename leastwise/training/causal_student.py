@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 def base_dir(catalogue: Catalogue, student: CausalStudent) -> Path:
-    """The weights the student starts from: those of `models.base`, cut once to `blocks`."""
-    whole = catalogue.base_dir()
+    """The weights the student starts from: its own `uri`, else those of `models.base`, cut once to `blocks`."""
+    whole = weights.materialize(student.uri, catalogue.home) if student.uri else catalogue.base_dir()
     if student.blocks is None:
         return whole
     return cut(

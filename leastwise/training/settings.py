@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
 from leastwise.models.threads import THREADS
-from leastwise.training.settings import TrainingSettings
 from leastwise.use_case.training import LONGEST_TOKENS, PACKED_TOKENS, Launch, Training
 
 _DEFAULT = Training()  # what a use case says that says nothing of it

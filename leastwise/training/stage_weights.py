@@ -189,7 +189,7 @@ def _train_causal(work: Workspace, student: CausalStudent, labels_uri: str) -> W
     labelled, dev = table_files.read_table(labels_uri), work.tables.get("dev")
     base = causal_student.base_dir(work.catalogue, student)
     rows = causal_student.rows_of(work.use_case.task, base, labelled)
-    watched = pairs(work, "dev")[:WATCHED_ROWS] if dev is not None else []
+    watched = pairs(work, "dev", base)[:WATCHED_ROWS] if dev is not None else []
     settings = causal_student.settings_of(work.use_case.training, student, len(rows))
     teacher = causal_student.teacher_dir(work.home, need_teacher(work)) if student.teacher_share else None
     request = training.request_of(base, rows, watched, settings, None, teacher)
@@ -276,9 +276,12 @@ def dev_metric(work: Workspace, dev: list[Row]) -> DevMetric | None:
     return DevMetric(task=task, prompts=prompts, expected=tuple(expected), max_new_tokens=limit)
 
 
-def pairs(work: Workspace, table: str) -> list[Row]:
-    """Rows of a table as prompt and completion, the prompt as the chat endpoint will render it."""
+def pairs(work: Workspace, table: str, model_dir: Path | None = None) -> list[Row]:
+    """Rows of a table as prompt and completion, the prompt as the chat endpoint will render it.
+
+    The chat template is that of `model_dir`, or of the use case's base.
+    """
     system = {"role": "system", "content": trained_prompt(work.use_case)}
-    frame, base, task = work.tables.need(table), work.catalogue.base_dir(), work.use_case.task
+    frame, base, task = work.tables.need(table), model_dir or work.catalogue.base_dir(), work.use_case.task
     prompts = [format_chat(base, [system, {"role": "user", "content": text}]) for text in frame["text"]]
     return [Row(prompt, completion_of(task, label)) for prompt, label in zip(prompts, frame["label"], strict=True)]
