@@ -83,35 +83,35 @@ class TrainingSettings(BaseModel):
         return next(part for part in range(min(share, self.examples_at_once), 0, -1) if share % part == 0)
 
 
-def pretraining_settings_of(wanted: Training) -> TrainingSettings:
+def pretraining_settings_of(training: Training) -> TrainingSettings:
     return TrainingSettings(
-        seed=wanted.seed,
-        max_examples=wanted.pretrain_steps * wanted.batch_size,
-        batch_size=wanted.batch_size,
+        seed=training.seed,
+        max_examples=training.pretrain_steps * training.batch_size,
+        batch_size=training.batch_size,
         max_tokens=PACKED_TOKENS,
-        method=wanted.pretrain_method,
-        learning_rate=wanted.pretraining_rate,
-        rank=wanted.rank,
-        upper_blocks_share=wanted.upper_blocks_share,
-        gradient_checkpointing=wanted.gradient_checkpointing,
-        launch=wanted.launch,
+        method=training.pretrain_method,
+        learning_rate=training.pretraining_rate,
+        rank=training.rank,
+        upper_blocks_share=training.upper_blocks_share,
+        gradient_checkpointing=training.gradient_checkpointing,
+        launch=training.launch,
     )
 
 
-def settings_of(wanted: Training) -> TrainingSettings:
+def settings_of(training: Training) -> TrainingSettings:
     """What the use case says of how to train."""
     return TrainingSettings(
-        method=wanted.method,
-        rank=wanted.rank,
-        learning_rate=wanted.learning_rate,
-        max_examples=wanted.max_examples,
-        upper_blocks_share=wanted.upper_blocks_share,
-        epochs=wanted.epochs,
-        batch_size=wanted.batch_size,
-        seed=wanted.seed,
-        gradient_checkpointing=wanted.gradient_checkpointing,
-        early_stop_patience=wanted.early_stop_patience,
-        launch=wanted.launch,
-        dev_examples=wanted.dev_rows,
-        eval_every_share=1 / wanted.dev_checks,
+        method=training.method,
+        rank=training.rank,
+        learning_rate=training.learning_rate,
+        max_examples=training.max_examples,
+        upper_blocks_share=training.upper_blocks_share,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        gradient_checkpointing=training.gradient_checkpointing,
+        early_stop_patience=training.early_stop_patience,
+        launch=training.launch,
+        dev_examples=training.dev_rows,
+        eval_every_share=1 / training.dev_checks,
     )
