@@ -161,8 +161,8 @@ def _ending(work: Workspace, step: Step, confirmed: str, history: list[Record]) 
 
 def _venue(work: Workspace, outcome: str) -> str:
     if outcome == "reference":
-        reference = work.run.reference_run()
-        return reference.venue if reference else ""
+        row_0 = work.run.reference_run()
+        return row_0.venue if row_0 else ""
     return work.run.latest(outcome).candidate().venue if outcome in LADDER else ""
 
 
