@@ -46,8 +46,9 @@ demo: data ## Climb the ladder on USE_CASE (default use_cases/alert-triage.yaml)
 test: data ## Run the tests; TESTS="tests/unit -k gate" runs some
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TESTS)
 
-check: env ## Lint, types of the core, direction of the imports
+check: env ## Lint, format, types, direction of the imports
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 

@@ -11,7 +11,8 @@ def audit(run_or_experiment: str) -> AuditEnding:
     """Judge logged evaluations again, from MLflow alone: their intervals, and the answers behind them.
 
     Args:
-        run_or_experiment: An MLflow run id (a climb with all its stages, or one stage), or a use case's name for all of it.
+        run_or_experiment: An MLflow run id (a climb with all its stages, or one stage), or a use case's name for all of
+        it.
     """
     return audit_verdicts(run_or_experiment)
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.running import asking, stages
+from flows.steps import asking, stages
 from leastwise.ladder import Step
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.ladder.needs import StageAnswer

@@ -1,4 +1,6 @@
-"""Stage 5 (Level 4): continued pre-training of the base on the documents, then fine-tuning on it. Only when approved."""
+"""Stage 5 (Level 4): continued pre-training of the base on the documents, then fine-tuning on it. Only when
+approved.
+"""
 
 from prefect import flow
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.running.stages import STAGES
+from flows.steps.stages import STAGES
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.run_id import RunId
 from leastwise.stores.caps import BudgetExceeded

@@ -1,4 +1,6 @@
-"""The pure core of Leastwise: what a use case is, when a candidate passes, and which stage comes next.
+"""Leastwise, the library: the least customization of a language model that meets its requirements, found and proved.
 
-It does not read files, call models or know MLflow and Prefect; effects live in `tasks/`, sequences in `flows/`.
+One folder a concern, each importing only those above it: use_case, evidence, money, metrics, ladder (pure), stores, rows,
+models, endpoints, engines, record, answering, evaluating, training. It never imports Prefect: sequences are in `flows/`,
+what a stage or verb does as a task is in `tasks/`. Start reading at `ladder/`.
 """

@@ -1,4 +1,5 @@
-"""Advice before spending: reads a use case, its rows and prices, hands them to `leastwise.ladder.advice`, shows and logs it.
+"""Advice before spending: reads a use case, its rows and prices, hands them to `leastwise.ladder.advice`, shows and
+logs it.
 
 It opens no climb, draws on no alpha account, loads no weights and calls no model, so it also works for models that
 cannot run here.
@@ -42,7 +43,9 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
 
 
 def premises_of(prospect: Prospect) -> Premises:
-    """Rows, prices and error probabilities of a use case, as the first question asked of its gate set would get them."""
+    """Rows, prices and error probabilities of a use case, as the first question asked of its gate set would
+    get them.
+    """
     question, catalogue = prospect.question, prospect.catalogue
     alphas = first_alphas(question.use_case)
     return Premises(
@@ -77,10 +80,12 @@ def show(advice: Advice, use_case: UseCase) -> None:
     say(RULE)
     for each in advice.stages:
         say(
-            f"{each.stage:<12} {MARK[each.status]:<12} {_usd(each.expected_usd):>10} {_usd(each.estimate_usd):>10}  {each.reason}"
+            f"{each.stage:<12} {MARK[each.status]:<12} {_usd(each.expected_usd):>10} {_usd(each.estimate_usd):>10}  "
+            f"{each.reason}"
         )
     say(
-        f"{'(scratch)':<12} {'– refused':<12} {'':>10} {f'${advice.from_scratch_usd:,.0f}':>10}  {advice.from_scratch[0]}"
+        f"{'(scratch)':<12} {'– refused':<12} {'':>10} {f'${advice.from_scratch_usd:,.0f}':>10}  "
+        f"{advice.from_scratch[0]}"
     )
     say(RULE)
     for considered in advice.considerations:
@@ -110,7 +115,8 @@ def as_markdown(advice: Advice, name: str, prices_as_of: dict[str, str]) -> str:
         "| stage | | why | expected | at worst |",
         "|---|---|---|---|---|",
         *(
-            f"| {e.stage} | {e.status.replace('_', ' ')} | {e.reason} | {_usd(e.expected_usd)} | {_usd(e.estimate_usd)} |"
+            f"| {e.stage} | {e.status.replace('_', ' ')} | {e.reason} | {_usd(e.expected_usd)} "
+            f"| {_usd(e.estimate_usd)} |"
             for e in advice.stages
         ),
         f"| (from scratch) | refused | below | | ${advice.from_scratch_usd:,.0f} |",

@@ -12,10 +12,9 @@ from leastwise import ladder
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.prompts import check_room
 from leastwise.answering.workspace import Workspace
+from leastwise.evaluating import reference
 from leastwise.evaluating.confirmation import measure_all
 from leastwise.evaluating.judge_scorer import check_grades, open_scorer
-from leastwise.evaluating.reference import confirm_reference
-from leastwise.evaluating.reference import measure_reference as measure_row_0
 from leastwise.ladder import Record, Step
 from leastwise.ladder.ending import ClimbEnding, StageEnding
 from leastwise.ladder.needs import StageAnswer
@@ -72,7 +71,7 @@ def measure_reference(climb: RunId) -> None:
     has_labels = work.use_case.task.answers is not None and work.tables.rows("train")
     if work.catalogue.encoder is None or not has_labels or work.run.reference_run():
         return
-    result = measure_row_0(work)
+    result = reference.measure_reference(work)
     run = work.run.reference_run()
     seconds = work.run.seconds_of(run) if run else 0.0
     console.show_reference(result.quality, result.evaluation, seconds)
@@ -108,7 +107,7 @@ def confirm(climb: RunId, outcome: str) -> str:
     if rows is None:
         return NOT_MEASURED
     if outcome == "reference":
-        figures = confirm_reference(work, rows)
+        figures = reference.confirm_reference(work, rows)
     else:
         candidate = work.run.latest(outcome).candidate()
         with open_answerer(work, candidate) as answerer, open_scorer(work, candidate.stage) as scorer:

@@ -1,7 +1,8 @@
-"""The gate on data: every table a stage relies on is held to its suite before that stage starts; what fails is kept aside.
+"""The gate on data: every table a stage relies on is held to its suite before that stage starts; what fails is kept
+aside.
 
-What a suite asks is data (`expectations/`); how rows are looked at is in `leastwise.rows.data_quality`. A table that passed
-once under the same suite is not looked at again.
+What a suite asks is data (`expectations/`); how rows are looked at is in `leastwise.rows.data_quality`. A table that
+passed once under the same suite is not looked at again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ Parameters = dict[str, object]
 
 @task(name="validate data")
 def validate_judged(climb: RunId) -> None:
-    """The rows verdicts are taken from: gate, dev and test, with leakage between the splits. BadInput names the quarantine."""
+    """The rows verdicts are taken from: gate, dev and test, with leakage between the splits. BadInput names the
+    quarantine.
+    """
     work = open_workspace(climb)
     for name in JUDGED:
         _hold(work, name)
@@ -48,7 +51,9 @@ def validate_judged(climb: RunId) -> None:
 
 @task(name="validate training data")
 def validate_training_data(climb: RunId) -> None:
-    """The examples a model is trained on, and the labels its neighbours disagree with. BadInput names the quarantine."""
+    """The examples a model is trained on, and the labels its neighbours disagree with. BadInput names the
+    quarantine.
+    """
     work = open_workspace(climb)
     _hold(work, "train")
     _list_suspects(work)
@@ -84,7 +89,9 @@ def validate_teacher_labels(climb: RunId, labels_uri: str) -> None:
 
 @dataclass(frozen=True)
 class Held:
-    """A table and the suite it is held to; `content` names its rows, `against` are the splits it must not share rows with."""
+    """A table and the suite it is held to; `content` names its rows, `against` are the splits it must not share rows
+    with.
+    """
 
     name: str
     table: pd.DataFrame

@@ -1,7 +1,7 @@
 """Has the traffic drifted from the rows the champion was judged on? It changes nothing: drift alarms.
 
-Drift is looked for in embeddings only (no labels, no repetition), one window at a time: of windows in which nothing changed
-a share of alpha alarms.
+Drift is looked for in embeddings only (no labels, no repetition), one window at a time: of windows in which nothing
+changed a share of alpha alarms.
 """
 
 from __future__ import annotations

@@ -28,7 +28,9 @@ def fine_tune_adapter(climb: RunId, base_dir: str | None = None) -> Weights:
 
 
 def retrain_adapter(run_id: RunId, base_dir: str | None) -> Weights:
-    """Train the champion's adapter again, on the base it is for; always booked as `fine_tune`, whatever that base is."""
+    """Train the champion's adapter again, on the base it is for; always booked as `fine_tune`, whatever that
+    base is.
+    """
     return _train(run_id, "fine_tune", base_dir)
 
 

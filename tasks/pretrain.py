@@ -33,7 +33,8 @@ def evaluate_pretrain(climb: RunId, weights: Weights, base_dir: str) -> RunId:
 
 @task(name="compare with the fine-tuned base")
 def compare_with_fine_tuned(climb: RunId, run_id: RunId) -> None:
-    """What Level 4 did to the task: the quality of the stage `fine_tune` below, where it was measured, beside this one's.
+    """What Level 4 did to the task: the quality of the stage `fine_tune` below, where it was measured, beside this
+    one's.
 
     Both are the figures of their gates, each on as many rows as its verdict took; no test is made of the difference.
     """

@@ -1,36 +1,31 @@
 """Promoting a measured candidate and taking a promotion back: what may move the champion, and what is said of it.
 
 Only what passed is promoted: a stage run whose verdict is PASS when judged again from the record (or UNDECIDED that was
-resolved to count as one), or a challenger that was surely not worse. How aliases move is in `leastwise.record.registry`.
+resolved to count as one), or a challenger that was surely not worse. How aliases move is in
+`leastwise.record.registry`.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from prefect import task
 
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import UpkeepEnding
-from leastwise.record.client import connect, find_experiment
+from leastwise.record.client import connect
 from leastwise.record.climb_run import ClimbRun
+from leastwise.record.judged_runs import measured_run
 from leastwise.record.registry import Registry
-from leastwise.record.run import OUTCOME, read_run
 from leastwise.record.stage_run import StageRun
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
-from leastwise.use_case import LADDER
 from tasks.session.console import say
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 
 @task(name="promote")
 def promote_run(use_case: str, run_id: str) -> UpkeepEnding:
     """Register the candidate of a climb, stage or retraining and make it the champion."""
     client, name = connect(), load(use_case).name
-    run = _measured_run(client, name, run_id)
+    run = measured_run(client, name, run_id)
     reason = _leave(run)
     registry = Registry(client, name)
     version = registry.register(run)
@@ -50,19 +45,6 @@ def roll_back(use_case: str) -> UpkeepEnding:
 def _ended(outcome: str, reason: str, run_id: RunId) -> UpkeepEnding:
     say(f"{outcome}: {reason}")
     return UpkeepEnding(outcome, reason, 0.0, 0, run_id)
-
-
-def _measured_run(client: MlflowClient, name: str, run_id: str) -> StageRun:
-    """The run that measured the candidate: the run itself, or the winning stage of a climb."""
-    run = read_run(client, run_id)
-    if run.experiment_id != find_experiment(client, name):
-        raise BadInput(f"mlflow_run_id: run {run_id} is not in the experiment {name}; name a run of that use case")
-    if run.kind != "ladder":
-        return StageRun(client, run.run)
-    outcome = run.tag(OUTCOME) or "not finished"
-    if outcome not in LADDER:
-        raise BadInput(f"mlflow_run_id: the climb {run_id} ended as {outcome}, so it has no winner to promote")
-    return ClimbRun(client, run.run).latest(outcome)
 
 
 def _leave(run: StageRun) -> str:

@@ -1,4 +1,6 @@
-"""Stage 1: every allowed model, cheapest first, unconstrained and constrained, with a cascade where cost is required."""
+"""Stage 1: every allowed model, cheapest first, unconstrained and constrained, with a cascade where cost is
+required.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def evaluate_prompt(climb: RunId) -> RunId:
 
 
 def prompt_tries(work: Workspace) -> list[Candidate | Offer]:
-    """The prompt candidates, with a cascade of the cheapest model and the dearest before any but the cheapest is tried."""
+    """The prompt candidates, with a cascade of the cheapest model and the dearest before any but the cheapest
+    is tried.
+    """
     candidates = prompt_candidates(work)
     plain = [each for each in candidates if each.prompt and not each.prompt.constrained]
     if len(plain) < 2 or not work.use_case.offers_cascades:

@@ -7,7 +7,6 @@ have to be), nor is the base pre-trained further. Examples are never dropped, so
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from prefect import task
 
@@ -37,9 +36,6 @@ from tasks.fine_tune import retrain_adapter
 from tasks.session.console import say_ending
 from tasks.session.workspace import open_workspace, prospect_of
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
 VERDICTS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
 
 
@@ -55,7 +51,8 @@ class Opening:
 def open_retraining(use_case: str, new_examples: str = "") -> Opening:
     """Check the new examples and open the retraining's run; an ending where there is nothing to do."""
     case, client = load(use_case), connect()
-    champion = Registry(client, case.name).champion()
+    registry = Registry(client, case.name)
+    champion = registry.champion()
     if champion is None:
         raise BadInput(f"{case.name}: has no champion to retrain; promote a run first (python -m flows.promote)")
     if not _can_be_trained_again(champion.candidate):
@@ -63,7 +60,7 @@ def open_retraining(use_case: str, new_examples: str = "") -> Opening:
         why = f"the champion ({champion.candidate.stage}) has no adapter trained on people's labels"
         ending = run.end("not_trained", f"{why}, so there is nothing to train again", 0.0, 0)
         return Opening(run.id, say_ending("retrain", ending))
-    union = with_examples(case, _trained_on(client, champion), new_examples)
+    union = with_examples(case, registry.training_data(champion), new_examples)
     prospect = prospect_of(union)
     check(prospect)
     key = content_key("retrain", champion.version, prospect.question.tables.hashes["train"])
@@ -80,7 +77,9 @@ def _can_be_trained_again(champion: Candidate) -> bool:
 
 
 def pay_for_labels(run_id: RunId, use_case: str, new_examples: str) -> None:
-    """Book what people's labels of the new examples cost, once a run; raises BudgetExceeded where a cap does not allow it."""
+    """Book what people's labels of the new examples cost, once a run; raises BudgetExceeded where a cap does not allow
+    it.
+    """
     work, case = open_workspace(run_id), load(use_case)
     already = set(Tables(case).need("train")["id"]) if case.data.train else set()
     new = set(Tables(_training_on(case, new_examples)).need("train")["id"]) - already if new_examples else set()
@@ -119,12 +118,6 @@ def with_examples(use_case: UseCase, trained_on: str | None, new_examples: str) 
 
 def _training_on(use_case: UseCase, uri: str) -> UseCase:
     return use_case.model_copy(update={"data": use_case.data.model_copy(update={"train": uri})})
-
-
-def _trained_on(client: MlflowClient, champion: Registered) -> str | None:
-    """The training data of a champion that was itself retrained; None for one that came from a climb."""
-    run = UpkeepRun.read(client, champion.run_id)
-    return run.use_case().data.train if run.kind == "retrain" else None
 
 
 def train_again(run_id: RunId) -> Weights:

@@ -1,4 +1,4 @@
-"""How a flow is run: a stage here or on a pool, a person asked, a command's arguments and its one JSON line.
+"""How a flow is run from a shell: `--help`, its arguments, and its one line of JSON.
 
-It holds no logic of a flow and decides no step. Start reading at `stages.py`.
+It holds no logic of a flow. Start reading at `command_line.py`.
 """

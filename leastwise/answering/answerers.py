@@ -1,5 +1,5 @@
-"""Putting together who answers for a candidate, from the outside in: cache, guard, cascade, then a student, trained weights
-or a model behind HTTP.
+"""Putting together who answers for a candidate, from the outside in: cache, guard, cascade, then a student, trained
+weights or a model behind HTTP.
 
 It asks nothing itself. Servers that are started end when the `with` block does.
 """
@@ -27,8 +27,8 @@ def open_answerer(
 ) -> Iterator[Answerer]:
     """What answers for this candidate.
 
-    Its calls are paid as the evaluation of the candidate's own stage, unless a `payer` is named. `confident`: answers come
-    with a confidence where the model tells one.
+    Its calls are paid as the evaluation of the candidate's own stage, unless a `payer` is named. `confident`: answers
+    come with a confidence where the model tells one.
     """
     with ExitStack() as stack:
         answerer = _behind_cache(work, candidate, stack, payer, confident)

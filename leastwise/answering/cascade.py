@@ -1,6 +1,7 @@
 """A cascade at work: a cheap candidate answers, and what it is not sure of is asked of the other one as well.
 
-Which threshold is right is not decided here (see `leastwise.evaluating.cascade_offer`). An escalated request costs both and takes both times.
+Which threshold is right is not decided here (see `leastwise.evaluating.cascade_offer`). An escalated request costs both
+and takes both times.
 """
 
 from __future__ import annotations

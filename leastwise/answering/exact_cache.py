@@ -1,8 +1,8 @@
 """Sampled traffic replayed through the response cache of production: what repeats, when, and what that saves.
 
-The cache is the real one (`leastwise.stores.response_cache`) with the replay's clock: an answer that is too old by the time its request
-comes again, or was pushed out by others, is bought again. It lives for one evaluation. A text is asked once whatever the cache
-forgets: buying it again is counted at what it cost the first time.
+The cache is the real one (`leastwise.stores.response_cache`) with the replay's clock: an answer that is too old by the
+time its request comes again, or was pushed out by others, is bought again. It lives for one evaluation. A text is asked
+once whatever the cache forgets: buying it again is counted at what it cost the first time.
 """
 
 from __future__ import annotations

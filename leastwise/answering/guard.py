@@ -1,7 +1,8 @@
 """A guard at work: a candidate behind an abstention score, and the scores themselves.
 
-Which score and threshold is right is not decided here (see `leastwise.evaluating.guard_offer`). Distance is known before the model is asked, so what
-it declines costs no call; the other scores come with the answer. A declined request is answered with the decline label.
+Which score and threshold is right is not decided here (see `leastwise.evaluating.guard_offer`). Distance is known
+before the model is asked, so what it declines costs no call; the other scores come with the answer. A declined request
+is answered with the decline label.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _TIMED_TEXTS = 20
 class Distance:
     """How far the embedding of a text is from those of some examples, as one Gaussian.
 
-    Its covariance is shrunk (Ledoit and Wolf 2004), so that fewer examples than dimensions do as well. Labels are not needed: on
-    the embedded data one Gaussian a class told no more.
+    Its covariance is shrunk (Ledoit and Wolf 2004), so that fewer examples than dimensions do as well. Labels are not
+    needed: on the embedded data one Gaussian a class told no more.
     """
 
     examples: tuple[str, ...]

@@ -1,6 +1,8 @@
-"""What a candidate's model is shown for a text: the prompt, what is retrieved for it, and no more than its context takes.
+"""What a candidate's model is shown for a text: the prompt, what is retrieved for it, and no more than its context
+takes.
 
-Where the whole would be too long the documents ranked lowest go first, then the examples farthest from the text. It asks nothing.
+Where the whole would be too long the documents ranked lowest go first, then the examples farthest from the text. It
+asks nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class FittedPrompt:
 
 
 def fit_prompts(work: Workspace, candidate: Candidate, texts: Sequence[str]) -> list[FittedPrompt]:
-    """What is asked for each text; the most similar example comes last. BadInput for a text that no context is left for."""
+    """What is asked for each text; the most similar example comes last. BadInput for a text that no context is left
+    for.
+    """
     retriever, task = candidate.retriever, work.use_case.task
     examples: list[list[Shot]] = [[] for _ in texts]
     documents: list[list[Hit]] = [[] for _ in texts]
@@ -60,7 +64,9 @@ def shot(task: Task, text: str, label: str) -> Shot:
 
 
 def fixed_shots(task: Task, rows: pd.DataFrame | None, count: int) -> tuple[Shot, ...]:
-    """The first row of each label in turn, in the order of the table; without labels the first rows; none without rows."""
+    """The first row of each label in turn, in the order of the table; without labels the first rows; none
+    without rows.
+    """
     if rows is None:
         return ()
     if task.answers is None:
@@ -80,7 +86,9 @@ def fixed_shots(task: Task, rows: pd.DataFrame | None, count: int) -> tuple[Shot
 
 
 def check_room(question: Question, catalogue: Catalogue) -> None:
-    """BadInput, before anything is asked, for a row that leaves no room in some model's context beside the fixed prompt."""
+    """BadInput, before anything is asked, for a row that leaves no room in some model's context beside the fixed
+    prompt.
+    """
     use_case, tables = question.use_case, question.tables
     shots = fixed_shots(use_case.task, tables.get("train"), use_case.retrieval.fixed_examples)
     constrained = use_case.task.can_be_constrained

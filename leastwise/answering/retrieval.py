@@ -1,7 +1,7 @@
 """Finds the nearest stored texts: a LanceDB index searched in process.
 
-It does not judge retrieval (`recall_at_k` and `mean_reciprocal_rank` do, for whoever has gold), does not chunk documents,
-and searches exactly: no approximate vector index is built, which is right up to a few hundred thousand rows.
+It does not judge retrieval (`recall_at_k` and `mean_reciprocal_rank` do, for whoever has gold), does not chunk
+documents, and searches exactly: no approximate vector index is built, which is right up to a few hundred thousand rows.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import pandas as pd
 
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
@@ -26,6 +25,9 @@ from leastwise.models.encoder import embed, encoder_hash
 from leastwise.models.threads import THREADS
 from leastwise.rows.question import Question
 from leastwise.use_case.settings import SearchMode
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FUSION_RANK = 60  # reciprocal rank fusion, Cormack, Clarke and Büttcher, SIGIR 2009
 _SPARE_HITS = 16  # fetched beyond k, so that equal scores at the cut fall by id and not by thread

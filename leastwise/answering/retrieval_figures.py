@@ -1,4 +1,5 @@
-"""Retrieval measured on its own, against gold documents: how often each search finds them, and what became of the answers.
+"""Retrieval measured on its own, against gold documents: how often each search finds them, and what became of the
+answers.
 
 It changes no verdict. The rule that says whether retrieval or generation failed is in `leastwise.ladder.grounding`.
 """
@@ -48,7 +49,9 @@ class RetrievalFigures:
 
     @property
     def note(self) -> str:
-        """What the description of the run says beside its gate table, in Markdown; empty where retrieval was not measured."""
+        """What the description of the run says beside its gate table, in Markdown; empty where retrieval was not
+        measured.
+        """
         return f"\n\n{self.sentence}\n\n{_table(self.metrics)}" if self.metrics else ""
 
 
@@ -56,7 +59,9 @@ NONE = RetrievalFigures({}, {})
 
 
 class RetrievalMeter:
-    """Measures retrieval for the tries of one stage; what is found does not depend on the try, so it is searched once."""
+    """Measures retrieval for the tries of one stage; what is found does not depend on the try, so it is
+    searched once.
+    """
 
     def __init__(self, work: Workspace) -> None:
         self._work = work
@@ -101,7 +106,9 @@ def read_figures(run: RecordedRun) -> RetrievalFigures:
 
 
 def search_figures(index: Index, rows: pd.DataFrame, k: int) -> dict[str, float]:
-    """`retrieval.MODE.recall_at_N` for N in DEPTHS and k (as `recall_at_k`), and `retrieval.MODE.mrr` down to rank 20."""
+    """`retrieval.MODE.recall_at_N` for N in DEPTHS and k (as `recall_at_k`), and `retrieval.MODE.mrr` down to
+    rank 20.
+    """
     gold_ids = gold.of(rows)
     metrics: dict[str, float] = {}
     for mode in MODES:
@@ -116,7 +123,8 @@ def search_figures(index: Index, rows: pd.DataFrame, k: int) -> dict[str, float]
 def with_chosen_mode(work: Workspace, retriever: Retriever) -> Retriever:
     """The retriever with the search that finds most gold documents of dev rows, where `retrieval.mode` is auto.
 
-    By recall at the number of documents shown, then by MRR, then in the order of MODES. The figures go on the climb's run.
+    By recall at the number of documents shown, then by MRR, then in the order of MODES. The figures go on the climb's
+    run.
     """
     if work.use_case.retrieval.mode != "auto":
         return retriever

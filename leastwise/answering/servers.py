@@ -35,8 +35,8 @@ def student_server(home: Path, candidate: Candidate) -> AbstractContextManager[E
 def causal_server(home: Path, candidate: Candidate, context_tokens: int) -> AbstractContextManager[Endpoint]:
     """llama.cpp with the candidate's weights, converted once to Q8_0.
 
-    Also for a package that ships Q4_1: llama.cpp has no fast kernel for it (prefill was 3.4 times slower than Q8_0), and
-    an adapter must be served on the base it was trained on.
+    Also for a package that ships Q4_1: llama.cpp has no fast kernel for it (prefill was 3.4 times slower than Q8_0),
+    and an adapter must be served on the base it was trained on.
     """
     files = _gguf_files(home, candidate)
     return llama_cpp.serve_causal(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import PlainAnswerer, known_latencies
@@ -17,6 +16,7 @@ from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.student import ask_student
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
+from leastwise.models.causal_model import tokenizer_of
 from leastwise.money.venue_cost import fixed_usd_per_request
 from leastwise.stores import storage
 from leastwise.use_case.price import Usage
@@ -24,7 +24,6 @@ from leastwise.use_case.training import LONGEST_TOKENS
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformers import PreTrainedTokenizerBase
 
 ANSWER_TOKENS = 1  # what a label is billed as
 TIMED_TEXTS = 60
@@ -34,11 +33,12 @@ class StudentAnswerer(PlainAnswerer):
     """A student over HTTP."""
 
     def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
-        self._work, self._candidate = work, candidate
+        assert candidate.weights is not None
+        self._work, self._directory = work, storage.fetch(candidate.weights.uri, work.fetched)
         self.price = work.catalogue.price_in_venue(candidate)
         self.usd_worst_case = self.price.worst_case_usd(LONGEST_TOKENS, ANSWER_TOKENS) if self.price else 0.0
         self._endpoint = stack.enter_context(student_server(work.home, candidate))
-        self._tokenizer.encode("loaded before requests are timed, and by one thread")
+        self._tokens("loaded before requests are timed, and by one thread")
         self.requests_per_s = self._measure_speed()
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, self.requests_per_s)
 
@@ -63,7 +63,7 @@ class StudentAnswerer(PlainAnswerer):
             reply = ask_student(self._endpoint, [text], column="text")
         except (RuntimeError, OSError) as error:
             return Answer(None, None, 0.0, error=str(error))
-        usage = Usage(input_tokens=len(self._tokenizer.encode(text)), output_tokens=ANSWER_TOKENS)
+        usage = Usage(input_tokens=self._tokens(text), output_tokens=ANSWER_TOKENS)
         said = reply.predictions[0]
         return Answer(
             text=str(said["label"]),
@@ -76,14 +76,8 @@ class StudentAnswerer(PlainAnswerer):
             energy=float(said["energy"]),
         )
 
-    @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        from transformers import AutoTokenizer
-
-        assert self._candidate.weights is not None
-        directory = storage.fetch(self._candidate.weights.uri, self._work.fetched)
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
-        return tokenizer
+    def _tokens(self, text: str) -> int:
+        return len(tokenizer_of(str(self._directory)).encode(text))
 
     def _measure_speed(self) -> float:
         """Requests a second at the traffic's concurrency, on gate rows, after a warm-up."""

@@ -57,7 +57,7 @@ class TrainedAnswerer(PlainAnswerer):
 
     def again(self, rows: pd.DataFrame) -> list[Answer]:
         """Answers generated anew whatever is stored, in batches of another size."""
-        texts = self._said(self._prompts(self._chats(rows)), AGAIN_AT_ONCE)
+        texts = self._generate(self._prompts(self._chats(rows)), AGAIN_AT_ONCE)
         return [Answer(text, None, 0.0, from_store=True, confidence=sure) for text, sure in texts]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
@@ -83,7 +83,7 @@ class TrainedAnswerer(PlainAnswerer):
         adapter = storage.fetch(self._candidate.weights.uri, self._work.fetched)
         return Generator(self._base, adapter, threads=THREADS)
 
-    def _said(self, prompts: list[str], batch_size: int | None = None) -> list[tuple[str, float | None]]:
+    def _generate(self, prompts: list[str], batch_size: int | None = None) -> list[tuple[str, float | None]]:
         """What is generated for each prompt, with its probability where that is wanted."""
         limit = self._work.use_case.traffic.output_tokens
         more = {} if batch_size is None else {"batch_size": batch_size}
@@ -96,7 +96,7 @@ class TrainedAnswerer(PlainAnswerer):
         stored = self._work.answers.get_many(keys)
         missing = [at for at, key in enumerate(keys) if key not in stored]
         prompts = self._prompts([chats[at] for at in missing])
-        for at, prompt, (text, sure) in zip(missing, prompts, self._said(prompts) if missing else [], strict=True):
+        for at, prompt, (text, sure) in zip(missing, prompts, self._generate(prompts) if missing else [], strict=True):
             stored[keys[at]] = stored_now(text, "stop", self._usage(prompt, text), 0.0, 0.0, sure)
             self._work.answers.put(keys[at], stored[keys[at]])
         return [stored[key] for key in keys]

@@ -1,7 +1,7 @@
 """What everything under one climb works with: the question, the models and prices, the money, the record, the answers.
 
-It answers nothing and judges nothing. It is opened once by whoever starts something (see `tasks.workspace`) and handed on;
-what needs one part of it takes that part.
+It answers nothing and judges nothing. It is opened once by whoever starts something (see `tasks.workspace`) and handed
+on; what needs one part of it takes that part.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from leastwise.ladder.alphas import Alphas, alphas_of
 from leastwise.ladder.candidate import Candidate
 from leastwise.models.catalogue import Catalogue
-from leastwise.progress import Display
+from leastwise.progress import Display, NoDisplay
 from leastwise.record.alpha_account import AlphaAccount
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.costing import Costing
@@ -35,7 +35,7 @@ class Workspace:
     account: AlphaAccount
     answers: ResponseStore
     home: Path
-    display: Display
+    display: Display = NoDisplay()
 
     @property
     def use_case(self) -> UseCase:

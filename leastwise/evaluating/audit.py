@@ -1,9 +1,9 @@
 """Deriving verdicts again from MLflow alone: does what was logged still give the verdict that was logged?
 
 Two things are done for every judged run. The logged interval of every requirement is judged again by the use case's
-requirements as they were logged; and the logged answers are scored again and put through the sequential test again, which
-must give the very interval that was logged (quality and adherence; latency and cost are not in the table of answers the
-way they were tested). It asks no model, spends nothing and writes nothing.
+requirements as they were logged; and the logged answers are scored again and put through the sequential test again,
+which must give the very interval that was logged (quality and adherence; latency and cost are not in the table of
+answers the way they were tested). It asks no model, spends nothing and writes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 def differences(run: StageRun, use_case: UseCase) -> list[str]:
-    """In words, what differs between a judged run as it was logged and as it is derived again; empty where nothing does.
+    """In words, what differs between a judged run as it was logged and as it is derived again; empty where nothing
+    does.
 
     `use_case` is that of the climb or upkeep run above, as it was logged when that started.
     """

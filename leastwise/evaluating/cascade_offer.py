@@ -1,7 +1,8 @@
 """Offering a cascade: whether a cheap candidate before a dear one is cheaper, at a threshold that holds quality on dev.
 
-The threshold is chosen on dev rows (`leastwise.evidence.cascade_threshold`) and judged by the gate on others. Nothing is offered where the cheap
-candidate tells no confidence, where dev has no rows, or where the cascade would not be cheaper.
+The threshold is chosen on dev rows (`leastwise.evidence.cascade_threshold`) and judged by the gate on others. Nothing
+is offered where the cheap candidate tells no confidence, where dev has no rows, or where the cascade would not be
+cheaper.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ LEAST_DEV_ROWS = 30
 
 @dataclass(frozen=True)
 class CascadeOffer:
-    """A cascade that may be tried in a stage; its threshold is chosen, and dev rows are paid for, only when its turn comes."""
+    """A cascade that may be tried in a stage; its threshold is chosen, and dev rows are paid for, only when its turn
+    comes.
+    """
 
     stage: Stage
     first: Candidate

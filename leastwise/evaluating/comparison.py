@@ -71,7 +71,8 @@ def compare(
     """Both answer the same rows look by look until the test is decided or the rows run out.
 
     A row that the infrastructure lost for either counts against both outcomes. Where rows share a unit, a unit is one
-    pair: the means over its rows; it is lost with any of them. Where a judge grades, the difference is between its grades.
+    pair: the means over its rows; it is lost with any of them. Where a judge grades, the difference is between its
+    grades.
     """
     theirs: list[float] = []
     ours: list[float] = []
@@ -99,7 +100,9 @@ def _quality(rows: pd.DataFrame, scores: list[Score | None]) -> list[float]:
 
 @dataclass(frozen=True)
 class TeacherComparison:
-    """A student beside its teacher on the gate rows both answered; `figures` is empty where they have none in common."""
+    """A student beside its teacher on the gate rows both answered; `figures` is empty where they have none in
+    common.
+    """
 
     teacher_stage: str
     figures: dict[str, float]

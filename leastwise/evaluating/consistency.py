@@ -1,9 +1,10 @@
 """Same input twice, and the same in other words: is the answer the same? Reported, never gated.
 
-Three figures, each with its n, for whatever answers: `self_consistency` (a served model asked several times at a temperature),
-`consistency.same` (the same once more, past the answers that are stored) and `consistency.paraphrase` (the rows of
-`data.paraphrases`, which people wrote, against the gate rows they paraphrase). "The same" is the task's notion (`agree`): label,
-record, or words. Rows the infrastructure lost are left out. Typos and the like are no paraphrases: see `shift_quality`.
+Three figures, each with its n, for whatever answers: `self_consistency` (a served model asked several times at a
+temperature), `consistency.same` (the same once more, past the answers that are stored) and `consistency.paraphrase`
+(the rows of `data.paraphrases`, which people wrote, against the gate rows they paraphrase). "The same" is the task's
+notion (`agree`): label, record, or words. Rows the infrastructure lost are left out. Typos and the like are no
+paraphrases: see `shift_quality`.
 """
 
 from __future__ import annotations

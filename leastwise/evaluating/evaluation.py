@@ -1,15 +1,16 @@
 """Measuring a candidate: gate rows in seeded order, in looks, until the verdict is decided or the rows run out.
 
-It answers nothing itself (see `leastwise.answering`) and it does not judge: the verdict is computed from what was logged.
+It answers nothing itself (see `leastwise.answering`) and it does not judge: the verdict is computed from what was
+logged.
 
 **Units.** Where `data.unit_by` names a column, the rows that share its value (a conversation, a customer) are one unit
 and count once: quality, adherence, out-of-scope and shifted inputs by the mean of the unit's rows, cost by its mean,
-latency by one row drawn by hash (quantiles need independent times). The estimand is then unit-weighted: what a random row
-of a random unit scores, costs or takes. A unit that lost any row is lost as a whole, against PASS and against FAIL.
+latency by one row drawn by hash (quantiles need independent times). The estimand is then unit-weighted: what a random
+row of a random unit scores, costs or takes. A unit that lost any row is lost as a whole, against PASS and against FAIL.
 
 **Population `this_set`.** Each share is judged on its own table as a closed set (gate rows, `out_of_scope`, `shifted`),
-counted in units where rows share one. Cost and latency stay claims about future traffic. Sampled traffic, on which `cache`
-is judged, keeps its own order, so there a verdict before the last row takes that order for a random one.
+counted in units where rows share one. Cost and latency stay claims about future traffic. Sampled traffic, on which
+`cache` is judged, keeps its own order, so there a verdict before the last row takes that order for a random one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What weights know beside their task: perplexity on held general text and general tasks, before and after training.
 
-It trains nothing and judges nothing: the share of general tasks answered right becomes a requirement (`general_ability`)
-only where the use case asks. Weights are measured in process, adapter on base, and what was measured is kept under a key of
-the weights and the texts, so that a rerun measures nothing again. A model whose weights are elsewhere cannot be measured,
-and a distilled student has no general ability at all: both are refused before the climb, or skipped, where it is required.
+It trains nothing and judges nothing: the share of general tasks answered right becomes a requirement
+(`general_ability`) only where the use case asks. Weights are measured in process, adapter on base, and what was
+measured is kept under a key of the weights and the texts, so that a rerun measures nothing again. A model whose weights
+are elsewhere cannot be measured, and a distilled student has no general ability at all: both are refused before the
+climb, or skipped, where it is required.
 """
 
 from __future__ import annotations
@@ -32,10 +33,8 @@ from leastwise.use_case.training import LONGEST_TOKENS
 
 if TYPE_CHECKING:
     import pandas as pd
-    from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
 
-    from leastwise.models.causal_model import CausalModel
+    from leastwise.models.causal_model import LoadedModel, Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +73,9 @@ def forgetting_figures(work: Workspace, candidate: Candidate) -> dict[str, float
 
 
 def exam_of(work: Workspace, candidate: Candidate) -> GeneralExam | None:
-    """The general tasks for a candidate, where the use case requires general ability and its weights can be measured."""
+    """The general tasks for a candidate, where the use case requires general ability and its weights can be
+    measured.
+    """
     can_be_measured = candidate.weights is None or candidate.weights.kind == "adapter"
     if REQUIREMENT not in work.use_case.requirements.bounds or not can_be_measured or candidate.cascade:
         return None
@@ -115,7 +116,9 @@ class GeneralExam:
 
 
 def measure_ability(work: Workspace, model_uri: str, revision: str, trained: Weights | None) -> GeneralAbility:
-    """General ability of a model, or of an adapter on it; measured once for their content and the content of the texts."""
+    """General ability of a model, or of an adapter on it; measured once for their content and the content of
+    the texts.
+    """
     texts, tasks = followed_texts(work.question), general_tasks(work.question)
     asked = json.dumps([texts, [task.model_dump() for task in tasks]], ensure_ascii=False)
     key = content_key(_MEASURED_AS, revision, trained.revision if trained else "", asked)
@@ -132,17 +135,14 @@ def measure_ability(work: Workspace, model_uri: str, revision: str, trained: Wei
 
 
 def ability_of(
-    model: CausalModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    tasks: Sequence[GeneralTask],
+    model: LoadedModel, tokenizer: Tokenizer, texts: Sequence[str], tasks: Sequence[GeneralTask]
 ) -> GeneralAbility:
     """Measure a causal model in memory."""
     perplexity = causal_model.perplexity_of(model, tokenizer, texts, LONGEST_TOKENS) if texts else None
     return GeneralAbility(perplexity=perplexity, choices={task.id: _choice(model, tokenizer, task) for task in tasks})
 
 
-def _choice(model: CausalModel | PeftModel, tokenizer: PreTrainedTokenizerBase, task: GeneralTask) -> str:
+def _choice(model: LoadedModel, tokenizer: Tokenizer, task: GeneralTask) -> str:
     scores = causal_model.log_likelihoods(model, tokenizer, task.text, task.choices, LONGEST_TOKENS)
     return task.choices[accuracy_choice(scores, task.choices)]
 

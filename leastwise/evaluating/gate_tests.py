@@ -1,7 +1,7 @@
 """The sequential tests of one candidate, one a requirement, and what they add up to as it is logged.
 
-They measure nothing (see `leastwise.evaluating.evaluation`) and do not judge: whatever counts as one example is decided by
-who adds it.
+They measure nothing (see `leastwise.evaluating.evaluation`) and do not judge: whatever counts as one example is decided
+by who adds it.
 """
 
 from __future__ import annotations
@@ -62,14 +62,18 @@ class SequentialTest(Protocol):
 
 @dataclass(frozen=True)
 class RequestCost:
-    """What bounds the cost of a request: its worst case by tokens, and its share of what is paid by the month, dollars."""
+    """What bounds the cost of a request: its worst case by tokens, and its share of what is paid by the
+    month, dollars.
+    """
 
     worst_case_usd: float
     fixed_usd: float
 
 
 class KnownCost:
-    """A cost that does not depend on the request (machines by the month): nothing is sampled, so it is decided at once."""
+    """A cost that does not depend on the request (machines by the month): nothing is sampled, so it is
+    decided at once.
+    """
 
     n = 0
 
@@ -87,9 +91,9 @@ class KnownCost:
 class GateTests:
     """The sequential tests of one candidate.
 
-    `sizes` says how many examples (units where rows share one) there are for each requirement that can be measured; with
-    population `this_set` it is the size of the closed set that requirement is about. `cost` is needed where cost is
-    required. `grades`: quality is a judge's grade, corrected by people's.
+    `sizes` says how many examples (units where rows share one) there are for each requirement that can be measured;
+    with population `this_set` it is the size of the closed set that requirement is about. `cost` is needed where cost
+    is required. `grades`: quality is a judge's grade, corrected by people's.
     """
 
     def __init__(

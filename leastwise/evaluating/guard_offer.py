@@ -1,7 +1,8 @@
-"""Offering a guard: of the candidates a stage has tried, the best one behind the abstention score that dev rows speak for.
+"""Offering a guard: of the candidates a stage has tried, the best one behind the abstention score that dev rows speak
+for.
 
-The threshold is chosen on dev rows (`leastwise.evidence.abstention`) and judged by the gate on others. A guard is tried only where what fails
-is declining: the simplest candidate, without one, always comes first.
+The threshold is chosen on dev rows (`leastwise.evidence.abstention`) and judged by the gate on others. A guard is tried
+only where what fails is declining: the simplest candidate, without one, always comes first.
 """
 
 from __future__ import annotations
@@ -140,6 +141,6 @@ def _in_words(chosen: ScoreComparison, rows: int) -> str:
         declined = f"at most {chosen.false_decline:.1%} of {rows} dev rows declined"
         return f"{chosen.score}, {declined} (no data.out_of_scope_dev to choose by)"
     return (
-        f"{chosen.score} declines {chosen.declined:.0%} of out-of-scope dev rows at {chosen.false_decline:.1%} false declines "
-        f"(AUROC {chosen.auroc:.3f})"
+        f"{chosen.score} declines {chosen.declined:.0%} of out-of-scope dev rows at {chosen.false_decline:.1%} false "
+        f"declines (AUROC {chosen.auroc:.3f})"
     )

@@ -171,7 +171,9 @@ class JudgeScorer:
 
 
 def _compared(grades: Grades, alphas: Alphas) -> dict[str, float]:
-    """How the judge's grades compare with people's: agreement, chance-corrected agreement, mean error and its interval."""
+    """How the judge's grades compare with people's: agreement, chance-corrected agreement, mean error and its
+    interval.
+    """
     alike = metrics.agreement(grades.judge, grades.human)
     least, most = error_interval(grades.human, grades.judge, alphas.to_pass / 2, alphas.to_fail / 2)
     return {
@@ -190,6 +192,6 @@ def check_grades(question: Question) -> None:
     if question.use_case.is_judged and graded < LEAST_HUMAN_GRADES:
         raise BadInput(
             f"data.graded: {graded} graded answers, a judge gates only with at least {LEAST_HUMAN_GRADES}; have people "
-            f"grade {LEAST_HUMAN_GRADES - graded} more, or set task.metric to token_f1 or exact_match and let the judge "
-            "report"
+            f"grade {LEAST_HUMAN_GRADES - graded} more, or set task.metric to token_f1 or exact_match and let the "
+            "judge report"
         )

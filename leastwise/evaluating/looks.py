@@ -1,4 +1,5 @@
-"""The rows of one look and what came of them: one value an example, and one record a row; and what an evaluation looks at.
+"""The rows of one look and what came of them: one value an example, and one record a row; and what an evaluation looks
+at.
 
 It answers nothing and tests nothing (see `leastwise.evaluating.evaluation`).
 """
@@ -69,7 +70,9 @@ class AnsweredLook:
         return unit_scores(self.rows.iloc[positions], values)
 
     def one_a_unit(self, salt: str) -> list[int]:
-        """Positions of one row for each unit that lost none, drawn by a hash so that long units' first rows have no lead."""
+        """Positions of one row for each unit that lost none, drawn by a hash so that long units' first rows have no
+        lead.
+        """
         numbers = unit_numbers(self.rows)
         drawn: dict[int, int] = {}
         for at in sorted(self.whole, key=lambda at: _draw(salt, self.rows["id"].iloc[at])):

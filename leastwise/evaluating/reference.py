@@ -130,14 +130,13 @@ def _in_process(work: Workspace, name: str, scores: list[float]) -> Evaluation:
 
 
 def _judge_served(work: Workspace, fit: Reference, quality: Mapping[str, float]) -> ReferenceResult:
-    """Serve the reference, evaluate it as a stage is evaluated and log it; an earlier climb's answer is linked (rule 8)."""
+    """Serve the reference, evaluate it as a stage is evaluated and log it; an earlier climb's answer is linked (rule
+    8).
+    """
     candidate = _candidate(work, fit)
     key = content_key("reference", work.question.key, candidate.key)
     done = work.run.finished(key, kind="reference")
-    if done:
-        run = work.run.link(done)
-    else:
-        run = _log(work, candidate, fit.name, key, _measured(work, candidate), quality)
+    run = work.run.link(done) if done else _log(work, candidate, fit.name, key, _measured(work, candidate), quality)
     judged = run.judged(work.use_case.gate_requirements)
     named = judged.evaluation.model_copy(update={"candidate": fit.name})
     return ReferenceResult(quality, named, judged.verdict, is_reused=done is not None)
@@ -146,8 +145,8 @@ def _judge_served(work: Workspace, fit: Reference, quality: Mapping[str, float])
 def _candidate(work: Workspace, fit: Reference) -> Candidate:
     """The reference on an own machine, as data; it declines only where `ood_decline` is required.
 
-    The threshold is fitted on dev, where it may decline as many in-scope texts as a student may; out-of-scope inputs are
-    the gate's and never tuned on.
+    The threshold is fitted on dev, where it may decline as many in-scope texts as a student may; out-of-scope inputs
+    are the gate's and never tuned on.
     """
     task, embedder = work.use_case.task, work.use_case.models.embedder
     assert embedder is not None

@@ -1,7 +1,7 @@
 """A stage measured under its climb: candidates in order up to the first PASS, each logged, read back and judged.
 
-Which candidates a stage has is said in `tasks/`, one file a stage; the order of stages and the verdicts are not decided here
-(see `leastwise.ladder`).
+Which candidates a stage has is said in `tasks/`, one file a stage; the order of stages and the verdicts are not decided
+here (see `leastwise.ladder`).
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ def _log(
 ) -> _Logged:
     """Log a measurement, read it back, judge what was read and log the verdict: the record decides (rule 3).
 
-    `suffix` names a try; without one it is the stage itself, which stands beside its estimate. `cost`: what it would have
-    been billed with nothing stored from before, where that is not what was `spent`.
+    `suffix` names a try; without one it is the stage itself, which stands beside its estimate. `cost`: what it would
+    have been billed with nothing stored from before, where that is not what was `spent`.
     """
     requirements, candidate, measured = work.use_case.gate_requirements, done.candidate, done.measured
     model_id = run.log_candidate(candidate)

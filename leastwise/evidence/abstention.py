@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import mannwhitneyu
 
 from leastwise.part import Part
 
@@ -62,6 +61,8 @@ def conformal_threshold(in_scope: Sequence[float], most_false_declines: float) -
 
 def auroc(in_scope: Sequence[float], out_of_scope: Sequence[float]) -> float:
     """The chance that an in-scope score is above an out-of-scope one, ties half (Mann-Whitney U over both counts)."""
+    from scipy.stats import mannwhitneyu  # takes a second to import, and few processes compare scores
+
     u = mannwhitneyu(in_scope, out_of_scope, alternative="two-sided").statistic
     return float(u) / (len(in_scope) * len(out_of_scope))
 

@@ -135,7 +135,8 @@ def _lacks_for_pretrain(use_case: UseCase, history: Sequence[Record], now: Situa
 
 
 def _lacks_for_distill(use_case: UseCase, history: Sequence[Record], now: Situation) -> str | None:
-    is_encoder = use_case.training.student.kind == "encoder"
+    student = use_case.training.student
+    is_encoder = student.kind == "encoder"
     if is_encoder and use_case.task.kind != "classification":
         return (
             f"an encoder student answers with a label, and the task is {use_case.task.kind}; training.student: "
@@ -145,8 +146,8 @@ def _lacks_for_distill(use_case: UseCase, history: Sequence[Record], now: Situat
         return "no candidate passes quality, so there is no teacher"
     if is_encoder and not use_case.models.student:
         return "models.student is not set"
-    if not is_encoder and not use_case.models.base:
-        return "models.base names no open weights to make a causal student of"
+    if student.kind == "causal" and not (student.uri or use_case.models.base):
+        return "neither training.student.uri nor models.base names open weights to make a causal student of"
     if not use_case.task.stable:
         return "the task is not stable (task.stable is false): a student would soon answer by old rules"
     if "general_ability" in use_case.requirements.bounds:

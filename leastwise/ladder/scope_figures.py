@@ -1,4 +1,5 @@
-"""What is reported of out-of-scope and shifted rows beyond their gates: by kind, false declines, and how well scores tell apart.
+"""What is reported of out-of-scope and shifted rows beyond their gates: by kind, false declines, and how well scores
+tell apart.
 
 It judges nothing: the rows are those the gates looked at, so a kind may have few.
 """

@@ -114,5 +114,7 @@ class Catalogue:
         models = self.use_case.models
         asked = (*models.candidates, *filter(None, [self.use_case.judge_model]))
         served_here = {model.uri for model in asked if model.is_open and not model.base_url}
-        named = (models.base.uri if models.base else None, models.embedder, models.student)
+        student = self.use_case.training.student
+        own = student.uri if student.kind == "causal" else None
+        named = (models.base.uri if models.base else None, models.embedder, models.student, own)
         return served_here | {uri for uri in named if uri}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers.models.auto.modeling_auto import _BaseModelWithGenerate
 
     CausalModel: TypeAlias = _BaseModelWithGenerate  # what AutoModelForCausalLM gives; transformers names it privately
+    LoadedModel: TypeAlias = CausalModel | PeftModel
+    Tokenizer: TypeAlias = PreTrainedTokenizerBase
 
 T = TypeVar("T")
 
@@ -81,10 +83,7 @@ def perplexity(
 
 
 def perplexity_of(
-    model: CausalModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    max_tokens: int = LONGEST_TOKENS,
+    model: LoadedModel, tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int = LONGEST_TOKENS
 ) -> float:
     """As `perplexity`, of a model in memory; texts are cut at `max_tokens`. BadInput where no text has two tokens."""
     import torch
@@ -104,8 +103,8 @@ def perplexity_of(
 
 
 def log_likelihoods(
-    model: CausalModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: LoadedModel,
+    tokenizer: Tokenizer,
     context: str,
     continuations: Sequence[str],
     max_tokens: int = LONGEST_TOKENS,
@@ -176,7 +175,7 @@ class Generator:
         return [answers[prompt] for prompt in prompts]
 
 
-def spare_head(model: CausalModel | PeftModel) -> None:
+def spare_head(model: LoadedModel) -> None:
     """Hands the head contiguous inputs: `generate` gives it a slice of the last positions.
 
     On one that is not contiguous torch copies the whole weight once a row, which was half the time of a batch.
@@ -184,15 +183,13 @@ def spare_head(model: CausalModel | PeftModel) -> None:
     model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
 
-def greedy_batch(
-    model: CausalModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
-) -> list[str]:
+def greedy_batch(model: CausalModel, tokenizer: Tokenizer, prompts: Sequence[str], max_new_tokens: int) -> list[str]:
     """One greedy answer a prompt (already in chat format), stripped; the prompts are one batch, padded on the left."""
     return _texts(tokenizer, _generate(model, tokenizer, prompts, max_new_tokens).tokens)
 
 
 def _confident_batch(
-    model: CausalModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
+    model: CausalModel, tokenizer: Tokenizer, prompts: Sequence[str], max_new_tokens: int
 ) -> list[ConfidentAnswer]:
     import torch
 
@@ -206,7 +203,7 @@ def _confident_batch(
     return [ConfidentAnswer(*each) for each in zip(_texts(tokenizer, tokens), map(float, probabilities), strict=True)]
 
 
-def _texts(tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor) -> list[str]:
+def _texts(tokenizer: Tokenizer, tokens: torch.Tensor) -> list[str]:
     return [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
 
@@ -217,11 +214,7 @@ class _Generated:
 
 
 def _generate(
-    model: CausalModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    max_new_tokens: int,
-    keeps_logits: bool = False,
+    model: CausalModel, tokenizer: Tokenizer, prompts: Sequence[str], max_new_tokens: int, keeps_logits: bool = False
 ) -> _Generated:
     import torch
 
@@ -259,12 +252,12 @@ def loaded(
 @overload
 def loaded(
     model_dir: Path, adapter_dir: Path | None, attention: str = ..., device: str | None = ...
-) -> CausalModel | PeftModel: ...
+) -> LoadedModel: ...
 
 
 def loaded(
     model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa", device: str | None = None
-) -> CausalModel | PeftModel:
+) -> LoadedModel:
     """Model in eval mode on the device there is, with its adapter; `adapter_dir` may hold a full model instead."""
     import torch
     from peft import PeftModel
@@ -286,10 +279,10 @@ def tokenizer_of(directory: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model directory, loaded once."""
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(directory)
+    tokenizer: Tokenizer = AutoTokenizer.from_pretrained(directory)
     return tokenizer
 
 
-def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def pad_token_id(tokenizer: Tokenizer) -> int:
     """The token that fills short rows; the end mark where the tokenizer has none."""
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)

@@ -1,4 +1,5 @@
-"""What of a request's cost does not depend on its tokens: its share of machines, minimums and retraining paid by the month.
+"""What of a request's cost does not depend on its tokens: its share of machines, minimums and retraining paid by the
+month.
 
 The arithmetic of machines is in `leastwise.money.economics`; nothing is spent here.
 """
@@ -11,8 +12,8 @@ from leastwise.use_case.model import Venue
 
 
 def fixed_usd_per_request(use_case: UseCase, venue: Venue, requests_per_s_per_machine: float | None) -> float:
-    """The part of the bill that does not depend on tokens, spread over the month's requests; a machine of no known speed
-    answers one request a second.
+    """The part of the bill that does not depend on tokens, spread over the month's requests; a machine of no known
+    speed answers one request a second.
     """
     hosting, month = use_case.hosting, use_case.traffic.requests_per_month
     recurring = retraining_usd_per_month(use_case)

@@ -1,7 +1,8 @@
-"""The monthly bills of what a climb measured: by traffic, side by side, with the crossings; and what training pays back.
+"""The monthly bills of what a climb measured: by traffic, side by side, with the crossings; and what training pays
+back.
 
-Tables only: the arithmetic is in `leastwise.money`, the figures in `leastwise.record.money_figures`. Everything is read from
-what was logged, so a report can be made again at any time.
+Tables only: the arithmetic is in `leastwise.money`, the figures in `leastwise.record.money_figures`. Everything is read
+from what was logged, so a report can be made again at any time.
 """
 
 from __future__ import annotations

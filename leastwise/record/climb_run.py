@@ -1,7 +1,7 @@
 """A climb's run in MLflow and the runs under it: opened or resumed, its stages, its history, how it ended.
 
-What one stage's run holds is in `leastwise.record.stage_run`. An upkeep run that measures (a retraining, a rebaseline) is
-read the same way: it holds `use_case.json` as a climb does.
+What one stage's run holds is in `leastwise.record.stage_run`. An upkeep run that measures (a retraining, a rebaseline)
+is read the same way: it holds `use_case.json` as a climb does.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ class ClimbRun(RecordedRun):
         StageRun(self.client, self.client.create_run(self.experiment_id, tags=tags, run_name=name)).close()
 
     def log_reference(self, evaluation: Evaluation, note: str, quality: Mapping[str, float]) -> StageRun:
-        """Row 0 as a run of its own, with no verdict: it is reported, not judged. `quality` by name of the reference."""
+        """Row 0 as a run of its own, with no verdict: it is reported, not judged. `quality` by name of the
+        reference.
+        """
         tags = {KIND: "reference", STAGE: "reference", PARENT: self.id, VENUE: "none", NOTE: note}
         measured = evaluation.measurements.get("quality")
         figure = f"quality {measured.estimate:.2f}" if measured else evaluation.candidate
@@ -158,7 +160,9 @@ class ClimbRun(RecordedRun):
         return run
 
     def seconds_of(self, run: StageRun) -> float:
-        """How long a stage took until it was closed, what was trained for it included: since the run before it ended."""
+        """How long a stage took until it was closed, what was trained for it included: since the run before
+        it ended.
+        """
         ended_ms = run.run.info.end_time or time.time() * 1000
         return (ended_ms - self._ended_before_ms(run)) / 1000
 
@@ -172,7 +176,8 @@ class ClimbRun(RecordedRun):
     def history(self, requirements: Iterable[Requirement], last_run_id: RunId | None = None) -> list[Record]:
         """Every stage so far, every verdict judged anew from what was logged (rule 3).
 
-        `last_run_id` adds a stage that has just ended in ERROR: its run is not FINISHED, so that a resumed climb tries again.
+        `last_run_id` adds a stage that has just ended in ERROR: its run is not FINISHED, so that a resumed climb tries
+        again.
         """
         reference = self.reference_run()
         runs = ([reference] if reference else []) + self.stage_runs()

@@ -58,7 +58,8 @@ class Costing:
         for name, cap in caps.items():
             if first > cap:
                 raise BadInput(
-                    f"{name}: ${cap:g} is below the estimate of the first stage, ${first:.4g}; raise it to at least that"
+                    f"{name}: ${cap:g} is below the estimate of the first stage, ${first:.4g}; raise it to at least "
+                    "that"
                 )
 
     def expected(self) -> dict[Stage, ExpectedCost]:
@@ -74,7 +75,8 @@ class Costing:
         log.info(f"{stage} is expected to cost {amounts}: {'; '.join(expected.steps)}")
 
     def figures(self, stage: Stage, cost: float, budget: Budget) -> dict[str, float]:
-        """A stage's estimate beside its actual cost, as metrics of its run; `usd.estimate_ratio` is actual over expected.
+        """A stage's estimate beside its actual cost, as metrics of its run; `usd.estimate_ratio` is actual over
+        expected.
 
         `cost` is what the stage would have been billed with nothing stored from before.
         """
@@ -110,11 +112,14 @@ class Costing:
         )
 
     def _student_weights(self) -> str | None:
-        """Whose size the student's training is estimated from; a causal one as if none of its base's blocks were cut."""
+        """Whose size the student's training is estimated from; a causal one as if none of its base's blocks
+        were cut.
+        """
         use_case = self.question.use_case
-        if use_case.training.student.kind == "encoder":
+        student, base = use_case.training.student, use_case.models.base
+        if student.kind == "encoder":
             return use_case.models.student
-        return use_case.models.base.uri if use_case.models.base else None
+        return student.uri or (base.uri if base else None)
 
     def _sizes(self) -> Sizes:
         tables, task = self.question.tables, self.question.use_case.task
@@ -143,7 +148,9 @@ class Costing:
         return teacher is None or teacher.stage not in ("fine_tune", "pretrain")
 
     def _guesses(self) -> dict[Stage, float]:
-        """Retrieved examples do about what nearest neighbours do, training what logistic regression does; row 0 has both."""
+        """Retrieved examples do about what nearest neighbours do, training what logistic regression does; row 0 has
+        both.
+        """
         reference = self.run.reference_run() if self.run else None
         figures = reference.figures if reference else {}
         guesses: dict[Stage, float] = {}

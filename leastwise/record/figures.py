@@ -1,4 +1,6 @@
-"""Figures of a gate and of a ladder, logged to MLflow. It judges nothing; the figures of money are in `leastwise.record.money_figures`."""
+"""Figures of a gate and of a ladder, logged to MLflow. It judges nothing; the figures of money are in
+`leastwise.record.money_figures`.
+"""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from leastwise.errors import BadInput
 from leastwise.record.client import find_experiment, tracking_uri
 from leastwise.record.climb_run import ClimbRun
-from leastwise.record.run import RecordedRun
+from leastwise.record.run import OUTCOME, RecordedRun, read_run
 from leastwise.record.stage_run import StageRun
-from leastwise.use_case import UseCase
+from leastwise.use_case import LADDER, UseCase
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,3 +57,19 @@ def use_case_above(run: RecordedRun) -> UseCase:
     while parent := above.parent_id:
         above = RecordedRun.read(run.client, parent)
     return ClimbRun(above.client, above.run).use_case()
+
+
+def measured_run(client: MlflowClient, use_case: str, run_id: str) -> StageRun:
+    """The run that measured a candidate: the run itself, or the winning stage of a climb.
+
+    BadInput where there is no such run in the use case's experiment, or the climb has no winner.
+    """
+    run = read_run(client, run_id)
+    if run.experiment_id != find_experiment(client, use_case):
+        raise BadInput(f"mlflow_run_id: run {run_id} is not in the experiment {use_case}; name a run of that use case")
+    if run.kind != "ladder":
+        return StageRun(client, run.run)
+    outcome = run.tag(OUTCOME) or "not finished"
+    if outcome not in LADDER:
+        raise BadInput(f"mlflow_run_id: the climb {run_id} ended as {outcome}, so it has no winner to promote")
+    return ClimbRun(client, run.run).latest(outcome)

@@ -1,8 +1,8 @@
 """The MLflow registry: versions of a use case's candidates, who is champion and challenger, and the log of every move.
 
-It judges nothing: whether a candidate deserves a move is decided by who calls. The log is written ahead: an entry (a run
-with `leastwise.kind=promotion`, never changed again but for its status) stands in MLflow before its alias moves and is
-FINISHED after; a move that a crash cut short is finished by the next call. MLflow offers no compare-and-set, so two
+It judges nothing: whether a candidate deserves a move is decided by who calls. The log is written ahead: an entry (a
+run with `leastwise.kind=promotion`, never changed again but for its status) stands in MLflow before its alias moves and
+is FINISHED after; a move that a crash cut short is finished by the next call. MLflow offers no compare-and-set, so two
 processes that move one use case's aliases at the same moment are not kept apart.
 """
 
@@ -30,6 +30,7 @@ from leastwise.record.run import (
     is_tag,
 )
 from leastwise.record.stage_run import StageRun
+from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.run_id import RunId
 
 if TYPE_CHECKING:
@@ -99,6 +100,11 @@ class Registry:
         """One version."""
         run_id = str(self.client.get_model_version(self.use_case, version).run_id)
         return Registered(version, RunId(run_id), StageRun.read(self.client, run_id).candidate())
+
+    def training_data(self, registered: Registered) -> str | None:
+        """The training data of a candidate that a retraining made; None for one that came from a climb."""
+        run = UpkeepRun.read(self.client, registered.run_id)
+        return run.use_case().data.train if run.kind == "retrain" else None
 
     def challenge(self, version: str, reason: str) -> Move | None:
         """Make a version the challenger; None where it is already."""

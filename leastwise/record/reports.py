@@ -48,23 +48,25 @@ def decision(use_case: UseCase, ending: ClimbEnding, history: Sequence[Record]) 
 def run_name(stage: str, verdict: Verdict, logged: Evaluation, suffix: str = "") -> str:
     """Stage, verdict and the figure that decided: the runs table shows no tags."""
     number = LADDER.index(stage) + 1 if stage in LADDER else 0
-    decisive = next((v for v in verdict.requirements if v.outcome == verdict.outcome), None)
-    m = logged.measurements.get(decisive.name) if decisive else None
-    figure = ""
-    if m is not None:
-        sign = "≥" if Requirement(name=m.name, bound=m.bound, margin=m.margin).better == "higher" else "≤"
-        compared = {"FAIL": "<" if sign == "≥" else ">"}.get(
-            verdict.outcome, "vs" if verdict.outcome != "PASS" else sign
-        )
-        reference = (
-            m.bound if verdict.outcome != "PASS" else Requirement(name=m.name, bound=m.bound, margin=m.margin).limit
-        )
-        figure = f" {m.name} {figure_of(m.name, m.estimate)} {compared} {figure_of(m.name, reference)}"
+    decisive = next((each.name for each in verdict.requirements if each.outcome == verdict.outcome), "")
+    measured = logged.measurements.get(decisive)
+    figure = _decisive_figure(measured, verdict.outcome) if measured else ""
     return f"{number} {stage} · {verdict.outcome}{figure}{' · ' + suffix if suffix else ''}"
 
 
+def _decisive_figure(measured: Measurement, outcome: str) -> str:
+    """A figure beside what it was compared with: the gate's limit for a PASS, else the bound."""
+    name, requirement = measured.name, Requirement(name=measured.name, bound=measured.bound, margin=measured.margin)
+    better, worse = ("≥", "<") if requirement.better == "higher" else ("≤", ">")
+    compared = {"PASS": better, "FAIL": worse}.get(outcome, "vs")
+    reference = requirement.limit if outcome == "PASS" else measured.bound
+    return f" {name} {figure_of(name, measured.estimate)} {compared} {figure_of(name, reference)}"
+
+
 def gate_table(logged: Evaluation, verdict: Verdict, requirements: Sequence[Requirement], alpha: float) -> str:
-    """The gate table in Markdown: what MLflow shows as the run's description. `alpha` is the use case's, before it is split."""
+    """The gate table in Markdown: what MLflow shows as the run's description. `alpha` is the use case's, before it is
+    split.
+    """
     outcomes = {each.name: each for each in verdict.requirements}
     lines = [
         f"### {verdict.outcome}",
@@ -73,27 +75,27 @@ def gate_table(logged: Evaluation, verdict: Verdict, requirements: Sequence[Requ
         "| requirement | verdict | estimate | interval | wanted | surely (gate) | n | alpha pass / fail |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for wanted in requirements:
-        m, sign = logged.measurements.get(wanted.name), "≥" if wanted.better == "higher" else "≤"
-        bound, limit = figure_of(wanted.name, wanted.bound), figure_of(wanted.name, wanted.limit)
-        if m is None:
-            lines.append(
-                f"| {wanted.name} | {outcomes[wanted.name].outcome} | not measured | | {sign} {bound} | {sign} {limit} | 0 | |"
-            )
-            continue
-        low, high = figure_of(m.name, m.lower), figure_of(m.name, m.upper)
-        lines.append(
-            f"| {wanted.name} | {outcomes[wanted.name].outcome} | {figure_of(m.name, m.estimate)} | [{low}, {high}] "
-            f"| {sign} {bound} | {sign} {limit} | {m.n} | {m.alpha_pass:.2g} / {m.alpha_fail:.2g} |"
-        )
+    lines += [_gate_row(each, outcomes[each.name].outcome, logged.measurements.get(each.name)) for each in requirements]
     lines += more_needed(logged, verdict)
     lines += [
         "",
-        "A candidate at or beyond the gate's limit passes with probability at most alpha over the whole ladder; one that "
-        f"meets every bound fails with probability at most alpha a stage (alpha {alpha:g}). The intervals hold at every look.",
+        "A candidate at or beyond the gate's limit passes with probability at most alpha over the whole ladder; one "
+        f"that meets every bound fails with probability at most alpha a stage (alpha {alpha:g}). The intervals hold at "
+        "every look.",
         *_splitting(logged, alpha),
     ]
     return "\n".join(lines)
+
+
+def _gate_row(requirement: Requirement, outcome: str, measured: Measurement | None) -> str:
+    name, sign = requirement.name, "≥" if requirement.better == "higher" else "≤"
+    bounds = f"{sign} {figure_of(name, requirement.bound)} | {sign} {figure_of(name, requirement.limit)}"
+    if measured is None:
+        return f"| {name} | {outcome} | not measured | | {bounds} | 0 | |"
+    low, high = figure_of(name, measured.lower), figure_of(name, measured.upper)
+    alphas = f"{measured.alpha_pass:.2g} / {measured.alpha_fail:.2g}"
+    figures = f"{figure_of(name, measured.estimate)} | [{low}, {high}]"
+    return f"| {name} | {outcome} | {figures} | {bounds} | {measured.n} | {alphas} |"
 
 
 def _splitting(logged: Evaluation, alpha: float) -> list[str]:

@@ -83,7 +83,9 @@ class RecordedRun:
 
     @property
     def kind(self) -> str:
-        """ladder, stage, try, reference, retrain, drift, rebaseline, promotion, advice or alpha; empty for another's."""
+        """ladder, stage, try, reference, retrain, drift, rebaseline, promotion, advice or alpha; empty for
+        another's.
+        """
         return self.tag(KIND)
 
     @property

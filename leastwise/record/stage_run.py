@@ -108,7 +108,9 @@ class StageRun(RecordedRun):
         return StageRun.read(self.client, linked) if linked else self
 
     def evaluation(self) -> Evaluation:
-        """The evaluation as it was logged; a measurement with a missing metric is left out, so that judging it is ERROR."""
+        """The evaluation as it was logged; a measurement with a missing metric is left out, so that judging it is
+        ERROR.
+        """
         names = filter(None, self.tag(MEASURED).split(","))
         measurements = {name: each for name in names if (each := self._measurement(name)) is not None}
         return Evaluation(

@@ -1,7 +1,7 @@
 """A distilled student as an MLflow model from code: text in, label and confidence out, declining where it is unsure.
 
-MLflow runs this file when it loads the model; nothing is pickled. It does not train (`leastwise.training.distillation` does)
-and does not start a server: `mlflow models serve --env-manager local -m DIRECTORY` does.
+MLflow runs this file when it loads the model; nothing is pickled. It does not train (`leastwise.training.distillation`
+does) and does not start a server: `mlflow models serve --env-manager local -m DIRECTORY` does.
 """
 
 from dataclasses import asdict

@@ -1,7 +1,7 @@
 """The run of an upkeep flow (retrain, drift, rebaseline) in MLflow: opened or taken up again, and its ending.
 
-It decides nothing and moves no alias. It holds `use_case.json` as a climb's run does, so that what is measured under it is
-measured as in a climb; one that a crash left RUNNING is taken up again by the same question.
+It decides nothing and moves no alias. It holds `use_case.json` as a climb's run does, so that what is measured under it
+is measured as in a climb; one that a crash left RUNNING is taken up again by the same question.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ def check_general(question: Question) -> None:
     use_case, held = question.use_case, held_texts(question)
     if use_case.data.general and len(held) < LEAST_HELD:
         raise BadInput(
-            f"data.general: {len(held)} of {question.tables.rows('general')} texts are held out to measure with (one in "
-            f"five, by hash), at least {LEAST_HELD} are needed; add general text"
+            f"data.general: {len(held)} of {question.tables.rows('general')} texts are held out to measure with (one "
+            f"in five, by hash), at least {LEAST_HELD} are needed; add general text"
         )
     has_text = use_case.data.general or use_case.data.general_tasks
     if has_text and not general_tasks(question) and use_case.requirements.general_ability:

@@ -1,7 +1,7 @@
 """The question a climb asks: a use case, the content of its rows, and the rows its gates are judged on, in their order.
 
-It draws on no alpha account, reads no price and keeps nothing. Two use cases whose questions have equal keys ask the same,
-whatever their budgets, approvals and file paths: what was answered once answers both.
+It draws on no alpha account, reads no price and keeps nothing. Two use cases whose questions have equal keys ask the
+same, whatever their budgets, approvals and file paths: what was answered once answers both.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 def base_dir(catalogue: Catalogue, student: CausalStudent) -> Path:
-    """The weights the student starts from: those of `models.base`, cut once to `blocks`."""
-    whole = catalogue.base_dir()
+    """The weights the student starts from: its own `uri`, else those of `models.base`, cut once to `blocks`."""
+    whole = weights.materialize(student.uri, catalogue.home) if student.uri else catalogue.base_dir()
     if student.blocks is None:
         return whole
     return cut(
@@ -41,7 +41,8 @@ def base_dir(catalogue: Catalogue, student: CausalStudent) -> Path:
 
 
 def cut(model_dir: Path, blocks: int, out: Path) -> Path:
-    """Write the model's first `blocks` blocks, with its embeddings, last norm, head and tokenizer, to `out`; kept if there.
+    """Write the model's first `blocks` blocks, with its embeddings, last norm, head and tokenizer, to `out`; kept if
+    there.
 
     Raises BadInput where the model has fewer.
     """
@@ -69,8 +70,8 @@ def check_teacher(student: CausalStudent, teacher: Candidate) -> None:
     is_trained = teacher.weights is not None and teacher.weights.kind in ("adapter", "merged")
     if student.teacher_share and not is_trained:
         raise BadInput(
-            f"training.student.teacher_share: {teacher.model} at {teacher.stage} would teach, whose probabilities of tokens "
-            "are not at hand; only trained weights give them: set it to 0"
+            f"training.student.teacher_share: {teacher.model} at {teacher.stage} would teach, whose probabilities of "
+            "tokens are not at hand; only trained weights give them: set it to 0"
         )
 
 
@@ -91,7 +92,9 @@ def rows_of(task: Task, base: Path, texts: pd.DataFrame) -> list[Row]:
 
 
 def settings_of(training: Training, student: CausalStudent, rows: int) -> TrainingSettings:
-    """How the student is trained on that many teacher answers: every kept block, as many passes as `max_examples` needs."""
+    """How the student is trained on that many teacher answers: every kept block, as many passes as `max_examples`
+    needs.
+    """
     return TrainingSettings(
         method=student.method,
         rank=student.rank,

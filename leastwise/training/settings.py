@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
 from leastwise.models.threads import THREADS
-from leastwise.use_case.training import LONGEST_TOKENS, Launch, Training
+from leastwise.use_case.training import LONGEST_TOKENS, PACKED_TOKENS, Launch, Training
 
 _DEFAULT = Training()  # what a use case says that says nothing of it
 
@@ -81,3 +81,37 @@ class TrainingSettings(BaseModel):
             )
         share = self.batch_size // processes
         return next(part for part in range(min(share, self.examples_at_once), 0, -1) if share % part == 0)
+
+
+def pretraining_settings_of(training: Training) -> TrainingSettings:
+    return TrainingSettings(
+        seed=training.seed,
+        max_examples=training.pretrain_steps * training.batch_size,
+        batch_size=training.batch_size,
+        max_tokens=PACKED_TOKENS,
+        method=training.pretrain_method,
+        learning_rate=training.pretraining_rate,
+        rank=training.rank,
+        upper_blocks_share=training.upper_blocks_share,
+        gradient_checkpointing=training.gradient_checkpointing,
+        launch=training.launch,
+    )
+
+
+def settings_of(training: Training) -> TrainingSettings:
+    """What the use case says of how to train."""
+    return TrainingSettings(
+        method=training.method,
+        rank=training.rank,
+        learning_rate=training.learning_rate,
+        max_examples=training.max_examples,
+        upper_blocks_share=training.upper_blocks_share,
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        gradient_checkpointing=training.gradient_checkpointing,
+        early_stop_patience=training.early_stop_patience,
+        launch=training.launch,
+        dev_examples=training.dev_rows,
+        eval_every_share=1 / training.dev_checks,
+    )

@@ -1,7 +1,7 @@
 """What the training stages make: an adapter, a further pre-trained base, teacher labels, a student. Each made once.
 
-The training itself is in `leastwise.training.training` and `leastwise.training.distillation`; what is made is kept under a
-key of everything that determines it, so that a rerun after a crash finds it (rule 8). It measures no candidate.
+The training itself is in `leastwise.training.training` and `leastwise.training.distillation`; what is made is kept
+under a key of everything that determines it, so that a rerun after a crash finds it (rule 8). It measures no candidate.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from leastwise.rows.general_text import followed_texts, replayed_texts
 from leastwise.stores import table_files
 from leastwise.training import causal_student, distillation, pretraining, teacher_labels, training, training_search
 from leastwise.training.request import DevMetric, TrainingReport
-from leastwise.training.settings import TrainingSettings
+from leastwise.training.settings import TrainingSettings, pretraining_settings_of, settings_of
 from leastwise.training.training_rows import Row
 from leastwise.use_case import Stage
 from leastwise.use_case.prompts import trained_prompt
 from leastwise.use_case.student import CausalStudent, EncoderStudent
 from leastwise.use_case.task import completion_of
-from leastwise.use_case.training import PACKED_TOKENS, Search, Training
+from leastwise.use_case.training import Search
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +107,8 @@ def _log_adapter(work: Workspace, out: Path, report: TrainingReport, settings: T
         for size, shape in (("8b", LLAMA_3_8B), ("70b", LLAMA_3_70B))
     }
     log.info(
-        f"{report.trainable_share:.2%} of the weights trained; the same on Llama 3: {shares['trainable_share_8b']:.2%} of "
-        f"8B, {shares['trainable_share_70b']:.2%} of 70B"
+        f"{report.trainable_share:.2%} of the weights trained; the same on Llama 3: {shares['trainable_share_8b']:.2%} "
+        f"of 8B, {shares['trainable_share_70b']:.2%} of 70B"
     )
     work.run.log_file(out, "adapter")
     work.run.write({f"training.{name}": value for name, value in (report.figures() | shares).items()})
@@ -120,7 +120,7 @@ def pretrain_base(work: Workspace) -> Path:
     texts = list(work.tables.need("documents")["text"])
     held_out = texts[::HELD_OUT_EVERY]
     kept = [text for number, text in enumerate(texts) if number % HELD_OUT_EVERY]
-    settings, replay = _pretraining_settings(wanted), _replay(work)
+    settings, replay = pretraining_settings_of(wanted), _replay(work)
     mixed = [json.dumps([list(replay.texts), list(replay.held_out)]), f"{replay.share:g}"] if replay.held_out else []
     content = (work.catalogue.base().uri, weights.directory_hash(base), settings.identity(), json.dumps(texts), *mixed)
     out = work.home / "bases" / content_key(*content)
@@ -132,21 +132,6 @@ def pretrain_base(work: Workspace) -> Path:
     work.run.write({f"pretrain.{name}": value for name, value in report.figures().items()})
     log.info(report.in_words())
     return out
-
-
-def _pretraining_settings(wanted: Training) -> TrainingSettings:
-    return TrainingSettings(
-        seed=wanted.seed,
-        max_examples=wanted.pretrain_steps * wanted.batch_size,
-        batch_size=wanted.batch_size,
-        max_tokens=PACKED_TOKENS,
-        method=wanted.pretrain_method,
-        learning_rate=wanted.pretraining_rate,
-        rank=wanted.rank,
-        upper_blocks_share=wanted.upper_blocks_share,
-        gradient_checkpointing=wanted.gradient_checkpointing,
-        launch=wanted.launch,
-    )
 
 
 def _replay(work: Workspace) -> pretraining.Replay:
@@ -186,8 +171,8 @@ def _check_licence(work: Workspace, teacher: Candidate) -> None:
     model = work.catalogue.model(teacher.model)
     if not model.is_open and model.training_on_output is not True:
         raise BadInput(
-            f"models.candidates: {model.uri} would teach, but training_on_output is not set to true; read its terms and "
-            "say whether they allow training on its answers, or set last_stage before distill"
+            f"models.candidates: {model.uri} would teach, but training_on_output is not set to true; read its terms "
+            "and say whether they allow training on its answers, or set last_stage before distill"
         )
 
 
@@ -204,7 +189,7 @@ def _train_causal(work: Workspace, student: CausalStudent, labels_uri: str) -> W
     labelled, dev = table_files.read_table(labels_uri), work.tables.get("dev")
     base = causal_student.base_dir(work.catalogue, student)
     rows = causal_student.rows_of(work.use_case.task, base, labelled)
-    watched = pairs(work, "dev")[:WATCHED_ROWS] if dev is not None else []
+    watched = pairs(work, "dev", base)[:WATCHED_ROWS] if dev is not None else []
     settings = causal_student.settings_of(work.use_case.training, student, len(rows))
     teacher = causal_student.teacher_dir(work.home, need_teacher(work)) if student.teacher_share else None
     request = training.request_of(base, rows, watched, settings, None, teacher)
@@ -280,27 +265,10 @@ def _summary(report: TrainingReport) -> str:
     return "; ".join(filter(None, [f"trained in {report.seconds:.0f} s", f"{on_dev}{measured}", reloaded]))
 
 
-def settings_of(wanted: Training) -> TrainingSettings:
-    """What the use case says of how to train."""
-    return TrainingSettings(
-        method=wanted.method,
-        rank=wanted.rank,
-        learning_rate=wanted.learning_rate,
-        max_examples=wanted.max_examples,
-        upper_blocks_share=wanted.upper_blocks_share,
-        epochs=wanted.epochs,
-        batch_size=wanted.batch_size,
-        seed=wanted.seed,
-        gradient_checkpointing=wanted.gradient_checkpointing,
-        early_stop_patience=wanted.early_stop_patience,
-        launch=wanted.launch,
-        dev_examples=wanted.dev_rows,
-        eval_every_share=1 / wanted.dev_checks,
-    )
-
-
 def dev_metric(work: Workspace, dev: list[Row]) -> DevMetric | None:
-    """The task's metric on these dev rows; None where only a judge could give it: then the loss chooses the checkpoint."""
+    """The task's metric on these dev rows; None where only a judge could give it: then the loss chooses the
+    checkpoint.
+    """
     task, expected = work.use_case.task, list(work.tables.need("dev")["label"].head(len(dev)))
     if not dev or work.use_case.is_judged:
         return None
@@ -308,9 +276,12 @@ def dev_metric(work: Workspace, dev: list[Row]) -> DevMetric | None:
     return DevMetric(task=task, prompts=prompts, expected=tuple(expected), max_new_tokens=limit)
 
 
-def pairs(work: Workspace, table: str) -> list[Row]:
-    """Rows of a table as prompt and completion, the prompt as the chat endpoint will render it."""
+def pairs(work: Workspace, table: str, model_dir: Path | None = None) -> list[Row]:
+    """Rows of a table as prompt and completion, the prompt as the chat endpoint will render it.
+
+    The chat template is that of `model_dir`, or of the use case's base.
+    """
     system = {"role": "system", "content": trained_prompt(work.use_case)}
-    frame, base, task = work.tables.need(table), work.catalogue.base_dir(), work.use_case.task
+    frame, base, task = work.tables.need(table), model_dir or work.catalogue.base_dir(), work.use_case.task
     prompts = [format_chat(base, [system, {"role": "user", "content": text}]) for text in frame["text"]]
     return [Row(prompt, completion_of(task, label)) for prompt, label in zip(prompts, frame["label"], strict=True)]

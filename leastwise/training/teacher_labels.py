@@ -1,8 +1,8 @@
 """What a teacher says of unlabelled text, as a student learns from it: labels, and probabilities where it tells them.
 
-Only trained weights in process tell the probability of every label; a teacher behind an endpoint gives labels. Which texts
-it labels: all, any, or in rounds those a cheap model of its labels so far is unsure of (how one round is drawn is in
-`leastwise.evidence.label_choice`). It trains nothing.
+Only trained weights in process tell the probability of every label; a teacher behind an endpoint gives labels. Which
+texts it labels: all, any, or in rounds those a cheap model of its labels so far is unsure of (how one round is drawn is
+in `leastwise.evidence.label_choice`). It trains nothing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ Ask = Callable[["pd.DataFrame", str], "pd.DataFrame"]  # texts and the name of t
 
 
 def label_texts(work: Workspace, teacher: Candidate, texts: pd.DataFrame, parts: Path) -> pd.DataFrame:
-    """At most `training.teacher_labels` of `texts` (columns id and text) as the teacher labelled them, in order of asking.
+    """At most `training.teacher_labels` of `texts` (columns id and text) as the teacher labelled them, in order of
+    asking.
 
     Slices are kept in the folder `parts` as they are done, so that a killed labelling goes on from there.
     """
@@ -114,7 +115,9 @@ def _asking(work: Workspace, teacher: Candidate, parts: Path) -> Ask:
 
 
 def tells_probabilities(work: Workspace, teacher: Candidate) -> bool:
-    """Whether the teacher can be asked for the probability of every allowed label: trained weights that answer alone."""
+    """Whether the teacher can be asked for the probability of every allowed label: trained weights that
+    answer alone.
+    """
     is_trained = teacher.weights is not None and teacher.weights.kind in ("adapter", "merged")
     return is_trained and teacher.cascade is None and work.use_case.task.answers is not None
 
@@ -127,7 +130,9 @@ def hard_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> pd.
 
 
 def learnable(task: Task, answer: str) -> str | None:
-    """What a student may learn of an answer: the label it means, or the text itself; None where it is not in the format."""
+    """What a student may learn of an answer: the label it means, or the text itself; None where it is not in the
+    format.
+    """
     if task.kind == "classification":
         return normalize(task, answer)
     return answer.strip() if metric_of(task)(answer, None).adherence == 1 else None
@@ -148,7 +153,9 @@ def _answers(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> list[A
 
 
 def soft_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame, parts: Path) -> pd.DataFrame:
-    """The texts (columns id, text) with `label`, the teacher's likeliest, and `probabilities` in the order of the answers."""
+    """The texts (columns id, text) with `label`, the teacher's likeliest, and `probabilities` in the order of the
+    answers.
+    """
     answers = work.use_case.task.answers
     assert answers is not None
     parts.mkdir(parents=True, exist_ok=True)
@@ -187,7 +194,7 @@ def targets(labelled: pd.DataFrame, answers: Sequence[str]) -> npt.NDArray[np.fl
     probabilities = np.stack([np.asarray(row, dtype=np.float32) for row in labelled["probabilities"]])
     if probabilities.shape[1] != len(answers):
         raise BadInput(
-            f"teacher labels: {probabilities.shape[1]} probabilities a text for {len(answers)} answers; remove the file "
-            "under labels/ in LEASTWISE_HOME and label again"
+            f"teacher labels: {probabilities.shape[1]} probabilities a text for {len(answers)} answers; remove the "
+            "file under labels/ in LEASTWISE_HOME and label again"
         )
     return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))

@@ -5,11 +5,12 @@ It trains nothing and does not say what the teacher labels (see `leastwise.use_c
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from leastwise.part import Part
+from leastwise.use_case.model import check_model_uri
 
 
 class EncoderStudent(Part):
@@ -52,6 +53,16 @@ class CausalStudent(Part):
     temperature: float = Field(
         1.0, gt=0, le=20, description="Softens both in that divergence: above 1 second choices count more."
     )
+
+    @model_validator(mode="after")
+    def _uri_names_open_weights(self) -> Self:
+        if self.uri is not None:
+            check_model_uri(self.uri)
+            if "://" not in self.uri:
+                raise ValueError(
+                    f"uri: {self.uri} is not open weights; name hf://, s3://, file:// or package://, or leave it empty"
+                )
+        return self
 
 
 def _kind(value: object) -> str:

@@ -19,7 +19,9 @@ def publish_markdown(key: str, markdown: str) -> None:
 
 
 def publish_link(key: str, url: str, words: str) -> None:
-    """A link among a flow run's artifacts, to the MLflow run whose figures belong to it; nothing without an MLflow server."""
+    """A link among a flow run's artifacts, to the MLflow run whose figures belong to it; nothing without an MLflow
+    server.
+    """
     from prefect.artifacts import create_link_artifact
     from prefect.context import FlowRunContext
 

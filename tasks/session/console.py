@@ -31,7 +31,9 @@ TERMINAL_S, LOG_S, EMBEDDING_S = 0.5, 15.0, 10.0  # seconds between two lines of
 
 
 def say(line: str = "") -> None:
-    """A line for people: standard error, so that standard output carries only the JSON line; on a worker the run's log."""
+    """A line for people: standard error, so that standard output carries only the JSON line; on a worker the
+    run's log.
+    """
     logger = _run_logger()
     if logger is None:
         print(line, file=sys.stderr, flush=True)
@@ -124,11 +126,11 @@ def show_opening(use_case: UseCase, climb: OpenClimb, tracking_uri: str) -> None
 
 def show_savings(totals: Mapping[str, float]) -> None:
     """What the caches saved on the sampled traffic; input and bill apart."""
+    hits = f"{totals['cache.exact_hits']:.0f} requests ({totals['cache.hit_rate']:.0%})"
     say(
-        f"  … {totals['cache.exact_hits']:.0f} requests ({totals['cache.hit_rate']:.0%}) answered from the response cache, "
-        f"{totals['cache.cached_share']:.0%} of the others' input tokens cached at the provider: "
-        f"{totals['cache.input_saving']:.0%} off the input, {totals['cache.bill_saving']:.0%} off the bill "
-        f"(${totals['usd.saved']:.4f} of ${totals['usd.without_cache']:.4f})"
+        f"  … {hits} answered from the response cache, {totals['cache.cached_share']:.0%} of the others' input tokens "
+        f"cached at the provider: {totals['cache.input_saving']:.0%} off the input, {totals['cache.bill_saving']:.0%} "
+        f"off the bill (${totals['usd.saved']:.4f} of ${totals['usd.without_cache']:.4f})"
     )
 
 

@@ -61,7 +61,9 @@ def prospect_of(use_case: UseCase) -> Prospect:
 
 
 def open_workspace(run_id: RunId) -> Workspace:
-    """The parts of an open climb, or of an upkeep run that measures, from its id, in any process that reaches MLflow."""
+    """The parts of an open climb, or of an upkeep run that measures, from its id, in any process that reaches
+    MLflow.
+    """
     client = connect()
     run = ClimbRun.read(client, run_id)
     prospect, home = prospect_of(run.use_case()), storage.home()

@@ -1,4 +1,5 @@
-"""Asking a person: leave for a stage, or how to go on when the gate is not sure. Pauses the flow where a server is there.
+"""Asking a person: leave for a stage, or how to go on when the gate is not sure. Pauses the flow where a server is
+there.
 
 It decides nothing: the answer is logged and handed to the ladder.
 """

@@ -1,0 +1,78 @@
+"""Where a causal student starts from: its own weights where it names some, else those of the base."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leastwise.errors import BadInput
+from leastwise.models import weights
+from leastwise.models.catalogue import Catalogue
+from leastwise.money import PriceBook
+from leastwise.training.causal_student import base_dir
+from leastwise.use_case import UseCase
+from leastwise.use_case.student import CausalStudent
+
+BOOK = PriceBook.model_validate({"as_of": "2026-11-01"})
+
+
+def catalogue_of(home: Path, student: dict[str, Any], base: str | None) -> Catalogue:
+    price = {"input": 0.1, "output": 0.4}
+    models: dict[str, Any] = {"candidates": [{"uri": "openai:big", "price": price}]}
+    models |= {"base": {"uri": base, "price": price}} if base else {}
+    use_case = UseCase.model_validate(
+        {
+            "name": "student",
+            "task": {"instruction": "Name it.", "labels": ["a", "b"]},
+            "data": {"gate": "gate.csv"},
+            "allow_no_test": True,
+            "requirements": {"quality": {"bound": 0.8, "margin": 0.1}},
+            "traffic": {"requests_per_month": 1000},
+            "models": models,
+            "training": {"student": {"kind": "causal", **student}},
+        }
+    )
+    return Catalogue(use_case, BOOK, home)
+
+
+def student_of(catalogue: Catalogue) -> CausalStudent:
+    student = catalogue.use_case.training.student
+    assert isinstance(student, CausalStudent)
+    return student
+
+
+@pytest.fixture
+def other(tiny: Path, tmp_path: Path) -> Path:
+    """Weights that are not the base's: the same shape, other content."""
+    import shutil
+
+    folder = tmp_path / "other"
+    shutil.copytree(tiny, folder)
+    (folder / "note.txt").write_text("another model")
+    return folder
+
+
+def test_a_student_with_a_uri_starts_from_those_weights(tiny: Path, other: Path, tmp_path: Path) -> None:
+    catalogue = catalogue_of(tmp_path, {"uri": other.as_uri()}, base=tiny.as_uri())
+    assert weights.directory_hash(base_dir(catalogue, student_of(catalogue))) == weights.directory_hash(other)
+
+
+def test_a_student_without_a_uri_starts_from_the_base(tiny: Path, tmp_path: Path) -> None:
+    catalogue = catalogue_of(tmp_path, {}, base=tiny.as_uri())
+    assert weights.directory_hash(base_dir(catalogue, student_of(catalogue))) == weights.directory_hash(tiny)
+
+
+def test_a_student_with_a_uri_needs_no_base(other: Path, tmp_path: Path) -> None:
+    catalogue = catalogue_of(tmp_path, {"uri": other.as_uri()}, base=None)
+    assert weights.directory_hash(base_dir(catalogue, student_of(catalogue))) == weights.directory_hash(other)
+
+
+def test_a_student_whose_weights_cannot_be_read_is_refused_before_anything_is_spent(tiny: Path, tmp_path: Path) -> None:
+    missing = (tmp_path / "nowhere").as_uri()
+    with pytest.raises(BadInput, match="nowhere"):
+        catalogue_of(tmp_path, {"uri": missing}, base=tiny.as_uri()).check()
+
+
+def test_a_student_that_is_no_open_weights_is_refused_when_the_use_case_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="openai:small is not open weights"):
+        catalogue_of(tmp_path, {"uri": "openai:small"}, base=None)
