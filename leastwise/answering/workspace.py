@@ -1,6 +1,6 @@
 """What everything under one climb works with: the question, the models and prices, the money, the record, the answers.
 
-It answers nothing and judges nothing. It is opened once by whoever starts something (see `tasks.workspace`) and handed
+It answers nothing and judges nothing. It is opened once by whoever starts something (see `tasks.session.workspace`) and handed
 on; what needs one part of it takes that part.
 """
 

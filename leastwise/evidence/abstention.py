@@ -1,7 +1,7 @@
 """Which requests should be declined? Abstention scores compared on dev data, and the threshold under which to decline.
 
 A score is any number that is higher for what a candidate is meant for. It is computed elsewhere (see
-`leastwise.answering.guarded`); here it is only compared. What a guard is worth is judged by the gate, on
+`leastwise.answering.guard`); here it is only compared. What a guard is worth is judged by the gate, on
 rows its threshold was not chosen on.
 """
 

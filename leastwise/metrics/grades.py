@@ -1,4 +1,4 @@
-"""Grades of the same answers by people and by a judge. It asks neither (see `leastwise.evaluating.judging`)."""
+"""Grades of the same answers by people and by a judge. It asks neither (see `leastwise.evaluating.judge_scorer`)."""
 
 from __future__ import annotations
 

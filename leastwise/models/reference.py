@@ -1,6 +1,6 @@
 """Row 0 of every ladder: what labels cost without an LLM (majority, nearest neighbours, logistic regression).
 
-It does not judge the references against requirements (`leastwise.evaluating.reference_stage` does) and does not tune
+It does not judge the references against requirements (`leastwise.evaluating.reference` does) and does not tune
 anything but k and C, each on dev accuracy. Nothing here calls a model that is paid for.
 """
 
