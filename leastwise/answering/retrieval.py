@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -176,39 +175,23 @@ def _fused(*rankings: list[Hit]) -> list[Hit]:
 Gold = str | Collection[str]  # the id of the row that answers a search, or the ids of several, each of which does
 
 
-def recall_at_k(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold], k: int) -> float:
+def recall_at_k(searches: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold], k: int) -> float:
     """Share of searches with a gold id among the first `k` hits, in [0, 1]; of several gold ids one is enough."""
-    return float(np.mean([rank <= k for rank in gold_ranks(found, gold_ids)]))
+    return float(np.mean([rank <= k for rank in gold_ranks(searches, gold_ids)]))
 
 
-def mean_reciprocal_rank(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> float:
+def mean_reciprocal_rank(searches: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> float:
     """Mean over searches of 1 / rank of the first gold id, 0 where none was found, in [0, 1]."""
-    return float(np.mean(1.0 / np.asarray(gold_ranks(found, gold_ids))))
+    return float(np.mean(1.0 / np.asarray(gold_ranks(searches, gold_ids))))
 
 
-def gold_ranks(found: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> list[float]:
+def gold_ranks(searches: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> list[float]:
     """Rank of the first gold id in each search, from 1; infinity where none was found."""
     wanted = [{gold} if isinstance(gold, str) else set(gold) for gold in gold_ids]
     return [
         next((float(rank) for rank, hit in enumerate(hits, 1) if hit.id in gold), np.inf)
-        for hits, gold in zip(found, wanted, strict=True)
+        for hits, gold in zip(searches, wanted, strict=True)
     ]
-
-
-def search_ms(index: Index, texts: Sequence[str], k: int, mode: SearchMode = "dense") -> np.ndarray:
-    """Milliseconds of each text searched alone and embedded afresh, shape (n,); a first, unmeasured search warms up.
-
-    This is what retrieval adds to the latency of one answer.
-    """
-    fresh = Index(index.uri, index.key, index.rows, index.encoder, index.threads, cache=None)
-    fresh.search(texts[:1], k, mode)
-    return np.asarray([_timed_ms(partial(fresh.search, [text], k, mode)) for text in texts])
-
-
-def _timed_ms(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return (time.perf_counter() - start) * 1000.0
 
 
 def open_index(work: Workspace, table: str) -> Index:

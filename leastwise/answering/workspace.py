@@ -1,12 +1,12 @@
 """What everything under one climb works with: the question, the models and prices, the money, the record, the answers.
 
-It answers nothing and judges nothing. It is opened once by whoever starts something (see `tasks.session.workspace`) and handed
-on; what needs one part of it takes that part.
+It answers nothing and judges nothing. It is opened once by whoever starts something (see `tasks.session.workspace`)
+and handed on; what needs one part of it takes that part.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Workspace:
     account: AlphaAccount
     answers: ResponseStore
     home: Path
-    display: Display = NoDisplay()
+    display: Display = field(default_factory=NoDisplay)
 
     @property
     def use_case(self) -> UseCase:

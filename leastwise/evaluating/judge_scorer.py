@@ -67,7 +67,7 @@ class JudgeScorer:
     @property
     def gates(self) -> bool:
         """Whether the judge's grade is what quality means here."""
-        return self._work.use_case.is_judged
+        return self._work.use_case.is_graded
 
     @property
     def grades(self) -> Grades | None:
@@ -93,7 +93,7 @@ class JudgeScorer:
     def _with_grade(self, score: Score | None, grade: float | None) -> Score | None:
         if score is None or (grade is None and self.gates):
             return None
-        return score.model_copy(update={"judged": grade} | ({"quality": grade} if self.gates else {}))
+        return score.model_copy(update={"grade": grade} | ({"quality": grade} if self.gates else {}))
 
     def figures(self) -> dict[str, float]:
         """The judge's own record: its cost, its mean grade, and how it compares with people where they graded."""
@@ -189,7 +189,7 @@ def _compared(grades: Grades, alphas: Alphas) -> dict[str, float]:
 def check_grades(question: Question) -> None:
     """What must hold before a judge may gate; BadInput says how many more grades are needed."""
     graded = question.tables.rows("graded") or 0
-    if question.use_case.is_judged and graded < LEAST_HUMAN_GRADES:
+    if question.use_case.is_graded and graded < LEAST_HUMAN_GRADES:
         raise BadInput(
             f"data.graded: {graded} graded answers, a judge gates only with at least {LEAST_HUMAN_GRADES}; have people "
             f"grade {LEAST_HUMAN_GRADES - graded} more, or set task.metric to token_f1 or exact_match and let the "

@@ -103,8 +103,8 @@ class AnsweredLook:
             set=split,
             unit=row[UNIT] if UNIT in self.rows else None,
         )
-        if score and split == "gate" and score.judged is not None:
-            record["judged"] = score.judged
+        if score and split == "gate" and score.grade is not None:
+            record["judged"] = score.grade
         if answer.scope is not None:
             record["scope"] = answer.scope
         if KIND in self.rows and row[KIND] is not None:

@@ -196,7 +196,7 @@ def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Ve
         OPEN_WEIGHTS: "yes" if candidate.weights or work.catalogue.model(candidate.model).is_open else "no",
     }
     if judge_model:
-        tags[JUDGE] = f"{judge_model.uri} ({'gates' if work.use_case.is_judged else 'reports'})"
+        tags[JUDGE] = f"{judge_model.uri} ({'gates' if work.use_case.is_graded else 'reports'})"
     return tags
 
 

@@ -163,7 +163,7 @@ def _missing(use_case: UseCase, premises: Premises, gate: tuple[GateNeed, ...]) 
     if train < MIN_TRAINING_ROWS:
         lacking.append(f"data.train: {train:,} labelled examples; fine_tune needs {MIN_TRAINING_ROWS - train:,} more")
     graded = premises.rows.get("graded", 0)
-    if use_case.is_judged and graded < LEAST_HUMAN_GRADES:
+    if use_case.is_graded and graded < LEAST_HUMAN_GRADES:
         lacking.append(f"data.graded: {graded} answers graded by people; a judge gates only with {LEAST_HUMAN_GRADES}")
     if not data.test:
         lacking.append("data.test: without an untouched split the winner's final figure is not clean")

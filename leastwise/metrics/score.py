@@ -13,4 +13,4 @@ class Score(Part):
     quality: float
     adherence: float
     declined: float
-    judged: float | None = Field(None, description="A judge's grade, where one only reports.")
+    grade: float | None = Field(None, description="A judge's grade, where one only reports.")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -78,18 +77,6 @@ class Reference:
             targets = self.arrays["targets"].astype(np.int64, copy=False)
             return _vote(targets[nearest.rows], nearest.similarity, len(self.labels))
         return _softmax(vectors @ self.arrays["weights"] + self.arrays["intercepts"])
-
-    def answer_ms(self, texts: Sequence[str]) -> Floats:
-        """Milliseconds of each text answered alone and embedded afresh, shape (n,); one unmeasured answer warms up."""
-        fresh = replace(self, cache=None)
-        fresh.predict(texts[:1])
-        return np.asarray([_answered_ms(fresh, text) for text in texts])
-
-
-def _answered_ms(reference: Reference, text: str) -> float:
-    start = time.perf_counter()
-    reference.predict([text])
-    return (time.perf_counter() - start) * 1000.0
 
 
 def fit_reference(

@@ -35,7 +35,7 @@ TABLES = (
     "paraphrases",
 )
 LABELLED = frozenset({"gate", "test", "train", "dev", "shifted", "traffic", "graded"})
-LABELLED_OR_JUDGED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  # a judge needs no expected answer there
+LABELLED_OR_GRADED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  # a judge needs no expected answer there
 MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
 KINDS = frozenset({"out_of_scope", "out_of_scope_dev", "shifted"})
 TIME = "leastwise_time"  # when a request of the traffic came, unix seconds, where data.time_column says it
@@ -149,7 +149,7 @@ class Tables:
         return frame
 
     def _may_lack_labels(self, name: str) -> bool:
-        return name == "graded" or (self.use_case.is_judged and name in LABELLED_OR_JUDGED)
+        return name == "graded" or (self.use_case.is_graded and name in LABELLED_OR_GRADED)
 
     def _columns(self) -> dict[str, str]:
         data = self.use_case.data

@@ -270,7 +270,7 @@ def dev_metric(work: Workspace, dev: list[Row]) -> DevMetric | None:
     checkpoint.
     """
     task, expected = work.use_case.task, list(work.tables.need("dev")["label"].head(len(dev)))
-    if not dev or work.use_case.is_judged:
+    if not dev or work.use_case.is_graded:
         return None
     prompts, limit = tuple(row.prompt for row in dev), work.use_case.traffic.output_tokens
     return DevMetric(task=task, prompts=prompts, expected=tuple(expected), max_new_tokens=limit)

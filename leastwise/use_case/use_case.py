@@ -189,7 +189,7 @@ class UseCase(Part):
     @model_validator(mode="after")
     def _judge_can_be_corrected(self) -> Self:
         """Rule 4, as above: a judge alone is no measurement."""
-        if not self.is_judged:
+        if not self.is_graded:
             return self
         if self.judge is None or not self.data.graded:
             raise ValueError(
@@ -226,7 +226,7 @@ class UseCase(Part):
         """
         bounds = self.requirements.bounds
         return (
-            self.cascades and "usd_per_1k_requests" in bounds and "general_ability" not in bounds and not self.is_judged
+            self.cascades and "usd_per_1k_requests" in bounds and "general_ability" not in bounds and not self.is_graded
         )
 
     @property
@@ -243,7 +243,7 @@ class UseCase(Part):
         return self.guard.offered and "ood_decline" in self.requirements.bounds
 
     @property
-    def is_judged(self) -> bool:
+    def is_graded(self) -> bool:
         """Whether quality is a judge's grade, corrected by people's."""
         return self.task.kind == "free_text" and self.task.metric == "judge"
 
