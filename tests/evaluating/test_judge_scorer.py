@@ -22,7 +22,7 @@ from leastwise.evaluating.audit import audit
 from leastwise.evaluating.stage import evaluate_stage, prompt_candidates
 from leastwise.use_case import UseCase
 from tasks.climb import open_climb
-from tests.tasks.web_server import chat_completion, served
+from tests.servers.web_server import chat_completion, served
 
 PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0, "illustrative": True}
 WRONG = "I do not know"

@@ -26,7 +26,7 @@ from leastwise.evidence.abstention import Guard
 from leastwise.metrics.answer import Answer
 from leastwise.record import run_record
 from tasks.climb import open_climb
-from tests.tasks.web_server import chat_completion, served
+from tests.servers.web_server import chat_completion, served
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
 

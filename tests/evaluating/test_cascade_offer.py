@@ -27,7 +27,7 @@ from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.record import run_record
 from tasks.climb import open_climb
-from tests.tasks.web_server import chat_completion, served
+from tests.servers.web_server import chat_completion, served
 
 CHEAP = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
 DEAR = {"input": 5.0, "cached": 0.5, "output": 20.0, "illustrative": True}
