@@ -44,9 +44,7 @@ def test_documents_ranked_lowest_are_left_out_where_the_context_is_full_then_the
     ]
 
 
-def test_a_row_that_no_context_is_left_for_is_refused_before_anything_is_asked(
-    tmp_path: Path, home: Path
-) -> None:
+def test_a_row_that_no_context_is_left_for_is_refused_before_anything_is_asked(tmp_path: Path, home: Path) -> None:
     case = load(case_in(tmp_path, task={"instruction": "Say where the part is from, and say it in a few words. " * 5}))
     pd.concat([questions(15, 34), questions(34, 35).assign(text="long " * 210)]).to_parquet(tmp_path / "gate.parquet")
     prospect = prospect_of(case)

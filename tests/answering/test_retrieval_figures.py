@@ -31,10 +31,7 @@ def test_auto_takes_the_search_that_finds_most_gold_documents_of_dev_and_says_so
     run = work.run.again()
     shares = {mode: run.figures[f"retrieval.dev.{mode}.recall_at_k"] for mode in MODES}
     assert shares["bm25"] == 1.0 > shares["dense"]
-    assert (
-        candidate.retriever is not None
-        and candidate.retriever.mode == "bm25" == run.tag("leastwise.retrieval.mode")
-    )
+    assert candidate.retriever is not None and candidate.retriever.mode == "bm25" == run.tag("leastwise.retrieval.mode")
 
 
 def test_every_search_is_measured_over_the_gate_rows_and_quality_is_split_by_what_was_shown(work: Workspace) -> None:

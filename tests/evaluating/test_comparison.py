@@ -36,7 +36,9 @@ def logged(work: Workspace, stage: Stage, right: dict[str, bool]) -> StageRun:
         {"id": row_id, "answer": "right" if is_right else "wrong", "score": float(is_right), "set": "gate"}
         for row_id, is_right in right.items()
     ]
-    return log_stage(work, Candidate(stage=stage, model="openai:gpt-4o-mini", venue="api"), quality(0.7, 0.9), rows=rows)
+    return log_stage(
+        work, Candidate(stage=stage, model="openai:gpt-4o-mini", venue="api"), quality(0.7, 0.9), rows=rows
+    )
 
 
 def test_a_student_is_compared_with_its_teacher_unit_by_unit_on_what_both_answered(work: Workspace) -> None:

@@ -1,6 +1,5 @@
 """The winner's figure on the test split: unit-weighted as in the gate, and none where too much was lost."""
 
-import numpy as np
 import pandas as pd
 import pytest
 

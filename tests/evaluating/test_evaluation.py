@@ -205,5 +205,3 @@ def test_a_candidate_whose_every_row_is_lost_has_no_estimate():
     got = measured(QUALITY, table([1] * 10), Toy(lost=frozenset(f"r{i}" for i in range(10)))).evaluation
     assert got.error and not got.measurements
     assert not any(math.isnan(m.estimate) for m in got.measurements.values())
-
-

@@ -16,7 +16,6 @@ import pytest
 import yaml
 from aiohttp import web
 
-from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.record.stage_run import StageRun

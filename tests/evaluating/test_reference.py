@@ -90,10 +90,7 @@ def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(
     assert set(record.evaluation.measurements) == set(case["requirements"])
     assert all(got.n > 0 or name == "usd_per_1k_requests" for name, got in record.evaluation.measurements.items())
     assert record.evaluation.measurements["ood_decline"].estimate > 0, "it declines, by a threshold fitted on dev"
-    assert (run.tag("leastwise.venue"), run.tag("leastwise.verdict")) == (
-        "self_host",
-        record.verdict.outcome,
-    )
+    assert (run.tag("leastwise.venue"), run.tag("leastwise.verdict")) == ("self_host", record.verdict.outcome)
     assert run.candidate().stage == "reference"
     metrics = run.figures
     assert (metrics["consistency.same"], metrics["consistency.same.n"]) == (1.0, 20), (

@@ -77,5 +77,3 @@ def test_a_source_is_counted_once_and_rows_without_a_source_all_count():
     taken = independent(rows, "source", 0)
     assert {"c", "d"} < set(taken["text"]) and sum(taken["source"] == "x") == 1
     assert len(independent(rows, None, 0, most=2)) == 2
-
-

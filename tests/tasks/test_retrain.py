@@ -1,7 +1,6 @@
 """A retraining: the union of old and new examples, and what the paired comparison makes of the challenger."""
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
