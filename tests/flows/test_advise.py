@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flows.command_line import run
 from mlflow import MlflowClient
 
 from flows.advise import advise
+from flows.command_line import run
 from leastwise.errors import BadInput
 from leastwise.record import run_record, tracking
-from leastwise.rows.use_case_file import Overrides, load, saved
+from leastwise.rows.use_case_file import Overrides
+from leastwise.rows.use_case_file import load, saved
 from leastwise.use_case import UseCase
 from tasks.advise import AdviceEnding, give_advice
 from use_cases.build_alert_triage import build

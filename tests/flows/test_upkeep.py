@@ -7,7 +7,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd
 import pytest
 import yaml
-from leastwise.record.upkeep import Upkeep
 
 from flows.promote import promote
 from flows.rebaseline import rebaseline
@@ -19,6 +18,7 @@ from leastwise.evidence.measurement import Measurement
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.gate import Evaluation, judge
 from leastwise.record import registry, run_record, tracking
+from leastwise.record.upkeep import Upkeep
 from leastwise.rows.use_case_file import load
 from leastwise.stores.ledger import Ledger
 from leastwise.training import making
