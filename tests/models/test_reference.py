@@ -10,7 +10,7 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.models.encoder import embedder_dir
-from leastwise.models.reference import fit_reference
+from leastwise.models.reference import fit_reference, quick_probabilities
 from leastwise.models.reference_student import as_student
 from leastwise.models.student import Student
 
@@ -60,9 +60,42 @@ def test_probabilities_sum_to_one_and_confidence_is_their_maximum(references):
         np.testing.assert_allclose(reference.confidence(["a kitten", "turquoise"]), probabilities.max(axis=1))
 
 
-def test_the_number_of_neighbours_and_the_regularization_are_chosen_on_dev(references):
+# Angles of unit vectors: eight rows of `a` between one stray row of `b` and two at home.
+ANGLES = {"stray": 0.0} | {f"a{n}": 0.05 * n for n in range(1, 9)} | {"b1": 0.9, "b2": 0.95}
+PLANNED = pd.DataFrame({"text": list(ANGLES), "label": ["b", *"aaaaaaaa", "b", "b"]})
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "label", "chosen"),
+    [
+        (1, "beside the stray", "b", {"k": 1.0}),
+        (1, "beside the stray", "a", {"k": 3.0}),
+        (2, "beyond b", "a", {"C": 0.25}),
+        (2, "beyond b", "b", {"C": 4.0}),
+    ],
+)
+def test_the_number_of_neighbours_and_the_regularization_are_chosen_on_dev(monkeypatch, reference, text, label, chosen):
+    """The rows to learn from are the same: only what dev says of one text decides."""
+    angles = ANGLES | {"beside the stray": 0.0, "beyond b": 1.2}
+
+    def planned(texts, *_, **__):
+        return np.asarray([[np.cos(angles[each]), np.sin(angles[each])] for each in texts])
+
+    monkeypatch.setattr("leastwise.models.reference.embed", planned)
+    dev = pd.DataFrame({"text": [text], "label": [label]})
+    fitted = fit_reference(PLANNED, dev, ENCODER, None, seed=0, threads=1)[reference]
+    assert fitted.chosen == chosen and fitted.predict([text]) == [label] and fitted.dev_accuracy == 1.0
+
+
+def test_the_learned_references_say_what_dev_chose_and_how_often_it_was_right(references):
     assert references[1].chosen["k"] in (1, 3, 5, 9, 15) and references[2].chosen["C"] > 0
     assert all(0 <= reference.dev_accuracy <= 1 for reference in references)
+
+
+def test_a_quick_regression_gives_a_column_for_each_label_it_has_seen():
+    vectors = np.asarray([(-1.0, 0.0), (1.0, 0.0), (-0.9, 0.1), (0.9, -0.1)])
+    found = quick_probabilities(vectors[:2], ["left", "right"], vectors[2:], threads=1)
+    assert found.shape == (2, 2) and found.argmax(axis=1).tolist() == [0, 1]
 
 
 def test_an_unchanged_refit_reads_what_was_kept_and_other_rows_are_fitted(references, home, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.stores import storage, table_files
-from tests.tasks.s3_server import S3, s3_server
+from tests.servers.s3_server import S3, s3_server
 
 
 @pytest.fixture(scope="module")

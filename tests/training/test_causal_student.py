@@ -9,6 +9,7 @@ from leastwise.errors import BadInput
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.money import PriceBook
+from leastwise.training import causal_student
 from leastwise.training.causal_student import base_dir
 from leastwise.use_case import UseCase
 from leastwise.use_case.student import CausalStudent
@@ -76,3 +77,14 @@ def test_a_student_whose_weights_cannot_be_read_is_refused_before_anything_is_sp
 def test_a_student_that_is_no_open_weights_is_refused_when_the_use_case_is_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="openai:small is not open weights"):
         catalogue_of(tmp_path, {"uri": "openai:small"}, base=None)
+
+
+def test_a_cut_model_has_the_first_blocks_of_the_whole_one(tiny: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    cut = causal_student.cut(tiny, 1, tmp_path / "cut")
+    whole, kept = (load_file(folder / "model.safetensors") for folder in (tiny, cut))
+    assert {name for name in whole if "layers.1." not in name} == set(kept)
+    assert all((whole[name] == kept[name]).all() for name in kept)
+    with pytest.raises(BadInput, match="has 2"):
+        causal_student.cut(tiny, 3, tmp_path / "none")

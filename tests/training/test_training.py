@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import Generator, loaded, merge, prove_reload, tokenizer_of
 from leastwise.models.chat import format_chat
-from leastwise.training.request import DevMetric
-from leastwise.training.request import TrainingReport
+from leastwise.training.request import DevMetric, TrainingReport
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import fine_tune
 from leastwise.training.training_rows import Row

@@ -20,8 +20,7 @@ from leastwise.errors import BadInput
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
 from leastwise.progress import TrainingProgress
-from leastwise.training.request import DevMetric
-from leastwise.training.request import TrainingReport, TrainingRequest
+from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import fine_tune
 from leastwise.training.training_processes import command, environment, launched, request_file

@@ -7,12 +7,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from tasks import data
-from tasks.climb import open_climb
+from tests.workspaces import case_file
+from tests.workspaces import opened as opened_case
 
 WORDS = [
     *[
@@ -60,9 +60,6 @@ def changed(table: pd.DataFrame, at: int, text: str) -> pd.DataFrame:
     return table
 
 
-# -- in a climb --------------------------------------------------------------------------------------------------------
-
-
 def opened(folder: Path, gate: pd.DataFrame, **data: Any) -> Workspace:
     gate.to_parquet(folder / "gate.parquet")
     rows(80, "t").assign(day="2026-01-15").to_parquet(folder / "train.parquet")
@@ -75,9 +72,7 @@ def opened(folder: Path, gate: pd.DataFrame, **data: Any) -> Workspace:
         "models": {"candidates": [{"uri": "openai:gpt-4o-mini", "price": {"input": 1, "output": 4}}]},
         "allow_no_test": True,
     }
-    path = folder / "case.yaml"
-    path.write_text(yaml.safe_dump(case))
-    return Workspace.of(open_climb.fn(str(path)))
+    return opened_case(case_file(folder, case))
 
 
 def test_a_gate_set_that_leaks_stops_the_climb_says_where_its_rows_are_and_loses_nothing(
@@ -88,26 +83,25 @@ def test_a_gate_set_that_leaks_stops_the_climb_says_where_its_rows_are_and_loses
     with pytest.raises(
         BadInput, match=r"data\.gate: .*g9 is in train t4.*1 failing rows are in .*quarantine/held/gate"
     ) as refused:
-        data.validate_judged.fn(work.climb.run_id)
+        data.validate_judged.fn(work.run.id)
     kept = pd.read_parquet(next((home / "quarantine" / "held").glob("*.parquet")))
     assert list(kept["id"]) == ["g9"] and "leaks_from" in kept["reason"][0]
     assert len(pd.read_parquet(tmp_path / "gate.parquet")) == 60 and "not changed" in str(refused.value)
-    run = work.client.get_run(work.climb.run_id)
-    assert run.info.status == "FAILED"
-    assert "validation" in {each.path for each in work.client.list_artifacts(work.climb.run_id)}
+    assert work.run.again().run.info.status == "FAILED"
+    assert "validation" in {each.path for each in work.run.client.list_artifacts(work.run.id)}
 
 
 def test_a_table_that_passed_once_is_not_looked_at_again_and_its_table_is_shown_all_the_same(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = opened(tmp_path, rows(60, "g").assign(day=["2026-01-10", "2026-04-20"] * 30), date_column="day")
-    data.validate_judged.fn(work.climb.run_id)
+    data.validate_judged.fn(work.run.id)
     shown: list[str] = []
-    monkeypatch.setattr("tasks.console.publish_markdown", lambda key, _: shown.append(key))
+    monkeypatch.setattr("tasks.data.publish_markdown", lambda key, _: shown.append(key))
     started = time.perf_counter()
-    data.validate_judged.fn(work.climb.run_id)
+    data.validate_judged.fn(work.run.id)
     assert time.perf_counter() - started < 0.5 and shown == ["data-gate"]
-    note = Path(work.client.download_artifacts(work.climb.run_id, "validation/gate.md", str(tmp_path))).read_text()
+    note = Path(work.run.client.download_artifacts(work.run.id, "validation/gate.md", str(tmp_path))).read_text()
     assert "PASS" in note and "Dates (day): 2026-01 to 2026-04, no rows in 2026-02, 2026-03." in note
 
 
@@ -116,15 +110,15 @@ def test_what_is_to_be_masked_is_masked_before_it_goes_anywhere(home: Path, tmp_
     work = opened(tmp_path, gate, mask=["email"])
     assert work.tables.need("gate")["text"][0] == "please answer to [email], who has asked for it"
     plain = opened(tmp_path, gate)
-    assert plain.question != work.question
+    assert plain.question.key != work.question.key
 
 
 def test_a_way_to_decline_needs_no_training_examples_but_every_label_does(home: Path, tmp_path: Path) -> None:
     train = rows(1100, "n")
     train.to_parquet(tmp_path / "many.parquet")
     work = opened(tmp_path, rows(60, "g"), train="many.parquet")
-    data.validate_training_data.fn(work.climb.run_id)
+    data.validate_training_data.fn(work.run.id)
     train.assign(label="yes").to_parquet(tmp_path / "one_label.parquet")
     work = opened(tmp_path, rows(60, "g"), train="one_label.parquet")
     with pytest.raises(BadInput, match="distinct values"):
-        data.validate_training_data.fn(work.climb.run_id)
+        data.validate_training_data.fn(work.run.id)

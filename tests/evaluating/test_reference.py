@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
 from leastwise.answering.workspace import Workspace
-from leastwise.record import run_record, tracking
-from tasks.climb import confirm, measure_reference, next_step, open_climb
+from leastwise.record.run import FINISHED
+from leastwise.record.stage_run import StageRun
+from tasks.climb import confirm, measure_reference, next_step
+from tests.workspaces import case_file, opened
 
 SIZES = {"train": 400, "dev": 80, "gate": 150, "test": 20, "out_of_scope": 60, "shifted": 60}
 
@@ -63,14 +64,13 @@ def _labels(path: Path) -> list[str]:
     return list(pd.read_parquet(path)["label"].unique())
 
 
-def measured(folder: Path, case: dict[str, Any]) -> tuple[Workspace, Any]:
+def measured(folder: Path, case: dict[str, Any]) -> tuple[Workspace, StageRun]:
     """The climb's workspace and the run of its row 0."""
-    path = folder / "case.yaml"
-    path.write_text(yaml.safe_dump(case))
-    climb = open_climb.fn(str(path))
-    measure_reference.fn(climb)
-    work = Workspace.of(climb)
-    return work, tracking.reference_runs(work.client, work.climb)[0]
+    work = opened(case_file(folder, case))
+    measure_reference.fn(work.run.id)
+    run = work.run.reference_run()
+    assert run is not None
+    return work, run
 
 
 def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(
@@ -85,25 +85,23 @@ def test_every_requirement_is_measured_and_a_later_climb_links_the_figures(
     pd.DataFrame(PARAPHRASES, columns=["id", "text"]).to_csv(tmp_path / "paraphrases.csv", index=False)
     case["data"]["paraphrases"], case["consistency"] = "paraphrases.csv", {"rows": 20}
     work, run = measured(tmp_path, case)
-    record = work.history()[0]
+    record = work.run.history(work.use_case.gate_requirements)[0]
+    assert record.evaluation is not None and record.verdict is not None
     assert set(record.evaluation.measurements) == set(case["requirements"])
     assert all(got.n > 0 or name == "usd_per_1k_requests" for name, got in record.evaluation.measurements.items())
     assert record.evaluation.measurements["ood_decline"].estimate > 0, "it declines, by a threshold fitted on dev"
-    assert (run.data.tags["leastwise.venue"], run.data.tags["leastwise.verdict"]) == (
-        "self_host",
-        record.verdict.outcome,
-    )
-    assert run_record.load_candidate(work.client, run.info.run_id).stage == "reference"
-    metrics = run.data.metrics
+    assert (run.tag("leastwise.venue"), run.tag("leastwise.verdict")) == ("self_host", record.verdict.outcome)
+    assert run.candidate().stage == "reference"
+    metrics = run.figures
     assert (metrics["consistency.same"], metrics["consistency.same.n"]) == (1.0, 20), (
         "one text a request: no rounding by company"
     )
     assert metrics["consistency.paraphrase.n"] == len(PARAPHRASES) and metrics["consistency.paraphrase"] >= 0.5
 
-    work.client.set_terminated(work.climb.run_id, "FINISHED")
+    work.run.close(FINISHED)
     _, again = measured(tmp_path, case)
-    assert again.data.tags["leastwise.reused_from"] == run.info.run_id
-    assert again.data.metrics["p95_latency_ms"] == run.data.metrics["p95_latency_ms"]
+    assert again.tag("leastwise.reused_from") == run.id
+    assert again.figures["p95_latency_ms"] == run.figures["p95_latency_ms"]
 
 
 @pytest.mark.parametrize(
@@ -118,10 +116,10 @@ def test_a_reference_that_could_run_nowhere_does_not_end_a_climb(
     tmp_path: Path, case: dict[str, Any], change: dict[str, Any], reason: str | None
 ) -> None:
     work, run = measured(tmp_path, case | change)
-    step = next_step(work.climb.run_id)
-    assert run.data.metrics["quality"] > 0.4
+    step = next_step(work.run.id)
+    assert run.figures["quality"] > 0.4
     assert (step.outcome == "reference") is (reason is None)
-    assert reason is None or reason in run.data.tags["leastwise.error"]
+    assert reason is None or reason in run.tag("leastwise.error")
 
 
 @pytest.mark.parametrize("served", [False, True])
@@ -131,7 +129,7 @@ def test_a_reference_that_ends_the_climb_is_confirmed_on_test_as_it_was_judged(
     if served:
         case["requirements"]["p95_latency_ms"] = {"bound": 9000, "margin": 1000}
     work, _ = measured(tmp_path, case)
-    assert confirm.fn(work.climb.run_id, "reference") == "yes"
-    metrics = work.client.get_run(work.climb.run_id).data.metrics
+    assert confirm.fn(work.run.id, "reference") == "yes"
+    metrics = work.run.again().figures
     assert metrics["test.quality"] > 0.4
     assert metrics["test.adherence"] == 1.0

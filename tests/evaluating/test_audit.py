@@ -7,21 +7,23 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
-from leastwise.answering import answering
+from leastwise.answering.answerer import PlainAnswerer
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.evaluating.audit import audit, differences
+from leastwise.evaluating.audit import differences
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
-from tasks.climb import open_climb
+from leastwise.record.judged_runs import use_case_above
+from leastwise.record.stage_run import StageRun
+from tasks.audit import audit_verdicts
+from tests.workspaces import case_file, opened
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
 
 
-class Toy:
+class Toy(PlainAnswerer):
     """Answers rightly but for every fifth row, and loses the rows it is told to."""
 
     usd_worst_case = 0.001
@@ -59,64 +61,62 @@ def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatc
         "models": {"candidates": [{"uri": "openai:gpt-4o-mini", "price": PRICE}]},
         "allow_no_test": True,
     }
-    path = tmp_path / "case.yaml"
-    path.write_text(yaml.safe_dump(case))
-    work = Workspace.of(open_climb.fn(str(path)))
-    first = work.gate_rows("gate")[0]["id"].iloc[7]
+    work = opened(case_file(tmp_path, case))
+    first = work.question.gate.rows["id"].iloc[7]
 
     @contextmanager
     def toy(*_: object):
         yield Toy(frozenset({first}))
 
-    monkeypatch.setattr(answering, "open_answerer", toy)
-    evaluate_stage.fn(work.climb.run_id, "prompt", [Candidate(stage="prompt", model="openai:gpt-4o-mini", venue="api")])
+    monkeypatch.setattr("leastwise.evaluating.stage.open_answerer", toy)
+    evaluate_stage(work, "prompt", [Candidate(stage="prompt", model="openai:gpt-4o-mini", venue="api")])
     return work
 
 
-def stage(work: Workspace) -> Any:
-    found = work.client.search_runs([work.climb.experiment_id], "tags.`leastwise.kind` = 'stage'")
-    return found[0]
+def stage(work: Workspace) -> StageRun:
+    return work.run.latest("prompt")
+
+
+def said_of(work: Workspace) -> list[str]:
+    return differences(stage(work), use_case_above(stage(work)))
 
 
 def test_what_was_logged_is_derived_again_by_run_climb_and_experiment(climb: Workspace):
-    measured = stage(climb).data.metrics
+    measured = stage(climb).figures
     assert measured["quality.lost"] == 1 and measured["quality.n"] > 50
-    for named in (stage(climb).info.run_id, climb.climb.run_id, "audited"):
-        ending = audit.fn(named)
+    for named in (stage(climb).id, climb.run.id, "audited"):
+        ending = audit_verdicts.fn(named)
         assert (ending.outcome, ending.checked, ending.differing, ending.exit_status) == ("agrees", 1, (), 0)
 
 
 def test_an_interval_that_was_changed_afterwards_is_found(climb: Workspace):
     run = stage(climb)
-    climb.client.log_metric(run.info.run_id, "quality.lower", 0.1)
-    climb.client.log_metric(run.info.run_id, "quality.upper", 0.2)
-    ending = audit.fn("audited")
-    assert (ending.outcome, ending.differing, ending.exit_status) == ("differs", (run.info.run_id,), 1)
-    said = differences(climb.client, stage(climb))
+    run.write({"quality.lower": 0.1, "quality.upper": 0.2})
+    ending = audit_verdicts.fn("audited")
+    assert (ending.outcome, ending.differing, ending.exit_status) == ("differs", (run.id,), 1)
+    said = said_of(climb)
     assert said[0].startswith("logged ") and "the interval gives FAIL" in said[0]
     assert any("the answers give" in each for each in said)
 
 
 def test_a_verdict_that_was_changed_afterwards_is_found(climb: Workspace):
     run = stage(climb)
-    other = "FAIL" if run.data.tags["quality.verdict"] != "FAIL" else "PASS"
-    climb.client.set_tag(run.info.run_id, "quality.verdict", other)
-    assert audit.fn(run.info.run_id).outcome == "differs"
+    other = "FAIL" if run.tag("quality.verdict") != "FAIL" else "PASS"
+    run.write(tags={"quality.verdict": other})
+    assert audit_verdicts.fn(run.id).outcome == "differs"
 
 
-def test_an_answer_that_was_changed_afterwards_is_found(climb: Workspace, tmp_path: Path):
+def test_an_answer_that_was_changed_afterwards_is_found(climb: Workspace):
     run = stage(climb)
-    table = json.loads(
-        Path(climb.client.download_artifacts(run.info.run_id, "examples.json", str(tmp_path))).read_text()
-    )
+    table: Any = run.read_json("examples.json")
     answer = table["columns"].index("answer")
     for row in table["data"][:30]:
         row[answer] = "Other words"
-    climb.client.log_text(run.info.run_id, json.dumps(table), "examples.json")
-    assert any("the answers give" in each for each in differences(climb.client, stage(climb)))
+    run.log_text(json.dumps(table), "examples.json")
+    assert any("the answers give" in each for each in said_of(climb))
 
 
 def test_what_holds_no_verdict_is_bad_input(climb: Workspace):
     for named in ("no-such-experiment", "leastwise-alpha-accounts"):
         with pytest.raises(BadInput, match="run_or_experiment"):
-            audit.fn(named)
+            audit_verdicts.fn(named)

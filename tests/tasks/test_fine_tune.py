@@ -1,0 +1,55 @@
+"""Which stage pays for a training: the one that made the base it is on; a retraining is fine-tuning whatever its base."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from leastwise.ladder.candidate import Candidate, Weights
+from leastwise.record.registry import Registry
+from leastwise.record.run import CHAMPION_VERSION
+from leastwise.record.stage_run import StageRun
+from leastwise.record.upkeep_run import open_upkeep
+from tasks.fine_tune import fine_tune_adapter, retrain_adapter
+from tasks.retrain import train_again
+from tasks.session.workspace import open_workspace
+from tests.cities import LABELS, open_cities
+
+SHORT = {"max_examples": 8, "batch_size": 4, "usd_per_hour": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("train", "is_on_another_base", "pays"),
+    [
+        (fine_tune_adapter.fn, False, "fine_tune"),
+        (fine_tune_adapter.fn, True, "pretrain"),
+        (retrain_adapter, False, "fine_tune"),
+        (retrain_adapter, True, "fine_tune"),
+    ],
+    ids=["fine_tune", "fine_tune on a further base", "retrain", "retrain on a further base"],
+)
+def test_a_training_is_booked_to_the_stage_it_belongs_to(
+    tmp_path: Path, home: Path, tiny: Path, train, is_on_another_base: bool, pays: str
+) -> None:
+    work = open_cities(tmp_path, tiny, LABELS, {}, **SHORT)
+    further = shutil.copytree(tiny, tmp_path / "further")
+    train(work.run.id, str(further) if is_on_another_base else None)
+    spent = {stage: work.budget.spent_by(stage) for stage in ("fine_tune", "pretrain")}
+    assert spent[pays] > 0 and sum(spent.values()) == spent[pays] == work.budget.usd_spent
+
+
+def test_a_champion_on_a_further_pretrained_base_is_trained_again_on_it_and_that_is_booked_as_fine_tuning(
+    tmp_path: Path, home: Path, tiny: Path
+) -> None:
+    work = open_cities(tmp_path, tiny, LABELS, {}, **SHORT)
+    further, registry = shutil.copytree(tiny, tmp_path / "further"), Registry(work.run.client, work.use_case.name)
+    old = StageRun.read(work.run.client, work.run.open_stage("pretrain", "old").id)
+    adapter = Weights(kind="adapter", uri="file:///old", revision="r")
+    old.log_candidate(Candidate(stage="pretrain", model=further.as_uri(), venue="managed", weights=adapter))
+    version = registry.register(old.again())
+    registry.promote(version, "first")
+    run = open_upkeep(work.run.client, work.use_case, "retrain", "key", {CHAMPION_VERSION: version})
+    trained = train_again(run.id)
+    assert str(further) in (Path(trained.uri.removeprefix("file://")) / "adapter_config.json").read_text()
+    budget = open_workspace(run.id).budget
+    assert budget.spent_by("fine_tune") > 0 and budget.spent_by("pretrain") == 0

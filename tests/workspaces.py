@@ -1,0 +1,70 @@
+"""Workspaces to test on: an open climb of a use case written to a folder, and stages logged in it that nobody measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from leastwise.answering.workspace import Workspace
+from leastwise.evidence.measurement import Measurement
+from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.gate import Evaluation, judge
+from leastwise.ladder.measured import Measured
+from leastwise.record.stage_run import StageRun
+from tasks.climb import open_climb
+from tasks.session.workspace import open_workspace
+
+
+def case_file(folder: Path, case: Mapping[str, Any]) -> str:
+    """The use case as a file; its tables lie beside it."""
+    path = folder / "case.yaml"
+    path.write_text(yaml.safe_dump(dict(case)))
+    return str(path)
+
+
+def opened(path: str | Path) -> Workspace:
+    """An open climb of a use case's file."""
+    return open_workspace(open_climb.fn(str(path)))
+
+
+def quality(lower: float, upper: float, n: int = 50, margin: float = 0.2) -> Measurement:
+    """A measured quality whose bound is 0.8."""
+    return Measurement(
+        name="quality",
+        estimate=(lower + upper) / 2,
+        lower=lower,
+        upper=upper,
+        n=n,
+        bound=0.8,
+        margin=margin,
+        alpha_pass=0.01,
+        alpha_fail=0.05,
+    )
+
+
+def evaluation_of(stage: str, measured: Measurement, candidate: str = "c") -> Evaluation:
+    """An evaluation of quality alone."""
+    return Evaluation(stage=stage, candidate=candidate, gate_hash="g", measurements={measured.name: measured})
+
+
+def log_stage(
+    work: Workspace,
+    candidate: Candidate,
+    measured: Measurement,
+    totals: Mapping[str, float] | None = None,
+    rows: Sequence[Mapping[str, Any]] = (),
+    tags: Mapping[str, str] | None = None,
+) -> StageRun:
+    """A finished stage run of this candidate, with these gate rows as its table of examples."""
+    run = work.run.open_stage(candidate.stage, f"key-{candidate.stage}")
+    evaluation = evaluation_of(candidate.stage, measured, candidate.key)
+    run.log_candidate(candidate)
+    run.log_evaluation(evaluation, dict(totals or {}))
+    run.log_examples(Measured(evaluation, {}, rows=rows))  # type: ignore[arg-type]
+    verdict = judge(evaluation, work.use_case.gate_requirements)
+    run.log_verdict(candidate.stage, verdict, dict(tags or {}), "")
+    run.close()
+    return run.again()
