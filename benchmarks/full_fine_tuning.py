@@ -22,18 +22,17 @@ from leastwise.evidence import MeanTest
 from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render
 from leastwise.metrics.task_metric import metric_of
-from leastwise.money import lora
 from leastwise.models import reference, weights
 from leastwise.models.causal_model import Generator
 from leastwise.models.encoder import embedder_dir
 from leastwise.models.weights import package_gguf
+from leastwise.money import lora
 from leastwise.progress import TrainingProgress
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.training.request import DevMetric
-from leastwise.training.request import TrainingReport
+from leastwise.training.request import DevMetric, TrainingReport
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import fine_tune
 from leastwise.training.training_rows import Row

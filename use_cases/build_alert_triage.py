@@ -38,9 +38,9 @@ from pathlib import Path
 from typing import Any
 
 from leastwise.errors import BadInput
-from leastwise.rows import shifts
-from leastwise.rows.near_duplicates import near_duplicates
+from leastwise.rows import made_rows
 from leastwise.rows.made_rows import SHIFTS, shifted_text
+from leastwise.rows.near_duplicates import near_duplicates
 from leastwise.stores.storage import check_writable, home, sha256, write_bytes
 
 SEED = 20260105
@@ -473,7 +473,7 @@ def _inputs(folder: Path) -> dict[str, str]:
     from pydoc_data.topics import topics
 
     general = hashlib.sha256(json.dumps(topics, sort_keys=True).encode()).hexdigest()
-    code = {"builder": sha256(Path(__file__)), "shifts": sha256(Path(shifts.__file__))}
+    code = {"builder": sha256(Path(__file__)), "shifts": sha256(Path(made_rows.__file__))}
     return {**packages, "data": _data_digest(folder), "general": general, **code}
 
 

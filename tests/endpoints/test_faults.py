@@ -23,11 +23,14 @@ from aiohttp import web
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.evaluating import evaluation
-from leastwise.evaluating.gate_tests import Alphas
+from leastwise.evaluating.looks import Inputs
+from leastwise.evaluating.scorer import ExactScorer
+from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.ladder.gate import Evaluation, judge
 from leastwise.metrics.answer import Answer
 from leastwise.rows import gate_rows
+from leastwise.rows.question import JudgedRows
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
 from leastwise.stores.ledger import Ledger, Meter
@@ -128,10 +131,10 @@ def evaluated(base_url: str, folder: Path) -> Evaluation:
     rows = pd.DataFrame(
         {"id": [f"r{i}" for i in range(ROWS)], "text": [f"row {i}" for i in range(ROWS)], "label": "right"}
     )
+    inputs = Inputs(JudgedRows(gate_rows.seeded(rows, SEED), SEED))
     with answerer(base_url, folder) as asked:
-        return evaluation.evaluate(
-            USE_CASE, CANDIDATE, asked, gate_rows.seeded(rows, SEED), Alphas(0.05, 0.02), SEED
-        ).evaluation
+        alphas, scorer = Alphas(0.05, 0.02), ExactScorer(USE_CASE.task)
+        return evaluation.evaluate(USE_CASE, CANDIDATE, asked, inputs, alphas, scorer).evaluation
 
 
 def verdict(got: Evaluation) -> tuple[str, Any]:
