@@ -24,6 +24,7 @@ from leastwise.ladder.rendering import render
 from leastwise.metrics.task_metric import metric_of
 from leastwise.models import reference, weights
 from leastwise.models.causal_model import Generator
+from leastwise.models.chat import format_chat
 from leastwise.models.encoder import embedder_dir
 from leastwise.models.weights import package_gguf
 from leastwise.money import lora
@@ -51,7 +52,7 @@ def pairs(base: Path, use_case: UseCase, frame: pd.DataFrame) -> list[Row]:
     """Rows as they are trained and asked: the trained candidates' system turn, the sentence, the label."""
     system = {"role": "system", "content": trained_prompt(use_case)}
     chats = [[system, {"role": "user", "content": text}] for text in frame["text"]]
-    return [Row(chat.format_chat(base, chat), label) for chat, label in zip(chats, frame["label"], strict=True)]
+    return [Row(format_chat(base, chat), label) for chat, label in zip(chats, frame["label"], strict=True)]
 
 
 def train(
