@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.distillation import THREADS, ratio_of, teacher_labels, teacher_of
-from leastwise.answering.workspace import Workspace
+from benchmarks.distillation import THREADS, ratio_of, teacher_labels, teacher_of, unlogged
 from leastwise.metrics import normalize
 from leastwise.models.causal_model import Generator
 from leastwise.models.chat import format_chat
-from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
-from leastwise.training import causal_student, teaching, training
+from leastwise.training import causal_student, training
+from leastwise.training.teacher_labels import soft_labels
 from leastwise.use_case.prompts import short_prompt
 from leastwise.use_case.student import CausalStudent
 
@@ -42,25 +41,26 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1000, help="test rows both answer")
     asked = parser.parse_args()
     case = load("alert-triage")
-    work = Workspace.before_climb(None, case, Tables(case))  # type: ignore[arg-type]  # nothing is logged here
+    work = unlogged(case)
     teacher = teacher_of(work)
     labelled = teacher_labels(work, teacher, asked.labels)
     rows = work.tables.need("test").head(asked.rows)
     kept = work.home / "benchmarks" / f"likeliest-{teacher.key}-{len(rows)}"
-    theirs = list(teaching.soft_labels(work, teacher, rows, kept)["label"])
-    told, wanted = causal_student.teacher_dir(work, teacher), rows["label"].to_numpy()
+    theirs = list(soft_labels(work, teacher, rows, kept)["label"])
+    told, wanted = causal_student.teacher_dir(work.home, teacher), rows["label"].to_numpy()
     right = (np.asarray(theirs) == wanted).astype(float)
     student = CausalStudent(kind="causal", blocks=asked.blocks)
-    base = causal_student.base_dir(work, student)
+    base = causal_student.base_dir(work.catalogue, student)
     system = {"role": "system", "content": short_prompt(work.use_case.task)}
     chats = [format_chat(base, [system, {"role": "user", "content": text}]) for text in rows["text"]]
     print(f"teacher: {right.mean():.4f} on {len(rows):,} test rows")
     print(
         "\n| blocks | from probabilities | trained in | quality | ratio to the teacher | in the format |\n|---|---|---|---|---|---|"
     )
-    wanted_of = case.training.model_copy(update={"student": student})
     for share in asked.shares:
-        settings = causal_student.settings_of(wanted_of, len(labelled)).model_copy(update={"teacher_share": share})
+        settings = causal_student.settings_of(case.training, student, len(labelled)).model_copy(
+            update={"teacher_share": share}
+        )
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "student"
             report = training.fine_tune(

@@ -14,13 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from leastwise.answering import answering
+from leastwise.answering.answerers import open_answerer
+from leastwise.answering.trained import TrainedAnswerer
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.ladder.candidate import Candidate, Prompt, Weights
@@ -28,13 +29,19 @@ from leastwise.models import runtime_choice, weights
 from leastwise.models.chat import format_chat
 from leastwise.models.encoder import embedder_dir
 from leastwise.models.student import Student
-from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
-from leastwise.stores import table_files
+from leastwise.run_id import RunId
+from leastwise.stores import storage, table_files
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.training import distillation, making, teaching, training
+from leastwise.stores.budget import Budget
+from leastwise.stores.ledger import Ledger
+from leastwise.training import distillation, stage_weights, training
+from leastwise.training import teacher_labels as labelling
+from leastwise.use_case import UseCase
 from leastwise.use_case.prompts import trained_prompt
 from leastwise.use_case.student import EncoderStudent
+from tasks.session.console import Console
+from tasks.session.workspace import prospect_of
 
 THREADS, ROUNDS, SLICE, HTTP_ROWS = 2, 3, 250, 200
 TEACHER_TEXTS = {1: 10, 32: 64}  # timed a round, by batch size
@@ -81,8 +88,7 @@ def main() -> None:
     )
     parser.add_argument("--quality-only", action="store_true", help="leave out what is timed")
     asked = parser.parse_args()
-    case = load("alert-triage")
-    work = Workspace.before_climb(None, case, Tables(case))  # type: ignore[arg-type]  # nothing is logged here
+    work = unlogged(load("alert-triage"))
     teacher = teacher_of(work)
     labelled = teacher_labels(work, teacher, asked.labels or None)
     student = student_of(
@@ -94,21 +100,41 @@ def main() -> None:
         show_speed(work, teacher, student, rows)
 
 
+def unlogged(case: UseCase) -> Workspace:
+    """What answers and trains under no run: nothing is logged, nothing drawn on an alpha account."""
+    prospect, home = prospect_of(case), storage.home()
+    return Workspace(
+        question=prospect.question,
+        catalogue=prospect.catalogue,
+        budget=Budget(Ledger(home / "ledger.db"), RunId("benchmark"), case),
+        run=None,  # type: ignore[arg-type]
+        account=None,  # type: ignore[arg-type]
+        answers=ResponseStore(home / "responses.db"),
+        home=home,
+        display=Console(),
+    )
+
+
 def teacher_of(work: Workspace) -> Candidate:
     """The tuned candidate of the use case, in the place and under the key where a climb would find or train it."""
-    base = weights.materialize(work.base().uri, work.home)
-    settings = making.wanted_settings(work)
-    examples, dev = making.pairs(work, "train"), making.pairs(work, "dev")
-    metric = making.dev_metric(work, dev[: settings.dev_examples])
+    base = weights.materialize(work.catalogue.base().uri, work.home)
+    settings = stage_weights.settings_of(work.use_case.training)
+    examples, dev = stage_weights.pairs(work, "train"), stage_weights.pairs(work, "dev")
+    metric = stage_weights.dev_metric(work, dev[: settings.dev_examples])
     request = training.request_of(base, examples, dev, settings, metric)
     out = work.home / "adapters" / request.key
     report = training.run(request, out, lambda at: print(f"  step {at.step} of {at.steps}", flush=True))
     print(f"teacher: {report.settings.method} on {report.examples:,} examples in {report.seconds:.0f} s")
     made = Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out))
-    uri = work.base().uri
+    uri = work.catalogue.base().uri
     prompt = Prompt(system=trained_prompt(work.use_case))
     return Candidate(
-        stage="fine_tune", model=uri, revision=work.revision(uri), venue="managed", prompt=prompt, weights=made
+        stage="fine_tune",
+        model=uri,
+        revision=work.catalogue.revision(uri),
+        venue="managed",
+        prompt=prompt,
+        weights=made,
     )
 
 
@@ -123,7 +149,7 @@ def teacher_labels(work: Workspace, teacher: Candidate, most: int | None) -> pd.
     )
     if not out.exists():
         started = time.perf_counter()
-        table_files.write_table(teaching.soft_labels(work, teacher, texts, out.with_suffix(".parts")), out)
+        table_files.write_table(labelling.soft_labels(work, teacher, texts, out.with_suffix(".parts")), out)
         print(f"{len(texts):,} texts labelled in {time.perf_counter() - started:.0f} s")
     return table_files.read_table(out)
 
@@ -132,7 +158,7 @@ def student_of(work: Workspace, labelled: pd.DataFrame, layers: int, epochs: int
     """The student's directory, trained where it is not there, in the runtime that is fastest here."""
     answers, dev = list(work.use_case.task.answers or ()), work.tables.need("dev")
     settings = distillation.StudentSettings(encoder_layers=layers, epochs=epochs)
-    targets = teaching.targets(labelled, answers)
+    targets = labelling.targets(labelled, answers)
     out = (
         work.home
         / "benchmarks"
@@ -160,13 +186,13 @@ def teacher_answers(work: Workspace, teacher: Candidate, rows: pd.DataFrame, lik
     """The teacher's answer to each row, kept slice by slice."""
     if likeliest:
         return list(
-            teaching.soft_labels(
+            labelling.soft_labels(
                 work, teacher, rows, work.home / "benchmarks" / f"likeliest-{teacher.key}-{len(rows)}"
             )["label"]
         )
     found: list[str | None] = []
     with ExitStack() as stack:
-        answerer = answering.TrainedAnswerer(work, teacher, stack)
+        answerer = TrainedAnswerer(work, teacher, stack)
         for start in range(0, len(rows), SLICE):
             found += [answer.text for answer in answerer.answer(rows.iloc[start : start + SLICE])]
     return found
@@ -216,7 +242,7 @@ def show_speed(work: Workspace, teacher: Candidate, student: Path, rows: pd.Data
 def requests_per_s(work: Workspace, teacher: Candidate, student: Path, texts: list[str]) -> dict[str, dict[int, float]]:
     """Medians over the rounds, by who answers and the batch size."""
     with ExitStack() as stack:
-        generator = answering.TrainedAnswerer(work, teacher, stack)._generator
+        generator = TrainedAnswerer(work, teacher, stack)._generator
     base = weights.materialize(teacher.model, work.home)
     assert teacher.prompt is not None
     system = {"role": "system", "content": teacher.prompt.system}
@@ -253,12 +279,12 @@ def http_p95_ms(work: Workspace, teacher: Candidate, student: Path, rows: pd.Dat
     asked = rows.sample(HTTP_ROWS, random_state=0)
     made = Weights(kind="student", uri=student.as_uri(), revision=weights.directory_hash(student))
     uri = work.use_case.models.student or ""
-    small = Candidate(stage="distill", model=uri, revision=work.revision(uri), venue="managed", weights=made)
+    small = Candidate(stage="distill", model=uri, revision=work.catalogue.revision(uri), venue="managed", weights=made)
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        work.__dict__["store"] = ResponseStore(Path(folder) / "responses.db")
+        empty = replace(work, answers=ResponseStore(Path(folder) / "responses.db"))
         for candidate in (small, teacher):
-            with answering.open_answerer(work, candidate) as answerer:
+            with open_answerer(empty, candidate) as answerer:
                 answers = answerer.answer(asked) if candidate is small else []
                 found.append(float(np.percentile(answerer.timed(asked, answers), 95)))
     return found[0], found[1]

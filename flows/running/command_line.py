@@ -27,7 +27,7 @@ E = TypeVar("E", bound=Ending)
 
 def run(flow: Flow[P, E]) -> NoReturn:
     """Run a flow on the command line's arguments and exit with its status."""
-    _run(flow, inspect.signature(flow.fn), flow.name)
+    _run(flow, _of_a_shell(inspect.signature(flow.fn)), flow.name)
 
 
 def run_stage_alone(stage_flow: Flow[[RunId], RunId]) -> NoReturn:
@@ -40,6 +40,13 @@ def run_stage_alone(stage_flow: Flow[[RunId], RunId]) -> NoReturn:
         return climbing.stage_ending(climb, stage_flow(climb))
 
     _run(alone, inspect.signature(alone), stage_flow.name)
+
+
+def _of_a_shell(signature: inspect.Signature) -> inspect.Signature:
+    """What a shell can give: texts. Anything else only the run form can say (see `flows.running.usage`)."""
+    parameters = signature.parameters.values()
+    texts = [each for each in parameters if each.default is each.empty or isinstance(each.default, str)]
+    return signature.replace(parameters=texts)
 
 
 def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -> NoReturn:

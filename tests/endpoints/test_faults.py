@@ -20,10 +20,9 @@ import pandas as pd
 import pytest
 from aiohttp import web
 
-from leastwise.answering.answerer import PlainAnswerer
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.request import Message, Request, Target
-from leastwise.evaluating.evaluation import evaluate
+from leastwise.evaluating import evaluation
 from leastwise.evaluating.looks import Inputs
 from leastwise.evaluating.scorer import ExactScorer
 from leastwise.ladder.alphas import Alphas
@@ -95,7 +94,7 @@ class Judged(Faulty):
         )
 
 
-class Answerer(PlainAnswerer):
+class Answerer:
     """What an evaluation asks, over the real engine."""
 
     usd_worst_case = 0.001
@@ -132,10 +131,10 @@ def evaluated(base_url: str, folder: Path) -> Evaluation:
     rows = pd.DataFrame(
         {"id": [f"r{i}" for i in range(ROWS)], "text": [f"row {i}" for i in range(ROWS)], "label": "right"}
     )
+    inputs = Inputs(JudgedRows(gate_rows.seeded(rows, SEED), SEED))
     with answerer(base_url, folder) as asked:
-        inputs = Inputs(JudgedRows(gate_rows.seeded(rows, SEED), SEED))
         alphas, scorer = Alphas(0.05, 0.02), ExactScorer(USE_CASE.task)
-        return evaluate(USE_CASE, CANDIDATE, asked, inputs, alphas, scorer).evaluation
+        return evaluation.evaluate(USE_CASE, CANDIDATE, asked, inputs, alphas, scorer).evaluation
 
 
 def verdict(got: Evaluation) -> tuple[str, Any]:

@@ -10,13 +10,15 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.advise import advise
-from flows.command_line import run
+from flows.running.command_line import run
 from leastwise.errors import BadInput
-from leastwise.record import run_record, tracking
-from leastwise.rows.use_case_file import Overrides
-from leastwise.rows.use_case_file import load, saved
+from leastwise.ladder.ending import AdviceEnding
+from leastwise.record import alpha_account
+from leastwise.record.client import connect, tracking_uri
+from leastwise.record.run import RecordedRun
+from leastwise.rows.use_case_file import Overrides, load, saved
 from leastwise.use_case import UseCase
-from tasks.advise import AdviceEnding, give_advice
+from tasks.advise import give_advice
 from use_cases.build_alert_triage import build
 
 SAVED = ("alert-triage", "alert-triage-modest", "alert-triage-cheap")
@@ -36,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def advised(use_case: str, overrides: Overrides | None = None) -> tuple[AdviceEnding, dict[str, Any]]:
     """What the task gives back, and the advice as logged."""
     ending = give_advice.fn(use_case, overrides)
-    return ending, run_record.read_json(tracking.connect(), ending.mlflow_run_id, "advice.json")
+    return ending, RecordedRun.read(connect(), ending.mlflow_run_id).read_json("advice.json")
 
 
 def statuses(logged: dict[str, Any]) -> dict[str, str]:
@@ -45,7 +47,7 @@ def statuses(logged: dict[str, Any]) -> dict[str, str]:
 
 def test_advice_is_one_run_in_the_use_cases_experiment_and_spends_nothing(home: Path) -> None:
     ending, _ = advised("alert-triage")
-    client = MlflowClient(tracking.tracking_uri())
+    client = MlflowClient(tracking_uri())
     run = client.get_run(ending.mlflow_run_id)
     assert (ending.outcome, ending.usd_spent, ending.calls_paid) == ("advice", 0.0, 0)
     assert client.get_experiment(run.info.experiment_id).name == "alert-triage"
@@ -54,7 +56,7 @@ def test_advice_is_one_run_in_the_use_cases_experiment_and_spends_nothing(home: 
     assert "the price book 20" in run.data.tags["mlflow.note.content"]
     assert (run.data.metrics["usd.spent"], run.info.status) == (0.0, "FINISHED")
     assert not any((home / name).exists() for name in ("ledger.db", "responses.db", "models", "indexes"))
-    accounts = client.get_experiment_by_name(tracking.ALPHA_EXPERIMENT)
+    accounts = client.get_experiment_by_name(alpha_account.EXPERIMENT)
     assert accounts is None  # nothing is drawn on the gate set's alpha account
 
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from flows.customize import customize
-from leastwise.record import tracking
+from leastwise.record.client import connect
+from leastwise.record.climb_run import ClimbRun
 from tests.flows.test_upkeep import LABELS, rows
 
 PRICE = {"input": 1.0, "output": 2.0, "illustrative": True}
@@ -49,13 +50,8 @@ def climbed(folder: Path, case: dict[str, Any]) -> tuple[Any, dict[str, Any], di
     """The ending, the stage runs by stage, and the climb's own metrics."""
     (folder / "case.yaml").write_text(yaml.safe_dump(case))
     ending = customize(str(folder / "case.yaml"))
-    client = tracking.connect()
-    runs = tracking.stage_runs(client, tracking.climb_of(client, ending.mlflow_run_id))
-    return (
-        ending,
-        {run.data.tags["leastwise.stage"]: run for run in runs},
-        client.get_run(ending.mlflow_run_id).data.metrics,
-    )
+    climb = ClimbRun.read(connect(), ending.mlflow_run_id)
+    return ending, {stage.stage: stage.run for stage in climb.stage_runs()}, climb.run.data.metrics
 
 
 def test_a_granted_pretrain_is_climbed_through_with_what_it_did_to_corpus_task_and_general_text(

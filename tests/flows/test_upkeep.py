@@ -13,16 +13,20 @@ from flows.rebaseline import rebaseline
 from flows.retrain import retrain
 from flows.rollback import rollback
 from leastwise.errors import BadInput
-from leastwise.evaluating.stage import tuned_candidate
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.ending import UpkeepEnding
 from leastwise.ladder.gate import Evaluation, judge
-from leastwise.record import registry, run_record, tracking
-from leastwise.record.upkeep import Upkeep
+from leastwise.record import alpha_account
+from leastwise.record.client import connect
+from leastwise.record.climb_run import ClimbRun, open_climb
+from leastwise.record.registry import Registry
+from leastwise.record.stage_run import StageRun
 from leastwise.rows.use_case_file import load
 from leastwise.stores.ledger import Ledger
-from leastwise.training import making
 from leastwise.use_case import UseCase
+from tasks.fine_tune import fine_tune_adapter, tuned_candidate
+from tasks.session.workspace import open_workspace
 
 LABELS = ("fruit", "metal")
 WORDS = {
@@ -118,16 +122,16 @@ def case(home, provider):
 
 def measured_stage(case_path: str, candidate: Candidate, lower: float, climb: str | None = None) -> str:
     """A finished climb with one stage whose quality was logged with this lower end; gives back the stage's run."""
-    client, use_case = tracking.connect(), load(case_path)
-    opened = tracking.climb_of(client, climb) if climb else tracking.open_climb(client, use_case, candidate.key)
-    run = tracking.stage_run(client, opened, candidate.stage, candidate.key)
-    log_quality(client, run, use_case, candidate, lower)
-    client.set_terminated(opened.run_id)
-    client.set_tag(opened.run_id, "leastwise.outcome", candidate.stage)
-    return str(run.info.run_id)
+    client, use_case = connect(), load(case_path)
+    opened = ClimbRun.read(client, climb) if climb else open_climb(client, use_case, candidate.key).run
+    run = opened.open_stage(candidate.stage, candidate.key)
+    log_quality(run, use_case, candidate, lower)
+    opened.close()
+    opened.write(tags={"leastwise.outcome": candidate.stage})
+    return str(run.id)
 
 
-def log_quality(client, run, use_case: UseCase, candidate: Candidate, lower: float) -> None:
+def log_quality(run: StageRun, use_case: UseCase, candidate: Candidate, lower: float) -> None:
     wanted = use_case.requirements.quality
     quality = Measurement(
         name="quality",
@@ -143,11 +147,10 @@ def log_quality(client, run, use_case: UseCase, candidate: Candidate, lower: flo
     measured = Evaluation(
         stage=candidate.stage, candidate=candidate.key, gate_hash="g", measurements={"quality": quality}
     )
-    run_record.log_candidate(client, run, candidate)
-    run_record.log_evaluation(client, run.info.run_id, measured, {})
-    verdict = judge(measured, use_case.gate_requirements)
-    run_record.log_verdict(client, run.info.run_id, candidate.stage, verdict, {}, "")
-    client.set_terminated(run.info.run_id)
+    run.log_candidate(candidate)
+    run.log_evaluation(measured)
+    run.log_verdict(candidate.stage, judge(measured, use_case.gate_requirements), {}, "")
+    run.close()
 
 
 def synthetic(number: int) -> Candidate:
@@ -155,14 +158,14 @@ def synthetic(number: int) -> Candidate:
 
 
 def champion():
-    return registry.champion(tracking.connect(), NAME)
+    return Registry(connect(), NAME).champion()
 
 
 def test_promote_takes_what_passed_and_rollback_brings_the_predecessor_back(case):
     runs = [measured_stage(case(), synthetic(number), lower=0.8) for number in (1, 2)]
     first = promote(case(), runs[0])
     assert (first.outcome, first.exit_status) == ("promoted", 0)
-    climb = tracking.connect().get_run(runs[1]).data.tags["mlflow.parentRunId"]
+    climb = connect().get_run(runs[1]).data.tags["mlflow.parentRunId"]
     assert promote(case(), climb).outcome == "promoted"  # a climb stands for its winner
     assert champion().candidate == synthetic(2)
     assert promote(case(), runs[1]).outcome == "unchanged"
@@ -192,8 +195,8 @@ def test_rebaseline_stays_with_the_models_there_were_and_steps_down_with_a_bette
     assert (down.outcome, down.exit_status) == ("step_down", 0), down.reason
     assert "prompt now suffices" in down.reason
     assert champion() == before  # a recommendation changes nothing
-    accounts = tracking.connect().get_experiment_by_name(tracking.ALPHA_EXPERIMENT)
-    drawn = tracking.connect().search_runs([accounts.experiment_id])
+    accounts = connect().get_experiment_by_name(alpha_account.EXPERIMENT)
+    drawn = connect().search_runs([accounts.experiment_id])
     assert len({run.data.metrics["alpha"] for run in drawn}) == len(drawn) >= 2  # each question its own, smaller share
 
 
@@ -204,7 +207,7 @@ def test_asking_again_is_answered_from_the_record(case):
 
 def test_retrain_says_so_where_the_champion_was_not_trained(case):
     ending = retrain(case())
-    assert isinstance(ending, Upkeep) and ending.outcome == "not_trained"
+    assert isinstance(ending, UpkeepEnding) and ending.outcome == "not_trained"
 
 
 def test_retrain_trains_on_old_and_new_and_promotes_what_is_surely_not_worse(case, home):
@@ -218,9 +221,9 @@ def test_retrain_trains_on_old_and_new_and_promotes_what_is_surely_not_worse(cas
     assert now.candidate.parent == before.candidate.key
     with Ledger(home / "ledger.db") as ledger:
         assert ledger.spent_for(ending.mlflow_run_id)["data"] == 10.0
-    run = tracking.connect().get_run(ending.mlflow_run_id)
+    run = connect().get_run(ending.mlflow_run_id)
     assert run.data.metrics["paired.lower"] > -run.data.metrics["paired.margin"]
-    assert len(pd.read_parquet(tracking.load_use_case(tracking.connect(), ending.mlflow_run_id).data.train)) == 1040
+    assert len(pd.read_parquet(ClimbRun.read(connect(), ending.mlflow_run_id).use_case().data.train)) == 1040
     rollback(case())
     assert champion() == before
 
@@ -241,8 +244,7 @@ def test_retrain_without_anything_new_trains_and_moves_nothing(case):
 
 def trained_stage(case_path: str) -> str:
     """A climb's fine_tune stage with a really trained adapter, its verdict synthetic."""
-    client, use_case = tracking.connect(), load(case_path)
-    climb = tracking.open_climb(client, use_case, "trained")
-    weights = making.fine_tuned.fn(climb.run_id)
-    candidate = tuned_candidate(climb.run_id, "fine_tune", weights)
-    return measured_stage(case_path, candidate, 0.8, climb.run_id)
+    climb = open_climb(connect(), load(case_path), "trained").run
+    weights = fine_tune_adapter.fn(climb.id)
+    candidate = tuned_candidate(open_workspace(climb.id), "fine_tune", weights)
+    return measured_stage(case_path, candidate, 0.8, climb.id)
