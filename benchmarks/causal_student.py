@@ -1,8 +1,9 @@
-"""A causal student beside its teacher: half of the blocks, learning the teacher's answers alone or its probabilities too.
+"""A causal student beside its teacher: half of the blocks, learning the teacher's answers alone or its probabilities
+too.
 
-`python -m benchmarks.causal_student [--labels 3000] [--blocks 15] [--shares 0 0.5]`. Teacher, labels and what it answers to test rows
-are those of `benchmarks.distillation`, kept in LEASTWISE_HOME; the teacher's answer is its likeliest label, the student writes its own.
-Quality only: nothing is timed.
+`python -m benchmarks.causal_student [--labels 3000] [--blocks 15] [--shares 0 0.5]`. Teacher, labels and what it
+answers to test rows are those of `benchmarks.distillation`, kept in LEASTWISE_HOME; the teacher's answer is its
+likeliest label, the student writes its own. Quality only: nothing is timed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def main() -> None:
     chats = [format_chat(base, [system, {"role": "user", "content": text}]) for text in rows["text"]]
     print(f"teacher: {right.mean():.4f} on {len(rows):,} test rows")
     print(
-        "\n| blocks | from probabilities | trained in | quality | ratio to the teacher | in the format |\n|---|---|---|---|---|---|"
+        "\n| blocks | from probabilities | trained in | quality | ratio to the teacher | in the "
+        "format |\n|---|---|---|---|---|---|"
     )
     for share in asked.shares:
         settings = causal_student.settings_of(case.training, student, len(labelled)).model_copy(
@@ -78,7 +80,8 @@ def main() -> None:
         ours = np.asarray([label == want for label, want in zip(said, wanted, strict=True)], dtype=float)
         found = ratio_of(ours, right)
         print(
-            f"| {asked.blocks} | {share:.0%} | {report.seconds:.0f} s | {found.student:.4f} | {found.estimate:.3f} [{found.lower:.3f}, {found.upper:.3f}] "
+            f"| {asked.blocks} | {share:.0%} | {report.seconds:.0f} s | {found.student:.4f} | "
+            f"{found.estimate:.3f} [{found.lower:.3f}, {found.upper:.3f}] "
             f"| {np.mean([label is not None for label in said]):.3f} |",
             flush=True,
         )

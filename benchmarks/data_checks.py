@@ -1,8 +1,8 @@
 """How long the gate on data takes for 100,000 rows: everything that needs no embedding, in one process.
 
-`python -m benchmarks.data_checks [--quick]`. Rows are drawn from the embedded training sentences, each with two words of its own
-put in, so that they are as long and as English as real ones; a few duplicates, leaks, addresses and control characters are planted and
-must be found.
+`python -m benchmarks.data_checks [--quick]`. Rows are drawn from the embedded training sentences, each with two words
+of its own put in, so that they are as long and as English as real ones; a few duplicates, leaks, addresses and control
+characters are planted and must be found.
 """
 
 from __future__ import annotations

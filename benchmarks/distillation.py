@@ -1,9 +1,10 @@
 """Student against teacher on the same machine in the same run: quality, requests a second, and p95 over HTTP.
 
-`python -m benchmarks.distillation`. The teacher is the adapter of use_cases/alert-triage.yaml, trained as the use case says;
-it labels every unlabelled text, and the student learns from its label probabilities. Quality is measured on the test split and
-rows of the gate split, neither of which trained, tuned or chose anything here. Adapter, labels, answers and student are kept
-in LEASTWISE_HOME, so that a repeated run only measures speed anew; latencies are never taken from an earlier run.
+`python -m benchmarks.distillation`. The teacher is the adapter of use_cases/alert-triage.yaml, trained as the use case
+says; it labels every unlabelled text, and the student learns from its label probabilities. Quality is measured on the
+test split and rows of the gate split, neither of which trained, tuned or chose anything here. Adapter, labels, answers
+and student are kept in LEASTWISE_HOME, so that a repeated run only measures speed anew; latencies are never taken from
+an earlier run.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ def main() -> None:
     parser.add_argument(
         "--likeliest",
         action="store_true",
-        help="the teacher's answer is its likeliest label: thrice as fast to get as greedy decoding, the same but for near ties",
+        help=(
+            "the teacher's answer is its likeliest label: thrice as fast to get as greedy "
+            "decoding, the same but for near ties"
+        ),
     )
     parser.add_argument("--quality-only", action="store_true", help="leave out what is timed")
     asked = parser.parse_args()
@@ -176,7 +180,8 @@ def student_of(work: Workspace, labelled: pd.DataFrame, layers: int, epochs: int
     for each in Student(out).about.measured:
         mark = "  <- chosen" if each.runtime == chosen.runtime else ""
         print(
-            f"  {each.runtime:<9} {each.requests_per_s:6.0f} texts/s alone, {each.requests_per_s_at_32:6.0f} in batches of 32, "
+            f"  {each.runtime:<9} {each.requests_per_s:6.0f} texts/s alone, "
+            f"{each.requests_per_s_at_32:6.0f} in batches of 32, "
             f"dev {each.dev_accuracy:.3f}{mark}"
         )
     return out
@@ -205,7 +210,8 @@ def show_quality(rows: pd.DataFrame, student: Path, theirs: list[str | None]) ->
     found = ratio_of((ours == wanted).astype(float), (np.asarray(theirs) == wanted).astype(float))
     agreement = float(np.mean(ours == np.asarray(theirs)))
     print(
-        f"\nquality on {len(rows):,} rows (test, and some of gate): teacher {found.teacher:.4f}, student {found.student:.4f}, agreement {agreement:.3f}"
+        f"\nquality on {len(rows):,} rows (test, and some of gate): teacher {found.teacher:.4f}, "
+        f"student {found.student:.4f}, agreement {agreement:.3f}"
     )
     row("quality ratio", found.estimate, f"95% interval {found.lower:.3f} to {found.upper:.3f}")
     row("its lower bound", found.lower, f"two-sided 95%, paired bootstrap (BCa), {RESAMPLES:,} resamples of rows")
@@ -234,7 +240,8 @@ def show_speed(work: Workspace, teacher: Candidate, student: Path, rows: pd.Data
         row(f"cost at batch {size}", ours / theirs, f"student {ours:,.0f} requests/s, teacher {theirs:.2f}", times=True)
     ours, theirs = http_p95_ms(work, teacher, student, rows)
     print(
-        f"\nover HTTP, {work.use_case.traffic.concurrency} requests in flight, {HTTP_ROWS} rows, one server after the other:"
+        f"\nover HTTP, {work.use_case.traffic.concurrency} requests in flight, {HTTP_ROWS} rows, "
+        "one server after the other:"
     )
     row("p95 over HTTP", theirs / ours, f"student {ours:.1f} ms, teacher {theirs:.0f} ms", times=True)
 

@@ -1,9 +1,10 @@
-"""Our fine-tuning beside TRL's SFTTrainer with its defaults: the same base, modules, steps of the same rows, and learning rate.
+"""Our fine-tuning beside TRL's SFTTrainer with its defaults: the same base, modules, steps of the same rows, and
+learning rate.
 
-`python -m benchmarks.fine_tuning [--rounds 3] [--steps 30]`. Each run is a process of its own, the runs of a round in turn;
-`--results FILE` keeps every run as a line of JSON and tables all that are there, so that rounds can be run apart. Time is
-that of the training loop alone; memory is the process's peak. Dev loss is measured afterwards by one evaluator, from the
-saved adapter. It tunes nothing: the learning rate is the same for all.
+`python -m benchmarks.fine_tuning [--rounds 3] [--steps 30]`. Each run is a process of its own, the runs of a round in
+turn; `--results FILE` keeps every run as a line of JSON and tables all that are there, so that rounds can be run apart.
+Time is that of the training loop alone; memory is the process's peak. Dev loss is measured afterwards by one evaluator,
+from the saved adapter. It tunes nothing: the learning rate is the same for all.
 """
 
 from __future__ import annotations

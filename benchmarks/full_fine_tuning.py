@@ -1,9 +1,9 @@
 """The embedded use case fine-tuned on all its training rows, beside retrieval and the no-LLM reference, on test rows.
 
-`python -m benchmarks.full_fine_tuning [--minutes 8]`. A training longer than `--minutes` is left at its last checkpoint and goes
-on from there when the command is given again; a finished one is only measured. Answers of the trained model are greedy and
-unconstrained, in process. Retrieval is the project's: retrieved examples, answers constrained to the labels, from a
-llama.cpp server. It chooses nothing on the test rows.
+`python -m benchmarks.full_fine_tuning [--minutes 8]`. A training longer than `--minutes` is left at its last checkpoint
+and goes on from there when the command is given again; a finished one is only measured. Answers of the trained model
+are greedy and unconstrained, in process. Retrieval is the project's: retrieved examples, answers constrained to the
+labels, from a llama.cpp server. It chooses nothing on the test rows.
 """
 
 from __future__ import annotations
@@ -190,8 +190,10 @@ def main() -> None:
         print("paused: give the same command again to go on from the last checkpoint")
         return
     print(
-        f"{report.examples:,} examples, {report.steps} steps, {report.examples_per_s:.1f} examples/s; kept step {report.best_step}; "
-        f"on dev: loss {', '.join(f'{loss:.3f}' for loss in report.dev_losses)}, quality {', '.join(f'{m:.3f}' for m in report.dev_metrics)}"
+        f"{report.examples:,} examples, {report.steps} steps, {report.examples_per_s:.1f} "
+        f"examples/s; kept step {report.best_step}; "
+        f"on dev: loss {', '.join(f'{loss:.3f}' for loss in report.dev_losses)}, quality "
+        f"{', '.join(f'{m:.3f}' for m in report.dev_metrics)}"
     )
     shares = [
         lora.trainable_share(shape, "lora", chosen.rank, chosen.upper_blocks_share)

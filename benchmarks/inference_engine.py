@@ -139,7 +139,9 @@ def requests(calls: int, label: str) -> list[Request]:
 
 @contextmanager
 def engine(base_url: str, folder: Path, metered: bool = True) -> Iterator[Asker]:
-    """The engine as an evaluation uses it: stored and, if `metered`, each call's worst case reserved before it is sent."""
+    """The engine as an evaluation uses it: stored and, if `metered`, each call's worst case reserved before
+    it is sent.
+    """
     target = Target("openai:m", "1", base_url=base_url, api_key="k")
     with ResponseStore(folder / "answers.db") as store, Ledger(folder / "ledger.db") as ledger:
         meter = Meter(ledger, Caps("c", 1e6, 1e6), "bench", "prompt") if metered else None
@@ -168,7 +170,8 @@ def speed(rounds: int, calls: int) -> None:
                 again.append(timed_ask(asker, wanted) / first)
     ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
     print(
-        f"| {calls} calls, {DELAY_S * 1000:.0f} ms, {IN_FLIGHT} in flight, {rounds} rounds | target | median |\n|---|---|---|"
+        f"| {calls} calls, {DELAY_S * 1000:.0f} ms, {IN_FLIGHT} in flight, {rounds} rounds | target "
+        "| median |\n|---|---|---|"
     )
     print(f"| plain AsyncOpenAI loop, requests/s | | {statistics.median(theirs):.0f} |")
     print(f"| engine (stored, metered), requests/s | | {statistics.median(ours):.0f} |")
@@ -179,7 +182,8 @@ def speed(rounds: int, calls: int) -> None:
 
 def limited(calls: int) -> None:
     print(
-        f"| {ALLOWED_PER_S} requests a second allowed, {calls} calls | of what is allowed (≥ 0.85) | 429s (≤ 2%) |\n|---|---|---|"
+        f"| {ALLOWED_PER_S} requests a second allowed, {calls} calls | of what is allowed (≥ 0.85) "
+        "| 429s (≤ 2%) |\n|---|---|---|"
     )
     for name, burst in (("in any second", 0), ("bucket of 10", 10), ("bucket of 50", 50)):
         with tempfile.TemporaryDirectory() as scratch:

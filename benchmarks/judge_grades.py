@@ -1,8 +1,9 @@
-"""How surely people's grades vouch for a judge: the width of the interval of its mean error, by grades and by how often it errs.
+"""How surely people's grades vouch for a judge: the width of the interval of its mean error, by grades and by how often
+it errs.
 
-`python -m benchmarks.judge_grades [--quick]`. Grades are 0 or 1, people give 1 to 80% of the answers, the judge errs either way;
-medians of 20 draws. Each end is wrong with half of alpha .05/7 (a candidate of seven) and half of .05. A gate decides all but
-clear cases only where its margin is wider.
+`python -m benchmarks.judge_grades [--quick]`. Grades are 0 or 1, people give 1 to 80% of the answers, the judge errs
+either way; medians of 20 draws. Each end is wrong with half of alpha .05/7 (a candidate of seven) and half of .05. A
+gate decides all but clear cases only where its margin is wider.
 """
 
 from __future__ import annotations

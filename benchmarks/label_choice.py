@@ -1,8 +1,9 @@
 """Choosing which texts to label beside drawing them at random: test quality at equal labels, and the labels saved.
 
-`python -m benchmarks.label_choice [--seeds 5] [--students 3] [--budgets 500 1000 2000 3000]`. The people's labels of alert-triage's train split stand in
-for a teacher, so that nothing has to be asked; students are judged on the gate and test splits together. The quick student
-is a logistic regression on embeddings, for every seed; the real one (2 encoder layers, hard labels) for fewer.
+`python -m benchmarks.label_choice [--seeds 5] [--students 3] [--budgets 500 1000 2000 3000]`. The people's labels of
+alert-triage's train split stand in for a teacher, so that nothing has to be asked; students are judged on the gate and
+test splits together. The quick student is a logistic regression on embeddings, for every seed; the real one (2 encoder
+layers, hard labels) for fewer.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def main() -> None:
     )
     asked, pool = parser.parse_args(), Pool()
     print(
-        f"{len(pool.texts):,} texts to choose from, judged on {len(pool.judged):,}; labels are people's, in place of a teacher's"
+        f"{len(pool.texts):,} texts to choose from, judged on {len(pool.judged):,}; labels are "
+        "people's, in place of a teacher's"
     )
     if asked.seeds:
         show(pool, "logistic regression on embeddings", pool.quick, tuple(asked.budgets), asked.seeds)
@@ -108,7 +110,8 @@ def show(pool: Pool, name: str, student: Quality, budgets: tuple[int, ...], seed
         needed = labels_needed(float(active.mean()), budgets, curve)
         saved = f"{1 - count / needed:.0%}" if needed else "more than was drawn"
         print(
-            f"| {count:,} | {random.mean():.4f} ± {random.std(ddof=1):.4f} | {active.mean():.4f} ± {active.std(ddof=1):.4f} "
+            f"| {count:,} | {random.mean():.4f} ± {random.std(ddof=1):.4f} | {active.mean():.4f} ± "
+            f"{active.std(ddof=1):.4f} "
             f"| {apart.mean():+.4f} ± {apart.std(ddof=1):.4f} | {f'{needed:,.0f}' if needed else '?'} | {saved} |",
             flush=True,
         )

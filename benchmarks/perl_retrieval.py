@@ -1,7 +1,7 @@
 """How often is the gold passage of a perl-questions question found, by which search, and what would headings give away?
 
-`python -m benchmarks.perl_retrieval [PERL-DOC.deb | FOLDER OF PODS]`, as the builder. All questions of all splits; one gold passage
-each; the encoder is MiniLM. Nothing is tuned here. It asks no language model.
+`python -m benchmarks.perl_retrieval [PERL-DOC.deb | FOLDER OF PODS]`, as the builder. All questions of all splits; one
+gold passage each; the encoder is MiniLM. Nothing is tuned here. It asks no language model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(arguments[0]) if arguments else _downloaded(Path(scratch))
         print(
-            f"| passages | search | {' | '.join(f'recall@{k}' for k in DEPTHS)} | MRR@20 |\n|---|---|{'---|' * (len(DEPTHS) + 1)}"
+            f"| passages | search | {' | '.join(f'recall@{k}' for k in DEPTHS)} | MRR@20 "
+            f"|\n|---|---|{'---|' * (len(DEPTHS) + 1)}"
         )
         for headings in (False, True):
             tables = build(source, headings=headings)
@@ -35,7 +36,8 @@ def main(arguments: list[str]) -> None:
             for search, ranks in _ranks(questions, documents):
                 figures = [f"{np.mean(ranks <= k):.3f}" for k in DEPTHS]
                 print(
-                    f"| {words} | {search} | {' | '.join(figures)} | {np.mean(np.where(ranks <= 20, 1 / ranks, 0)):.3f} |",
+                    f"| {words} | {search} | {' | '.join(figures)} | "
+                    f"{np.mean(np.where(ranks <= 20, 1 / ranks, 0)):.3f} |",
                     flush=True,
                 )
     print(f"{len(questions)} questions.")

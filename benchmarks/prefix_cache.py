@@ -1,8 +1,9 @@
 """What a cache-friendly prompt layout is worth on the local server: the same requests, the stable part first or last.
 
-`python -m benchmarks.prefix_cache [--quick]`. One request in flight, a fresh server for each layout, on this machine; layouts
-in turn. Three layouts of one request of about 1,100 tokens: stable instructions and examples first (as this project renders
-prompts), the same after a line that changes with each call (a timestamp), and the request before the stable part.
+`python -m benchmarks.prefix_cache [--quick]`. One request in flight, a fresh server for each layout, on this machine;
+layouts in turn. Three layouts of one request of about 1,100 tokens: stable instructions and examples first (as this
+project renders prompts), the same after a line that changes with each call (a timestamp), and the request before the
+stable part.
 """
 
 from __future__ import annotations

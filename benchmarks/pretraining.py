@@ -1,8 +1,9 @@
 """Does replaying general text hold back forgetting? Continued pre-training on the ATT&CK documents without and with it.
 
-`python -m benchmarks.pretraining [--steps 30] [--shares 0 0.1]`. The embedded base, LoRA, sequences of 128 tokens, 16 a step, on
-this machine; needs the alert-triage data (`make data`). Corpus: every tenth document is held out. General text: Python's
-documentation, one passage in five held out and never replayed. One seed: differences of a percent are noise.
+`python -m benchmarks.pretraining [--steps 30] [--shares 0 0.1]`. The embedded base, LoRA, sequences of 128 tokens, 16 a
+step, on this machine; needs the alert-triage data (`make data`). Corpus: every tenth document is held out. General
+text: Python's documentation, one passage in five held out and never replayed. One seed: differences of a percent are
+noise.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def main() -> None:
         seconds = time.monotonic() - started
         tasks = tasks_of(held, TASKS)
         print(
-            f"{report.replayed:6.1%}  {report.training.seconds:5.0f} s   {report.perplexity_before:7.2f} → {report.perplexity_after:6.2f}    "
+            f"{report.replayed:6.1%}  {report.training.seconds:5.0f} s   "
+            f"{report.perplexity_before:7.2f} → {report.perplexity_after:6.2f}    "
             f"{report.general_perplexity_before:7.2f} → {report.general_perplexity_after:6.2f}     "
             f"{before.accuracy(tasks):.3f} → {after.accuracy(tasks):.3f} (n={len(tasks)})   {seconds:.0f} s in all",
             flush=True,

@@ -89,7 +89,9 @@ def small_triage(folder: Path, triage_data: Path, **sizes: int) -> dict[str, Any
 
 @pytest.fixture(scope="session")
 def used_home(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_models: Path) -> Path:
-    """A state directory in which a climb that asked no model has ended: its MLflow database, converted weights, embeddings."""
+    """A state directory in which a climb that asked no model has ended: its MLflow database, converted
+    weights, embeddings.
+    """
     shared = tmp_path_factory.getbasetemp()
     folder = (shared if PROCESS == "alone" else shared.parent) / "used"
     with FileLock(f"{folder}.lock"):

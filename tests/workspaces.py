@@ -1,4 +1,6 @@
-"""Workspaces to test on: an open climb of a use case written to a folder, and stages logged in it that nobody measured."""
+"""Workspaces to test on: an open climb of a use case written to a folder, and stages logged in it that nobody
+measured.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Builds the embedded use case's data (alert triage) from text that ships in installed packages, the same bytes each time.
+"""Builds the embedded use case's data (alert triage) from text that ships in installed packages, the same bytes each
+time.
 
 It downloads nothing, trains nothing, and knows no thresholds. `python -m use_cases.build_alert_triage [--out DIR]
 [--force]` writes Parquet files and `manifest.json`, which says of each file its rows, hash, columns and labels. The
@@ -6,15 +7,15 @@ task: name the ATT&CK tactic of an analyst's sentence. Choices a reader should k
 
 - 13 labels: `reconnaissance` is held out. Its sentences are only in `out_of_scope`, its techniques not in `documents`,
   so that declining it can be measured; the rest of `out_of_scope` is prose about web services and data sets.
-- `out_of_scope_dev`, on which thresholds are chosen, is of other kinds: profiles of tools and groups, advice on defence, and
-  prose about other web services. So a guard meets reconnaissance for the first time in the gate.
+- `out_of_scope_dev`, on which thresholds are chosen, is of other kinds: profiles of tools and groups, advice on
+  defence, and prose about other web services. So a guard meets reconnaissance for the first time in the gate.
 - Splits are drawn by `source_ref` (actor, campaign or software). Where a train or dev sentence says the same as a gate
   or test sentence but for the name of the actor or tool, the former is dropped; gate and test keep their distribution.
 - `unlabelled` is train without its labels plus train sources' sentences whose technique has several tactics.
-- `shifted` is every gate sentence under one shift, and descriptions of techniques (another source); `traffic` is dev sentences with
-  repetition, which train never saw.
-- `general` is prose of Python's own reference documentation (`pydoc_data.topics`): text of another domain that the base has
-  seen, to measure forgetting on and to replay. It changes with the Python version; the other files do not.
+- `shifted` is every gate sentence under one shift, and descriptions of techniques (another source); `traffic` is dev
+  sentences with repetition, which train never saw.
+- `general` is prose of Python's own reference documentation (`pydoc_data.topics`): text of another domain that the
+  base has seen, to measure forgetting on and to replay. It changes with the Python version; the other files do not.
 - Sentences of the package are cut at 200 characters, so about a third end in the middle.
 """
 
@@ -244,7 +245,9 @@ def _apart(splits: dict[str, list[Sentence]]) -> tuple[dict[str, list[Sentence]]
 
 
 def _unlike(splits: dict[str, list[Sentence]]) -> tuple[dict[str, list[Sentence]], int]:
-    """Drops what the gate on data would call a leak: nearly the same words in two splits; from train first, from test never."""
+    """Drops what the gate on data would call a leak: nearly the same words in two splits; from train first,
+    from test never.
+    """
     order = ("test", "gate", "dev", "train")
     where = [(name, at) for name in order for at in range(len(splits[name]))]
     texts = [splits[name][at].text for name, at in where]
@@ -383,7 +386,9 @@ def _moment(rng: random.Random) -> datetime:
 
 
 def _general() -> list[dict[str, str]]:
-    """Passages of Python's documentation: whole paragraphs of one topic, each paragraph once, nothing said nearly twice."""
+    """Passages of Python's documentation: whole paragraphs of one topic, each paragraph once, nothing said
+    nearly twice.
+    """
     from pydoc_data.topics import topics
 
     least, most = GENERAL_CHARACTERS

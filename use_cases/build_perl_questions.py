@@ -1,15 +1,17 @@
-"""Builds the use case perl-questions from Debian's package `perl-doc` (Artistic or GPL): questions over a manual, with gold passages.
+"""Builds the use case perl-questions from Debian's package `perl-doc` (Artistic or GPL): questions over a manual, with
+gold passages.
 
-`python -m use_cases.build_perl_questions [PERL-DOC.deb | FOLDER OF PODS]`. Without an argument `apt-get download` fetches the package
-into a scratch folder; nothing of it is installed or run.
+`python -m use_cases.build_perl_questions [PERL-DOC.deb | FOLDER OF PODS]`. Without an argument `apt-get download`
+fetches the package into a scratch folder; nothing of it is installed or run.
 
 - A question is a heading of the FAQ (`=head2` in perlfaq1 to perlfaq9).
-- The expected answer is how the FAQ's own answer opens: its first paragraph with the code it announces, or, equally right, its
-  first passage. What follows in the FAQ goes deeper and is not asked for.
-- Documents are passages of the whole manual, FAQ answers included. They carry no headings: the heading of an FAQ answer is the
-  question itself, and finding it would measure nothing. Tables of contents (perlfaq, perltoc) list the questions and are left out,
-  as are the pages that are not in English.
-- Gold passages are those that hold the opening of the answer, mostly one. Another passage of the same answer is not gold.
+- The expected answer is how the FAQ's own answer opens: its first paragraph with the code it announces, or, equally
+  right, its first passage. What follows in the FAQ goes deeper and is not asked for.
+- Documents are passages of the whole manual, FAQ answers included. They carry no headings: the heading of an FAQ
+  answer is the question itself, and finding it would measure nothing. Tables of contents (perlfaq, perltoc) list the
+  questions and are left out, as are the pages that are not in English.
+- Gold passages are those that hold the opening of the answer, mostly one. Another passage of the same answer is not
+  gold.
 """
 
 from __future__ import annotations
@@ -109,7 +111,9 @@ def _question(section: Section, ids: list[str], number: int) -> dict[str, Any] |
 
 
 def opening(paragraphs: list[str]) -> str:
-    """The first paragraph that is not only a credit in brackets; one that ends in a colon goes on with what it announces."""
+    """The first paragraph that is not only a credit in brackets; one that ends in a colon goes on with what
+    it announces.
+    """
     body = [text for at, text in enumerate(paragraphs) if at or not re.fullmatch(r"\(.*\)\.?", text, re.DOTALL)]
     taken = body[:1]
     while taken and len(taken) < len(body) and _goes_on(taken[-1], body[len(taken)]):
@@ -155,7 +159,9 @@ def _files(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _data_of(package: Path) -> bytes:
-    """The tar of files inside a Debian package, which is an `ar` archive (deb(5)): 60-byte headers, contents on even offsets."""
+    """The tar of files inside a Debian package, which is an `ar` archive (deb(5)): 60-byte headers, contents
+    on even offsets.
+    """
     raw, at = package.read_bytes(), 8
     if not raw.startswith(b"!<arch>\n"):
         raise BadInput(f"{package}: is no Debian package; give {PACKAGE}_*.deb, or the folder it was unpacked into")
@@ -177,7 +183,8 @@ def _downloaded(folder: Path) -> Path:
         subprocess.run(["apt-get", "download", PACKAGE], cwd=folder, check=True, timeout=600, stdout=sys.stderr)
     except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
         raise BadInput(
-            f"{PACKAGE}: `apt-get download {PACKAGE}` did not work here; take the package from packages.debian.org/{PACKAGE} and "
+            f"{PACKAGE}: `apt-get download {PACKAGE}` did not work here; take the package from "
+            f"packages.debian.org/{PACKAGE} and "
             "give its path, or the folder of an installed perl-doc, such as /usr/share/perl/5.36.0/pod"
         ) from None
     return next(folder.glob(f"{PACKAGE}_*.deb"))

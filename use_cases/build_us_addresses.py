@@ -1,8 +1,9 @@
 """Builds the use case us-addresses from the labelled addresses in the source package of `usaddress` (MIT).
 
-`python -m use_cases.build_us_addresses [SOURCE.tar.gz]`. Without an argument pip downloads the pinned source package from the
-package index; nothing of it is run. 1,513 real addresses were labelled word by word by people; `train` is filled up with addresses
-its authors made from map data. A record has the parts of an address as one string each; words keep their form but for commas.
+`python -m use_cases.build_us_addresses [SOURCE.tar.gz]`. Without an argument pip downloads the pinned source package
+from the package index; nothing of it is run. 1,513 real addresses were labelled word by word by people; `train` is
+filled up with addresses its authors made from map data. A record has the parts of an address as one string each; words
+keep their form but for commas.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Perl's documentation format (pod) as plain text: sections, their paragraphs, and passages of a bounded size.
 
-It knows what the manual uses of perlpodspec, not all of it: tables and other formats between `=begin` and `=end` are left out, and
-an unbalanced formatting code stays as it is written.
+It knows what the manual uses of perlpodspec, not all of it: tables and other formats between `=begin` and `=end` are
+left out, and an unbalanced formatting code stays as it is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _SHOWN = str.maketrans("\x01\x02", "<>")
 
 @dataclass
 class Section:
-    """A heading of a page (its level as in =head1) and the paragraphs up to the next one; verbatim ones keep their indent."""
+    """A heading of a page (its level as in =head1) and the paragraphs up to the next one; verbatim ones keep
+    their indent.
+    """
 
     page: str
     level: int
@@ -30,7 +32,9 @@ class Section:
 
 
 def sections(page: str, pod: str) -> list[Section]:
-    """Every section of one page in order, those without text too; what comes before the first heading has an empty one."""
+    """Every section of one page in order, those without text too; what comes before the first heading has an
+    empty one.
+    """
     found, left_out, mark = [Section(page, 0, "")], False, ""
     for block in re.split(r"\n[ \t]*\n", pod.replace("\r\n", "\n")):
         command = re.match(r"\s*=([a-zA-Z]\w*)[ \t]*(.*)", block, re.DOTALL)
@@ -95,7 +99,8 @@ def is_verbatim(paragraph: str) -> bool:
 def passages(paragraphs: list[str], limit: int = PASSAGE_CHARACTERS) -> list[str]:
     """Paragraphs of one section joined into as few passages of at most `limit` characters as their order allows.
 
-    A longer paragraph is split after sentences (verbatim: lines); only a sentence or line longer than `limit` is cut within.
+    A longer paragraph is split after sentences (verbatim: lines); only a sentence or line longer than `limit` is cut
+    within.
     """
     made: list[str] = []
     for piece in (piece for paragraph in paragraphs for piece in _pieces(paragraph, limit)):

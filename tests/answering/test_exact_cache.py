@@ -1,4 +1,6 @@
-"""Traffic replayed through a response cache: what repeats is not bought again, what that saves, and what is never kept."""
+"""Traffic replayed through a response cache: what repeats is not bought again, what that saves, and what is
+never kept.
+"""
 
 from contextlib import ExitStack
 from typing import Any

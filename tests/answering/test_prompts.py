@@ -1,4 +1,6 @@
-"""What a model is shown fits its context: the least useful goes first, and a row that no context is left for is refused."""
+"""What a model is shown fits its context: the least useful goes first, and a row that no context is left for
+is refused.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Bad input is named by file, field or row, with the remedy, exits 2 without a stack trace and leaves nothing behind."""
+"""Bad input is named by file, field or row, with the remedy, exits 2 without a stack trace and leaves nothing
+behind.
+"""
 
 import json
 import os

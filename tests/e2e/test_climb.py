@@ -1,4 +1,6 @@
-"""A climb as a user runs it, on the real model and real data: it stops, it resumes, it repeats for nothing, it halts."""
+"""A climb as a user runs it, on the real model and real data: it stops, it resumes, it repeats for nothing,
+it halts.
+"""
 
 import json
 import os
@@ -81,7 +83,8 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     stored = answers_stored(home_with_models)
     with sqlite3.connect(home_with_models / "ledger.db") as ledger:
         counts = dict(ledger.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())
-    # Every stored answer was settled once; a call in flight at the kill counts at its worst case and may be asked again.
+    # Every stored answer was settled once; a call in flight at the kill counts at its worst case and may be asked
+    # again.
     assert counts["settled"] == stored
     assert counts.get("open", 0) == 0
     _check_record(stages(home_with_models, first["mlflow_run_id"]))

@@ -1,4 +1,6 @@
-"""`make up` and `make down` for real: both servers, both workers and all deployments, on free ports with a state of their own."""
+"""`make up` and `make down` for real: both servers, both workers and all deployments, on free ports with a
+state of their own.
+"""
 
 import json
 import os

@@ -46,7 +46,9 @@ class Toy(PlainAnswerer):
 
 @pytest.fixture(params=[None, "talk"])
 def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A climb whose prompt stage was measured on 400 rows, with and without rows that share a unit; one row was lost."""
+    """A climb whose prompt stage was measured on 400 rows, with and without rows that share a unit; one row
+    was lost.
+    """
     labels = ["yes" if i % 3 else "no" for i in range(400)]
     rows = pd.DataFrame(
         {"id": [f"r{i}" for i in range(400)], "text": [f"text {i}" for i in range(400)], "label": labels}

@@ -35,7 +35,9 @@ def mixed(text: str) -> int:
 
 
 class Models:
-    """`small` is right on seven of ten texts and sure of them; `large` is right on all. `tells` its log-probabilities or not."""
+    """`small` is right on seven of ten texts and sure of them; `large` is right on all. `tells` its log-
+    probabilities or not.
+    """
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
@@ -68,7 +70,9 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Models, str]]:
 
 
 def case(folder: Path, base_url: str, **changes: Any) -> str:
-    """Wanted: quality 0.9 within 0.1 at most $0.30 per 1,000: the small model is not good enough, the large one too dear."""
+    """Wanted: quality 0.9 within 0.1 at most $0.30 per 1,000: the small model is not good enough, the large
+    one too dear.
+    """
     for table, (first, last) in {"gate": (0, 600), "dev": (1000, 1150)}.items():
         texts = [f"text {n}" for n in range(first, last)]
         rows = {"id": [f"r{n}" for n in range(first, last)], "text": texts, "label": [truth(text) for text in texts]}
@@ -102,7 +106,7 @@ def prompt_stage(path: str) -> tuple[Workspace, StageRun, Candidate]:
 
 def test_a_cascade_passes_where_one_model_is_too_weak_and_the_other_too_dear(home: Path, tmp_path: Path, models: Any):
     server, base_url = models
-    work, run, winner = prompt_stage(case(tmp_path, base_url))
+    _, run, winner = prompt_stage(case(tmp_path, base_url))
     figures = run.figures
     assert run.tag("leastwise.verdict") == "PASS", run.tag("leastwise.reason")
     assert winner.cascade and (winner.cascade.first.model, winner.model) == ("openai:small", "openai:large")

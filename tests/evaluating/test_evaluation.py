@@ -70,7 +70,9 @@ def test_progress_says_about_how_many_rows_are_to_go_and_none_once_all_is_decide
 
 
 def passes_at_the_floor(wanted: UseCase, per_unit: int, runs: int) -> float:
-    """Share of runs that pass although the true quality is the floor; all rows of a unit are right or wrong together."""
+    """Share of runs that pass although the true quality is the floor; all rows of a unit are right or wrong
+    together.
+    """
     rng, passed = np.random.default_rng(3), 0
     requirements = wanted.gate_requirements
     for run in range(runs):

@@ -1,4 +1,6 @@
-"""General ability on the real base: what is measured, that a rerun measures nothing, and that the gate on it passes and fails."""
+"""General ability on the real base: what is measured, that a rerun measures nothing, and that the gate on it
+passes and fails.
+"""
 
 import json
 from collections.abc import Mapping
@@ -130,7 +132,9 @@ def test_a_base_passes_and_what_a_wrecked_model_has_forgotten_fails_it(climb: st
 
 
 def _check_consistency(metrics: Mapping[str, float]) -> None:
-    """Asked of the trained weights themselves. That greedy answers of a wrecked model differ by what shares their batch is real."""
+    """Asked of the trained weights themselves. That greedy answers of a wrecked model differ by what shares
+    their batch is real.
+    """
     assert (metrics["consistency.same.n"], metrics["consistency.paraphrase.n"]) == (10, 3)
     assert 0 <= metrics["consistency.same"] <= 1 and 0 <= metrics["consistency.paraphrase"] <= 1
 

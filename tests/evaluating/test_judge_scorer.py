@@ -1,6 +1,7 @@
 """A judge gates only as far as people's grades vouch for it, is paid like any model, and its silence is never a 0.
 
-Writer and judge are one small server over HTTP whose errors are planned; store, ledger, gate and MLflow are the real ones.
+Writer and judge are one small server over HTTP whose errors are planned; store, ledger, gate and MLflow are the real
+ones.
 """
 
 import hashlib

@@ -31,7 +31,9 @@ sys.addaudithook(forbid)
 
 @pytest.fixture
 def forbidding(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that may neither import what is heavy nor start anything; its state directory is not there."""
+    """The environment of a process that may neither import what is heavy nor start anything; its state
+    directory is not there.
+    """
     folder = tmp_path / "forbidding"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(FORBIDDING)

@@ -1,4 +1,6 @@
-"""A climb whose domain is not public and whose leave for pre-training was given goes through Level 4; without leave it ends there."""
+"""A climb whose domain is not public and whose leave for pre-training was given goes through Level 4; without
+leave it ends there.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ PRICE = {"input": 1.0, "output": 2.0, "illustrative": True}
 
 @pytest.fixture
 def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> dict[str, Any]:
-    """A base that knows nothing, so that quality fails; documents and general text to pre-train on, nobody to prompt."""
+    """A base that knows nothing, so that quality fails; documents and general text to pre-train on, nobody to
+    prompt.
+    """
     monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for split, n in {"train": 1000, "dev": 16, "gate": 50, "test": 20}.items():

@@ -3,7 +3,7 @@
 import pytest
 from prefect import flow
 
-from flows.running.stages import require_completed
+from flows.steps.stages import require_completed
 from leastwise.stores.caps import BudgetExceeded
 
 

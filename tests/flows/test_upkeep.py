@@ -1,4 +1,6 @@
-"""The upkeep flows as a user runs them, on a small use case: a real base model, a real SQLite MLflow, a toy provider."""
+"""The upkeep flows as a user runs them, on a small use case: a real base model, a real SQLite MLflow, a toy
+provider.
+"""
 
 import json
 import threading

@@ -1,4 +1,6 @@
-"""What a token of a candidate costs where it answers: its own price, a host's, none on own machines; never free by default."""
+"""What a token of a candidate costs where it answers: its own price, a host's, none on own machines; never
+free by default.
+"""
 
 from datetime import date
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""A climb's bills are made from what was logged: who is cheapest at this traffic, where that changes, and what training costs."""
+"""A climb's bills are made from what was logged: who is cheapest at this traffic, where that changes, and
+what training costs.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,6 @@
-"""Data nobody has to apologise for: what must not be there is found and named, kept aside with its reason, and stops the stage."""
+"""Data nobody has to apologise for: what must not be there is found and named, kept aside with its reason,
+and stops the stage.
+"""
 
 import random
 import time

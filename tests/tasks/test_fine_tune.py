@@ -1,4 +1,6 @@
-"""Which stage pays for a training: the one that made the base it is on; a retraining is fine-tuning whatever its base."""
+"""Which stage pays for a training: the one that made the base it is on; a retraining is fine-tuning whatever
+its base.
+"""
 
 import shutil
 from pathlib import Path

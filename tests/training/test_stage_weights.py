@@ -1,11 +1,12 @@
-"""A trained teacher and its students, through the steps of the distill flow, on a two-block Llama with a real tokenizer."""
+"""A trained teacher and its students, through the steps of the distill flow, on a two-block Llama with a real
+tokenizer.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from leastwise.answering.answerers import open_answerer
@@ -83,7 +84,8 @@ def test_a_smaller_causal_model_learns_records_from_its_teacher_and_is_judged_li
     )
     report = TrainingReport.model_validate_json((Path(made.uri.removeprefix("file://")) / "training.json").read_text())
     assert report.settings.teacher_share == teacher_share and report.train_losses[-1] < report.train_losses[0] / 8
-    # By chance: 0.25. This teacher is unsure of every token, and who learns that is worse at writing a record without a slip.
+    # By chance: 0.25. This teacher is unsure of every token, and who learns that is worse at writing a record
+    # without a slip.
     assert run.figures["quality"] > (0.3 if teacher_share else 0.6)
     assert distill_student.fn(climb, uri) == made, "what is there is not trained again"
 

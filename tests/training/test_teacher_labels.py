@@ -1,4 +1,6 @@
-"""What a teacher is asked: which texts in which round, by which interface at what price, and what its labels come to."""
+"""What a teacher is asked: which texts in which round, by which interface at what price, and what its labels
+come to.
+"""
 
 from pathlib import Path
 from types import SimpleNamespace

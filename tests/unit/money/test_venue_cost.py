@@ -1,4 +1,6 @@
-"""What is paid by the month is shared by the month's requests: a host's minimum, whole machines of one's own, retraining."""
+"""What is paid by the month is shared by the month's requests: a host's minimum, whole machines of one's own,
+retraining.
+"""
 
 import pytest
 
