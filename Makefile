@@ -1,4 +1,4 @@
-# The commands of this project; people, hooks and CI call only these. `make help` lists them.
+# The commands of this project; people and CI call only these. `make help` lists them.
 # Everything is set up on first use: the environment in .venv from requirements.lock, state in .leastwise.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)

@@ -1,5 +1,6 @@
 """The flows: each sequences tasks, branches on a verdict and returns. One deployable flow a file, of the same name.
 
+They compute nothing and speak to nothing but Prefect. Start reading at `customize.py`, then `steps/stages.py`.
 Importing any of them first makes the process quiet and keeps its state under the state directory.
 """
 

@@ -1,7 +1,7 @@
-"""Metrics, one a file: what one answer scores, and figures over many answers that are reported.
+"""How one answer is scored, a metric a file; the scores themselves, and figures over many answers that are reported.
 
 What the model did wrong scores 0; a metric never sees what the infrastructure lost, asks a model or tests a bound.
-Start reading at `task_metric.py`, which says the metric of each kind of task.
+Start reading at `exact_label.py` (a label) or `task_metric.py`, which says the metric of each kind of task.
 """
 
 from leastwise.metrics.agreement import Agreement, agreement

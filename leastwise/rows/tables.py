@@ -1,4 +1,4 @@
-"""Reading a use case: the YAML, the overrides of a run form, and its rows, each checked before anything is spent.
+"""The rows of a use case, table by table, each checked before anything is spent (its YAML: `use_case_file.py`).
 
 It does not decide what a row may look like beyond that (see `leastwise.rows.validation`) and it never writes.
 """

@@ -222,7 +222,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Meter:
-    """A ledger bound to who spends: what the inference engine is handed."""
+    """A ledger bound to who spends: what whoever asks a model is handed."""
 
     ledger: Ledger
     caps: Caps
