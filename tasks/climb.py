@@ -54,14 +54,19 @@ def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
 
 
 def check(prospect: Prospect) -> None:
-    """What must hold before a run is opened: readable rows, writable state, known prices, money for a start."""
+    """What must hold before a run that asks models is opened: `check_basics`, and grades, general tasks and room."""
+    check_basics(prospect)
+    check_grades(prospect.question)
+    check_general(prospect.question)
+    check_room(prospect.question, prospect.catalogue)
+
+
+def check_basics(prospect: Prospect) -> None:
+    """What must hold before any run is opened: readable rows, writable state, known prices, money for a start."""
     prospect.question.tables.check()
     storage.check_writable(prospect.catalogue.home)
     prospect.catalogue.check()
     prospect.costing.check_start()
-    check_grades(prospect.question)
-    check_general(prospect.question)
-    check_room(prospect.question, prospect.catalogue)
 
 
 @task(name="measure the no-LLM reference")

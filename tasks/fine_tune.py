@@ -27,6 +27,7 @@ def fine_tune_adapter(climb: RunId, base_dir: str | None = None) -> Weights:
     return _train(climb, "pretrain" if base_dir else "fine_tune", base_dir)
 
 
+@task(name="fine-tune")
 def retrain_adapter(run_id: RunId, base_dir: str | None) -> Weights:
     """Train the champion's adapter again, on the base it is for; always booked as `fine_tune`, whatever that
     base is.

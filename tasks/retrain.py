@@ -31,7 +31,7 @@ from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.use_case import UseCase
-from tasks.climb import check
+from tasks.climb import check_basics
 from tasks.fine_tune import retrain_adapter
 from tasks.session.console import say_ending
 from tasks.session.workspace import open_workspace, prospect_of
@@ -62,7 +62,7 @@ def open_retraining(use_case: str, new_examples: str = "") -> Opening:
         return Opening(run.id, say_ending("retrain", ending))
     union = with_examples(case, registry.training_data(champion), new_examples)
     prospect = prospect_of(union)
-    check(prospect)
+    check_basics(prospect)
     key = content_key("retrain", champion.version, prospect.question.tables.hashes["train"])
     ended = ended_before(client, union, "retrain", key)
     if ended:

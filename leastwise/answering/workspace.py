@@ -57,7 +57,7 @@ class Workspace:
     @property
     def costing(self) -> Costing:
         """What its stages are expected to cost, as far as is known by now."""
-        return Costing(self.question, self.catalogue, self.alphas, self.run)
+        return Costing(self.question, self.catalogue, lambda: self.alphas, self.run)
 
     def need_parent(self) -> Candidate:
         """The best candidate so far; RuntimeError where no stage was evaluated yet."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.endpoints.providers import (
     Connection,
+    UnreadableResponseError,
     answer_of,
     connected_for_batches,
     parameters_of,
@@ -245,7 +246,10 @@ class _Collector:
         except (AgentRunError, LookupError, TypeError, ValueError, AttributeError) as error:
             # An envelope of the wrong shape surfaces as whatever the SDK trips over first.
             return f"{type(error).__name__}: {error}"[:500]
-        return answer_of(response, request, self.books.price, 0.0)
+        try:
+            return answer_of(response, request, self.books.price, 0.0)
+        except UnreadableResponseError as error:
+            return str(error)[:500]
 
 
 def _batch_request(target: Target | None, key: str, request: Request) -> BatchRequest:

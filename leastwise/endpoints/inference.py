@@ -16,8 +16,15 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Required, Self, TypedDict, Unpack
 
-from leastwise.endpoints.failure import UNREACHABLE, Failure, failure_of, watched
-from leastwise.endpoints.providers import answer_of, connect, parameters_of, provider_messages, settings_of
+from leastwise.endpoints.failure import SHOWN_CHARACTERS, UNREACHABLE, Failure, failure_of, watched
+from leastwise.endpoints.providers import (
+    UnreadableResponseError,
+    answer_of,
+    connect,
+    parameters_of,
+    provider_messages,
+    settings_of,
+)
 from leastwise.endpoints.reply import Reply, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key, usd_worst
 from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle
@@ -157,6 +164,9 @@ class AsyncAsker:
                 return failure
         try:
             answer = answer_of(response, request, self.price, latency_ms)
+        except UnreadableResponseError as error:
+            self._close(reservation, is_billed=True)
+            return Failure(str(error)[:SHOWN_CHARACTERS], is_retried=True, is_billed=True, kind="envelope")
         except BaseException:
             self._close(reservation, is_billed=True)
             raise

@@ -82,14 +82,23 @@ async def connected_for_batches(target: Target) -> AsyncIterator[Connection]:
         await connection.aclose()
 
 
+class UnreadableResponseError(Exception):
+    """What a provider says of its answer (token counts, log-probabilities) makes no sense."""
+
+
 def answer_of(
     response: ModelResponse, request: Request, price: Callable[[Usage], float], latency_ms: float
 ) -> StoredAnswer:
-    """A provider's response as the answer to a request, received now."""
+    """A provider's response as an answer, received now; UnreadableResponseError where it makes no sense."""
     used = response.usage
-    usage = Usage(used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)
+    try:
+        usage = Usage(used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)
+        confidence = confidence_of(response.provider_details) if request.wants_confidence else None
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableResponseError(
+            f"unreadable usage or log-probabilities: {type(error).__name__}: {error}"
+        ) from error
     text = chosen_label(response.text or "", request)
-    confidence = confidence_of(response.provider_details) if request.wants_confidence else None
     return stored_now(text, response.finish_reason or "", usage, price(usage), latency_ms, confidence)
 
 

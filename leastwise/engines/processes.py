@@ -58,8 +58,9 @@ def running(
     try:
         yield child
     finally:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            end(psutil.Process(child.pid), stop_s)
+        if child.poll() is None:  # else its id may be another process's by now
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(psutil.Process(child.pid), stop_s)
         child.wait()
 
 

@@ -7,6 +7,7 @@ The arithmetic is in `leastwise.money.expected_cost`; caps are held by what a st
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ class Costing:
 
     question: Question
     catalogue: Catalogue
-    alphas: Alphas
+    alphas: Callable[[], Alphas]  # asked only where needed: a climb's are drawn on the gate set's account
     run: ClimbRun | None = None
 
     @cached_property
@@ -93,7 +94,7 @@ class Costing:
     def _facts(self) -> Facts:
         """What the expectation is made of."""
         use_case, models = self.question.use_case, self.question.use_case.models
-        trains = models.base or models.student
+        trains, alphas = models.base or models.student, self.alphas()
         return Facts(
             prices=self.catalogue.candidate_prices(),
             judge_price=self.catalogue.judge_price(),
@@ -107,8 +108,8 @@ class Costing:
             teacher_is_asked=self._is_teacher_asked(),
             quality=self._guesses(),
             ruled_out=frozenset(stage for stage in LADDER if ladder.ruled_out(use_case, stage)),
-            alpha_pass=self.alphas.to_pass,
-            alpha_fail=self.alphas.to_fail,
+            alpha_pass=alphas.to_pass,
+            alpha_fail=alphas.to_fail,
         )
 
     def _student_weights(self) -> str | None:

@@ -44,7 +44,7 @@ class Prospect:
     @property
     def costing(self) -> Costing:
         """What its stages are expected to cost, as the first question asked of its gate set."""
-        return Costing(self.question, self.catalogue, first_alphas(self.question.use_case))
+        return Costing(self.question, self.catalogue, lambda: first_alphas(self.question.use_case))
 
 
 def price_book() -> PriceBook:

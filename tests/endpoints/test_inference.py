@@ -104,6 +104,10 @@ class Faulty:
                 return web.Response(text='{"choices": [', content_type="application/json")
             if fault == "hollow":
                 return web.json_response({"id": "x", "object": "chat.completion"})
+            if fault == "miscounted":
+                message = {"role": "assistant", "content": f"ANSWER:{text}"}
+                usage = {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
+                return web.json_response(_completion(message, usage | {"prompt_tokens_details": {"cached_tokens": 9}}))
             if fault.isdigit():
                 return web.Response(status=int(fault), text='{"error": {"message": "no"}}')
         self.answered[text] += 1
@@ -112,15 +116,13 @@ class Faulty:
         if text == "refuse":
             message = {"role": "assistant", "content": None, "refusal": "I will not"}
         return web.json_response(
-            {
-                "id": "x",
-                "object": "chat.completion",
-                "created": 1,
-                "model": "m",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-                "usage": {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105},
-            }
+            _completion(message, {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105})
         )
+
+
+def _completion(message: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
+    choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+    return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
 
 
 @contextmanager
@@ -186,7 +188,7 @@ def test_a_json_schema_is_kept_by_the_real_server(endpoint: Endpoint, store: Res
 
 
 def test_behind_a_faulty_server_no_example_is_lost_or_counted_twice(store: ResponseStore, ledger: Ledger) -> None:
-    server = Faulty(("429", "500", "cut", "broken", "", "503", "hollow", "529", "slow"), per_request=2)
+    server = Faulty(("429", "500", "cut", "broken", "", "503", "hollow", "529", "slow", "miscounted"), per_request=2)
     meter = Meter(ledger, Caps("c", 10.0), "triage", "prompt")
     seen: list[str] = []
     with running(server) as target, Asker(target, store=store, price=price, meter=meter, timeout_s=0.5) as asker:
