@@ -102,7 +102,7 @@ def prompt_stage(path: str) -> tuple[Workspace, StageRun, Candidate]:
 
 def test_a_cascade_passes_where_one_model_is_too_weak_and_the_other_too_dear(home: Path, tmp_path: Path, models: Any):
     server, base_url = models
-    work, run, winner = prompt_stage(case(tmp_path, base_url))
+    _, run, winner = prompt_stage(case(tmp_path, base_url))
     figures = run.figures
     assert run.tag("leastwise.verdict") == "PASS", run.tag("leastwise.reason")
     assert winner.cascade and (winner.cascade.first.model, winner.model) == ("openai:small", "openai:large")
