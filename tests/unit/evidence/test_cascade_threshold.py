@@ -1,8 +1,10 @@
 """The threshold of a cascade: it holds quality at the fewest escalations, whatever the confidences look like."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leastwise.evidence.cascade_threshold import choose_threshold
@@ -22,13 +24,16 @@ def came_to(below: float, rows: list[tuple[float, float, float]]) -> tuple[float
 
 
 @given(ROWS, st.floats(0, 1))
+@example([(0.0, 0.0, 0.5), (1.0, 0.5, 0.0)], 1.0)
 def test_it_says_what_it_comes_to_and_no_lower_threshold_would_do(
     rows: list[tuple[float, float, float]], wanted: float
 ) -> None:
     chosen = choose_threshold(*(list(column) for column in zip(*rows, strict=True)), wanted)  # type: ignore[arg-type]
     quality, share = came_to(chosen.below, rows)
     assert chosen.quality == pytest.approx(quality) and chosen.escalated_share == pytest.approx(share)
-    tried = [came_to(below, rows) for below in (0.0, *sorted({sure for sure, _, _ in rows}), 1.0)]
+    levels = sorted({sure for sure, _, _ in rows})
+    between = [(low + high) / 2 for low, high in pairwise(levels)]  # a level of 1.0 itself escalates everything
+    tried = [came_to(below, rows) for below in (0.0, *levels, *between, 1.0)]
     if any(got >= wanted for got, _ in tried):
         assert quality >= wanted - 1e-9
         assert share <= min(up for got, up in tried if got >= wanted) + 1e-9
