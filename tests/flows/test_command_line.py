@@ -50,7 +50,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def ended(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LEASTWISE_HOME": str(file.parent / "state")}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LEASTWISE_HOME": str(file.parent / "not" / "there")}
     command = [sys.executable, str(file), *arguments]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=180)
 
