@@ -59,25 +59,12 @@ class Index:
 
         return lancedb.connect(self.uri).open_table(self.key)
 
-    def search(
-        self,
-        texts: Sequence[str],
-        k: int,
-        mode: SearchMode = "dense",
-        *,
-        exclude_ids: Sequence[str | None] | None = None,
-    ) -> list[list[Hit]]:
-        """The `k` nearest rows of each text, nearest first, ties by id; bm25 finds fewer where few rows share a word.
-
-        `exclude_ids` holds one id per text, the row that must not be found for it (a labelled example's own row).
-        """
+    def search(self, texts: Sequence[str], k: int, mode: SearchMode = "dense") -> list[list[Hit]]:
+        """The `k` nearest rows of each text, nearest first, ties by id; bm25 finds fewer where few share a word."""
         if k < 1 or mode not in get_args(SearchMode):
             raise BadInput(f"search: k={k}, mode={mode!r}; k must be at least 1 and mode one of {get_args(SearchMode)}")
-        excluded = list(exclude_ids) if exclude_ids is not None else [None] * len(texts)
-        if len(excluded) != len(texts):
-            raise BadInput(f"search: {len(excluded)} exclude_ids for {len(texts)} texts; give one (or None) per text")
         found = {"dense": self._dense, "bm25": self._bm25, "hybrid": self._hybrid}[mode](list(texts), k)
-        return [[hit for hit in hits if hit.id != own][:k] for hits, own in zip(found, excluded, strict=True)]
+        return [hits[:k] for hits in found]
 
     def _dense(self, texts: list[str], k: int) -> list[list[Hit]]:
         vectors = embed(texts, self.encoder, threads=self.threads, cache=self.cache)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from types import TracebackType
@@ -60,8 +60,6 @@ class AsyncAsker:
         self.target, self.store, self.price, self.meter = target, store, price, meter
         self.timeout_s, self.attempts = timeout_s, attempts
         self.throttle = Throttle(concurrency)
-        self.calls_paid = 0
-        self.faults: Counter[str] = Counter()
         self._unreachable = False
         self._warm = not warm_first
         self._connection = connect(target, timeout_s)
@@ -132,7 +130,6 @@ class AsyncAsker:
                 self._unreachable = False
                 return reply_of(request, outcome, from_store=False), outcome
             failure = outcome
-            self.faults[failure.kind] += 1
             if not failure.is_retried or (failure.kind == UNREACHABLE and self._unreachable):
                 break
             if attempt + 1 < self.attempts:
@@ -176,7 +173,6 @@ class AsyncAsker:
             if self.meter and reservation is not None:
                 self.meter.ledger.settle(reservation, answer.usd, answer.usage)
         self.throttle.speed_up(latency_ms / 1000)
-        self.calls_paid += 1
         return answer
 
     def _close(self, reservation: int | None, *, is_billed: bool) -> None:
@@ -237,16 +233,6 @@ class Asker:
     def meter(self) -> Meter | None:
         """Who pays; None where calls are free."""
         return self._asker.meter
-
-    @property
-    def calls_paid(self) -> int:
-        """Calls that brought an answer."""
-        return self._asker.calls_paid
-
-    @property
-    def faults(self) -> dict[str, int]:
-        """How many attempts failed, by kind of failure."""
-        return dict(self._asker.faults)
 
     def ask(self, requests: Sequence[Request], on_reply: Callable[[Reply], None] | None = None) -> list[Reply]:
         """As `AsyncAsker.ask`."""

@@ -53,15 +53,15 @@ class Expense(NamedTuple):
 class Ledger:
     """A durable spend meter. Opening it settles the reservations of dead processes at their worst case.
 
-    `orphans_settled` counts those: a call in flight when its process was killed may have been billed, so it is counted
-    as if it had been, and the caps stay hard. Dollars are kept as whole billionths.
+    A call in flight when its process was killed may have been billed, so it is counted as if it had been, and the caps
+    stay hard. Dollars are kept as whole billionths.
     """
 
     def __init__(self, path: Path) -> None:
         self._connection = open_wal(path, SCHEMA)
         self._add_missing_columns()
         self._pid_started = psutil.Process().create_time()
-        self.orphans_settled = self._settle_orphans()
+        self._settle_orphans()
 
     def _add_missing_columns(self) -> None:
         """A ledger of an earlier version keeps what it says: its entries count as evaluation, at no known time."""
@@ -211,13 +211,12 @@ class Ledger:
         )
         self._move((owner[0], owner[1], owner[2]), spent=spent, reserved=-worst)
 
-    def _settle_orphans(self) -> int:
+    def _settle_orphans(self) -> None:
         with transaction(self._connection):
             rows = self._connection.execute("SELECT id, pid, pid_started FROM calls WHERE state = 'open'").fetchall()
             orphans = [row_id for row_id, pid, started in rows if not _is_alive(pid, started)]
             for row_id in orphans:
                 self._close_in_transaction(row_id, "unknown", None, Usage())
-        return len(orphans)
 
 
 @dataclass(frozen=True)

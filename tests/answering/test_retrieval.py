@@ -45,14 +45,6 @@ def test_each_mode_finds_the_matching_row_first_and_the_same_every_time(index, m
     assert all(len(hits) <= 2 for hits in found) and found == index.search(queries, 2, mode)
 
 
-def test_a_row_is_not_found_for_itself_when_excluded(index):
-    own = index.search(ROWS["text"].tolist(), 2)
-    other = index.search(ROWS["text"].tolist(), 2, exclude_ids=ROWS["id"].tolist())
-    assert [hits[0].id for hits in own] == ROWS["id"].tolist()
-    assert all(len(hits) == 2 for hits in other)
-    assert all(row not in {hit.id for hit in hits} for row, hits in zip(ROWS["id"], other, strict=True))
-
-
 def test_query_syntax_in_a_text_is_only_text(index):
     assert index.search(['"quote: AND (x OR', "", "lsass?* -a"], 1, "bm25")[2][0].id == "a"
 
@@ -92,8 +84,6 @@ def test_rows_that_cannot_be_indexed_are_named(encoder_dir, tmp_path, rows, name
 def test_a_search_that_makes_no_sense_is_refused(index):
     with pytest.raises(BadInput, match="k=0"):
         index.search(["x"], 0)
-    with pytest.raises(BadInput, match="exclude_ids"):
-        index.search(["x", "y"], 1, exclude_ids=["a"])
 
 
 def test_recall_and_reciprocal_rank_follow_their_definitions(index):

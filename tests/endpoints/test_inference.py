@@ -67,6 +67,7 @@ class Faulty:
     ) -> None:
         self.faults, self.per_request, self.delay_s, self.allowed_per_s = faults, per_request, delay_s, allowed_per_s
         self.refused = 0
+        self.given: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.times: list[float] = []
@@ -92,6 +93,7 @@ class Faulty:
         self.asked[text] += 1
         fault = self.faults[(turn + len(self.asked)) % len(self.faults)] if self.faults else ""
         if turn < self.per_request and fault:
+            self.given[fault] += 1
             if fault == "cut":
                 incoming.transport.abort()
                 return web.Response()
@@ -188,18 +190,20 @@ def test_a_json_schema_is_kept_by_the_real_server(endpoint: Endpoint, store: Res
 
 
 def test_behind_a_faulty_server_no_example_is_lost_or_counted_twice(store: ResponseStore, ledger: Ledger) -> None:
-    server = Faulty(("429", "500", "cut", "broken", "", "503", "hollow", "529", "slow", "miscounted"), per_request=2)
+    faults = ("429", "500", "cut", "broken", "", "503", "hollow", "529", "slow", "miscounted")
+    server = Faulty(faults, per_request=2)
     meter = Meter(ledger, Caps("c", 10.0), "triage", "prompt")
     seen: list[str] = []
     with running(server) as target, Asker(target, store=store, price=price, meter=meter, timeout_s=0.5) as asker:
         replies = asker.ask([request(i) for i in range(36)], lambda r: seen.append(r.row_id))
         assert [r.text for r in replies] == [f"ANSWER:row {i}" for i in range(36)]
         assert sorted(seen) == sorted(str(i) for i in range(36)), "each is reported exactly once"
-        assert set(server.answered.values()) == {1} and asker.calls_paid == len(store) == 36
-        assert {"429", "500", "503", "529", "transport", "envelope"} <= set(asker.faults)
+        assert set(server.answered.values()) == {1} and len(store) == 36
     counts = ledger.counts("c")
     assert counts["settled"] == 36 and "open" not in counts
-    assert counts["unknown"] == asker.faults["transport"] + asker.faults["envelope"], "maybe billed: counted at worst"
+    assert set(server.given) == set(faults) - {""}
+    unclear = sum(server.given[fault] for fault in ("cut", "broken", "hollow", "slow", "miscounted"))
+    assert counts["unknown"] == unclear, "maybe billed: counted at worst"
 
 
 def test_retry_after_holds_back_every_call(store: ResponseStore) -> None:
@@ -283,7 +287,7 @@ t.ask(target, [t.request(i) for i in range(200)], store=store, price=t.price, me
             received = [process.stdout.readline().strip() for _ in range(20)]
             os.kill(process.pid, signal.SIGKILL)
         with ResponseStore(tmp_path / "answers.db") as store, Ledger(tmp_path / "ledger.db") as ledger:
-            assert ledger.reserved("c") == 0 and ledger.orphans_settled <= 4
+            assert ledger.reserved("c") == 0 and ledger.counts("c").get("unknown", 0) <= 4
             replies = ask(target, [request(i) for i in range(60)], store=store, price=price, concurrency=16)
     assert {r.row_id for r in replies if r.from_store} >= set(received)
     assert all(server.answered[f"row {row}"] == 1 for row in received)
