@@ -45,15 +45,8 @@ def serve_causal(
     command += ["--threads", str(threads), "--parent-pid", str(os.getpid())]
     command += ["--adapter", str(adapter.resolve())] if adapter else []
     environment = {API_KEY_VARIABLE: api_key, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
-    with processes.running(command, log, environment, STOP_S) as child:
-        url = f"http://127.0.0.1:{port}"
-        processes.wait_until_ready(
-            "the model server",
-            lambda: processes.is_up(f"{url}/health"),
-            lambda: processes.status_of(child),
-            log,
-            START_S,
-        )
+    url = f"http://127.0.0.1:{port}"
+    with processes.serving(command, log, environment, url, START_S, STOP_S) as child:
         yield Endpoint(f"{url}/v1", name, api_key, child.pid)
 
 

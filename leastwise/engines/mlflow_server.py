@@ -45,13 +45,6 @@ def serve_student(
     # MLflow starts `uvicorn` by name, which is beside this interpreter even when no environment is activated.
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environment |= {"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {}
-    with processes.running(command, log, environment, STOP_S) as child:
-        url = f"http://127.0.0.1:{port}"
-        processes.wait_until_ready(
-            "the model server",
-            lambda: processes.is_up(f"{url}/health"),
-            lambda: processes.status_of(child),
-            log,
-            START_S,
-        )
+    url = f"http://127.0.0.1:{port}"
+    with processes.serving(command, log, environment, url, START_S, STOP_S) as child:
         yield Endpoint(url, model_uri_or_dir, pid=child.pid)

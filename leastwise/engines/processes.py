@@ -64,6 +64,16 @@ def running(
         child.wait()
 
 
+@contextlib.contextmanager
+def serving(
+    command: list[str], log: Path, environment: Mapping[str, str], url: str, start_s: float, stop_s: float
+) -> Iterator[subprocess.Popen[bytes]]:
+    """As `running`, for a model server that says at `url`/health when it is ready; else StartError."""
+    with running(command, log, environment, stop_s) as child:
+        wait_until_ready("the model server", lambda: is_up(f"{url}/health"), lambda: status_of(child), log, start_s)
+        yield child
+
+
 def wait_until_ready(
     name: str,
     is_ready: Callable[[], bool],

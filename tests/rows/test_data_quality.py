@@ -11,36 +11,7 @@ from hypothesis import strategies as st
 
 from leastwise.rows import data_quality, personal_data, validation
 from leastwise.rows.near_duplicates import THRESHOLD, near_duplicates
-
-WORDS = [
-    *[
-        "the",
-        "actor",
-        "used",
-        "this",
-        "tool",
-        "to",
-        "move",
-        "files",
-        "between",
-        "many",
-        "hosts",
-        "and",
-        "then",
-        "read",
-        "all",
-        "running",
-        "processes",
-        "of",
-        "each",
-        "server",
-    ]
-]
-
-
-def sentence(rng: random.Random, words: int = 20) -> str:
-    return " ".join(rng.choices(WORDS, k=words))
-
+from tests.sentences import WORDS, sentence
 
 # -- near duplicates ---------------------------------------------------------------------------------------------------
 

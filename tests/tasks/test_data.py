@@ -13,37 +13,9 @@ import pytest
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from tasks import data
+from tests.sentences import sentence
 from tests.workspaces import case_file
 from tests.workspaces import opened as opened_case
-
-WORDS = [
-    *[
-        "the",
-        "actor",
-        "used",
-        "this",
-        "tool",
-        "to",
-        "move",
-        "files",
-        "between",
-        "many",
-        "hosts",
-        "and",
-        "then",
-        "read",
-        "all",
-        "running",
-        "processes",
-        "of",
-        "each",
-        "server",
-    ]
-]
-
-
-def sentence(rng: random.Random, words: int = 20) -> str:
-    return " ".join(rng.choices(WORDS, k=words))
 
 
 def rows(count: int, prefix: str, seed: int = 0) -> pd.DataFrame:
