@@ -4,12 +4,10 @@ They compute nothing and speak to nothing but Prefect. Start reading at `customi
 Importing any of them first makes the process quiet and keeps its state under the state directory.
 """
 
-import contextlib
 import logging
 import os
 import sys
 import warnings
-from pathlib import Path
 
 from flows.running.usage import answer_help
 
@@ -40,8 +38,6 @@ _DEFAULTS = {
 }
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
-with contextlib.suppress(OSError):  # what cannot be written is told by the flow's own check
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes no parents
 
 # Deprecations inside pinned libraries are for us to read in a test run, not for whoever climbs a ladder.
 warnings.filterwarnings("ignore", category=FutureWarning)

@@ -6,10 +6,13 @@ It holds no logic of a flow. Exit status: 0 passed, 3 none, budget or rejected, 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
 from prefect import Flow
@@ -51,6 +54,8 @@ def _of_a_shell(signature: inspect.Signature) -> inspect.Signature:
 
 def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -> NoReturn:
     leftovers.watch()
+    with contextlib.suppress(OSError):  # what cannot be written is told by the flow's own check
+        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes no parents
     try:
         ending = call(*_arguments(signature, name))
     except BadInput as error:
