@@ -119,6 +119,7 @@ def _answer(reply: Reply, retrieval_ms: float) -> Answer:
         output_tokens=reply.output_tokens,
         from_store=reply.from_store,
         confidence=reply.confidence,
+        finish_reason=reply.finish_reason,
     )
 
 

@@ -10,6 +10,7 @@ class Answer:
     """One answer; `text` is None where the infrastructure lost it; `scope` is the score a guard compares.
 
     `latency_ms` is that of the first time it was answered (rule 8), None where it was never asked over HTTP.
+    `finish_reason` is why the model stopped, in the provider layer's words (stop, length, content_filter).
     """
 
     text: str | None
@@ -24,3 +25,4 @@ class Answer:
     energy: float | None = None
     scope: float | None = None
     escalated: bool = False
+    finish_reason: str = ""
