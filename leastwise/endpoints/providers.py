@@ -14,16 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from leastwise.endpoints.failure import HOOKS
+from leastwise.endpoints.received import Received, well_formed
 from leastwise.endpoints.request import Message, Provider, Request, Target
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import StoredAnswer, answer_key, stored_now
-from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import httpx2
-    from pydantic_ai.messages import ModelMessage, ModelResponse
+    from pydantic_ai.messages import ModelMessage
     from pydantic_ai.models import Model, ModelRequestParameters
     from pydantic_ai.settings import ModelSettings
 
@@ -32,6 +30,7 @@ KEY_VARIABLES: dict[Provider, str] = {
     "anthropic": "ANTHROPIC_API_KEY",
     "google": "GOOGLE_API_KEY",
 }
+ROUNDING = 1e-3  # how far above 0 a log-probability may be
 BATCH_TIMEOUT_S = 120.0  # of one upload or look at a job, which the SDK may repeat
 
 
@@ -82,24 +81,13 @@ async def connected_for_batches(target: Target) -> AsyncIterator[Connection]:
         await connection.aclose()
 
 
-class UnreadableResponseError(Exception):
-    """What a provider says of its answer (token counts, log-probabilities) makes no sense."""
-
-
 def answer_of(
-    response: ModelResponse, request: Request, price: Callable[[Usage], float], latency_ms: float
+    received: Received, request: Request, latency_ms: float, details: dict[str, Any] | None, raw: str = ""
 ) -> StoredAnswer:
-    """A provider's response as an answer, received now; UnreadableResponseError where it makes no sense."""
-    used = response.usage
-    try:
-        usage = Usage(used.input_tokens, used.cache_read_tokens, used.cache_write_tokens, used.output_tokens)
-        confidence = confidence_of(response.provider_details) if request.wants_confidence else None
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UnreadableResponseError(
-            f"unreadable usage or log-probabilities: {type(error).__name__}: {error}"
-        ) from error
-    text = chosen_label(response.text or "", request)
-    return stored_now(text, response.finish_reason or "", usage, price(usage), latency_ms, confidence)
+    """What was received as the answer to a request, received now; log-probabilities are among the `details`."""
+    confidence = confidence_of(details) if request.wants_confidence else None
+    text = well_formed(chosen_label(received.text, request))
+    return stored_now(text, received.finish_reason, received.usage, latency_ms, confidence, raw)
 
 
 def chosen_label(text: str, request: Request) -> str:
@@ -107,19 +95,26 @@ def chosen_label(text: str, request: Request) -> str:
     if request.choices is None:
         return text
     try:
-        return str(json.loads(text)["label"])
-    except (ValueError, KeyError, TypeError):
+        label = json.loads(text)["label"]
+    except (ValueError, LookupError, TypeError, RecursionError):
         return text
+    return str(label) if isinstance(label, str | int | float) else text
 
 
 def confidence_of(details: dict[str, Any] | None) -> float | None:
     """The probability of a whole answer, from the log-probabilities of its tokens; None where there are none.
 
-    The mark that ends an answer says nothing of its content and is left out where it is there.
+    The mark that ends an answer says nothing of its content and is left out where it is there. What is no logarithm of
+    a probability (not a number, above 0) makes the whole unknown.
     """
-    every: list[_Token] = (details or {}).get("logprobs") or []
-    tokens = [token for token in every if not token["token"].startswith("<|")]
-    return min(1.0, math.exp(sum(token["logprob"] for token in tokens))) if tokens else None
+    try:
+        every: list[_Token] = (details or {}).get("logprobs") or []
+        logprobs = [float(token["logprob"]) for token in every if not token["token"].startswith("<|")]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+    if not logprobs or not all(value <= ROUNDING for value in logprobs):
+        return None
+    return min(1.0, math.exp(sum(logprobs)))
 
 
 def parameters_of(request: Request) -> ModelRequestParameters:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from leastwise.part import Part
+from leastwise.part import Part, written_but_for
 from leastwise.use_case.price import Price
 
 Venue = Literal["api", "managed", "self_host"]
@@ -36,6 +36,17 @@ class Model(Part):
         "judge favours its own; empty: told from the name.",
     )
     training_on_output: bool | None = Field(None, description="Whether its licence allows training on its answers.")
+    revision: str = Field(
+        "",
+        max_length=100,
+        description="Which version a host serves under this name; change it when that does, and nothing that was "
+        "answered before counts for it.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _defaults_are_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """What was asked before there was a revision is still the same question."""
+        return written_but_for(write(self), revision="")
 
     @model_validator(mode="after")
     def _uri_is_readable(self) -> Self:
