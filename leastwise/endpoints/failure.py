@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from leastwise.redaction import redacted
+
 if TYPE_CHECKING:
     import httpx2
 
@@ -71,14 +73,14 @@ def failure_of(error: BaseException, wire: Wire) -> Failure | None:
     """What the exception of a call means; None where it is no failure of the transport (a defect, a cancellation)."""
     from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, ModelQuotaExceededError, UnexpectedModelBehavior
 
-    message = f"{type(error).__name__}: {error}"[:SHOWN_CHARACTERS]
+    message = redacted(f"{type(error).__name__}: {error}")[:SHOWN_CHARACTERS]
     if isinstance(error, ModelHTTPError):
         status = error.status_code
         is_retried = (status in RETRIED_STATUSES or status >= 500) and not isinstance(error, ModelQuotaExceededError)
         return Failure(message, is_retried, False, str(status), status == 429, error.retry_after)
     if isinstance(error, ModelAPIError):
         if cause := _never_connected(error):
-            return Failure(f"nobody listens there: {cause}"[:SHOWN_CHARACTERS], True, False, UNREACHABLE)
+            return Failure(redacted(f"nobody listens there: {cause}")[:SHOWN_CHARACTERS], True, False, UNREACHABLE)
         return Failure(message, True, True, "transport")
     if isinstance(error, UnexpectedModelBehavior):
         return Failure(message, True, True, "envelope")
