@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.endpoints.failure import Failure, Wire, failure_of
 from leastwise.endpoints.providers import answer_of
-from leastwise.endpoints.received import (
+from leastwise.endpoints.received.body import (
     CONTENT_FILTER,
     STOPPED,
     UNREADABLE,
@@ -21,8 +21,8 @@ from leastwise.endpoints.received import (
     reported_usage,
     well_formed,
 )
+from leastwise.endpoints.received.usage import usage_of
 from leastwise.endpoints.request import Request
-from leastwise.endpoints.usage import usage_of
 from leastwise.stores.answer_store import StoredAnswer, stored_now
 from leastwise.use_case.price import Usage
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from leastwise.endpoints.received import UNREADABLE
+from leastwise.endpoints.received.body import UNREADABLE
 from leastwise.endpoints.request import Request, unknown_usage, usd_at_most
 from leastwise.stores.answer_store import StoredAnswer
 from leastwise.use_case.price import Usage

@@ -91,8 +91,8 @@ class Catalogue:
         price = self.price_in_venue(candidate)
         if price is None:
             return 0.0
-        context, output = self.model(candidate.model).context_tokens, self.use_case.traffic.output_tokens
-        return price.worst_case_usd(context - output, output)
+        model, output = self.model(candidate.model), self.use_case.traffic.output_tokens
+        return price.worst_case_usd(model.context_tokens - output, model.most_output_tokens(output))
 
     def candidate_prices(self) -> dict[str, Price]:
         """The price of every model that may be prompted, by URI."""
@@ -114,6 +114,10 @@ class Catalogue:
             return encoder.encoder_hash(encoder.embedder_dir(uri))
         hosted = next((model.revision for model in self._listed() if model.uri == uri), "")
         return (weights.revision(uri) if "://" in uri else "") + hosted
+
+    def asked_revision(self, model: Model) -> str:
+        """The revision of a model as it is asked: what an endpoint of somebody else's serves is not ours to hash."""
+        return "" if model.base_url else self.revision(model.uri)
 
     @property
     def encoder(self) -> Path | None:

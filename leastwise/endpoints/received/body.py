@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from leastwise.endpoints.usage import usage_of
+from leastwise.endpoints.received.usage import usage_of
 from leastwise.use_case.price import Usage
 
 CONTENT_FILTER = "content_filter"
