@@ -92,7 +92,7 @@ class Acquaintance:
             "404": f"it was asked for {self.target.model_name!r}: set served_name on the model",
         }
         hint = fields.get(failure.kind, "")
-        if failure.kind in UNNAMED:
+        if failure.kind in UNNAMED and not failure.remedy:
             hint = "habits and served_name on the model say how it is asked"
         return f"{failure.message} [{hint}]" if hint else failure.message
 
