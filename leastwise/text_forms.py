@@ -52,22 +52,23 @@ def is_punctuation(char: str) -> bool:
 
 
 @lru_cache(maxsize=65536)
+def says_nothing(char: str) -> bool:
+    """Whether a character is punctuation or none that is shown."""
+    return is_punctuation(char) or unicodedata.category(char).startswith("C")
+
+
 def stands_alone(char: str) -> bool:
     """Whether a letter is of a script that writes no blanks between words (Chinese, Japanese, Thai, Lao, Khmer …)."""
-    at = ord(char)
-    return any(first <= at <= last for first, last in _WITHOUT_BLANKS)
+    return bool(_ALONE.match(char))
 
 
-_WITHOUT_BLANKS = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x0F00, 0x0FFF),  # Tibetan
-    (0x1000, 0x109F),  # Myanmar
-    (0x1780, 0x17FF),  # Khmer
-    (0x2E80, 0x2FDF),  # CJK radicals
-    (0x3005, 0x3007),
-    (0x3040, 0x31FF),  # Hiragana, Katakana, Bopomofo
-    (0x3400, 0x4DBF),
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0x20000, 0x323AF),
+def apart(text: str) -> str:
+    """The text with blanks around every letter that stands alone."""
+    return text if text.isascii() else _ALONE.sub(r" \g<0> ", text)
+
+
+# Thai and Lao, Tibetan, Myanmar, Khmer, CJK radicals, Hiragana, Katakana and Bopomofo, ideographs.
+_ALONE = re.compile(
+    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3040-\u31ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]"
 )
