@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("leastwise.tasks.data")
 
 JUDGED = ("gate", "dev", "test")
-MUST_NOT_SHARE = {"dev": ("train",), "gate": ("train", "dev"), "test": ("train", "dev", "gate")}
+MUST_NOT_SHARE = {
+    "dev": ("train",),
+    "gate": ("train", "dev"),
+    "test": ("train", "dev", "gate"),
+    "unlabelled": ("gate", "test"),
+    "traffic": ("train",),
+}
 SHOWN_SUSPECTS = 20
 
 Parameters = dict[str, object]

@@ -21,10 +21,10 @@ from leastwise.models.encoder import embed, embedder_dir
 from leastwise.record.client import connect
 from leastwise.record.run import WINDOW
 from leastwise.record.upkeep_run import open_upkeep
-from leastwise.rows.row_checks import check_rows
+from leastwise.rows import inputs
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
-from leastwise.stores import storage, table_files
+from leastwise.stores import storage
 from leastwise.use_case import UseCase
 from tasks.session.console import say_ending
 
@@ -63,10 +63,8 @@ def watch_drift(use_case: str, window: str) -> UpkeepEnding:
 
 
 def read_window(use_case: UseCase, uri: str) -> pd.DataFrame:
-    """Recent inputs: a table with the use case's text column; BadInput for missing or empty text."""
-    rows = table_files.read_table(uri).rename(columns={use_case.data.text_column: "text"})
-    check_rows(rows, f"window ({uri})", label=None, id=None)
-    return rows
+    """Recent inputs, masked as all text of the use case is; BadInput for missing or empty text."""
+    return inputs.window(uri, use_case.data, f"window ({uri})")
 
 
 def independent(rows: pd.DataFrame, unit: str | None, seed: int, most: int = MOST_ROWS) -> pd.DataFrame:

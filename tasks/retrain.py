@@ -112,7 +112,8 @@ def with_examples(use_case: UseCase, trained_on: str | None, new_examples: str) 
     if not stored.exists():
         data = use_case.data
         columns = {"id": data.id_column, "text": data.text_column, "label": data.label_column}
-        storage.write_bytes(stored, union.rename(columns=columns).to_parquet(index=False))
+        apart = [name for name in columns.values() if name not in columns and name in union]
+        storage.write_bytes(stored, union.drop(columns=apart).rename(columns=columns).to_parquet(index=False))
     return _training_on(use_case, str(stored))
 
 

@@ -22,8 +22,7 @@ from typing import Any
 import pandas as pd
 
 from leastwise.errors import BadInput
-from leastwise.rows.data_quality import normalised
-from leastwise.rows.near_duplicates import near_duplicates
+from leastwise.rows.near_duplicates import near_duplicates, normalised
 from leastwise.stores.storage import home
 
 PACKAGE = "usaddress==0.5.16"

@@ -6,24 +6,41 @@ It knows English articles only and does not say how near a wrong answer is (see 
 from __future__ import annotations
 
 import re
-import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+from leastwise.text_forms import is_punctuation, one_form, stands_alone
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_APART = re.compile(r"([<>]=?) +(?=[-.$]?\d)")  # a comparison from its number
+_NO_ZERO = re.compile(r"^([-<>=]*)\.(?=\d)")
+_WITHIN_A_NUMBER = ".:/-"
+_BEFORE_A_NUMBER, _CLOSING = "$.-=£€", ".,;:!?)]}'\""
+_SHORT = 2  # letters of a grade or a blood group, whose sign is a part of it
 
 
 def exact_match(answer: str, expected: Sequence[str]) -> float:
     """1 where the answer equals one of the `expected`, else 0 (SQuAD 1.1: Rajpurkar et al. 2016, section 6.1).
 
-    Raises ValueError without an expected answer: that is no row to score.
+    An empty answer is never right. Raises ValueError without an expected answer: that is no row to score.
     """
-    return float(words(answer) in [words(each) for each in required(expected)])
+    ours = words(answer)
+    return float(bool(ours) and ours in [words(each) for each in required(expected)])
 
 
 def words(text: str) -> list[str]:
-    """The words of a text as SQuAD compares them: lower case, without punctuation and English articles."""
-    return _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
+    """The words of a text as SQuAD compares them: lower case, without punctuation and the English articles before them.
+
+    Unlike there, numbers keep their point, sign and comparison (1.5 is not 15, -3 not 3), words the + and # they end in
+    (C++, C#, A+), a text that is nothing but marks stays as it is, and scripts without blanks between words are
+    compared letter by letter (as MLQA: Lewis et al. 2020, section 5.1).
+    """
+    plain = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), one_form(text).casefold())
+    plain = _APART.sub(r"\1", plain)
+    found = [word for chunk in plain.split() for word in _words_in(chunk)]
+    found = [_NO_ZERO.sub(r"\g<1>0.", word) for word in found]
+    last = max((at for at, word in enumerate(found) if word not in _ARTICLES), default=-1)
+    return [word for at, word in enumerate(found) if at > last or word not in _ARTICLES] or plain.split()
 
 
 def required(expected: Sequence[str]) -> Sequence[str]:
@@ -31,3 +48,40 @@ def required(expected: Sequence[str]) -> Sequence[str]:
     if not expected:
         raise ValueError("no expected answer: a row without one cannot be scored; leave it out")
     return expected
+
+
+def _words_in(chunk: str) -> Iterator[str]:
+    """The words of what stands between two blanks."""
+    word = ""
+    for at, char in enumerate(chunk):
+        if stands_alone(char) and not is_punctuation(char):
+            if word:
+                yield word
+            word = ""
+            yield char
+        elif char == "," and _digit(chunk, at - 1) and _digit(chunk, at + 1):
+            yield word
+            word = ""
+        elif not is_punctuation(char) or means_something(chunk, at):
+            word += char
+    if word:
+        yield word
+
+
+def means_something(chunk: str, at: int) -> bool:
+    """Whether the mark there is a part of a number, or of a name that ends in it; blanks are around the chunk."""
+    char, before = chunk[at], chunk[at - 1 : at]
+    if char in _WITHIN_A_NUMBER and _digit(chunk, at - 1) and _digit(chunk, at + 1):
+        return True
+    if char in "+#" and before:
+        return before.isalnum() or (before in "+#" and means_something(chunk, at - 1))
+    if char == "-" and before == "e" and _digit(chunk, at - 2):
+        return _digit(chunk, at + 1)  # of an exponent
+    is_first = not any(map(str.isalnum, chunk[:at]))
+    if (char in "-<>." and is_first) or (char == "=" and before in tuple("<>")):
+        return chunk[at + 1 :].lstrip("" if char == "." else _BEFORE_A_NUMBER)[:1].isdigit()
+    return char == "-" and before.isalpha() and at <= _SHORT and not chunk[at + 1 :].strip(_CLOSING)
+
+
+def _digit(chunk: str, at: int) -> bool:
+    return 0 <= at < len(chunk) and chunk[at].isdigit()

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leastwise.rows import near_duplicates, personal_data
+from leastwise.rows.near_duplicates import normalised
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,7 @@ SURE_OF_LANGUAGE = 10.0  # nats by which another language must be likelier; no E
 READ_CHARACTERS = 300  # of a text, for its language
 NEIGHBOURS, MOST_AGREE = 15, 0.8
 ROWS_AT_A_TIME = 1024
+TEXTS_AT_A_TIME = 100_000  # held against another table at once
 
 
 def profiled(
@@ -38,48 +40,58 @@ def profiled(
     texts = [text if isinstance(text, str) else "" for text in table["text"]]
     ids = [str(row_id) for row_id in table["id"]]
     described["control_characters"] = [len(CONTROL.findall(text)) for text in texts]
-    described["exact_duplicate_of"] = _first_of(texts, ids)
-    described["near_duplicate_of"] = _near(texts, ids)
-    described["leaks_from"] = _leaks(texts, against or {})
+    said = [normalised(text) for text in texts]
+    described["exact_duplicate_of"] = _first_of(said, ids)
+    described["near_duplicate_of"] = _near(said, ids)
+    described["leaks_from"] = _leaks(said, against or {})
     described["other_language"] = _languages(texts, language)
     described["personal"] = [personal_data.kinds_in(text, personal_data.PERSONAL) for text in texts]
     described["secret"] = [personal_data.kinds_in(text, personal_data.SECRET) for text in texts]
     return described
 
 
-def normalised(text: str) -> str:
-    """Letters, digits and single spaces in one case: what counts as the same text."""
-    return re.sub(r"\W+", " ", text).casefold().strip()
-
-
-def _first_of(texts: Sequence[str], ids: Sequence[str]) -> list[str | None]:
+def _first_of(said: Sequence[str], ids: Sequence[str]) -> list[str | None]:
     """For each text that came before, the id of the first; empty texts are no duplicates."""
     seen: dict[str, str] = {}
     firsts: list[str | None] = []
-    for text, row_id in zip(map(normalised, texts), ids, strict=True):
+    for text, row_id in zip(said, ids, strict=True):
         firsts.append(seen.get(text) if text else None)
         seen.setdefault(text, row_id)
     return firsts
 
 
-def _near(texts: Sequence[str], ids: Sequence[str]) -> list[str | None]:
-    found: list[str | None] = [None] * len(texts)
-    for pair in near_duplicates.near_duplicates(texts):
-        if found[pair.other] is None and normalised(texts[pair.one]) != normalised(texts[pair.other]):
-            found[pair.other] = f"{ids[pair.one]} ({pair.similarity:.0%} alike)"
+def _near(said: Sequence[str], ids: Sequence[str]) -> list[str | None]:
+    """Where a text is nearly one before it; what says exactly the same is looked at once."""
+    found: list[str | None] = [None] * len(said)
+    own = _distinct(said)
+    places = list(own.values())
+    for pair in near_duplicates.pairs_of(list(own)):
+        if found[places[pair.other]] is None:
+            found[places[pair.other]] = f"{ids[places[pair.one]]} ({pair.similarity:.0%} alike)"
     return found
 
 
-def _leaks(texts: Sequence[str], against: Mapping[str, pd.DataFrame]) -> list[str | None]:
-    """Where a text of another table says the same, or nearly: `train t45 (81% alike)`."""
-    found: list[str | None] = [None] * len(texts)
+def _leaks(said: Sequence[str], against: Mapping[str, pd.DataFrame]) -> list[str | None]:
+    """Where a text of another table says the same, or nearly: `train t45 (81% alike)`; a block of texts at a time."""
+    leaks: dict[str, str] = {}
+    distinct = list(_distinct(said))
     for name, other in against.items():
-        theirs, their_ids = [str(text) for text in other["text"]], list(other["id"])
-        for pair in near_duplicates.near_duplicates([*theirs, *texts]):
-            at = pair.other - len(theirs)
-            if pair.one < len(theirs) <= pair.other and found[at] is None:
-                found[at] = f"{name} {their_ids[pair.one]} ({pair.similarity:.0%} alike)"
-    return found
+        theirs, their_ids = _distinct([normalised(str(text)) for text in other["text"]]), list(other["id"])
+        places = list(theirs.values())
+        for start in range(0, len(distinct), TEXTS_AT_A_TIME):
+            both = [*theirs, *distinct[start : start + TEXTS_AT_A_TIME]]
+            for pair in near_duplicates.pairs_of(both, between=len(theirs)):
+                leak = f"{name} {their_ids[places[pair.one]]} ({pair.similarity:.0%} alike)"
+                leaks.setdefault(both[pair.other], leak)
+    return [leaks.get(text) for text in said]
+
+
+def _distinct(said: Sequence[str]) -> dict[str, int]:
+    """Each text once, with the position of the first."""
+    first: dict[str, int] = {}
+    for at, text in enumerate(said):
+        first.setdefault(text, at)
+    return first
 
 
 def _languages(texts: Sequence[str], expected: str | None) -> list[str | None]:

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from functools import partial
 
 import numpy as np
 
 from leastwise.errors import BadInput
 from leastwise.metrics.schema_adherence import adherence_of, parsed
-from leastwise.use_case.task import Extraction, Task
+from leastwise.rows import personal_data
+from leastwise.stores import table_values
+from leastwise.text_forms import one_form
+from leastwise.use_case.task import MOST_NESTED, Extraction, Task, nests_at_most
 
 
-def expected_texts(task: Task, labels: Iterable[object], source: str) -> list[str]:
+def label_texts(allowed: Sequence[str], labels: Iterable[object], source: str) -> list[str | None]:
+    """Labels of a table as the use case writes them, whatever the format: 1, 1.0 and true as text, one Unicode form.
+
+    What is none of them stays as it is (`leastwise.rows.row_checks` says which row); BadInput for a list or record.
+    """
+    forms = {one_form(label): label for label in allowed}
+    cases = {label.casefold(): label for label in allowed}
+    texts: list[str | None] = []
+    for value, text in zip(labels, table_values.texts(labels, "label", source), strict=True):
+        if text is not None and text not in forms.values():
+            whole = text.removesuffix(".0") if isinstance(value, float) else text
+            folded = cases.get(text, text) if isinstance(value, (bool, np.bool_)) else whole
+            text = forms.get(one_form(folded), folded)
+        texts.append(text)
+    return texts
+
+
+def expected_texts(task: Task, labels: Iterable[object], source: str, mask: tuple[str, ...] = ()) -> list[str]:
     """Every expected answer as one string; BadInput names the row whose answer the task does not allow.
 
     Extraction: a record or its JSON, which must keep to the schema. Free text: one text, or a list (or its JSON) any of
-    which is right.
+    which is right. `mask`: kinds of personal data masked in each of them, as in the texts they answer.
     """
     if task.kind == "classification":
         return [str(label) for label in labels]
-    write = _written_record(task) if task.kind == "extraction" else _written_texts
+    write = _written_record(task, mask) if task.kind == "extraction" else partial(_written_texts, mask)
     written = []
     for row, label in enumerate(labels, 1):
         try:
@@ -30,38 +52,84 @@ def expected_texts(task: Task, labels: Iterable[object], source: str) -> list[st
     return written
 
 
-def _written_record(task: Extraction) -> Callable[[object], str]:
+def _written_record(task: Extraction, mask: tuple[str, ...]) -> Callable[[object], str]:
     adheres = adherence_of(task.json_schema)
 
     def write(label: object) -> str:
-        record = parsed(label) if isinstance(label, str) else _without_absent(label)
-        text = json.dumps(record, ensure_ascii=False, separators=(", ", ": "))
-        if not adheres(text):
-            raise ValueError(f"the expected record {text[:80]} does not keep to task.json_schema")
-        return text
+        forms = [parsed(label)] if isinstance(label, str) else _forms(_as_json(label), task.json_schema)
+        texts = [_dumped(personal_data.masked_values(form, mask)) for form in forms]
+        for text in texts:
+            if adheres(text):
+                return text
+        raise ValueError(f"the expected record {texts[0][:80]} does not keep to task.json_schema")
 
     return write
+
+
+def _dumped(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(", ", ": "), allow_nan=False)
+    return table_values.as_text(text) or ""
+
+
+def _forms(record: object, schema: dict[str, object]) -> list[object]:
+    """What a record of a table may mean: a null is a field only other rows have, or one that the schema demands."""
+    return [_without_absent(record), record, _without_optional(record, schema, schema)]
+
+
+def _as_json(value: object) -> object:
+    """A value of a table as JSON holds it; ValueError where it nests too deep or JSON has no such value."""
+    if not nests_at_most(value, MOST_NESTED):
+        raise ValueError(f"the expected record is nested more than {MOST_NESTED} deep")
+    if isinstance(value, dict):
+        return {name: _as_json(each) for name, each in value.items()}
+    if isinstance(value, (list, np.ndarray)):
+        return [_as_json(each) for each in value]
+    plain = value.item() if isinstance(value, np.generic) else value
+    if plain is None or isinstance(plain, (str, bool, int, float)):
+        return plain
+    return float(plain) if isinstance(plain, Decimal) else table_values.as_text(plain)
 
 
 def _without_absent(value: object) -> object:
     """A record as a table gives it back, without the fields that only other rows have (they come back as null)."""
     if isinstance(value, dict):
         return {name: _without_absent(each) for name, each in value.items() if each is not None}
-    if isinstance(value, (list, np.ndarray)):
-        return [_without_absent(each) for each in value]
-    return value.item() if isinstance(value, np.generic) else value
+    return [_without_absent(each) for each in value] if isinstance(value, list) else value
 
 
-def _written_texts(label: object) -> str:
-    texts = _listed(label)
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+def _without_optional(value: object, schema: object, root: dict[str, object]) -> object:
+    """A record without the nulls its schema does not require; a schema is followed through references and items."""
+    rules = _resolved(schema, root)
+    if isinstance(value, list):
+        return [_without_optional(each, rules.get("items"), root) for each in value]
+    if not isinstance(value, dict):
+        return value
+    fields, required = rules.get("properties"), rules.get("required")
+    kept = {name for name in value if value[name] is not None or (isinstance(required, list) and name in required)}
+    of = fields if isinstance(fields, dict) else {}
+    return {name: _without_optional(value[name], of.get(name), root) for name in value if name in kept}
+
+
+def _resolved(schema: object, root: dict[str, object]) -> dict[str, object]:
+    seen: list[str] = []
+    while isinstance(schema, dict) and isinstance(ref := schema.get("$ref"), str) and ref not in seen:
+        seen.append(ref)
+        schema = root
+        for part in filter(None, ref.removeprefix("#").split("/")):
+            schema = schema.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(schema, dict) else None
+    return schema if isinstance(schema, dict) else {}
+
+
+def _written_texts(mask: tuple[str, ...], label: object) -> str:
+    texts = [table_values.as_text(each) for each in _listed(label)]
+    if not texts or not all(text and text.strip() for text in texts):
         raise ValueError(f"the expected answer {str(label)[:80]!r} is neither a text nor a list of texts")
-    return json.dumps(texts, ensure_ascii=False)
+    return json.dumps([personal_data.masked(text, mask) for text in texts if text], ensure_ascii=False)
 
 
 def _listed(label: object) -> list[object]:
     """One text, several, or several as JSON (the only way a CSV can hold them) as a list."""
     if not isinstance(label, str):
-        return list(label) if isinstance(label, Iterable) else [label]
+        return list(label) if isinstance(label, (list, tuple, np.ndarray)) else [label]
     several = parsed(label) if label.lstrip().startswith("[") else None
     return several if isinstance(several, list) and all(isinstance(text, str) for text in several) else [label]

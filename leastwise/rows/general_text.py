@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from leastwise.errors import BadInput
 from leastwise.metrics.general_tasks import GeneralTask, is_held, tasks_of
 from leastwise.rows.question import Question
+from leastwise.stores import table_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,11 +65,15 @@ def _read(table: pd.DataFrame) -> list[GeneralTask]:
     tasks = []
     for number, row in enumerate(table.to_dict("records"), 1):
         try:
-            choices = json.loads(row["choices"]) if isinstance(row["choices"], str) else list(row["choices"])
-            task = GeneralTask(id=str(row["id"]), text=row["text"], choices=tuple(choices), label=row["label"])
-            if row["label"] not in choices:
+            listed = json.loads(row["choices"]) if isinstance(row["choices"], str) else list(row["choices"])
+            choices, label = (
+                tuple(table_values.as_text(each) or "" for each in listed),
+                table_values.as_text(row["label"]),
+            )
+            task = GeneralTask(id=str(row["id"]), text=row["text"], choices=choices, label=label or "")
+            if label not in choices:
                 raise ValueError("label is none of the choices")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise BadInput(
                 f"data.general_tasks: row {number}: {' '.join(str(error).split())[:200]}; give text, choices (a JSON "
                 "list of at least two texts) and label (one of them, word for word)"

@@ -6,6 +6,7 @@ alarm.
 
 from __future__ import annotations
 
+import json
 import re
 from functools import partial
 
@@ -38,6 +39,25 @@ def masked(text: str, kinds: tuple[str, ...]) -> str:
     for kind in kinds:
         text = (PERSONAL | SECRET)[kind].sub(partial(_mask, kind), text)
     return text
+
+
+def masked_values(value: object, kinds: tuple[str, ...]) -> object:
+    """A value of JSON, or its text, with every text in it masked; the names of its fields stay."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{") and "\\" in value:
+        return _masked_json(value, kinds)
+    if isinstance(value, dict):
+        return {name: masked_values(each, kinds) for name, each in value.items()}
+    if isinstance(value, list):
+        return [masked_values(each, kinds) for each in value]
+    return masked(value, kinds) if isinstance(value, str) else value
+
+
+def _masked_json(text: str, kinds: tuple[str, ...]) -> str:
+    """JSON whose escapes must not be taken for letters of an address; any other text is masked as it is."""
+    try:
+        return json.dumps(masked_values(json.loads(text), kinds), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return masked(text, kinds)
 
 
 def _mask(kind: str, match: re.Match[str]) -> str:

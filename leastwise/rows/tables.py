@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.rows import expected_answers, gold, made_rows, personal_data, row_checks, splits
-from leastwise.stores import storage, table_files
+from leastwise.rows import expected_answers, gold, inputs, made_rows, row_checks, splits
+from leastwise.stores import storage, table_values
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -111,8 +111,9 @@ class Tables:
             raise BadInput(
                 f"data.{name}: {uri} does not exist; build it (`make data` builds the shipped ones) or correct the path"
             )
-        raw, source = table_files.read_table(uri), f"data.{name} ({uri})"
-        frame = self._checked(name, raw.rename(columns=self._columns()), source)
+        source = f"data.{name} ({uri})"
+        raw = inputs.raw_table(uri, data, source)
+        frame = self._checked(name, inputs.named(raw, data, source), source)
         if data.time_column and name == "traffic":
             frame[TIME] = row_checks.unix_seconds(raw, data.time_column, source)
             order = frame[TIME].argsort(kind="stable")
@@ -127,33 +128,31 @@ class Tables:
         return frame
 
     def _checked(self, name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
-        """The frame with its texts masked and its labels as one string each, once its rows hold."""
+        """The frame with its texts masked, its ids, and its labels as one string each, once its rows hold."""
         data, task = self.use_case.data, self.use_case.task
         is_labelled = name in LABELLED and ("label" in frame or not self._may_lack_labels(name))
-        row_checks.check_rows(
-            frame,
-            source=source,
-            text="text",
-            label="label" if is_labelled else None,
-            labels=(*task.answers, *data.held_out_labels) if is_labelled and task.answers else None,
-            id="id" if name != "paraphrases" else None,
-        )
+        allowed = (*task.answers, *data.held_out_labels) if is_labelled and task.answers else None
+        if allowed and "label" in frame:
+            frame["label"] = expected_answers.label_texts(allowed, frame["label"], source)
+        label = "label" if is_labelled else None
+        row_checks.check_rows(frame, source=source, text="text", label=label, labels=allowed, id=None)
+        frame = inputs.masked(frame, data, *(("choices", "label") if name == "general_tasks" else ()))
         if name == "paraphrases":
             _check_paraphrases(frame, self.get("gate"), source)
-        if data.mask:
-            frame["text"] = [personal_data.masked(text, data.mask) for text in frame["text"]]
+        else:
+            frame = inputs.with_ids(frame, data)
+            row_checks.check_ids(frame, source)
         if name in LABELLED:
-            frame["label"] = expected_answers.expected_texts(task, frame["label"], source) if is_labelled else None
+            frame["label"] = (
+                expected_answers.expected_texts(task, frame["label"], source, data.mask) if is_labelled else None
+            )
         if name == "graded":
-            row_checks.check_grades(frame, source)
+            frame["grade"] = row_checks.grades(frame, source)
+            frame["answer"] = table_values.text_column(frame, "answer", source)
         return frame
 
     def _may_lack_labels(self, name: str) -> bool:
         return name == "graded" or (self.use_case.is_graded and name in LABELLED_OR_GRADED)
-
-    def _columns(self) -> dict[str, str]:
-        data = self.use_case.data
-        return {data.id_column: "id", data.text_column: "text", data.label_column: "label"}
 
     @cached_property
     def hashes(self) -> dict[str, str]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from leastwise.errors import BadInput
+from leastwise.metrics.schema_adherence import check_schema
 from leastwise.part import Part
 from leastwise.rows.tables import TABLES
 from leastwise.stores import storage
 from leastwise.stores.shipped import USE_CASES
+from leastwise.stores.yaml_file import read_yaml
 from leastwise.use_case import Approval, Stage, UseCase
 
 
@@ -71,10 +72,7 @@ def _mapping(raw: Mapping[str, object], name: str) -> dict[str, object]:
 def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
     """A use case by its saved name, path or URI, with paths made absolute; BadInput names the file and the field."""
     uri = locate(name_or_uri)
-    try:
-        raw = yaml.safe_load(storage.read_bytes(uri))
-    except yaml.YAMLError as error:
-        raise BadInput(f"{uri}: is not YAML: {' '.join(str(error).split())}") from None
+    raw = read_yaml(storage.read_bytes(uri), uri)
     if not isinstance(raw, dict):
         raise BadInput(f"{uri}: is empty or no mapping; start from one of {USE_CASES}/*.yaml")
     if overrides:
@@ -83,7 +81,16 @@ def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
         use_case = UseCase.model_validate(raw)
     except ValidationError as error:
         raise BadInput(f"{uri}: {explain(error)}") from None
+    _check_schema(use_case, uri)
     return _with_absolute_paths(use_case, uri)
+
+
+def _check_schema(use_case: UseCase, uri: str) -> None:
+    if use_case.task.kind == "extraction":
+        try:
+            check_schema(use_case.task.json_schema)
+        except BadInput as error:
+            raise BadInput(f"{uri}: task.{error}") from None
 
 
 def locate(name_or_uri: str) -> str:
@@ -121,6 +128,8 @@ def _explain_one(each: ErrorDetails) -> str:
         return f"{field}: is missing; add it"
     message = each["msg"].removeprefix("Value error, ")
     shown = f" (given: {each['input']!r})" if isinstance(each["input"], (str, int, float)) else ""
+    if each["type"] == "string_type" and not isinstance(each["input"], (str, dict, list, type(None))):
+        return f"{field}: YAML reads {each['input']} as no text; write it in quotes"
     return f"{field}: {message}{shown}" if field else message
 
 

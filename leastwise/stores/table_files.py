@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import posixpath
 from collections.abc import Callable
 from io import BytesIO
@@ -9,35 +10,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
+from leastwise.stores import table_formats
 from leastwise.stores.storage import read_bytes, write_bytes
 from leastwise.stores.uris import without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_READERS: dict[str, Callable[[bytes], pd.DataFrame]] = {
+    ".parquet": table_formats.from_parquet,
+    ".csv": table_formats.from_csv,
+    ".jsonl": table_formats.from_json_lines,
+}
+
 
 def read_table(uri: str | Path) -> pd.DataFrame:
-    """A data frame from `.parquet`, `.csv` (UTF-8, every column text, only empty cells missing) or `.jsonl`."""
-    import pandas as pd
+    """A data frame from `.parquet`, `.csv` (every column text, empty cells missing) or `.jsonl`, each value as written.
 
-    readers: dict[str, Callable[[BytesIO], pd.DataFrame]] = {
-        ".parquet": pd.read_parquet,
-        ".csv": lambda data: pd.read_csv(data, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig"),
-        ".jsonl": lambda data: pd.read_json(data, lines=True, dtype=False, convert_dates=False),
-    }
-    reader = readers.get(posixpath.splitext(str(uri))[1].lower())
+    Text is UTF-8, with or without a byte-order mark. BadInput names the file, and the line of what cannot be read.
+    """
+    shown = without_secrets(str(uri))
+    reader = _READERS.get(posixpath.splitext(str(uri))[1].lower())
     if reader is None:
-        raise BadInput(
-            f"{without_secrets(str(uri))}: unknown kind of table. Use a file ending in {', '.join(readers)}."
-        )
+        raise BadInput(f"{shown}: unknown kind of table. Use a file ending in {', '.join(_READERS)}.")
     data = read_bytes(uri)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise BadInput(f"{shown}: is UTF-16. Save it as UTF-8.")
     try:
-        return reader(BytesIO(data))
-    except Exception as error:  # each reader raises its own kinds: pyarrow, pandas, UnicodeDecodeError
+        return reader(data)
+    except BadInput as error:
+        raise BadInput(f"{shown}: {error}") from error
+    except Exception as error:  # each library raises its own kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInput(
-            f"{without_secrets(str(uri))}: unreadable table ({reason}). Write the file again or fix it."
-        ) from error
+        raise BadInput(f"{shown}: unreadable table ({reason}). Write the file again or fix it.") from error
 
 
 def write_table(table: pd.DataFrame, uri: str | Path) -> None:

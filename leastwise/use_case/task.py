@@ -7,11 +7,16 @@ is kept as one string whatever the kind: the label, the record as JSON, or a JSO
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from math import isfinite
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from leastwise.part import Part
+from leastwise.text_forms import one_form
+
+MOST_NESTED = 100  # a record nested deeper is none: checking and comparing would run out of stack
 
 
 class _TaskPart(Part):
@@ -41,10 +46,21 @@ class Classification(_TaskPart):
 
     @model_validator(mode="after")
     def _labels_are_distinct(self) -> Self:
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels: a label is listed twice; list every label once")
         if self.decline_label in self.labels:
             raise ValueError("decline_label: must not be one of labels; name an extra answer such as 'none'")
+        forms: dict[str, str] = {}
+        for label in self.answers:
+            form = one_form(label)
+            if not form:
+                raise ValueError(f"labels: {label!r} shows nothing; name every label with something to see")
+            if label in forms.values():
+                raise ValueError(f"labels: {label!r} is listed twice; list every label once")
+            if form in forms:
+                raise ValueError(
+                    f"labels: {forms[form]!r} and {label!r} cannot be told apart: they differ in blanks or in how "
+                    "Unicode writes the same characters; keep one, or name them apart"
+                )
+            forms[form] = label
         return self
 
     @property
@@ -66,6 +82,8 @@ class Extraction(_TaskPart):
     def _is_a_record(self) -> Self:
         if self.json_schema.get("type") != "object" or not isinstance(self.json_schema.get("properties"), dict):
             raise ValueError("json_schema: must describe an object; give type: object and properties")
+        if fault := next(_not_json(self.json_schema, "json_schema", 0), ""):
+            raise ValueError(f"{fault}; correct the schema (in YAML: put it in quotes)")
         if self.decline_label:
             raise ValueError("decline_label: a record cannot be one word; describe a way to decline in json_schema")
         return self
@@ -88,6 +106,37 @@ class FreeText(_TaskPart):
     def can_be_constrained(self) -> bool:
         """There is no format to force it into."""
         return False
+
+
+def _not_json(value: object, place: str, depth: int) -> Iterator[str]:
+    """What of a schema JSON cannot hold, with its place: YAML reads `yes:` as a truth value, 2026-01-01 as a date."""
+    if depth > MOST_NESTED:
+        yield f"{place[:80]}…: is nested more than {MOST_NESTED} deep"
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            if not isinstance(name, str):
+                yield f"{place}: the name {name!r} is no text"
+            yield from _not_json(each, f"{place}.{name}", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for at, each in enumerate(value):
+            yield from _not_json(each, f"{place}[{at}]", depth + 1)
+    elif not isinstance(value, (str, int, float, type(None))) or (isinstance(value, float) and not isfinite(value)):
+        yield f"{place}: {value!r} is no value of JSON"
+
+
+def nests_at_most(value: object, depth: int) -> bool:
+    """Whether records and lists are nested at most so deep; a value that holds itself is not."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            each
+            for held in level
+            if isinstance(held, (dict, list))
+            for each in (held.values() if isinstance(held, dict) else held)
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _kind(value: object) -> str:

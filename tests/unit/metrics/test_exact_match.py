@@ -12,7 +12,7 @@ from leastwise.metrics import exact_match, token_f1
         ("tower", ["Eiffel Tower", "a tower"], 1, 1),
         ("tower of Paris", ["eiffel tower"], 0, 2 / 5),
         ("", ["x"], 0, 0),
-        ("the", [""], 1, 1),
+        ("the", [""], 0, 0),
         ("x x", ["x"], 0, 2 / 3),
     ],
 )

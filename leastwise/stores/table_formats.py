@@ -1,0 +1,202 @@
+"""Parquet, CSV and JSON lines as data frames whose values are exactly what the file says; BadInput names the line.
+
+Nothing is guessed: `007` and `NA` stay text, 0.1 is 0.1, an integer stays one beside a missing value. What a column
+should hold is said by who uses it (`leastwise.stores.table_values`).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from io import BytesIO, TextIOWrapper
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from leastwise.errors import BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+ROWS_AT_A_TIME = 50_000  # read as objects before they are kept as columns
+_SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+_BOM = b"\xef\xbb\xbf"
+
+
+class _Record(NamedTuple):
+    """A record and the line of the file it begins in."""
+
+    line: int
+    fields: dict[str, object]
+
+
+def from_csv(data: bytes) -> pd.DataFrame:
+    """Every column as text, empty cells missing; separated by commas, or by semicolons or tabs where the header is."""
+    _check_utf8(data)
+    separator = max(_SEPARATORS, key=lambda each: len(_first(data, each)))  # a comma among equals
+    lines = _lines(data, separator)
+    header = next(lines, _EMPTY).cells
+    if not header:
+        raise BadInput("is empty. Write a header with the names of the columns, and rows.")
+    _check_names(header)
+    return _framed((_record(line, header, separator) for line in lines), header)
+
+
+class _Line(NamedTuple):
+    """A row of a CSV and the line of the file it ends in."""
+
+    number: int
+    cells: list[str]
+
+
+_EMPTY = _Line(0, [])
+
+
+def _opened(data: bytes) -> TextIOWrapper:
+    return TextIOWrapper(BytesIO(data), encoding="utf-8-sig", newline="")
+
+
+def _first(data: bytes, separator: str) -> list[str]:
+    csv.field_size_limit(sys.maxsize)
+    return next(filter(None, csv.reader(_opened(data), delimiter=separator)), [])
+
+
+def _lines(data: bytes, separator: str) -> Iterator[_Line]:
+    reader = csv.reader(_opened(data), delimiter=separator, strict=True)
+    try:
+        for cells in reader:
+            if cells:
+                yield _Line(reader.line_num, cells)
+    except csv.Error as error:
+        raise BadInput(
+            f'line {reader.line_num}: {error}. Put a text with a quote in it in quotes, that quote written twice ("").'
+        ) from None
+
+
+def _record(line: _Line, header: Sequence[str], separator: str) -> _Record:
+    if len(line.cells) != len(header):
+        raise BadInput(
+            f"line {line.number}: {len(line.cells)} cells, but the header has {len(header)}. Put a text with "
+            f"{_SEPARATORS[separator]} in it in double quotes, or complete the row."
+        )
+    fields = zip(header, line.cells, strict=True)
+    return _Record(line.number, {name: cell or None for name, cell in fields if name})
+
+
+def from_json_lines(data: bytes) -> pd.DataFrame:
+    """One object a line (or one array of them): each value as JSON has it, a field that is absent or null missing."""
+    _check_utf8(data)
+    body = data.removeprefix(_BOM)
+    if body.lstrip()[:1] == b"[":
+        return _framed(_listed(body), ())
+    return _framed((_object(line, at) for at, line in enumerate(body.split(b"\n"), 1) if line.strip()), ())
+
+
+def _listed(body: bytes) -> Iterator[_Record]:
+    for at, each in enumerate(_parsed(body, "the array"), 1):
+        if not isinstance(each, dict):
+            raise BadInput(
+                f"row {at}: is no object ({str(each)[:40]}). Write an object with the columns as its fields."
+            )
+        yield _Record(at, each)
+
+
+def _object(line: bytes, at: int) -> _Record:
+    value = _parsed(line, f"line {at}")
+    if not isinstance(value, dict):
+        raise BadInput(
+            f"line {at}: is no object ({str(value)[:40]}). Write one object a line, a field for each column."
+        )
+    return _Record(at, value)
+
+
+def _parsed(text: bytes, place: str) -> list[object] | dict[str, object]:
+    try:
+        value: list[object] | dict[str, object] = json.loads(
+            text.decode(), object_pairs_hook=_unrepeated, parse_constant=_refused
+        )
+    except RecursionError:
+        raise BadInput(f"{place}: is nested too deep. Make the record flatter.") from None
+    except ValueError as error:
+        raise BadInput(f"{place}: is no JSON ({error}). Write one object a line, or correct it.") from None
+    return value
+
+
+def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the field {twice!r} stands twice")
+    return fields
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no value of JSON, write null")
+
+
+def from_parquet(data: bytes) -> pd.DataFrame:
+    """Every column in its own type: text as text (dictionaries decoded), integers exact beside missing values."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(BytesIO(data)).read()
+    table.validate(full=True)
+    _check_names(table.column_names)
+    return pd.DataFrame({name: _series(column) for name, column in zip(table.column_names, table.columns, strict=True)})
+
+
+def _series(column: pa.ChunkedArray) -> pd.Series:
+    import pandas as pd
+    import pyarrow as pa
+
+    types, kind = pa.types, column.type
+    if types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pd.Series(column.cast(pa.large_string()).to_pandas(), dtype="str")
+    is_number = types.is_integer(kind) or types.is_boolean(kind)
+    if types.is_floating(kind) or types.is_timestamp(kind) or (is_number and not column.null_count):
+        return pd.Series(column.to_pandas())
+    return pd.Series(column.to_pylist(maps_as_pydicts="strict"), dtype=object)
+
+
+def _framed(records: Iterator[_Record], columns: Sequence[str]) -> pd.DataFrame:
+    """The records as a table, a block at a time, so that a long one is never held as objects whole."""
+    import pandas as pd
+
+    blocks = []
+    while block := list(islice(records, ROWS_AT_A_TIME)):
+        names = list(dict.fromkeys(name for record in block for name in record.fields))
+        blocks.append(pd.DataFrame({name: _column([record.fields.get(name) for record in block]) for name in names}))
+    if not blocks:
+        return pd.DataFrame(columns=list(filter(None, columns)))
+    return pd.concat(blocks, ignore_index=True) if len(blocks) > 1 else blocks[0]
+
+
+def _column(values: list[object]) -> pd.Series:
+    import pandas as pd
+
+    is_text = all(value is None or isinstance(value, str) for value in values) and any(values)
+    try:
+        return pd.Series(values, dtype="str" if is_text else object)
+    except UnicodeEncodeError:  # half a character, of a surrogate pair: refused where the text is used
+        return pd.Series(values, dtype=object)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if twice:
+        raise BadInput(f"two columns are named {twice[0]!r}. Rename or drop one.")
+
+
+def _check_utf8(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadInput(
+            f"line {line}: byte {error.start:,} of the file is no UTF-8. Save it as UTF-8 (it may be Windows-1252)."
+        ) from None

@@ -1,0 +1,78 @@
+"""Values of a table as text, the same whatever the format: 7 and "7", a date and its ISO form, true and "true".
+
+It decides nothing about a text and changes none that is one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from leastwise.errors import BadInput
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def texts(values: Iterable[object], column: str, source: str) -> list[str | None]:
+    """Each value as text, None where it is missing; BadInput names the row (from 1) whose value is none."""
+    written = []
+    for row, value in enumerate(values, 1):
+        try:
+            written.append(as_text(value))
+        except ValueError as error:
+            raise BadInput(f"{source}: row {row}: {column!r} {error}. Correct the row.") from None
+    return written
+
+
+def as_text(value: object) -> str | None:
+    """A value as text, None where it is missing; ValueError where it is a record, a list or no writable text."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if is_missing(value):
+        return None
+    if isinstance(value, bytes):
+        value = value.decode()  # a UnicodeDecodeError is a ValueError
+    if isinstance(value, str):
+        return _writable(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(value)
+    if isinstance(value, Decimal) and value.is_finite():
+        return format(value, "f")
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    raise ValueError(f"is no text but {str(value)[:60]!r} ({type(value).__name__})")
+
+
+def is_missing(value: object) -> bool:
+    """None, NaN and not-a-time of any library."""
+    return value is None or (value != value) is True or type(value).__name__ in ("NAType", "NaTType")
+
+
+def text_column(table: pd.DataFrame, column: str, source: str) -> pd.Series:
+    """A column as text; BadInput names the row whose value is none."""
+    import pandas as pd
+
+    held = table[column]
+    if isinstance(held.dtype, pd.StringDtype) and not held.str.contains("\0", regex=False).fillna(False).any():
+        return held
+    return pd.Series(texts(held, column, source), dtype="str", index=table.index)
+
+
+def _writable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half a character (a lone surrogate)") from None
+    return text
