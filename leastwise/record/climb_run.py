@@ -18,7 +18,7 @@ import psutil
 from leastwise.ladder import Evaluation, Record, best, teacher
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.ending import ClimbEnding
-from leastwise.record.client import experiment_id
+from leastwise.record.client import experiment_id, leave, take_up
 from leastwise.record.run import (
     CLIMB_KEY,
     CONFIRMED,
@@ -53,7 +53,6 @@ from leastwise.use_case.requirements import Requirement
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 USE_CASE_FILE = "use_case.json"
 HALTED = ("error", "budget", "rejected")  # outcomes that leave a climb resumable
@@ -237,6 +236,7 @@ class ClimbRun(RecordedRun):
         }
         self.write(figures, tags)
         self.close(FAILED if ending.outcome in HALTED else FINISHED)
+        leave(self.client, self.id)
 
 
 def _process_start_ms() -> float:
@@ -260,17 +260,19 @@ class OpenClimb:
 
 
 def open_climb(client: MlflowClient, use_case: UseCase, key: str) -> OpenClimb:
-    """Resume the unfinished or halted climb with this key, or open a new parent run."""
+    """Resume the unfinished or halted climb with this key, or open a new parent run; BadInput where another process
+    climbs it.
+    """
     where = experiment_id(client, use_case.name)
     query = f"{is_tag(CLIMB_KEY, key)} and attributes.status != '{FINISHED}'"
-    unfinished = client.search_runs([where], query, max_results=1)
-    run = unfinished[0] if unfinished else _new_climb(client, use_case, key, where)
-    if unfinished:
+    tags = {KIND: "ladder", CLIMB_KEY: key, USE_CASE: use_case.name}
+    run, is_resumed = take_up(
+        client,
+        f"a climb of {use_case.name}",
+        lambda: client.search_runs([where], query),
+        lambda: client.create_run(where, tags=tags, run_name=f"ladder · {use_case.name}"),
+    )
+    if is_resumed:
         client.update_run(run.info.run_id, status=RUNNING)
     client.log_dict(run.info.run_id, use_case.model_dump(mode="json"), USE_CASE_FILE)
-    return OpenClimb(ClimbRun.read(client, run.info.run_id), is_resumed=bool(unfinished))
-
-
-def _new_climb(client: MlflowClient, use_case: UseCase, key: str, where: str) -> Run:
-    tags = {KIND: "ladder", CLIMB_KEY: key, USE_CASE: use_case.name}
-    return client.create_run(where, tags=tags, run_name=f"ladder · {use_case.name}")
+    return OpenClimb(ClimbRun.read(client, run.info.run_id), is_resumed)

@@ -1,4 +1,4 @@
-"""Who is still at work: a process leaves a sign of life in a folder, and others tell whether it lives, wherever they run.
+"""Who is still at work: a process leaves a sign of life in a folder, and others tell whether it lives.
 
 A sign is a small file that its process keeps locked and renews. On one kernel the lock decides, so a killed process is
 gone at once, whichever container it ran in; from another kernel only the renewals can be seen, and a sign counts as
@@ -18,6 +18,7 @@ import uuid
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 FOLDER = "leases"
 RENEW_S = 15.0
@@ -36,6 +37,19 @@ class Sign:
     process: int
     kernel: str
     file: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """A sign as `text` wrote it, whatever else stands beside it; None where it is none."""
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            said = json.loads(text)
+            return cls(said["owner"], said["machine"], int(said["process"]), said["kernel"], said["file"])
+        return None
+
+    @property
+    def text(self) -> str:
+        """The sign as JSON."""
+        return json.dumps(vars(self))
 
     @property
     def in_words(self) -> str:
@@ -96,14 +110,14 @@ def _new(folder: Path) -> Sign:
     except OSError:
         kernel = ""  # a file system without locks: only the renewals can tell
     made = Sign(owner, platform.node(), os.getpid(), kernel, str(folder / owner))
-    os.write(handle, json.dumps(vars(made)).encode())
+    os.write(handle, made.text.encode())
     part.rename(folder / owner)  # whoever finds it finds it locked and whole
     return made
 
 
 def _read(file: Path) -> Sign | None:
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Sign(**json.loads(file.read_text()))
+    with contextlib.suppress(OSError):
+        return Sign.parse(file.read_text())
     return None
 
 
