@@ -9,11 +9,20 @@ import os
 import sys
 import warnings
 
-from flows.running.usage import answer_help
+from flows.running.usage import answer_help, module_of
 
 answer_help(sys.orig_argv)  # before anything that takes seconds to import
 
+from flows.running.endings import tell  # noqa: E402
 from leastwise.stores import storage  # noqa: E402
+
+_command = module_of(sys.orig_argv) or ""
+if _command:
+    # What goes wrong before the flow runs (a setting Prefect cannot read) is an ending like any other.
+    sys.excepthook = lambda _kind, error, _at: tell(error, _command.removeprefix("flows."))
+
+# A hub is asked only where somebody says so: HF_HUB_OFFLINE=0 holds for both libraries that read it.
+_OFFLINE = os.environ.get("HF_HUB_OFFLINE") or "1"
 
 _DEFAULTS = {
     "PREFECT_HOME": str(storage.home() / "prefect"),
@@ -24,8 +33,8 @@ _DEFAULTS = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GX_ANALYTICS_ENABLED": "false",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_OFFLINE": _OFFLINE,
+    "TRANSFORMERS_OFFLINE": _OFFLINE,
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_WAIT_POLICY": "PASSIVE",

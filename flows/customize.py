@@ -34,7 +34,7 @@ def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()
         if step.action == "skip":
             climbing.skip(climb, step.stage, step.reason)
         elif step.action == "ask":
-            answers[step.stage] = asking.ask(climb, step.stage, step.reason)
+            answers[step.stage] = asking.ask(climb, step.stage, step.reason, step.question)
         else:
             try:
                 last_run = stages.run_stage(step.stage, climb)

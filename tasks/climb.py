@@ -20,7 +20,7 @@ from leastwise.ladder.ending import ClimbEnding, StageEnding
 from leastwise.ladder.needs import StageAnswer
 from leastwise.record import climb_run
 from leastwise.record.bills import Bills
-from leastwise.record.client import connect, tracking_uri
+from leastwise.record.client import connect, leave, tracking_uri
 from leastwise.record.figures import log_ladder
 from leastwise.record.money_figures import log_money_figures
 from leastwise.record.reports import ladder_note
@@ -140,9 +140,9 @@ def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     note = f"{ladder_note(use_case, history, ending)}\n\n{bill.text}"
     by_purpose = {f"usd.spent.{purpose}": usd for purpose, usd in work.budget.spent_by_purpose().items()}
     work.run.write({**bill.metrics, **by_purpose})
-    work.run.log_ending(ending, _venue(work, ending.outcome), note)
     log_ladder(work.run, history, use_case.gate_requirements)
     log_money_figures(bills)
+    work.run.log_ending(ending, _venue(work, ending.outcome), note)  # last: what has an ending is whole
     publish_markdown(f"ladder-{use_case.name}", note)
     words = "ladder, cost against traffic, cost by stage and spend in MLflow"
     publish_link(f"figures-{use_case.name}", work.run.artifacts_url(tracking_uri()), words)
@@ -193,3 +193,14 @@ def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
     run = open_workspace(climb).run.stage(run_id)
     usd, calls = run.figures.get("usd.spent", 0.0), int(run.figures.get("calls.paid", 0))
     return StageEnding(run.verdict or "ERROR", run.reason, usd, calls, run.id)
+
+
+def stage_halted(climb: RunId, why: str) -> StageEnding:
+    """The ending of a stage on its own that a cap stopped; run again, it goes on."""
+    budget = open_workspace(climb).budget
+    return StageEnding("budget", why, budget.usd_spent, budget.calls, climb)
+
+
+def leave_climb(climb: RunId) -> None:
+    """This process no longer works on the climb: another may take it up."""
+    leave(connect(), climb)

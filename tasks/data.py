@@ -155,8 +155,7 @@ def _validate(work: Workspace, held: Held) -> None:
     for warning in checked.warnings:
         log.info(f"{source}: {_in_words(warning)} (validation/{held.file_name}.md)")
     if checked.success:
-        passed.parent.mkdir(parents=True, exist_ok=True)
-        passed.write_text(note)
+        storage.write_bytes(passed, note.encode())
         return
     _quarantine(work, held, checked)
 

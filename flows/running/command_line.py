@@ -1,26 +1,32 @@
 """One way to run every flow from a shell: `python -m flows.NAME ARGUMENTS`, people on stderr, one JSON line on stdout.
 
 It holds no logic of a flow. Exit status: 0 passed, 3 none, budget or rejected, 4 undecided, 2 bad input, 1 error,
-130 interrupted.
+130 interrupted, 143 terminated; whatever is raised (`flows.running.endings`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import json
 import os
+import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from prefect import Flow
 
+from flows.running.endings import Terminated, finish, tell
 from leastwise.engines import leftovers
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import Ending, StageEnding
 from leastwise.run_id import RunId
+from leastwise.stores import storage
+from leastwise.stores.caps import BudgetExceeded
+from leastwise.stores.sqlite_file import check_whole
+from leastwise.stores.uris import without_secrets
 from tasks import climb as climbing
 from tasks import data
 
@@ -38,9 +44,14 @@ def run_stage_alone(stage_flow: Flow[[RunId], RunId]) -> NoReturn:
 
     def alone(use_case: str) -> StageEnding:
         climb = climbing.open_climb(use_case)
-        data.validate_judged(climb)
-        climbing.measure_reference(climb)
-        return climbing.stage_ending(climb, stage_flow(climb))
+        try:
+            data.validate_judged(climb)
+            climbing.measure_reference(climb)
+            return climbing.stage_ending(climb, stage_flow(climb))
+        except BudgetExceeded as limit:
+            return climbing.stage_halted(climb, str(limit))
+        finally:
+            climbing.leave_climb(climb)
 
     _run(alone, inspect.signature(alone), stage_flow.name)
 
@@ -53,19 +64,45 @@ def _of_a_shell(signature: inspect.Signature) -> inspect.Signature:
 
 
 def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -> NoReturn:
-    leftovers.watch()
-    with contextlib.suppress(OSError):  # what cannot be written is told by the flow's own check
-        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes no parents
+    signal.signal(signal.SIGTERM, _terminate)
     try:
-        ending = call(*_arguments(signature, name))
-    except BadInput as error:
-        print(f"leastwise: {error}", file=sys.stderr)
-        _finish({"outcome": "bad_input", "reason": str(error)}, 2)
-    except KeyboardInterrupt:
-        why = "interrupted; run the same command again: it goes on from here and buys no answer twice"
-        print(f"\nleastwise: {why}", file=sys.stderr)
-        _finish({"outcome": "interrupted", "reason": why}, 130)
-    _finish(ending.fields(), ending.exit_status)
+        arguments = _arguments(signature, name)
+        _check_state()
+        leftovers.watch()
+        ending = call(*arguments)
+        fields, status = ending.fields(), ending.exit_status
+    except BaseException as error:  # whatever it is, it ends as one line and one status
+        tell(error, name)
+    finish(fields, status)
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # asked twice, it ends at once
+    raise Terminated
+
+
+def _check_state() -> None:
+    """BadInput where the state directory or Prefect cannot be used: Prefect itself would try for minutes."""
+    home, prefect = storage.home(), Path(os.environ["PREFECT_HOME"])
+    for folder in (home, prefect):
+        storage.check_writable(folder)
+        folder.mkdir(parents=True, exist_ok=True)  # Prefect makes no parents
+    check_whole(prefect / "prefect.db")
+    server = os.environ.get("PREFECT_API_URL", "")
+    if server:
+        _check_reachable(server)
+
+
+def _check_reachable(server: str) -> None:
+    parts = urlsplit(server)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), timeout=5).close()
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"PREFECT_API_URL: the Prefect server {without_secrets(server)} cannot be reached ({error}); start it with "
+            "`make up`, or unset the variable to do without one"
+        ) from None
 
 
 def _arguments(signature: inspect.Signature, name: str) -> list[str]:
@@ -76,8 +113,3 @@ def _arguments(signature: inspect.Signature, name: str) -> list[str]:
     except TypeError as error:
         raise BadInput(f"{error}; see `python -m flows.{name} --help`") from None
     return arguments
-
-
-def _finish(fields: dict[str, object], status: int) -> NoReturn:
-    print(json.dumps(fields), flush=True)
-    raise SystemExit(status)

@@ -1,4 +1,4 @@
-"""`--help` of every flow, answered from its source: neither Prefect nor anything it would import is needed.
+"""`--help` of every flow, and what it says without an argument, from its source: nothing else is imported.
 
 It runs no flow. `flows/__init__.py` calls it before anything else is imported.
 """
@@ -6,6 +6,7 @@ It runs no flow. `flows/__init__.py` calls it before anything else is imported.
 from __future__ import annotations
 
 import ast
+import json
 import sys
 from pathlib import Path
 
@@ -13,19 +14,27 @@ FLOWS = Path(__file__).resolve().parents[1]
 HELP = frozenset({"-h", "--help"})
 EXIT_STATUS = (
     "Exit status: 0 passed, 3 none, budget or rejected, 4 undecided, 2 bad input, 1 error. Standard output carries\n"
-    "one line of JSON, standard error all that is meant for people."
+    "one line of JSON, standard error all that is meant for people. Without an argument this is printed."
 )
 
 
 def answer_help(command: list[str]) -> None:
-    """Print the usage of the flow that `command` (python -m flows.NAME …) would run and exit, if it asks for help."""
-    module = _module_of(command)
-    if module and HELP & set(command[command.index(module) + 1 :]):
+    """Print the usage of the flow that `command` (python -m flows.NAME …) would run and exit, if it asks for help or
+    gives no argument: that is bad input, and spends nothing by mistake.
+    """
+    module = module_of(command)
+    given = command[command.index(module) + 1 :] if module else []
+    if module and HELP & set(given):
         print(usage_of(module.removeprefix("flows.")))
         raise SystemExit(0)
+    if module and not given:
+        print(usage_of(module.removeprefix("flows.")), file=sys.stderr)
+        print(json.dumps({"outcome": "bad_input", "reason": f"no argument was given; see `python -m {module} --help`"}))
+        raise SystemExit(2)
 
 
-def _module_of(command: list[str]) -> str | None:
+def module_of(command: list[str]) -> str | None:
+    """The flow's module that a command runs (`flows.NAME`); None for any other command."""
     named = command[command.index("-m") + 1 : command.index("-m") + 2] if "-m" in command else []
     is_flow = bool(named) and named[0].startswith("flows.") and (FLOWS / f"{named[0][6:]}.py").exists()
     return named[0] if is_flow else None

@@ -18,6 +18,7 @@ from leastwise.run_id import RunId
 from leastwise.use_case import Stage
 from tasks import climb as climbing
 
+Question = Literal["leave", "undecided"]
 WAIT_S = 7 * 24 * 3600
 
 
@@ -34,12 +35,20 @@ def can_ask() -> bool:
     return bool(os.environ.get("PREFECT_API_URL"))
 
 
-def ask(climb: RunId, stage: Stage, reason: str) -> StageAnswer:
+def ask(climb: RunId, stage: Stage, reason: str, question: Question = "leave") -> StageAnswer:
     """Pause until somebody answers, log who said what and why, and give back the answer."""
     leave = pause_flow_run(
         wait_for_input=Leave.with_initial_data(description=f"**{stage}**: {reason}", answer="rejected"),
         timeout=WAIT_S,
-        key=f"leave-{stage.replace('_', '-')}",  # Prefect takes no underscore
+        key=pause_key(stage, question),
     )
     climbing.log_answer(climb, stage, leave.answer, leave.who, leave.why)
     return leave.answer
+
+
+def pause_key(stage: Stage, question: Question) -> str:
+    """Prefect's name of a pause: one a question, for the answer to one it knows already is given without asking.
+
+    The same question after a crash, in the same flow run, keeps its answer.
+    """
+    return f"{question}-{stage.replace('_', '-')}"  # Prefect takes no underscore

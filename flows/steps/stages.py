@@ -66,7 +66,15 @@ def require_completed(stage: Stage, state: State | None) -> None:
 
 
 def ended(climb: RunId, step: Step) -> ClimbEnding:
-    """Confirm a winner on the untouched test split, then write down the ending."""
-    is_won = step.outcome in climbing.WINNERS
-    confirmed = climbing.confirm(climb, step.outcome or "") if is_won else climbing.NOT_MEASURED
+    """Confirm a winner on the untouched test split, then write down the ending; a winner that cannot be paid to be
+    confirmed ends the climb at its budget, and run again it is confirmed first.
+    """
+    if step.outcome not in climbing.WINNERS:
+        return climbing.finish(climb, step, climbing.NOT_MEASURED)
+    try:
+        confirmed = climbing.confirm(climb, step.outcome or "")
+    except BudgetExceeded as limit:
+        why = f"{step.outcome} meets the requirements, and is not confirmed on test: {limit}"
+        halt = Step(action="end", outcome="budget", stage=step.stage, reason=why)
+        return climbing.finish(climb, halt, climbing.NOT_MEASURED)
     return climbing.finish(climb, step, confirmed)

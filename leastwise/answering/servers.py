@@ -27,8 +27,8 @@ def student_server(home: Path, candidate: Candidate) -> AbstractContextManager[E
     assert candidate.weights is not None
     directory = home / "served" / candidate.weights.revision
     if not directory.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        student_model.save_pyfunc(storage.fetch(candidate.weights.uri, home / "fetched"), directory)
+        with weights.built(directory) as folder:
+            student_model.save_pyfunc(storage.fetch(candidate.weights.uri, home / "fetched"), folder)
     return mlflow_server.serve_student(str(directory), log=home / "logs" / "student.log", threads=1)
 
 

@@ -182,10 +182,10 @@ def _log(
 ) -> StageRun:
     """Log a measured reference and its verdict, judged from what was read back.
 
-    The key comes last: a run that has one is whole and may be linked by a later climb.
+    Verdict and key come last, then it is closed: a run that is finished is whole and may be linked by a later climb.
     """
     requirements, table = work.use_case.gate_requirements, reference_table(quality)
-    run = work.run.log_reference(measured.evaluation, table, quality)
+    run = work.run.log_reference(measured.evaluation, table, quality, is_whole=False)
     run.log_candidate(candidate)
     run.log_examples(measured)
     run.write({name: value for name, value in measured.totals.items() if name.startswith("consistency.")})
@@ -193,4 +193,5 @@ def _log(
     note = f"{table}\n\n{gate_table(judged.evaluation, judged.verdict, requirements, work.use_case.alpha)}"
     tags = {VENUE: candidate.venue, OPEN_WEIGHTS: "yes", KEY: key}
     run.log_verdict(run_name("reference", judged.verdict, judged.evaluation, name), judged.verdict, tags, note)
+    run.close()
     return run

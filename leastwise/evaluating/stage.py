@@ -174,10 +174,10 @@ def _log(
     table = gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha) + retrieval.note
     name = run_name(candidate.stage, logged.verdict, logged.evaluation, suffix)
     tags = _tags(work, candidate, logged.evaluation, logged.verdict) | dict(retrieval.tags)
-    run.log_verdict(name, logged.verdict, tags, table)
     run.log_examples(measured)
     run.log_data(work.question.data_sets("traffic" if candidate.stage == "cache" else "gate"))
     log_intervals(run, measured.intervals, requirements)
+    run.log_verdict(name, logged.verdict, tags, table)  # what has a verdict is whole: a kill before it leaves none
     run.close(FAILED if logged.verdict.outcome == "ERROR" else FINISHED)
     return _Logged(logged.evaluation, logged.verdict, retrieval, table)
 

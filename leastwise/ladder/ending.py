@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 from leastwise.run_id import RunId
 
 CLIMB_STATUS = {"none": 3, "budget": 3, "rejected": 3, "undecided": 4, "error": 1}
-STAGE_STATUS = {"PASS": 0, "FAIL": 3, "UNDECIDED": 4}
+STAGE_STATUS = {"PASS": 0, "FAIL": 3, "budget": 3, "UNDECIDED": 4}
 UPKEEP_STATUS = {"drift": 3, "budget": 3, "error": 1}
 
 
@@ -63,7 +63,7 @@ class StageEnding(_Fields):
 
     @property
     def exit_status(self) -> int:
-        """0 PASS, 3 FAIL, 4 UNDECIDED, 1 ERROR."""
+        """0 PASS, 3 FAIL or budget, 4 UNDECIDED, 1 ERROR."""
         return STAGE_STATUS.get(self.outcome, 1)
 
 

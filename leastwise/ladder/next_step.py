@@ -25,6 +25,7 @@ class Step(Part):
     reason: str
     stage: Stage | None = None
     outcome: ClimbOutcome | None = Field(None, description="With action `end` only.")
+    question: Literal["leave", "undecided"] = Field("leave", description="With action `ask` only: what is asked.")
 
 
 def next_step(use_case: UseCase, history: Sequence[Record], situation: Situation | None = None) -> Step:
@@ -65,7 +66,8 @@ def _halt(stage: Stage, record: Record, now: Situation) -> Step | None:
     if record.verdict.outcome == "UNDECIDED" and record.resolution != "climb":
         action: Literal["ask", "end"] = "ask" if record.resolution == "ask" and now.can_ask else "end"
         outcome: ClimbOutcome | None = "undecided" if action == "end" else None
-        return Step(action=action, outcome=outcome, stage=stage, reason=record.verdict.reason)
+        why = record.verdict.reason
+        return Step(action=action, outcome=outcome, stage=stage, reason=why, question="undecided")
     return None
 
 

@@ -7,8 +7,8 @@ is refused. Where weights come from is in `leastwise.models.weights`.
 from __future__ import annotations
 
 import json
-import os
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def _adapted_module(name: str) -> tuple[str, str]:
 @contextmanager
 def _gguf_file(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{os.getpid()}")
+    part = out.with_name(f".{out.name}.{uuid.uuid4().hex}")  # two containers may have one process id
     try:
         yield part
         part.replace(out)

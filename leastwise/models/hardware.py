@@ -16,6 +16,7 @@ from pathlib import Path
 from leastwise.models import weights
 from leastwise.models.encoder import embedder_dir
 from leastwise.money.expected_cost import Hardware
+from leastwise.stores import storage
 from leastwise.use_case import UseCase
 from leastwise.use_case.price import Gpu
 
@@ -81,8 +82,7 @@ def _in_safetensors(directory: Path) -> float:
 def _this_machine(home: Path) -> float:
     note = home / "matrix_products.json"
     if not note.exists():
-        home.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(_measured()))
+        storage.write_bytes(note, json.dumps(_measured()).encode())
     speeds = json.loads(note.read_text())
     return max(share * float(speeds[name]) for name, share in CPU_SHARE.items())
 

@@ -121,7 +121,18 @@ def _checked(directory: Path, uri: str) -> Path:
             f"model {uri!r}: {directory} has not {' nor '.join(missing)}; name a directory of safetensors "
             f"(pickled weights are not read), one of {SCHEMES}"
         )
+    absent = sorted(name for name in _shards(directory) if not (directory / name).exists())
+    if absent:
+        raise BadInput(
+            f"model {uri!r}: {directory} holds not all of its weights, {absent[0]} is missing; fetch it again"
+        )
     return directory
+
+
+def _shards(directory: Path) -> set[str]:
+    """The files an index of weights names: a fetch that was cut off leaves the index and some of them."""
+    indexes = directory.glob("*.safetensors.index.json")
+    return {name for index in indexes for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
 
 
 def package_gguf(uri: str) -> Path:
@@ -190,14 +201,18 @@ def _hub_parts(uri: str) -> tuple[str, str]:
 
 
 def _from_hub(uri: str, call: Callable[[], T]) -> T:
+    from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         return call()
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        remedy = "set HF_TOKEN if it is gated, check its name and the network"
+        if constants.is_offline_mode():
+            remedy = "run once with HF_HUB_OFFLINE=0 in the environment (and HF_TOKEN where it is gated)"
         raise BadInput(
-            f"model {uri!r} is not in the local cache and could not be fetched ({type(error).__name__}); go online "
-            f"(unset HF_HUB_OFFLINE), set HF_TOKEN if it is gated, or name one of {SCHEMES}"
+            f"model {uri!r} is not in the local cache and could not be fetched ({type(error).__name__}); {remedy}, or "
+            f"name one of {SCHEMES}"
         ) from error
 
 
@@ -212,11 +227,16 @@ def _hub_snapshot(uri: str, home: Path) -> Path:
 
 
 def _hub_revision(uri: str) -> str:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
+
+    from leastwise.stores import storage
 
     name, pinned = _hub_parts(uri)
     if re.fullmatch(r"[0-9a-f]{40}", pinned):
         return pinned
+    fetched = storage.home() / "models" / "hub" / f"models--{name.replace('/', '--')}" / "refs" / pinned
+    if constants.is_offline_mode() and fetched.exists():
+        return fetched.read_text().strip()
     return str(_from_hub(uri, lambda: HfApi().model_info(name, revision=pinned)).sha)
 
 

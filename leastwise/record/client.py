@@ -1,21 +1,36 @@
-"""MLflow's tracking server: where it is, and an experiment by name.
+"""MLflow's tracking server: where it is, an experiment by name, and who is at work on a run.
 
 It says nothing of what a run holds (see `leastwise.record.run`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import random
 import socket
+import threading
+import time
 import urllib.parse
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.stores import storage
+from leastwise.stores import lease, storage
+from leastwise.stores.sqlite_file import check_whole
+from leastwise.stores.uris import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+AT_WORK = "leastwise.at_work."  # with the owner of a lease: who works on a run, and when it was last heard of
+HEARD_S = 30.0
+TRIES, MOST_WAIT_S = 4, 1.0
+SERVERS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def tracking_uri() -> str:
@@ -24,13 +39,17 @@ def tracking_uri() -> str:
 
 
 def connect() -> MlflowClient:
-    """A client of the tracking server; BadInput where it cannot be reached."""
+    """A client of the tracking server; BadInput where it cannot be reached, or its local database cannot be used."""
     uri = tracking_uri()
     parsed = urllib.parse.urlparse(uri)
-    if parsed.scheme in ("http", "https"):
-        _check_reachable(uri, parsed)
-    elif parsed.scheme == "sqlite":
-        storage.check_writable(Path(uri.removeprefix("sqlite:///")).parent)
+    scheme = parsed.scheme.partition("+")[0]
+    if scheme in SERVERS:
+        _check_reachable(uri, parsed, SERVERS[scheme])
+    elif scheme == "sqlite":
+        file = Path(uri.partition("///")[2])
+        storage.check_writable(file.parent)
+        file.parent.mkdir(parents=True, exist_ok=True)  # SQLite makes no folder
+        check_whole(file)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
@@ -38,27 +57,23 @@ def connect() -> MlflowClient:
     return mlflow.MlflowClient(uri)
 
 
-def _check_reachable(uri: str, parsed: urllib.parse.ParseResult) -> None:
-    port = parsed.port or (443 if parsed.scheme == "https" else 80)
+def _check_reachable(uri: str, parsed: urllib.parse.ParseResult, usual_port: int) -> None:
     try:
-        socket.create_connection((parsed.hostname or "", port), timeout=5).close()
+        socket.create_connection((parsed.hostname or "", parsed.port or usual_port), timeout=5).close()
     except OSError as error:
         raise BadInput(
-            f"MLFLOW_TRACKING_URI: the MLflow server {uri} cannot be reached ({error}); start it with `make up`, or "
-            "unset the variable to use a local database"
+            f"MLFLOW_TRACKING_URI: the MLflow server {without_secrets(uri)} cannot be reached ({error}); start it with "
+            "`make up`, or unset the variable to use a local database"
         ) from None
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
-    """Id of the experiment, made where it does not exist."""
+    """Id of the experiment, made where it does not exist; BadInput where it was deleted."""
     existing = find_experiment(client, name)
     if existing:
         return existing
-    location = None
-    if tracking_uri().startswith("sqlite"):
-        location = (storage.home() / "mlartifacts" / name).as_uri()
     try:
-        return str(client.create_experiment(name, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=_location(name)))
     except Exception:
         made_meanwhile = find_experiment(client, name)
         if made_meanwhile is None:
@@ -66,7 +81,113 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         return made_meanwhile
 
 
+def _location(name: str) -> str | None:
+    """Where a database's runs keep their files: a server knows it; else under MLFLOW_DEFAULT_ARTIFACT_ROOT (a path or
+    `s3://`), or in the state directory, never in the current folder as MLflow would.
+    """
+    if tracking_uri().startswith("http"):
+        return None
+    root = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT", "")
+    return (
+        f"{root.rstrip('/')}/{name}"
+        if "://" in root
+        else (Path(root or storage.home() / "mlartifacts") / name).absolute().as_uri()
+    )
+
+
 def find_experiment(client: MlflowClient, name: str) -> str | None:
-    """Id of the experiment of that name, or None."""
+    """Id of the experiment of that name, or None; BadInput where it was deleted: it can neither be read nor written."""
     experiment = client.get_experiment_by_name(name)
-    return str(experiment.experiment_id) if experiment else None
+    if experiment is None:
+        return None
+    if experiment.lifecycle_stage == "deleted":
+        number, where = experiment.experiment_id, without_secrets(tracking_uri())
+        raise BadInput(
+            f"MLflow experiment {name} (id {number} in {where}) was deleted; restore it with "
+            f"`mlflow experiments restore --experiment-id {number}`, or remove it for good with "
+            f"`mlflow gc --experiment-ids {number}`, each with MLFLOW_TRACKING_URI set to that address"
+        )
+    return str(experiment.experiment_id)
+
+
+def take_up(
+    client: MlflowClient, what: str, unfinished: Callable[[], Sequence[Run]], new: Callable[[], Run]
+) -> tuple[Run, bool]:
+    """The unfinished run, or a new one, for this process alone, and whether it was there; held until `leave` or the
+    process ends.
+
+    BadInput where another process is at work on it, on whichever machine. Each writes its sign before it looks for
+    others', so that of two that come at once at least one sees the other; who sees one steps back and looks again.
+    """
+    mine = lease.sign(storage.home() / lease.FOLDER)
+    for _ in range(TRIES):
+        found = list(unfinished())
+        _refuse_others(what, found, mine)
+        run = found[0] if found else new()
+        _write_sign(client, run.info.run_id, mine)
+        if not any(_others(each, mine) for each in unfinished()):
+            _keep_up(client, run, mine)
+            return run, bool(found)
+        leave(client, run.info.run_id)
+        if not found:
+            client.delete_run(run.info.run_id)
+        time.sleep(random.uniform(0.1, MOST_WAIT_S))
+    _refuse_others(what, list(unfinished()), mine)
+    raise BadInput(f"{what}: others start it at this very moment; run it again in a minute")
+
+
+def leave(client: MlflowClient, run_id: str) -> None:
+    """This process is no longer at work on a run."""
+    _kept_up.pop(run_id, None)
+    with contextlib.suppress(Exception):  # it may have been taken away already, or the run deleted
+        client.delete_tag(run_id, AT_WORK + lease.sign(storage.home() / lease.FOLDER).owner)
+
+
+def _refuse_others(what: str, runs: Sequence[Run], mine: lease.Sign) -> None:
+    for run in runs:
+        for other, heard_unix_s in _others(run, mine):
+            raise BadInput(
+                f"{what} is at work already: {other.in_words}, heard of {max(0, time.time() - heard_unix_s):.0f} s ago "
+                f"(MLflow run {run.info.run_id}). Wait until it has ended, or end it; if it was killed on another "
+                f"machine, this one may go on {lease.STALE_S:.0f} s after its last sign"
+            )
+
+
+def _others(run: Run, mine: lease.Sign) -> list[tuple[lease.Sign, float]]:
+    """Who else is at work on a run and lives, and when each was heard of."""
+    values = [value for name, value in run.data.tags.items() if name.startswith(AT_WORK)]
+    signs = [
+        (sign, float(json.loads(value).get("heard_unix_s", 0.0)))
+        for value in values
+        if (sign := lease.Sign.parse(value))
+    ]
+    return [(sign, heard) for sign, heard in signs if sign.owner != mine.owner and sign.is_alive(heard)]
+
+
+def _write_sign(client: MlflowClient, run_id: str, sign: lease.Sign) -> None:
+    client.set_tag(run_id, AT_WORK + sign.owner, json.dumps({**vars(sign), "heard_unix_s": time.time()}))
+
+
+_kept_up: dict[str, tuple[MlflowClient, lease.Sign]] = {}
+
+
+def _keep_up(client: MlflowClient, run: Run, sign: lease.Sign) -> None:
+    for name in run.data.tags:
+        if name.startswith(AT_WORK) and name != AT_WORK + sign.owner:
+            with contextlib.suppress(Exception):  # who is dead needs no sign; another may have taken it away
+                client.delete_tag(run.info.run_id, name)
+    _kept_up[run.info.run_id] = client, sign
+    _renewer(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _renewer(_process: int) -> None:
+    threading.Thread(target=_renew, name="runs at work", daemon=True).start()
+
+
+def _renew() -> None:
+    while True:
+        time.sleep(HEARD_S)
+        for run_id, (client, sign) in list(_kept_up.items()):
+            with contextlib.suppress(Exception):  # a server that is away for a moment; the next sign may reach it
+                _write_sign(client, run_id, sign)

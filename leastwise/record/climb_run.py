@@ -18,7 +18,7 @@ import psutil
 from leastwise.ladder import Evaluation, Record, best, teacher
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.ending import ClimbEnding
-from leastwise.record.client import experiment_id
+from leastwise.record.client import experiment_id, leave, take_up
 from leastwise.record.run import (
     CLIMB_KEY,
     CONFIRMED,
@@ -53,7 +53,6 @@ from leastwise.use_case.requirements import Requirement
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 USE_CASE_FILE = "use_case.json"
 HALTED = ("error", "budget", "rejected")  # outcomes that leave a climb resumable
@@ -126,29 +125,43 @@ class ClimbRun(RecordedRun):
 
     def link(self, done: StageRun) -> StageRun:
         """A stage run under this climb that carries a finished one's record and links to it: nothing is paid twice."""
-        created = self.client.create_run(self.experiment_id, run_name=f"{done.name} · reused")
-        linked = StageRun(self.client, created)
+        own = {KIND: done.kind, PARENT: self.id, REUSED_FROM: done.origin.id}
+        query = f"{is_tag(PARENT, self.id)} and {is_tag(REUSED_FROM, own[REUSED_FROM])} and {is_status(RUNNING)}"
+        begun = self.client.search_runs([self.experiment_id], query, max_results=1)
+        name = f"{done.name} · reused"
+        linked = StageRun(
+            self.client, begun[0] if begun else self.client.create_run(self.experiment_id, tags=own, run_name=name)
+        )
         tags = {name: value for name, value in done.tags("").items() if name not in NOT_LINKED}
         figures = {**done.figures, SPENT: 0.0, PAID: 0.0}
-        linked.write(figures, tags | {PARENT: self.id, REUSED_FROM: done.id})
         linked.log_text(json.dumps(done.read_json(CANDIDATE_FILE), indent=2), CANDIDATE_FILE)
+        linked.write(figures, tags | own)
         linked.close()
         return linked.again()
 
     def log_skip(self, stage: Stage, reason: str) -> None:
-        """A skipped stage with its reason; the same skip in the same climb is logged once."""
-        query = f"{is_tag(PARENT, self.id)} and {is_tag(STAGE, stage)}"
-        runs = self.client.search_runs([self.experiment_id], query)
-        if any(run.data.tags.get(VERDICT) == SKIPPED for run in runs):
-            return
+        """A skipped stage with its reason; a stage that was skipped before in this climb has one run."""
+        query = f"{is_tag(PARENT, self.id)} and {is_tag(STAGE, stage)} and {is_tag(VERDICT, SKIPPED)}"
+        skipped = self.client.search_runs([self.experiment_id], query, max_results=1)
         tags = {KIND: "stage", STAGE: stage, VERDICT: SKIPPED, REASON: reason, PARENT: self.id}
-        name = f"{LADDER.index(stage) + 1} {stage} · SKIPPED {reason[:120]}"
+        tags[RUN_NAME] = f"{LADDER.index(stage) + 1} {stage} · SKIPPED {reason[:120]}"
         tags[NOTE] = f"**Skipped**: {reason}"
-        StageRun(self.client, self.client.create_run(self.experiment_id, tags=tags, run_name=name)).close()
+        run = skipped[0] if skipped else self.client.create_run(self.experiment_id, tags=tags)
+        if skipped:
+            StageRun(self.client, run).write(tags=tags)
+        StageRun(self.client, run).close()
 
-    def log_reference(self, evaluation: Evaluation, note: str, quality: Mapping[str, float]) -> StageRun:
+    def reconsider_skips(self) -> None:
+        """Take the skips out of the history: why a stage was skipped (an approval) may have changed since."""
+        for run in self.stage_runs():
+            if run.verdict == SKIPPED:
+                run.close(FAILED)
+
+    def log_reference(
+        self, evaluation: Evaluation, note: str, quality: Mapping[str, float], is_whole: bool = True
+    ) -> StageRun:
         """Row 0 as a run of its own, with no verdict: it is reported, not judged. `quality` by name of the
-        reference.
+        reference. Not `is_whole`: who writes more closes it.
         """
         tags = {KIND: "reference", STAGE: "reference", PARENT: self.id, VENUE: "none", NOTE: note}
         measured = evaluation.measurements.get("quality")
@@ -156,7 +169,8 @@ class ClimbRun(RecordedRun):
         name = f"0 reference · {evaluation.candidate} {figure}"
         run = StageRun(self.client, self.client.create_run(self.experiment_id, tags=tags, run_name=name))
         run.log_evaluation(evaluation, {f"reference.{re.sub('[^a-z]+', '_', each)}": v for each, v in quality.items()})
-        run.close()
+        if is_whole:
+            run.close()
         return run
 
     def seconds_of(self, run: StageRun) -> float:
@@ -237,6 +251,7 @@ class ClimbRun(RecordedRun):
         }
         self.write(figures, tags)
         self.close(FAILED if ending.outcome in HALTED else FINISHED)
+        leave(self.client, self.id)
 
 
 def _process_start_ms() -> float:
@@ -260,17 +275,22 @@ class OpenClimb:
 
 
 def open_climb(client: MlflowClient, use_case: UseCase, key: str) -> OpenClimb:
-    """Resume the unfinished or halted climb with this key, or open a new parent run."""
+    """Resume the unfinished or halted climb with this key, or open a new parent run; BadInput where another process
+    climbs it.
+    """
     where = experiment_id(client, use_case.name)
     query = f"{is_tag(CLIMB_KEY, key)} and attributes.status != '{FINISHED}'"
-    unfinished = client.search_runs([where], query, max_results=1)
-    run = unfinished[0] if unfinished else _new_climb(client, use_case, key, where)
-    if unfinished:
+    tags = {KIND: "ladder", CLIMB_KEY: key, USE_CASE: use_case.name}
+    run, is_resumed = take_up(
+        client,
+        f"a climb of {use_case.name}",
+        lambda: client.search_runs([where], query),
+        lambda: client.create_run(where, tags=tags, run_name=f"ladder · {use_case.name}"),
+    )
+    if is_resumed:
         client.update_run(run.info.run_id, status=RUNNING)
     client.log_dict(run.info.run_id, use_case.model_dump(mode="json"), USE_CASE_FILE)
-    return OpenClimb(ClimbRun.read(client, run.info.run_id), is_resumed=bool(unfinished))
-
-
-def _new_climb(client: MlflowClient, use_case: UseCase, key: str, where: str) -> Run:
-    tags = {KIND: "ladder", CLIMB_KEY: key, USE_CASE: use_case.name}
-    return client.create_run(where, tags=tags, run_name=f"ladder · {use_case.name}")
+    climb = ClimbRun.read(client, run.info.run_id)
+    if is_resumed:
+        climb.reconsider_skips()
+    return OpenClimb(climb, is_resumed)

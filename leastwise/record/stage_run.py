@@ -5,6 +5,7 @@ It decides nothing: the verdict is judged from what `evaluation` reads back (rul
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 GRADES = "judge_grades.json"  # people's and the judge's grades of the same answers
 EXAMPLES, INTERVALS, CANDIDATE_FILE = "examples.json", "intervals.json", "candidate.json"
+SHOWN = "mlflow.loggedArtifacts"  # which files MLflow's UI shows as tables
 SKIPPED = "SKIPPED"
 COUNTS = ("n", "lost")
 LOGGED = ("lower", "upper", *COUNTS, "bound", "margin", "alpha_pass", "alpha_fail")
@@ -103,9 +105,9 @@ class StageRun(RecordedRun):
 
     @property
     def origin(self) -> StageRun:
-        """The run whose files these are: itself, or the one it links to."""
+        """The run whose files these are: itself, or the one it links to, over however many links."""
         linked = self.tag(REUSED_FROM)
-        return StageRun.read(self.client, linked) if linked else self
+        return StageRun.read(self.client, linked).origin if linked else self
 
     def evaluation(self) -> Evaluation:
         """The evaluation as it was logged; a measurement with a missing metric is left out, so that judging it is
@@ -223,7 +225,10 @@ class StageRun(RecordedRun):
         columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "cached_tokens", "from_store"]
         columns[5:5] = [name for name in SELDOM if any(name in row for row in measured.rows)]
         columns += ["set", "error", "unit"]
-        self.client.log_table(self.id, pd.DataFrame(list(measured.rows), columns=columns), EXAMPLES)
+        frame = pd.DataFrame(list(measured.rows), columns=columns)
+        # Not MLflow's log_table: that adds to a table that a killed process left, and every row would count twice.
+        self.log_text(frame.to_json(orient="split", index=False, date_format="iso"), EXAMPLES)
+        self.write(tags={SHOWN: json.dumps([{"path": EXAMPLES, "type": "table"}])})
         if measured.grades:
             self.client.log_dict(self.id, asdict(measured.grades), GRADES)
         narrowing: list[object] = [asdict(each) for each in measured.intervals]

@@ -50,7 +50,7 @@ class StudentModel(PythonModel):
 
 
 def save_pyfunc(student_dir: Path, out: Path, *, threads: int = THREADS) -> Path:
-    """Write the MLflow model directory `out` (must not exist) that answers as `Student(student_dir)` does."""
+    """Write the MLflow model directory `out` (empty, or not there) that answers as `Student(student_dir)` does."""
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec("string", "label"),
         ColSpec("double", "confidence"),

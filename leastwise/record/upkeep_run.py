@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from leastwise.ladder.ending import UpkeepEnding
-from leastwise.record.client import experiment_id
+from leastwise.record.client import experiment_id, leave, take_up
 from leastwise.record.climb_run import USE_CASE_FILE, ClimbRun
 from leastwise.record.run import (
     CHAMPION_VERSION,
@@ -64,18 +64,23 @@ class UpkeepRun(ClimbRun):
         self.write({SPENT: usd_spent, PAID: float(calls_paid), **(figures or {})}, tags)
         if outcome not in RESUMABLE:
             self.close()
+        leave(self.client, self.id)
         return UpkeepEnding(outcome, reason, usd_spent, calls_paid, self.id)
 
 
 def open_upkeep(
     client: MlflowClient, use_case: UseCase, kind: Kind, key: str, tags: Mapping[str, str] | None = None
 ) -> UpkeepRun:
-    """The unfinished run of this kind and key, or a new one."""
+    """The unfinished run of this kind and key, or a new one; BadInput where another process is at work on it."""
     where = experiment_id(client, use_case.name)
     query = f"{_is(kind, key)} and {is_status(RUNNING)}"
-    unfinished = client.search_runs([where], query, max_results=1)
     written = {KIND: kind, KEY: key, USE_CASE: use_case.name, **(tags or {})}
-    run = unfinished[0] if unfinished else client.create_run(where, tags=written, run_name=f"{kind} · running")
+    run, _ = take_up(
+        client,
+        f"a {kind} of {use_case.name}",
+        lambda: client.search_runs([where], query),
+        lambda: client.create_run(where, tags=written, run_name=f"{kind} · running"),
+    )
     client.log_dict(run.info.run_id, use_case.model_dump(mode="json"), USE_CASE_FILE)
     return UpkeepRun.read(client, run.info.run_id)
 

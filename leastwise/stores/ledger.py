@@ -1,13 +1,12 @@
 """Meters what calls cost, reserving the worst case before each is sent, so that a budget is a hard cap.
 
 It does not price calls and does not estimate stages: it is told dollars. It holds for every process on one machine that
-opens the same file (process ids are compared), not across machines.
+opens the same file, in whatever container: each keeps a sign of life beside it (`leastwise.stores.lease`).
 """
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,29 +16,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-import psutil
-
 from leastwise.stores.caps import BudgetExceeded, Caps, Purpose
-from leastwise.stores.sqlite_file import open_wal, transaction
+from leastwise.stores.lease import FOLDER, is_owner_alive, sign
+from leastwise.stores.ledger_file import open_ledger
+from leastwise.stores.sqlite_file import transaction
 from leastwise.use_case.price import Usage
 
 NANO = 1_000_000_000
 MACHINE = "/machine"  # ends the stage of an entry that paid for a machine's time, not for a call
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS calls (
-    id INTEGER PRIMARY KEY, climb_id TEXT NOT NULL, use_case TEXT NOT NULL, stage TEXT NOT NULL, month TEXT NOT NULL,
-    state TEXT NOT NULL, worst_nano_usd INTEGER NOT NULL, actual_nano_usd INTEGER NOT NULL DEFAULT 0,
-    input_tokens INTEGER NOT NULL DEFAULT 0, cached_tokens INTEGER NOT NULL DEFAULT 0,
-    cache_write_tokens INTEGER NOT NULL DEFAULT 0, output_tokens INTEGER NOT NULL DEFAULT 0,
-    pid INTEGER NOT NULL, pid_started REAL NOT NULL, purpose TEXT NOT NULL DEFAULT 'evaluation',
-    reserved_unix_s REAL NOT NULL DEFAULT 0
-);
-CREATE INDEX IF NOT EXISTS open_calls ON calls (pid) WHERE state = 'open';
-CREATE TABLE IF NOT EXISTS totals (
-    scope TEXT PRIMARY KEY, spent_nano_usd INTEGER NOT NULL DEFAULT 0, reserved_nano_usd INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
-"""
 
 
 class Expense(NamedTuple):
@@ -58,20 +42,10 @@ class Ledger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = open_wal(path, SCHEMA)
-        self._add_missing_columns()
-        self._pid_started = psutil.Process().create_time()
+        self._connection = open_ledger(path)
+        self._signs = path.parent / FOLDER
+        self._owner = sign(self._signs).owner
         self._settle_orphans()
-
-    def _add_missing_columns(self) -> None:
-        """A ledger of an earlier version keeps what it says: its entries count as evaluation, at no known time."""
-        columns = {row[1] for row in self._connection.execute("PRAGMA table_info(calls)")}
-        for column, kind in {
-            "purpose": "TEXT NOT NULL DEFAULT 'evaluation'",
-            "reserved_unix_s": "REAL NOT NULL DEFAULT 0",
-        }.items():
-            if column not in columns:
-                self._connection.execute(f"ALTER TABLE calls ADD COLUMN {column} {kind}")
 
     def reserve(self, caps: Caps, use_case: str, stage: str, usd_worst: float, purpose: Purpose = "evaluation") -> int:
         """Reserve a call's worst case and return its id; raises BudgetExceeded if a cap could break."""
@@ -82,15 +56,20 @@ class Ledger:
             self._check(f"climb:{caps.climb_id}", "budget_usd", caps.usd, worst)
             self._check(f"month:{use_case}:{month}", "budget_usd_per_month", caps.usd_per_month, worst)
             cursor = self._connection.execute(
-                "INSERT INTO calls (climb_id, use_case, stage, month, state, worst_nano_usd, pid, pid_started, "
-                "purpose, reserved_unix_s) VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)",
-                (caps.climb_id, use_case, stage, month, worst, os.getpid(), self._pid_started, purpose, time.time()),
+                "INSERT INTO calls (climb_id, use_case, stage, month, state, worst_nano_usd, owner, purpose, "
+                "reserved_unix_s) VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?)",
+                (caps.climb_id, use_case, stage, month, worst, self._owner, purpose, time.time()),
             )
             self._move((caps.climb_id, use_case, month), spent=0, reserved=worst)
         return int(cursor.lastrowid or 0)
 
     def settle(self, reservation_id: int, usd_actual: float, usage: Usage | None = None) -> None:
-        """Replace a reservation by what the call really cost; settling twice is an error."""
+        """Replace a reservation by what the call really cost, more than was reserved too; settling twice is an error.
+
+        What it cost beyond the reservation is spent all the same: the next reservation is held against it.
+        """
+        if not (math.isfinite(usd_actual) and usd_actual >= 0):
+            raise ValueError(f"usd_actual is {usd_actual}; a call costs a finite price of at least 0")
         self._close(reservation_id, "settled", round(usd_actual * NANO), usage or Usage())
 
     def settle_at_worst(self, reservation_id: int) -> None:
@@ -198,25 +177,39 @@ class Ledger:
             self._close_in_transaction(reservation_id, state, actual, usage)
 
     def _close_in_transaction(self, reservation_id: int, state: str, actual: int | None, usage: Usage) -> None:
-        query = "SELECT climb_id, use_case, month, worst_nano_usd FROM calls WHERE id = ? AND state = 'open'"
+        query = (
+            "SELECT climb_id, use_case, month, worst_nano_usd, state FROM calls WHERE id = ? AND "
+            "(state = 'open' OR is_orphan)"
+        )
         row = self._connection.execute(query, (reservation_id,)).fetchone()
         if row is None:
             raise ValueError(f"reservation {reservation_id} is not open: each is settled or released exactly once")
-        *owner, worst = row
+        *owner, worst, was = row
         spent = worst if actual is None else actual
         self._connection.execute(
             "UPDATE calls SET state = ?, actual_nano_usd = ?, input_tokens = ?, cached_tokens = ?, "
-            "cache_write_tokens = ?, output_tokens = ? WHERE id = ?",
+            "cache_write_tokens = ?, output_tokens = ?, is_orphan = 0 WHERE id = ?",
             (state, spent, *astuple(usage), reservation_id),
         )
-        self._move((owner[0], owner[1], owner[2]), spent=spent, reserved=-worst)
+        if was == "open":
+            self._move((owner[0], owner[1], owner[2]), spent=spent, reserved=-worst)
+        else:  # given up for dead, and counted at its worst case, by another process: what it really cost is known now
+            self._move((owner[0], owner[1], owner[2]), spent=spent - worst, reserved=0)
 
     def _settle_orphans(self) -> None:
         with transaction(self._connection):
-            rows = self._connection.execute("SELECT id, pid, pid_started FROM calls WHERE state = 'open'").fetchall()
-            orphans = [row_id for row_id, pid, started in rows if not _is_alive(pid, started)]
-            for row_id in orphans:
-                self._close_in_transaction(row_id, "unknown", None, Usage())
+            owners = [
+                row[0] for row in self._connection.execute("SELECT DISTINCT owner FROM calls WHERE state = 'open'")
+            ]
+            for owner in owners:
+                if owner != self._owner and not is_owner_alive(self._signs, owner):
+                    self._settle_all_of(owner)
+
+    def _settle_all_of(self, owner: str) -> None:
+        query = "SELECT id FROM calls WHERE state = 'open' AND owner = ?"
+        for (row_id,) in self._connection.execute(query, (owner,)).fetchall():
+            self._close_in_transaction(row_id, "unknown", None, Usage())
+            self._connection.execute("UPDATE calls SET is_orphan = 1 WHERE id = ?", (row_id,))
 
 
 @dataclass(frozen=True)
@@ -286,11 +279,3 @@ class Machine:
 def current_month() -> str:
     """The calendar month that spending counts to now (UTC), like `2026-11`."""
     return datetime.now(UTC).strftime("%Y-%m")
-
-
-def _is_alive(pid: int, started: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return bool(process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

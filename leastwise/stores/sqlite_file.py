@@ -5,15 +5,20 @@ It knows no table; not for a network file system, whose locks SQLite cannot trus
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 
+from leastwise.errors import BadInput
+
+MOST_CHECKED_BYTES = 1 << 26  # 64 MiB: larger ones are checked by their first pages alone
 BUSY_TIMEOUT_S = 30.0
 
 
 def open_wal(path: Path, schema: str) -> sqlite3.Connection:
     """Open a SQLite file for several writers; what is committed survives kill -9, not a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    check_whole(path)
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
     # NORMAL leaves a committed transaction in the operating system's hands: enough against a killed process, and no
@@ -21,6 +26,31 @@ def open_wal(path: Path, schema: str) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.executescript(schema)
     return connection
+
+
+def check_whole(path: Path) -> None:
+    """BadInput, naming the file and the remedy, where it is no SQLite database or a damaged one; once a process."""
+    if path.exists() and path.stat().st_size:
+        _check_whole(path.resolve())
+
+
+@lru_cache(maxsize=64)
+def _check_whole(path: Path) -> None:
+    thorough = (
+        "PRAGMA quick_check(1)" if path.stat().st_size <= MOST_CHECKED_BYTES else "SELECT count(*) FROM sqlite_master"
+    )
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            said = str(connection.execute(thorough).fetchone()[0])
+    except sqlite3.OperationalError:
+        return  # locked, or not to be opened: whoever opens it next says so
+    except sqlite3.DatabaseError as error:
+        said = str(error)
+    if said != "ok" and not said.isdigit():
+        raise BadInput(
+            f"{path}: this state file is damaged ({said.splitlines()[0]}). Bring it back from a backup, save what can "
+            f"be read with `sqlite3 {path.name} .recover`, or move it and its -wal and -shm files away to start anew"
+        )
 
 
 @contextmanager

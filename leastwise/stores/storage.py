@@ -7,6 +7,7 @@ put right raises `BadInput` with the URI and the remedy; an unreachable server, 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import posixpath
@@ -195,6 +196,8 @@ def _explained(uri: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise BadInput(f"{without_secrets(uri)}: {_LOCAL_REMEDY[type(error)]}") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EROFS:
+            raise BadInput(f"{without_secrets(uri)}: {_LOCAL_REMEDY[PermissionError]}") from error
         if not s3.is_s3_error(error):
             raise
         raise s3.in_words(uri, error) from error

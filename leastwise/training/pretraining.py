@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import merge, perplexity
 from leastwise.progress import TrainingProgress
+from leastwise.stores import storage
 from leastwise.training.request import TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import run
@@ -107,7 +108,7 @@ def continue_pretraining(
         tokens=training.examples * settings.max_tokens,
         training=training,
     )
-    report_path.write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    storage.write_bytes(report_path, report.model_dump_json(indent=1).encode())
     return report
 
 

@@ -1,4 +1,4 @@
-"""How a command ends: what was given wrongly is exit 2 with the remedy; what breaks inside a flow keeps its trace."""
+"""How a command ends: one line of JSON and one status, whatever is raised; only what nobody foresaw leaves a trace."""
 
 import json
 import os
@@ -10,6 +10,11 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = '''
+import os
+import signal
+import sqlite3
+import sys
+
 import flows
 from prefect import flow
 
@@ -17,6 +22,17 @@ from flows.running.command_line import run
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.rows.use_case_file import Overrides
+from leastwise.stores.caps import BudgetExceeded
+
+RAISED = {
+    "budget": lambda: BudgetExceeded("budget_usd", 1.0, 0.9, 0.05, 0.2),
+    "disk full": lambda: OSError(28, "No space left on device"),
+    "damaged": lambda: sqlite3.DatabaseError("database disk image is malformed"),
+    "group": lambda: BaseExceptionGroup("several", [BadInput("first: is refused by a task of several")]),
+    "secret": lambda: RuntimeError("refused: Bearer abcdefghijklmno http://me:hidden@host " + os.environ["MY_API_KEY"]),
+    "exit": lambda: SystemExit("a library gave up"),
+    "memory": lambda: MemoryError(),
+}
 
 
 @flow(name="small")
@@ -29,6 +45,12 @@ def small(first: str, second: str = "", overrides: Overrides = Overrides()) -> U
         1 + ""
     if first == "refuse":
         raise BadInput("first: is refused; give another")
+    if first in RAISED:
+        raise RAISED[first]()
+    if first == "interrupt":
+        signal.raise_signal(signal.SIGINT)
+    if first == "terminate":
+        signal.raise_signal(signal.SIGTERM)
     if first == "drift":
         return UpkeepEnding("drift", second, 0.0, 0, "run")
     return UpkeepEnding("quiet", second, 0.0, 0, "run")
@@ -49,8 +71,9 @@ def small(tmp_path: Path) -> Path:
     return file
 
 
-def ended(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LEASTWISE_HOME": str(file.parent / "not" / "there")}
+def ended(file: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    own = {"PYTHONPATH": str(REPOSITORY), "LEASTWISE_HOME": str(file.parent / "not" / "there")}
+    environment = {**os.environ, **own, **variables}
     command = [sys.executable, str(file), *arguments]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=180)
 
@@ -77,13 +100,78 @@ def test_too_few_or_too_many_arguments_are_bad_input_with_the_remedy_before_the_
 @pytest.mark.parametrize(
     ("first", "said"), [("call wrongly", "required positional argument"), ("add wrongly", "unsupported")]
 )
-def test_a_type_error_inside_a_flow_is_no_bad_input_and_keeps_its_trace(small: Path, first: str, said: str) -> None:
+def test_what_nobody_foresaw_is_one_line_with_the_path_of_its_trace(small: Path, first: str, said: str) -> None:
     done = ended(small, first)
-    assert done.returncode == 1, done.stderr
-    assert lines(done) == []
-    assert "Traceback" in done.stderr and f'File "{small}"' in done.stderr
-    (error,) = [line for line in done.stderr.splitlines() if line.startswith("TypeError: ")]  # Prefect may add lines
-    assert said in error
+    (line,) = lines(done)
+    ending = json.loads(line)
+    assert (done.returncode, ending["outcome"]) == (1, "error"), done.stderr
+    assert ending["reason"].startswith("unexpected: TypeError: ") and said in ending["reason"]
+    assert "Traceback" not in done.stderr and ending["reason"] in done.stderr and ending["trace"] in done.stderr
+    trace = Path(ending["trace"])
+    assert trace.is_relative_to(small.parent / "not" / "there")
+    assert "Traceback" in trace.read_text() and f'File "{small}"' in trace.read_text()
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "outcome", "said"),
+    [
+        ("budget", 3, "budget", "raise budget_usd above"),
+        ("interrupt", 130, "interrupted", "run the same command again"),
+        ("terminate", 143, "interrupted", "terminated; run the same command again"),
+        ("group", 2, "bad_input", "refused by a task of several"),
+        ("disk full", 1, "error", "the disk is full; free some space"),
+        ("damaged", 1, "error", "a state file is damaged"),
+        ("exit", 1, "error", "a library gave up"),
+        ("secret", 1, "error", "unexpected: RuntimeError: refused: Bearer ***"),
+    ],
+)
+def test_whatever_is_raised_is_one_line_and_one_status(
+    small: Path, first: str, status: int, outcome: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_API_KEY", "0123456789-of-mine")
+    done = ended(small, first)
+    (line,) = lines(done)
+    ending = json.loads(line)
+    assert (done.returncode, ending["outcome"]) == (status, outcome), done.stderr
+    assert said in ending["reason"] and "Traceback" not in done.stderr
+    written = done.stdout + done.stderr + (Path(ending["trace"]).read_text() if "trace" in ending else "")
+    assert not any(secret in written for secret in ("hidden@", "abcdefghijklmno", "0123456789-of-mine"))
+
+
+def test_a_state_directory_that_cannot_be_made_or_read_is_bad_input_at_once(small: Path) -> None:
+    (small.parent / "not").write_text("a file stands where the state directory would be made")
+    done = ended(small, "well")
+    assert (done.returncode, json.loads(done.stdout)["outcome"]) == (2, "bad_input"), done.stderr
+    (small.parent / "not").unlink()
+    database = Path(os.environ["PREFECT_HOME"]) / "damaged" / "prefect.db"
+    database.parent.mkdir(exist_ok=True)
+    database.write_bytes(b"no database" * 1000)
+    done = ended(small, "well", PREFECT_HOME=str(database.parent))
+    assert done.returncode == 2 and "prefect.db: this state file is damaged" in json.loads(done.stdout)["reason"]
+
+
+def test_a_prefect_server_nobody_serves_is_bad_input_with_the_remedy_at_once(small: Path) -> None:
+    done = ended(small, "well", PREFECT_API_URL="http://me:hidden@127.0.0.1:9/api")
+    ending = json.loads(done.stdout)
+    assert done.returncode == 2 and "`make up`, or unset the variable" in ending["reason"]
+    assert "hidden" not in done.stdout + done.stderr
+
+
+def test_a_line_that_nobody_can_read_does_not_end_as_well(small: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LEASTWISE_HOME": str(small.parent / "state")}
+        command = [sys.executable, str(small), "too", "many", "arguments", "here"]
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_what_goes_wrong_before_a_flow_runs_is_one_line_too(tmp_path: Path) -> None:
+    environment = {**os.environ, "LEASTWISE_HOME": str(tmp_path / "state"), "PREFECT_SERVER_API_PORT": "no port"}
+    command = [sys.executable, "-m", "flows.advise", "alert-triage"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=180)
+    ending = json.loads(done.stdout)
+    assert (done.returncode, ending["outcome"]) == (1, "error") and "Traceback" not in done.stderr
+    assert "ValidationError" in ending["reason"] and Path(ending["trace"]).exists()
 
 
 def test_bad_input_raised_inside_a_flow_is_exit_2_with_one_line(small: Path) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,16 @@ def test_help_of_a_flow_is_answered_at_once_from_its_source_and_names_every_argu
             assert f"[{argument.name.upper()}]" in usage.split()
 
 
+@pytest.mark.parametrize("name", FLOWS)
+def test_without_an_argument_a_flow_prints_its_usage_at_once_and_does_nothing(
+    name: str, forbidding: dict[str, str]
+) -> None:
+    done = python(forbidding, "-m", f"flows.{name}")
+    assert done.returncode == 2 and json.loads(done.stdout)["outcome"] == "bad_input"
+    assert done.stderr == python(forbidding, "-m", f"flows.{name}", "--help").stdout
+    assert not Path(forbidding["LEASTWISE_HOME"]).exists()
+
+
 def test_help_is_answered_whatever_stands_before_it_and_by_its_short_name(forbidding: dict[str, str]) -> None:
     wanted = python(forbidding, "-m", "flows.retrain", "--help").stdout
     assert python(forbidding, "-m", "flows.retrain", "-h").stdout == wanted
@@ -80,7 +91,7 @@ def test_help_is_answered_whatever_stands_before_it_and_by_its_short_name(forbid
 
 def test_what_forbids_the_imports_does_forbid_them(forbidding: dict[str, str]) -> None:
     """Without help asked for, the same environment ends at the first import that help must do without."""
-    done = python(forbidding, "-m", "flows.advise")
+    done = python(forbidding, "-m", "flows.advise", "alert-triage")
     assert done.returncode == 1 and "help may not import this" in done.stderr
     started = python(forbidding, "-c", "import subprocess, sys; subprocess.run([sys.executable, '-V'])")
     assert started.returncode == 1 and "help may not do this" in started.stderr

@@ -1,10 +1,20 @@
-"""What a stage that ended on another machine does to its climb, told by the state a real flow run ends in."""
+"""What a stage that ended on another machine, a cap, or a question to a person does to a climb."""
+
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from prefect import flow
 
+from flows.steps import asking, stages
 from flows.steps.stages import require_completed
+from leastwise.ladder import Step
+from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.stores.caps import BudgetExceeded
+from leastwise.use_case import Stage
+from tasks import climb as climbing
+from tests.conversations import conversations
+from tests.workspaces import log_stage, quality
 
 
 @flow
@@ -31,3 +41,33 @@ def test_any_other_end_on_a_pool_is_an_error_and_no_budget() -> None:
 
 def test_a_completed_stage_goes_on() -> None:
     require_completed("fine_tune", ends("well", return_state=True))
+
+
+def test_a_winner_that_cannot_be_paid_to_be_confirmed_ends_the_climb_at_its_budget_and_can_be_resumed(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = conversations(tmp_path)
+    prompted = Candidate(stage="prompt", model="openai:gpt-4o-mini", venue="api", prompt=Prompt(system="Answer."))
+    log_stage(work, prompted, quality(0.85, 0.95))
+
+    def at_its_cap(*_: object) -> str:
+        raise BudgetExceeded("budget_usd", 1.0, 0.9, 0.05, 0.2)
+
+    monkeypatch.setattr(climbing, "confirm", at_its_cap)
+    ending = stages.ended(work.run.id, Step(action="end", outcome="prompt", stage="prompt", reason="it passes"))
+    assert (ending.outcome, ending.exit_status, ending.confirmed) == ("budget", 3, "not measured")
+    assert ending.reason.startswith("prompt meets the requirements, and is not confirmed on test: budget_usd of $1.0")
+    assert not work.run.again().is_finished
+
+
+def test_a_stage_on_its_own_that_reaches_a_cap_is_a_budget_outcome(tmp_path: Path, home: Path) -> None:
+    work = conversations(tmp_path)
+    ending = climbing.stage_halted(work.run.id, "budget_usd would be passed")
+    assert (ending.outcome, ending.exit_status, ending.mlflow_run_id) == ("budget", 3, work.run.id)
+
+
+@pytest.mark.parametrize("stage", ["fine_tune", "self_host"])
+def test_each_question_of_a_climb_is_a_pause_of_its_own(stage: Stage) -> None:
+    """Prefect gives the answer to a pause it knows already without asking."""
+    keys = {asking.pause_key(stage, question) for question in get_args(asking.Question)}
+    assert len(keys) == len(get_args(asking.Question)) and f"leave-{stage.replace('_', '-')}" in keys

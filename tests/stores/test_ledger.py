@@ -1,5 +1,6 @@
 """The budget is hard: whatever processes do and however they die, spent plus reserved never passes a cap."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,11 +8,14 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import which
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leastwise.stores import lease
 from leastwise.stores.caps import BudgetExceeded, Caps
 from leastwise.stores.ledger import Ledger, Meter
 from leastwise.use_case.price import Usage
@@ -66,6 +70,7 @@ def test_a_killed_process_leaves_its_calls_settled_at_their_worst(tmp_path: Path
     code = """
 import sys, time
 from pathlib import Path
+from leastwise.stores import lease
 from leastwise.stores.caps import Caps
 from leastwise.stores.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
@@ -88,6 +93,7 @@ def test_several_processes_never_pass_the_cap_together(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
+from leastwise.stores import lease
 from leastwise.stores.caps import BudgetExceeded, Caps
 from leastwise.stores.ledger import Ledger, Meter
 ledger, made = Ledger(Path(sys.argv[1])), 0
@@ -209,3 +215,113 @@ def test_a_ledger_of_an_earlier_version_keeps_its_entries_and_caps(tmp_path: Pat
         assert ledger.spent("climb") == 0.25 and ledger.spent_for("climb") == {"evaluation": 0.25}
         Meter(ledger, CAPS, "triage", "prompt", "judge").pay(0.1)
         assert ledger.spent_for("climb") == {"evaluation": 0.25, "judge": pytest.approx(0.1)}
+
+
+RESERVES = """
+import sys, time
+from pathlib import Path
+from leastwise.stores import lease
+from leastwise.stores import lease
+from leastwise.stores.caps import Caps
+from leastwise.stores.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+call = ledger.reserve(Caps("climb", 1.0), "triage", "prompt", 0.4)
+print("reserved", flush=True)
+sys.stdin.readline()
+ledger.settle(call, 0.1)
+print("settled", flush=True)
+"""
+UNSHARED = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def in_a_container(path: Path) -> subprocess.Popen[str]:
+    """A process that has reserved, in a process namespace of its own where this machine allows one."""
+    allowed = subprocess.run([*UNSHARED, "true"], capture_output=True).returncode == 0 if which("unshare") else False
+    command = [*(UNSHARED if allowed else []), sys.executable, "-c", RESERVES, str(path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "reserved\n"
+    return process
+
+
+def test_containers_that_share_a_ledger_do_not_settle_each_others_reservations(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with in_a_container(path) as first, in_a_container(path) as second:
+        ledger = Ledger(path)
+        assert ledger.counts("climb") == {"open": 2}
+        for each in (first, second):
+            assert each.communicate("go on\n", timeout=60)[0] == "settled\n"
+    assert ledger.spent("climb") == pytest.approx(0.2) and ledger.reserved("climb") == 0
+
+
+def test_a_container_that_is_killed_leaves_its_reservation_settled_at_its_worst_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with in_a_container(path) as process:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for each in reversed(family):
+            each.kill()
+    psutil.wait_procs(family, 10)
+    assert Ledger(path).counts("climb") == {"unknown": 1}
+
+
+def test_a_sign_of_life_from_another_kernel_holds_until_it_was_not_renewed_for_the_stated_time(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        ledger.reserve(CAPS, "triage", "prompt", 0.4)
+        about = {"owner": "b" * 16, "machine": "elsewhere", "process": os.getpid(), "kernel": "another"}
+        sign = tmp_path / "leases" / about["owner"]  # type: ignore[operator]
+        sign.write_text(json.dumps(about | {"file": str(sign)}))
+        ledger._connection.execute("UPDATE calls SET owner = ?", (about["owner"],))
+        assert Ledger(path).counts("climb") == {"open": 1}
+        an_age_ago = time.time() - lease.STALE_S - 1
+        os.utime(sign, (an_age_ago, an_age_ago))
+        assert Ledger(path).counts("climb") == {"unknown": 1}
+
+
+def test_who_was_given_up_for_dead_and_comes_back_books_what_its_call_really_cost(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        call, released = ledger.reserve(CAPS, "triage", "prompt", 0.4), ledger.reserve(CAPS, "triage", "prompt", 0.2)
+        ledger._connection.execute("UPDATE calls SET owner = 'slept for an hour'")
+        assert Ledger(path).spent("climb") == pytest.approx(0.6)
+        ledger.settle(call, 0.1)
+        ledger.release(released)
+        assert (ledger.spent("climb"), ledger.reserved("climb")) == (0.1, 0.0)
+        with pytest.raises(ValueError, match="exactly once"):
+            ledger.settle(call, 0.1)
+
+
+def test_a_call_that_cost_more_than_was_reserved_is_booked_at_what_it_cost_and_the_next_one_is_refused(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.settle(ledger.reserve(CAPS, "triage", "prompt", 0.1), 1.2)
+    assert (ledger.spent("climb"), ledger.spent_month("triage", MONTH)) == (1.2, 1.2)
+    for worst in (0.0, 0.1):
+        with pytest.raises(BudgetExceeded, match="budget_usd of"):
+            ledger.reserve(CAPS, "triage", "prompt", worst)
+
+
+@pytest.mark.parametrize("usd", [float("nan"), float("inf"), -0.1])
+def test_a_price_that_is_none_is_not_booked_and_the_reservation_stays(tmp_path: Path, usd: float) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    call = ledger.reserve(CAPS, "triage", "prompt", 0.1)
+    with pytest.raises(ValueError, match="usd_actual"):
+        ledger.settle(call, usd)
+    assert ledger.counts("climb") == {"open": 1}
+
+
+def test_what_was_open_in_a_ledger_that_counted_process_ids_is_settled_at_its_worst(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        ledger.reserve(CAPS, "triage", "prompt", 0.4)
+        for line in (
+            "DROP INDEX open_calls_of",
+            "ALTER TABLE calls DROP COLUMN owner",
+            "ALTER TABLE calls ADD COLUMN pid INTEGER NOT NULL DEFAULT 1",
+            "ALTER TABLE calls ADD COLUMN pid_started REAL NOT NULL DEFAULT 1",
+            "CREATE INDEX open_calls ON calls (pid) WHERE state = 'open'",
+        ):
+            ledger._connection.execute(line)
+    with Ledger(path) as ledger:
+        assert (ledger.spent("climb"), ledger.counts("climb")) == (0.4, {"unknown": 1})
+        ledger.settle(ledger.reserve(CAPS, "triage", "prompt", 0.4), 0.1)

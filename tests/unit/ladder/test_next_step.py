@@ -127,6 +127,7 @@ def test_the_resolution_as_logged_decides(
     history = [record("prompt", undecided="quality", resolution=resolution)]
     step = next_step(use_case(), history, ROWS.model_copy(update={"can_ask": can_ask}))
     assert (step.action, step.outcome, step.stage) == (action, outcome, stage)
+    assert step.question == ("undecided" if action == "ask" else step.question)
 
 
 # -- rule 6: money -----------------------------------------------------------------------------------------------------
