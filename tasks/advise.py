@@ -53,6 +53,8 @@ def premises_of(prospect: Prospect) -> Premises:
         prices=catalogue.candidate_prices(),
         base_price=catalogue.base_price(),
         judge_price=catalogue.judge_price(),
+        worst=prospect.costing.worst,
+        usages=prospect.costing.usages(),
         expected=prospect.costing.expected(),
         repeat_share=question.repeat_share,
         alpha_pass=alphas.to_pass,

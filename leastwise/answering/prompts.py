@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leastwise.answering.retrieval import Hit, open_index
+from leastwise.answering.shots import fixed_shots, shot
 from leastwise.answering.workspace import Workspace
-from leastwise.endpoints.request import CHOICE_TOKENS
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, Prompt, Shot
 from leastwise.ladder.rendering import Turn, render
@@ -21,13 +21,12 @@ from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
+from leastwise.money.token_counts import CHOICE_TOKENS, ample_tokens
 from leastwise.rows.question import Question
-from leastwise.rows.splits import CHARS_PER_TOKEN
 from leastwise.use_case.prompts import system_prompt
-from leastwise.use_case.task import Task, completion_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 LEAST_CHARS_PER_TOKEN = 2.0  # below every tokenizer's average for code: what fits by it needs no counting
 TOKENS_PER_TURN = 8
@@ -56,33 +55,6 @@ def fit_prompts(work: Workspace, candidate: Candidate, texts: Sequence[str]) -> 
         documents = open_index(work, "documents").search(texts, retriever.documents, retriever.mode)
     context = _Context(work.catalogue, candidate)
     return [context.fitted(*each) for each in zip(texts, examples, documents, strict=True)]
-
-
-def shot(task: Task, text: str, label: str) -> Shot:
-    """A labelled row as a worked example, its answer as the model should say it."""
-    return Shot(text=text, label=completion_of(task, label))
-
-
-def fixed_shots(task: Task, rows: pd.DataFrame | None, count: int) -> tuple[Shot, ...]:
-    """The first row of each label in turn, in the order of the table; without labels the first rows; none
-    without rows.
-    """
-    if rows is None:
-        return ()
-    if task.answers is None:
-        first = rows.head(count)
-        return tuple(
-            shot(task, str(text), str(label)) for text, label in zip(first["text"], first["label"], strict=True)
-        )
-    taken: list[Shot] = []
-    for depth in range(count):
-        for _, group in rows.groupby("label", sort=True):
-            if len(taken) < count and depth < len(group):
-                row = group.iloc[depth]
-                taken.append(shot(task, str(row["text"]), str(row["label"])))
-        if len(taken) >= count:
-            break
-    return tuple(taken)
 
 
 def check_room(question: Question, catalogue: Catalogue) -> None:
@@ -127,10 +99,10 @@ class _Context:
             documents, examples = documents[:-1], examples if documents else examples[1:]
 
     def _has_room_for(self, turns: tuple[Turn, ...]) -> bool:
-        characters, marks = sum(len(turn.content) for turn in turns), TOKENS_PER_TURN * len(turns)
-        if characters / LEAST_CHARS_PER_TOKEN + marks <= self._room:
+        texts, marks = [turn.content for turn in turns], TOKENS_PER_TURN * len(turns)
+        if sum(ample_tokens(text, LEAST_CHARS_PER_TOKEN) for text in texts) + marks <= self._room:
             return True
         if not self._model.is_open or self._model.base_url:  # no tokenizer at hand
-            return characters / CHARS_PER_TOKEN + marks <= self._room
+            return sum(map(ample_tokens, texts)) + marks <= self._room
         base = weights.materialize(self._model.uri, self._home)
         return len(tokenizer_of(str(base)).encode(format_chat(base, turns))) <= self._room

@@ -28,14 +28,13 @@ from leastwise.metrics.answer import Answer
 from leastwise.metrics.grades import Grades
 from leastwise.rows.question import Question
 from leastwise.use_case import Stage
-from leastwise.use_case.judge import LEAST_HUMAN_GRADES, Judge
+from leastwise.use_case.judge import GRADE_TOKENS, LEAST_HUMAN_GRADES, Judge
 from leastwise.use_case.task import completion_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 JudgingStage = Stage | Literal["reference"]
-GRADE_TOKENS = 8
 
 
 @contextmanager
