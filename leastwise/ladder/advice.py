@@ -52,6 +52,7 @@ class Advice(Part):
     gate: tuple[GateNeed, ...]
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
+    refused: tuple[str, ...] = Field((), description="What a climb would refuse before its first call.")
     from_scratch_usd: float
     from_scratch: tuple[str, ...] = Field(description="The arithmetic of Level 5, which is never run.")
     wait: str = Field(description="Whether next quarter's model may make the work unnecessary.")
