@@ -8,9 +8,11 @@ cannot run here.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 from prefect import task
 
+from leastwise.errors import Check, problems_of, refuse
 from leastwise.ladder.advice import Advice, advise
 from leastwise.ladder.alphas import first_alphas
 from leastwise.ladder.ending import AdviceEnding
@@ -18,8 +20,10 @@ from leastwise.ladder.premises import Premises
 from leastwise.record.advice_run import log_advice
 from leastwise.record.client import connect
 from leastwise.rows.use_case_file import Overrides, load
+from leastwise.stores import storage
 from leastwise.use_case import UseCase
 from tasks.session.artifacts import publish_markdown
+from tasks.session.checks import notes, reached, stated
 from tasks.session.console import RULE, say
 from tasks.session.workspace import Prospect, prospect_of
 
@@ -28,18 +32,37 @@ MARK = {"possible": "possible", "ruled_out": "– ruled out"}
 
 @task(name="advise")
 def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEnding:
-    """Check a use case and its rows, say what can be said before spending, and log that as one MLflow run."""
-    prospect = prospect_of(load(use_case, overrides))
-    client, case = connect(), prospect.question.use_case
-    prospect.question.tables.check()
-    advice = advise(case, premises_of(prospect))
-    if stale := prospect.catalogue.book.stale(datetime.now(UTC).date()):
-        advice = advice.model_copy(update={"warnings": (*advice.warnings, stale)})
+    """Check a use case and its rows as a climb would, say what can be said before spending, and log that as one MLflow
+    run. BadInput, after the advice where there can be any, lists all that a climb would refuse.
+    """
+    case = load(use_case, overrides)
+    prospect = prospect_of(case)
+    problems = problems_of(stated(prospect))
+    if _nothing_can_be_said(prospect):
+        refuse(problems)
+    client = connect()
+    advice = advise(prospect.question.use_case, premises_of(prospect))
+    beside = filter(None, [prospect.catalogue.book.stale(datetime.now(UTC).date())])
+    elsewhere = (f"not checked here: {text}" for text in problems_of(reached(prospect)))
+    warnings = (*advice.warnings, *notes(prospect), *beside, *elsewhere)
+    advice = advice.model_copy(update={"warnings": warnings, "refused": problems})
     note, reason = as_markdown(advice, case.name, _dates(prospect)), _reason(advice)
-    show(advice, case)
-    run_id = log_advice(client, case, advice, reason, note)
+    show(advice, prospect.question.use_case)
+    run_id = log_advice(client, prospect.question.use_case, advice, reason, note)
     publish_markdown(f"advice-{case.name}", note)
+    refuse(problems)
     return AdviceEnding("advice", reason, advice.expected_stop, 0.0, 0, run_id)
+
+
+def _nothing_can_be_said(prospect: Prospect) -> bool:
+    """Whether rows cannot be read, prices are not known or nothing can be written down: then there is no advice."""
+    catalogue = prospect.catalogue
+    needed: list[Check] = [
+        prospect.question.tables.check,
+        partial(storage.check_writable, catalogue.home),
+        lambda: prospect.costing.worst,
+    ]
+    return bool(problems_of(needed))
 
 
 def premises_of(prospect: Prospect) -> Premises:
@@ -53,6 +76,8 @@ def premises_of(prospect: Prospect) -> Premises:
         prices=catalogue.candidate_prices(),
         base_price=catalogue.base_price(),
         judge_price=catalogue.judge_price(),
+        worst=prospect.costing.worst,
+        usages=prospect.costing.usages(),
         expected=prospect.costing.expected(),
         repeat_share=question.repeat_share,
         alpha_pass=alphas.to_pass,
@@ -93,6 +118,8 @@ def show(advice: Advice, use_case: UseCase) -> None:
     say(RULE)
     for need in advice.gate:
         say(f"gate: {need.requirement} is decided by about {need.examples:,} examples, {need.rows:,} are there")
+    for text in advice.refused:
+        say(f"refused: {text}")
     for text in advice.missing:
         say(f"missing: {text}")
     for text in advice.warnings:
@@ -129,7 +156,12 @@ def as_markdown(advice: Advice, name: str, prices_as_of: dict[str, str]) -> str:
         "|---|---|---|",
         *(f"| {need.requirement} | {need.examples:,} | {need.rows:,} |" for need in advice.gate),
     ]
-    parts = {"Missing": advice.missing, "Beware": advice.warnings, "Wait?": (advice.wait,)}
+    parts = {
+        "Refused before anything is spent": advice.refused,
+        "Missing": advice.missing,
+        "Beware": advice.warnings,
+        "Wait?": (advice.wait,),
+    }
     parts["How the expected figures come"] = tuple(
         f"{each.stage}: {'; '.join(each.arithmetic)}" for each in advice.stages if each.arithmetic
     )

@@ -10,11 +10,10 @@ from prefect import task
 
 from leastwise import ladder
 from leastwise.answering.answerers import open_answerer
-from leastwise.answering.prompts import check_room
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating import reference
 from leastwise.evaluating.confirmation import measure_all
-from leastwise.evaluating.judge_scorer import check_grades, open_scorer
+from leastwise.evaluating.judge_scorer import open_scorer
 from leastwise.ladder import Record, Step
 from leastwise.ladder.ending import ClimbEnding, StageEnding
 from leastwise.ladder.needs import StageAnswer
@@ -24,14 +23,13 @@ from leastwise.record.client import connect, leave, tracking_uri
 from leastwise.record.figures import log_ladder
 from leastwise.record.money_figures import log_money_figures
 from leastwise.record.reports import ladder_note
-from leastwise.rows.general_text import check_general
 from leastwise.rows.use_case_file import Overrides, load
 from leastwise.run_id import RunId
-from leastwise.stores import storage
 from leastwise.use_case import LADDER, Stage
 from tasks.session import console
 from tasks.session.artifacts import publish_link, publish_markdown
-from tasks.session.workspace import Prospect, open_workspace, prospect_of, situation_of
+from tasks.session.checks import check
+from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 WINNERS = frozenset({*LADDER, "reference"})
 NOT_MEASURED = "not measured"
@@ -51,22 +49,6 @@ def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
         for record in climb.run.history(requirements):
             console.show_record(record, requirements)
     return climb.run.id
-
-
-def check(prospect: Prospect) -> None:
-    """What must hold before a run that asks models is opened: `check_basics`, and grades, general tasks and room."""
-    check_basics(prospect)
-    check_grades(prospect.question)
-    check_general(prospect.question)
-    check_room(prospect.question, prospect.catalogue)
-
-
-def check_basics(prospect: Prospect) -> None:
-    """What must hold before any run is opened: readable rows, writable state, known prices, money for a start."""
-    prospect.question.tables.check()
-    storage.check_writable(prospect.catalogue.home)
-    prospect.catalogue.check()
-    prospect.costing.check_start()
 
 
 @task(name="measure the no-LLM reference")

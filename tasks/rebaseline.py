@@ -21,7 +21,7 @@ from leastwise.record.upkeep_run import UpkeepRun, open_upkeep
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
 from leastwise.use_case import LADDER, Stage
-from tasks.climb import check
+from tasks.session.checks import check
 from tasks.session.console import say, say_ending
 from tasks.session.workspace import open_workspace, prospect_of
 

@@ -12,26 +12,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leastwise.answering.retrieval import Hit, open_index
+from leastwise.answering.shots import fixed_shots, shot
 from leastwise.answering.workspace import Workspace
-from leastwise.endpoints.request import CHOICE_TOKENS
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, refuse
 from leastwise.ladder.candidate import Candidate, Prompt, Shot
 from leastwise.ladder.rendering import Turn, render
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
+from leastwise.money.token_counts import CHOICE_TOKENS, ample_tokens
 from leastwise.rows.question import Question
-from leastwise.rows.splits import CHARS_PER_TOKEN
 from leastwise.use_case.prompts import system_prompt
-from leastwise.use_case.task import Task, completion_of
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 LEAST_CHARS_PER_TOKEN = 2.0  # below every tokenizer's average for code: what fits by it needs no counting
 TOKENS_PER_TURN = 8
-ASKED = ("gate", "test", "out_of_scope", "shifted", "traffic")
+ASKED = ("gate", "test", "dev", "out_of_scope", "out_of_scope_dev", "shifted", "traffic", "paraphrases")
+MOST_NAMED = 5  # rows in one message
 
 
 @dataclass(frozen=True)
@@ -58,47 +58,28 @@ def fit_prompts(work: Workspace, candidate: Candidate, texts: Sequence[str]) -> 
     return [context.fitted(*each) for each in zip(texts, examples, documents, strict=True)]
 
 
-def shot(task: Task, text: str, label: str) -> Shot:
-    """A labelled row as a worked example, its answer as the model should say it."""
-    return Shot(text=text, label=completion_of(task, label))
-
-
-def fixed_shots(task: Task, rows: pd.DataFrame | None, count: int) -> tuple[Shot, ...]:
-    """The first row of each label in turn, in the order of the table; without labels the first rows; none
-    without rows.
-    """
-    if rows is None:
-        return ()
-    if task.answers is None:
-        first = rows.head(count)
-        return tuple(
-            shot(task, str(text), str(label)) for text, label in zip(first["text"], first["label"], strict=True)
-        )
-    taken: list[Shot] = []
-    for depth in range(count):
-        for _, group in rows.groupby("label", sort=True):
-            if len(taken) < count and depth < len(group):
-                row = group.iloc[depth]
-                taken.append(shot(task, str(row["text"]), str(row["label"])))
-        if len(taken) >= count:
-            break
-    return tuple(taken)
-
-
-def check_room(question: Question, catalogue: Catalogue) -> None:
-    """BadInput, before anything is asked, for a row that leaves no room in some model's context beside the fixed
-    prompt.
+def check_room(question: Question, catalogue: Catalogue, *, has_teacher: bool = False) -> None:
+    """BadInput, before anything is asked, that names the rows which leave no room in some model's context beside the
+    fixed prompt; unlabelled text counts where a teacher may be asked for its labels.
     """
     use_case, tables = question.use_case, question.tables
     shots = fixed_shots(use_case.task, tables.get("train"), use_case.retrieval.fixed_examples)
     constrained = use_case.task.can_be_constrained
     prompt = Prompt(system=system_prompt(use_case.task), shots=shots, constrained=constrained)
+    problems: list[str] = []
     for model in filter(use_case.may_be_sent_to, use_case.models.candidates):
         context = _Context(catalogue, Candidate(stage="prompt", model=model.uri, venue=model.venue, prompt=prompt))
-        for name in ASKED:
+        for name in (*ASKED, *(["unlabelled"] if has_teacher else [])):
             rows = tables.get(name)
-            for number, text in enumerate(rows["text"] if rows is not None else (), 1):
-                context.fitted(text, [], [], where=f"data.{name}: row {number}")
+            texts = enumerate(() if rows is None else rows["text"], 1)
+            without = [number for number, text in texts if not context.has_room_beside(text)]
+            problems += [context.refusal(f"data.{name}: {_rows(without)}")] if without else []
+    refuse(tuple(problems))
+
+
+def _rows(numbers: Sequence[int]) -> str:
+    more = f" and {len(numbers) - MOST_NAMED} more" if len(numbers) > MOST_NAMED else ""
+    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:MOST_NAMED]))}{more}"
 
 
 class _Context:
@@ -111,26 +92,44 @@ class _Context:
         constraint = CHOICE_TOKENS if candidate.prompt.constrained and self._is_label else 0
         self._room = self._model.context_tokens - catalogue.use_case.traffic.output_tokens - constraint
 
-    def fitted(self, text: str, examples: list[Shot], documents: list[Hit], where: str = "") -> FittedPrompt:
+    def fitted(self, text: str, examples: list[Shot], documents: list[Hit]) -> FittedPrompt:
         """The messages for a text with as many of the first documents and the last examples as there is room for."""
         while True:
-            texts = [hit.text for hit in documents]
-            turns = render(self._prompt, text, documents=texts, examples=examples, enumerated=self._is_label)
+            turns = self._turns(text, examples, documents)
             if self._has_room_for(turns):
                 return FittedPrompt(turns, tuple(hit.id for hit in documents))
             if not documents and not examples:
-                raise BadInput(
-                    f"{where or f'the text {text[:60]!r}'}: with the prompt around it it takes more than the "
-                    f"{self._room:,} tokens that {self._model.uri} has for them; shorten it, lower "
-                    "retrieval.fixed_examples, or set the model's context_tokens"
-                )
+                raise BadInput(self.refusal(f"the text {text[:60]!r}"))
             documents, examples = documents[:-1], examples if documents else examples[1:]
 
+    def has_room_beside(self, text: str) -> bool:
+        """Whether a text fits without anything that is retrieved."""
+        return self._has_room_for(self._turns(text, [], []))
+
+    def refusal(self, what: str) -> str:
+        """That there is no room for this, and what to do."""
+        counted = "" if self._has_tokenizer else " (counted without its tokenizer: outside ASCII every byte as one)"
+        return (
+            f"{what}: with the prompt around it it takes more than the {self._room:,} tokens that {self._model.uri} "
+            f"has for them{counted}; shorten it, lower retrieval.fixed_examples, or set the model's context_tokens"
+        )
+
+    def _turns(self, text: str, examples: list[Shot], documents: list[Hit]) -> tuple[Turn, ...]:
+        texts = [hit.text for hit in documents]
+        return render(self._prompt, text, documents=texts, examples=examples, enumerated=self._is_label)
+
+    @property
+    def _has_tokenizer(self) -> bool:
+        return self._model.is_open and not self._model.base_url
+
     def _has_room_for(self, turns: tuple[Turn, ...]) -> bool:
-        characters, marks = sum(len(turn.content) for turn in turns), TOKENS_PER_TURN * len(turns)
-        if characters / LEAST_CHARS_PER_TOKEN + marks <= self._room:
+        texts, marks = [turn.content for turn in turns], TOKENS_PER_TURN * len(turns)
+        if sum(ample_tokens(text, LEAST_CHARS_PER_TOKEN) for text in texts) + marks <= self._room:
             return True
-        if not self._model.is_open or self._model.base_url:  # no tokenizer at hand
-            return characters / CHARS_PER_TOKEN + marks <= self._room
-        base = weights.materialize(self._model.uri, self._home)
-        return len(tokenizer_of(str(base)).encode(format_chat(base, turns))) <= self._room
+        if not self._has_tokenizer:
+            return sum(map(ample_tokens, texts)) + marks <= self._room
+        base = weights.tokenizer_dir(self._model.uri, self._home)
+        tokenizer = tokenizer_of(str(base))
+        if tokenizer.chat_template is None:  # its server has one of its own
+            return len(tokenizer.encode("\n".join(texts))) + marks <= self._room
+        return len(tokenizer.encode(format_chat(base, turns))) <= self._room

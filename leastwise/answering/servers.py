@@ -12,12 +12,24 @@ from pathlib import Path
 
 from leastwise.endpoints.endpoint import Endpoint
 from leastwise.engines import llama_cpp, mlflow_server
+from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import gguf_export, weights
 from leastwise.models.threads import THREADS
 from leastwise.stores import storage
 
 log = logging.getLogger(__name__)
+
+
+def check_servable(uri: str, home: Path) -> None:
+    """BadInput where open weights could not be served here, told without their weights."""
+    directory = weights.described(uri, home)
+    if directory is not None:
+        gguf_export.check_exportable(directory)
+        return
+    architecture = gguf_export.architecture_of(weights.package_gguf(uri))
+    if architecture != "llama":
+        raise BadInput(f"model {uri!r}: only the Llama architecture can be served here, this is {architecture}")
 
 
 def student_server(home: Path, candidate: Candidate) -> AbstractContextManager[Endpoint]:

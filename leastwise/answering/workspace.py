@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from leastwise.answering.asked import asked_of
 from leastwise.ladder.alphas import Alphas, alphas_of
 from leastwise.ladder.candidate import Candidate
 from leastwise.models.catalogue import Catalogue
@@ -54,10 +55,10 @@ class Workspace:
             self.use_case, self.account.draw(self.question.gate_hash, self.question.key, self.use_case.alpha)
         )
 
-    @property
+    @cached_property
     def costing(self) -> Costing:
         """What its stages are expected to cost, as far as is known by now."""
-        return Costing(self.question, self.catalogue, lambda: self.alphas, self.run)
+        return Costing(self.question, self.catalogue, lambda: asked_of(self.question), lambda: self.alphas, self.run)
 
     def need_parent(self) -> Candidate:
         """The best candidate so far; RuntimeError where no stage was evaluated yet."""

@@ -12,14 +12,13 @@ from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from leastwise.endpoints.endpoint import Endpoint
+from leastwise.money.token_counts import CHOICE_TOKENS, most_request_tokens
 from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.habits import NO_HABITS, Habits, Reasoning
 from leastwise.use_case.price import Usage
 
 Provider = Literal["openai", "anthropic", "google"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
-CHOICE_TOKENS = 32  # `{"label": ""}` around the label: llama.cpp's grammar allows line breaks and spaces in it
-TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per request, per message
 
 
 @dataclass(frozen=True)
@@ -139,9 +138,7 @@ def request_key(target: Target, request: Request) -> str:
 def most_usage(request: Request) -> Usage:
     """An upper limit of a call's tokens: a byte-level tokenizer never makes more tokens than there are UTF-8 bytes."""
     constraint = json.dumps([request.json_schema, request.choices], ensure_ascii=False)
-    text_bytes = sum(len(m.content.encode()) for m in request.messages) + len(constraint.encode())
-    per_request, per_message = TEMPLATE_TOKENS
-    input_tokens = text_bytes + per_request + per_message * len(request.messages)
+    input_tokens = most_request_tokens((message.content for message in request.messages), constraint)
     return Usage(input_tokens=input_tokens, output_tokens=request.most_output_tokens)
 
 

@@ -23,6 +23,7 @@ from leastwise.evaluating.tries import Try
 from leastwise.evidence.cascade_threshold import Threshold, choose_threshold
 from leastwise.ladder.candidate import Candidate, Cascade
 from leastwise.metrics.answer import Answer
+from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.record.stage_run import StageRun
 from leastwise.use_case import Stage
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_DEV_ROWS = 200
 LEAST_DEV_ROWS = 30
 
 
@@ -55,7 +55,7 @@ class CascadeOffer:
         dev = work.tables.get("dev")
         if not work.use_case.offers_cascades or dev is None or len(dev) < LEAST_DEV_ROWS:
             return None
-        rows = dev.head(MOST_DEV_ROWS)
+        rows = dev.head(CASCADE_DEV_ROWS)
         cheap = self._answers(work, self.first, rows)
         if any(answer.text is not None and answer.confidence is None for answer in cheap):
             return self._decline(f"{self.first.model} tells no confidence")

@@ -18,7 +18,6 @@ from leastwise.ladder.premises import Premises
 from leastwise.ladder.prospects import doubts_about, expected_stop
 from leastwise.money.economics import from_scratch
 from leastwise.money.price_book import UnknownPrice
-from leastwise.money.worst_cost import COUNTED, worst_costs
 from leastwise.part import Part
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.judge import LEAST_HUMAN_GRADES
@@ -53,6 +52,7 @@ class Advice(Part):
     gate: tuple[GateNeed, ...]
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
+    refused: tuple[str, ...] = Field((), description="What a climb would refuse before its first call.")
     from_scratch_usd: float
     from_scratch: tuple[str, ...] = Field(description="The arithmetic of Level 5, which is never run.")
     wait: str = Field(description="Whether next quarter's model may make the work unnecessary.")
@@ -72,8 +72,8 @@ def advise(use_case: UseCase, premises: Premises) -> Advice:
 
     Raises UnknownPrice for an allowed candidate without a price.
     """
-    estimates = _estimates(use_case, premises)
-    stages = tuple(_stage_advice(use_case, stage, premises, estimates[stage]) for stage in LADDER)
+    _require_prices(use_case, premises)
+    stages = tuple(_stage_advice(use_case, stage, premises, premises.worst.get(stage, 0.0)) for stage in LADDER)
     stop = expected_stop(use_case, premises, [each.stage for each in stages if each.status == "possible"])
     gate = tuple(_gate_needs(use_case, premises))
     scratch = from_scratch(SCRATCH_PARAMETERS, SCRATCH_PARAMETERS * TOKENS_PER_PARAMETER)
@@ -91,14 +91,12 @@ def advise(use_case: UseCase, premises: Premises) -> Advice:
     )
 
 
-def _estimates(use_case: UseCase, premises: Premises) -> dict[Stage, float]:
+def _require_prices(use_case: UseCase, premises: Premises) -> None:
     unpriced = [m.uri for m in use_case.models.candidates if m.uri not in premises.prices]
     if unpriced:
         raise UnknownPrice(
             f"models.candidates: no price for {', '.join(unpriced)}; give it one, or add it to the price book"
         )
-    counted = dict.fromkeys(COUNTED, 0) | premises.rows
-    return worst_costs(use_case, premises.prices, premises.base_price, counted, premises.judge_price)
 
 
 def _stage_advice(use_case: UseCase, stage: Stage, premises: Premises, estimate_usd: float) -> StageAdvice:

@@ -8,7 +8,7 @@ from leastwise.ladder.needs import Situation
 from leastwise.money.expected_cost import ExpectedCost
 from leastwise.part import Part
 from leastwise.use_case import Stage
-from leastwise.use_case.price import Price
+from leastwise.use_case.price import Price, Usage
 
 
 class Premises(Part):
@@ -18,6 +18,10 @@ class Premises(Part):
     prices: dict[str, Price]
     base_price: Price | None = None
     judge_price: Price | None = None
+    worst: dict[Stage, float] = Field({}, description="What each stage may cost at worst, dollars.")
+    usages: dict[Stage, Usage] = Field(
+        {}, description="Tokens of one request on average; a stage without them: `leastwise.ladder.prospects`."
+    )
     expected: dict[Stage, ExpectedCost] = Field({}, description="What each stage is expected to cost.")
     repeat_share: float | None = Field(None, ge=0, le=1)
     alpha_pass: float = Field(gt=0, lt=1, description="Of one candidate, after the ladder-wide split.")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from leastwise.ladder.premises import Premises
 from leastwise.money.economics import monthly_api_usd, monthly_self_host
-from leastwise.money.worst_cost import PROMPT_TOKENS
 from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.price import Price, Usage
 from leastwise.use_case.requirements import RequirementName
 
+TYPICAL_PROMPT_TOKENS: dict[Stage, int] = {"prompt": 500, "rag": 900, "cache": 500}
 HOSTED_LLM_MS = 400.0  # what a hosted LLM takes at the least
 
 
@@ -58,14 +58,20 @@ def likely_usd_per_1k(use_case: UseCase, stage: Stage, premises: Premises) -> fl
     if not prices:
         return None
     if stage == "cache":
-        tokens = PROMPT_TOKENS["prompt"]
+        tokens = _prompt_tokens("cache", premises)
         hit = Usage(input_tokens=tokens, cached_tokens=tokens, output_tokens=use_case.traffic.output_tokens)
         return 1000 * min(price.usd(hit) for price in prices) * (1 - (premises.repeat_share or 0.0))
-    usage = Usage(input_tokens=PROMPT_TOKENS[stage], output_tokens=use_case.traffic.output_tokens)
+    usage = Usage(input_tokens=_prompt_tokens(stage, premises), output_tokens=use_case.traffic.output_tokens)
     cheapest = min(prices, key=lambda price: price.usd(usage))
     usd = monthly_api_usd(cheapest, usage, 1000, use_case.traffic.retry_share)
     is_managed = use_case.models.base is not None and use_case.models.base.venue == "managed"
     return usd + (minimum if stage in ("fine_tune", "pretrain") and is_managed else 0.0)
+
+
+def _prompt_tokens(stage: Stage, premises: Premises) -> int:
+    """Of this use case's own texts, where they are known; 200 for a trained candidate's short prompt."""
+    usage = premises.usages.get("prompt" if stage == "cache" else stage)
+    return usage.input_tokens if usage else TYPICAL_PROMPT_TOKENS.get(stage, 200)
 
 
 def _token_prices(use_case: UseCase, stage: Stage, premises: Premises) -> list[Price]:

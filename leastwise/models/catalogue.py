@@ -5,17 +5,20 @@ It asks no model and spends nothing. A model nobody has priced is an error, neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, Check, problems_of, refuse
 from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.needs import student_venue
 from leastwise.models import encoder, weights
 from leastwise.money import PriceBook
-from leastwise.use_case import UseCase
+from leastwise.money.price_book import UnknownPrice
+from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.model import Model
 from leastwise.use_case.price import Price
 
@@ -39,10 +42,11 @@ class Catalogue:
 
     def model(self, uri: str) -> Model:
         """What the use case says of a model; further pre-trained weights inherit from the base."""
-        listed = self._listed()
+        listed, base = self._listed, self.use_case.models.base
         named = next((model for model in listed if model.uri == uri), None)
-        return named or (self.use_case.models.base or listed[0]).model_copy(update={"uri": uri})
+        return named or (base or listed[0]).model_copy(update={"uri": uri})
 
+    @property
     def _listed(self) -> list[Model]:
         models, judge = self.use_case.models, self.use_case.judge
         return [*models.candidates, *filter(None, [models.base]), *(judge.models if judge else ())]
@@ -59,7 +63,13 @@ class Catalogue:
 
     def price(self, uri: str) -> Price:
         """Dollars per million tokens: the use case's own, else the price book's; UnknownPrice where neither has one."""
-        return self.model(uri).price or self.book.price(uri)
+        model, base = self.model(uri), self.use_case.models.base
+        if model.price or base is None or model in self._listed:
+            return model.price or self.book.price(uri)
+        try:
+            return self.book.price(uri)
+        except UnknownPrice:  # weights that were made of the base's cost what the base costs
+            return self.book.price(base.uri)
 
     def price_in_venue(self, candidate: Candidate) -> Price | None:
         """Dollars per million tokens of a candidate where it answers; None where machines are paid instead."""
@@ -112,7 +122,7 @@ class Catalogue:
         """Content hash of open weights; of a hosted model, what the use case calls its revision."""
         if uri in (self.use_case.models.embedder, self.use_case.models.student):
             return encoder.encoder_hash(encoder.embedder_dir(uri))
-        hosted = next((model.revision for model in self._listed() if model.uri == uri), "")
+        hosted = next((model.revision for model in self._listed if model.uri == uri), "")
         return (weights.revision(uri) if "://" in uri else "") + hosted
 
     def asked_revision(self, model: Model) -> str:
@@ -130,16 +140,35 @@ class Catalogue:
         """Where vectors are kept."""
         return self.home / "embeddings"
 
-    def check(self) -> None:
-        """BadInput where a model that may be asked has no price or two addresses, or open weights cannot be read."""
-        _each_answers_in_one_place(self._listed())
-        asked = (*self.use_case.models.candidates, *filter(None, [self.use_case.judge_model]))
-        for model in asked:
-            self.price(model.uri)
-        for uri in self._open_uris():
-            self.revision(uri)
+    def check_prices(self, stages: Collection[Stage]) -> None:
+        """BadInput where a model that these stages may ask, now or of what they make, has no price."""
+        models, asked = self.use_case.models, [*self.use_case.models.candidates, self.use_case.judge_model]
+        trained = models.base if {"fine_tune", "pretrain"} & set(stages) else None
+        prices: list[Check] = [partial(self.price, model.uri) for model in (*asked, trained) if model]
+        if "distill" in stages:
+            prices.append(self._student_price)
+        refuse(problems_of([partial(_each_answers_in_one_place, self._listed), *prices]))
 
-    def _open_uris(self) -> set[str]:
+    def _student_price(self) -> None:
+        student, models = self.use_case.training.student, self.use_case.models
+        uri = models.student if student.kind == "encoder" else student.uri or (models.base.uri if models.base else None)
+        has_own = self.use_case.hosting.managed_price is not None or student_venue(self.use_case) != "managed"
+        if uri is None or has_own:
+            return
+        try:
+            self.price(uri)
+        except UnknownPrice as error:
+            raise BadInput(
+                f"hosting.managed_price: distill's student would answer at a managed host, and there is no price "
+                f"for it ({error}); give hosting.managed_price, or set last_stage before distill"
+            ) from None
+
+    def check_weights(self) -> None:
+        """BadInput where open weights that may be used cannot be read."""
+        refuse(problems_of(partial(self.revision, uri) for uri in sorted(self.open_uris())))
+
+    def open_uris(self) -> set[str]:
+        """The open weights a climb may read: to serve them here, to train them, to embed with."""
         models = self.use_case.models
         asked = (*models.candidates, *filter(None, [self.use_case.judge_model]))
         served_here = {model.uri for model in asked if model.is_open and not model.base_url}

@@ -13,6 +13,23 @@ from leastwise.models.causal_model import tokenizer_of
 MARK = "leastwise-7Q"  # words no template has of itself
 
 
+def check_template(tokenizer_dir: Path, uri: str) -> None:
+    """BadInput where the model has no chat template that takes an instruction, a text and an answer to be made."""
+    from jinja2 import TemplateError
+
+    try:
+        text = format_chat(
+            tokenizer_dir, [Turn(role="system", content="Instruction."), Turn(role="user", content="Text.")]
+        )
+    except (TemplateError, ValueError) as error:
+        raise BadInput(
+            f"model {uri!r}: its chat template cannot be used ({' '.join(str(error).split())[:200]}); name a model "
+            "with one that takes a system and a user message"
+        ) from None
+    if "Text." not in text:
+        raise BadInput(f"model {uri!r}: its chat template leaves out the text it is given; name another model")
+
+
 def format_chat(tokenizer_dir: Path, messages: Sequence[Mapping[str, str] | Turn]) -> str:
     """`messages` (role, content) in the model's chat template, ready for the assistant's answer.
 

@@ -51,6 +51,23 @@ def to_gguf(model_dir: Path, out: Path, dtype: Quantization = "f16") -> Path:
     return out
 
 
+def check_exportable(model_dir: Path) -> None:
+    """BadInput where `to_gguf` would refuse the model, told from its configuration and tokenizer alone."""
+    try:
+        _llama_config(model_dir)
+        _pre_tokenizer(model_dir, json.loads((model_dir / "tokenizer.json").read_text(encoding="utf-8")))
+    except (KeyError, FileNotFoundError, json.JSONDecodeError) as error:
+        raise BadInput(f"{model_dir}: config.json or tokenizer.json lacks {error}; name another model") from None
+
+
+def architecture_of(file: Path) -> str:
+    """What a GGUF file says its model is."""
+    import gguf
+
+    field = gguf.GGUFReader(file).get_field("general.architecture")
+    return str(field.contents()) if field else "unknown"
+
+
 def adapter_to_gguf(adapter_dir: Path, base_dir: Path, out: Path) -> Path:
     """Writes a PEFT LoRA adapter over the Llama model in `base_dir` as a GGUF adapter (f32) for llama.cpp.
 
@@ -124,7 +141,7 @@ class _LlamaConfig:
 def _llama_config(model_dir: Path) -> _LlamaConfig:
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    plain = rope.get("rope_type", "default") == "default" and not (
+    plain = rope.get("rope_type", rope.get("type", "default")) == "default" and not (
         config.get("attention_bias") or config.get("mlp_bias")
     )
     if config.get("architectures") != ["LlamaForCausalLM"] or not plain:

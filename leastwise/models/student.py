@@ -18,6 +18,7 @@ from scipy.special import logsumexp, softmax
 
 from leastwise.errors import BadInput
 from leastwise.evidence.abstention import compare
+from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.student_network import Compute, Network
 from leastwise.models.student_runtime import Runtime, RuntimeSpeed, compute_in
 from leastwise.models.threads import THREADS
@@ -175,3 +176,15 @@ def tokenized(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_toke
         return []
     tokens: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
     return tokens
+
+
+def texts_cut(source: str, texts: Sequence[str], encoder: Path, max_tokens: int) -> str:
+    """How many of these texts the student reads only the start of, in words; empty where it reads all of each."""
+    ids = tokenized(tokenizer_of(str(encoder)), list(texts), max_tokens + 1)
+    cut = sum(len(each) > max_tokens for each in ids)
+    if not cut:
+        return ""
+    return (
+        f"{source}: {cut:,} of {len(ids):,} texts are longer than the {max_tokens} tokens the student reads; the "
+        "rest of them is cut off (raise training.student.max_tokens, up to 512)"
+    )

@@ -78,6 +78,39 @@ def revision(uri: str) -> str:
     raise BadInput(f"model {uri!r}: open weights are named {SCHEMES}")
 
 
+def described(uri: str, home: Path) -> Path | None:
+    """A local directory with at least configuration and tokenizer of a model; from a hub its weights are not fetched.
+
+    None for a package that was not converted yet. BadInput where nothing can be read.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "package":
+        target = home / "models" / f"{_file_hash(*_stamp(package_gguf(uri)))}-{_CONVERSION}"
+        return target if target.exists() else None
+    if parts.scheme == "hf":
+        return _hub_snapshot(uri, home, tuple(each for each in _FILES if "safetensors" not in each))
+    return materialize(uri, home)
+
+
+def tokenizer_dir(uri: str, home: Path) -> Path:
+    """A local directory with the tokenizer of a model; a package's is read out of its file, once, without its weights.
+
+    It is that of the converted weights: the same tokens.
+    """
+    directory = described(uri, home)
+    if directory is not None:
+        return directory
+    from transformers import AutoTokenizer
+
+    file = package_gguf(uri)
+    target = home / "tokenizers" / f"{_file_hash(*_stamp(file))}-{_CONVERSION}"
+    if not target.exists():
+        with built(target) as folder:
+            AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+            _restore_pre_tokenizer(file, folder / "tokenizer.json")
+    return target
+
+
 def directory_hash(directory: Path) -> str:
     """16 hex digits over names and contents of the weights, configuration and tokenizer in `directory`."""
     digest = hashlib.sha256()
@@ -216,13 +249,13 @@ def _from_hub(uri: str, call: Callable[[], T]) -> T:
         ) from error
 
 
-def _hub_snapshot(uri: str, home: Path) -> Path:
+def _hub_snapshot(uri: str, home: Path, files: tuple[str, ...] = _FILES) -> Path:
     from huggingface_hub import snapshot_download
 
     name, pinned = _hub_parts(uri)
     cache = home / "models" / "hub"
     return Path(
-        _from_hub(uri, lambda: snapshot_download(name, revision=pinned, cache_dir=cache, allow_patterns=list(_FILES)))
+        _from_hub(uri, lambda: snapshot_download(name, revision=pinned, cache_dir=cache, allow_patterns=list(files)))
     )
 
 

@@ -8,34 +8,21 @@ handed in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
 from leastwise.evidence.examples_needed import LOOK, ExpectedLength, examples_for_p95, expected_examples
 from leastwise.money.economics import FLOPS_PER_PARAMETER_AND_TOKEN, training_hours
-from leastwise.money.worst_cost import JUDGE_TOKENS, hosting_hour_usd
+from leastwise.money.request_usage import CONSTRAINT_TOKENS, MESSAGE_TOKENS, Sizes, request_usage, tokens_of
+from leastwise.money.worst_cost import CASCADE_DEV_ROWS, hosting_hour_usd
 from leastwise.part import Part
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.price import Price, Usage
-from leastwise.use_case.prompts import system_prompt, trained_prompt
-from leastwise.use_case.requirements import SHARES
 from leastwise.use_case.training import PACKED_TOKENS
 
-CHARS_PER_TOKEN = 4.0
-MESSAGE_TOKENS = 5  # of a chat template, around each message
-CONSTRAINT_TOKENS = 8  # `{"label": "…"}`
 START_S = 15.0  # of an own machine: starting a server, a smoke test, a warm-up
-
-
-class Sizes(Part):
-    """Mean lengths in characters of what requests are made of."""
-
-    text: float = Field(400.0, ge=0)
-    answer: float = Field(20.0, ge=0)
-    example: float = Field(420.0, ge=0, description="A labelled example, text and answer.")
-    document: float = Field(1000.0, ge=0)
 
 
 class Hardware(Part):
@@ -141,7 +128,7 @@ def _to_pass_the_rest(use_case: UseCase, facts: Facts) -> Iterator[int]:
     for name, limit in use_case.requirements.bounds.items():
         if name == "p95_latency_ms":
             yield examples_for_p95(facts.alpha_pass)
-        elif name in SHARES and name != "quality":
+        elif name == "adherence":
             yield expected_examples(1.0, limit.bound, limit.margin, facts.alpha_pass, facts.alpha_fail).examples
 
 
@@ -155,9 +142,9 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     tries = _tries(use_case, stage, facts)
     if length.passes or stage == "cache":
         tries = tries[:1]
-    requests = length.examples
+    requests = length.examples + _beside(use_case, stage, facts, passes=length.passes)
     if stage == "cache":
-        requests = round(min(requests, facts.rows.get("traffic", requests)) * (1 - facts.repeat_share))
+        requests = round(min(length.examples, facts.rows.get("traffic", length.examples)) * (1 - facts.repeat_share))
     usd, calls, steps = 0.0, 0, []
     for each in tries:
         usage = request_usage(use_case, stage, facts.sizes, each.constrained)
@@ -167,8 +154,34 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
             f"{requests} calls × ({usage.input_tokens} tokens in, {usage.cached_tokens} of them cached, "
             f"{usage.output_tokens} out) = ${spent:.4g}"
         )
-    usd, calls = usd + _grading_usd(facts, calls), calls * (2 if facts.judge_price else 1)
+    if stage == "prompt" and use_case.offers_cascades and tries[0].price != tries[-1].price:
+        pair, how = _offered_cascade(use_case, tries, facts)
+        usd, calls, steps = usd + pair.usd, calls + round(pair.calls), [*steps, how]
+    usd, calls = usd + _grading_usd(use_case, facts, calls), calls * (2 if facts.judge_price else 1)
     return ExpectedCost(usd=usd, calls=calls, steps=tuple(steps))
+
+
+def _beside(use_case: UseCase, stage: Stage, facts: Facts, passes: bool) -> int:
+    """Requests of one try beside its gate rows: asked again, in other words, and (where it passes) out of scope and
+    shifted.
+    """
+    again = use_case.consistency
+    repeated = min(again.rows, facts.rows.get("gate", again.rows)) * (again.samples + 1) if again else 0
+    own = {"ood_decline": "out_of_scope", "shift_quality": "shifted"}
+    bounds = {own[name]: limit for name, limit in use_case.requirements.bounds.items() if name in own and passes}
+    beyond = 0
+    for table, limit in bounds.items():
+        needed = expected_examples(1.0, limit.bound, limit.margin, facts.alpha_pass, facts.alpha_fail)
+        beyond += min(_looks(needed.examples), facts.rows.get(table, 0))
+    return repeated + facts.rows.get("paraphrases", 0) + beyond
+
+
+def _offered_cascade(use_case: UseCase, tries: Sequence[_Try], facts: Facts) -> tuple[ExpectedCost, str]:
+    """The dev rows both models of a cascade answer to choose its threshold, at the cheapest and the dearest price."""
+    rows = min(CASCADE_DEV_ROWS, facts.rows.get("dev", 0))
+    usage = request_usage(use_case, "prompt", facts.sizes)
+    usd = rows * sum(each.price.usd(usage) for each in (tries[0], tries[-1]))
+    return ExpectedCost(usd=usd, calls=2 * rows), f"a cascade: {rows} dev rows × 2 models = ${usd:.4g}"
 
 
 @dataclass(frozen=True)
@@ -185,35 +198,15 @@ def _tries(use_case: UseCase, stage: Stage, facts: Facts) -> list[_Try]:
     return sorted(tries, key=lambda each: (each.price.input, each.price.output, each.constrained))
 
 
-def request_usage(use_case: UseCase, stage: Stage, sizes: Sizes, constrained: bool = False) -> Usage:
-    """The tokens of one request as that stage asks it; what never changes counts as cached for open weights."""
-    retrieval, examples = use_case.retrieval, 0
-    system = system_prompt(use_case.task)
-    fixed = retrieval.fixed_examples if stage == "prompt" and use_case.data.train else 0
-    retrieved = 0.0
-    if stage in ("rag", "cache"):
-        examples = retrieval.examples if use_case.data.train else 0
-        retrieved = (retrieval.documents if use_case.data.documents else 0) * sizes.document
-    if stage in ("fine_tune", "pretrain"):
-        system = trained_prompt(use_case)
-    stable = _tokens(len(system) + fixed * sizes.example) + MESSAGE_TOKENS * (1 + 2 * fixed)
-    varying = _tokens(examples * sizes.example + retrieved + sizes.text) + MESSAGE_TOKENS * (1 + 2 * examples)
-    is_local = all(model.is_open for model in use_case.models.candidates)
-    limit = use_case.traffic.output_tokens
-    out = min(_tokens(sizes.answer) + 1, limit) + (CONSTRAINT_TOKENS if constrained else 0)
-    return Usage(stable + varying, stable if is_local else 0, 0, out)
-
-
-def _tokens(chars: float) -> int:
-    return math.ceil(chars / CHARS_PER_TOKEN)
-
-
-def _grading_usd(facts: Facts, calls: int) -> float:
+def _grading_usd(use_case: UseCase, facts: Facts, calls: int) -> float:
+    """Dollars of that many grades and of what people graded: the rubric and the material in, a few tokens out."""
     if facts.judge_price is None:
         return 0.0
-    tokens_in, tokens_out = JUDGE_TOKENS
+    rubric = use_case.judge.system(use_case.task.instruction) if use_case.judge else ""
+    material = facts.sizes.text + 2 * facts.sizes.answer  # an answer and a reference
+    tokens_in = tokens_of(len(rubric) + material) + 2 * MESSAGE_TOKENS
     graded = facts.rows.get("graded", 0)
-    return (calls + graded) * facts.judge_price.usd(Usage(tokens_in, 0, 0, tokens_out // 4))
+    return (calls + graded) * facts.judge_price.usd(Usage(tokens_in, 0, 0, CONSTRAINT_TOKENS))
 
 
 def training_tokens(use_case: UseCase, sizes: Sizes, rows: Mapping[str, int]) -> float:
@@ -249,7 +242,7 @@ def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     grading, calls = 0.0, 0
     if facts.judge_price:
         calls = examples_of(use_case, stage, facts).examples
-        grading = _grading_usd(facts, calls)
+        grading = _grading_usd(use_case, facts, calls)
     operations = FLOPS_PER_PARAMETER_AND_TOKEN * share
     return ExpectedCost(
         usd=usd + grading,
@@ -276,7 +269,7 @@ def _distilled(use_case: UseCase, facts: Facts) -> ExpectedCost:
     if facts.hardware and facts.student_parameters:
         student = use_case.training.student
         examples = labels * student.epochs if student.kind == "encoder" else student.max_examples
-        tokens = examples * _tokens(facts.sizes.text)
+        tokens = examples * tokens_of(facts.sizes.text)
         hours = training_hours(facts.student_parameters, tokens, facts.hardware.flops_per_s, 1.0)
         training = hours * facts.hardware.usd_per_hour
         steps.append(f"student: {hours * 60:.2g} minutes = ${training:.4g}")

@@ -1,64 +1,217 @@
-"""What a stage may cost at worst, before it starts: calls x tokens for answers, hours for training.
+"""What a stage may cost at worst, before it starts: every call it may make, at the most tokens each may have.
 
-Coarse so far: token counts are upper limits taken from context length, and training speed is a stated constant. It
-reads no data; row counts and prices are handed in.
+Tokens are bounded by UTF-8 bytes of what is really asked (no byte-level tokenizer makes more of a text), and every row
+that may be asked is taken to be asked, of every model in every form. What the transport loses and has to be sent again
+is counted by `traffic.retry_share`; a call beyond that is held by the caps, not by the estimate. It reads no data:
+lengths and prices are handed in, and training speed is a stated constant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 
 from leastwise.evidence.halving import schedule
+from leastwise.money.asked import Asked, Lengths
 from leastwise.money.economics import HOURS_PER_MONTH
+from leastwise.money.token_counts import AMPLE_CHARS_PER_TOKEN, CHOICE_TOKENS, TEMPLATE_TOKENS
 from leastwise.use_case import LADDER, Stage, UseCase
-from leastwise.use_case.judge import DEFAULT_GRADE_TOKENS
-from leastwise.use_case.price import Price
+from leastwise.use_case.model import Model
+from leastwise.use_case.price import MILLION, Price
 
-PROMPT_TOKENS: dict[Stage, int] = {"prompt": 500, "rag": 900, "cache": 900, "fine_tune": 200, "pretrain": 200}
-JUDGE_TOKENS = (600, 40)  # rubric, input and answer; the grade in its JSON, without what is thought before it
 EXAMPLES_PER_S = 4.0
-COUNTED = ("gate", "traffic", "out_of_scope", "shifted", "unlabelled", "graded", "paraphrases")
+CASCADE_DEV_ROWS = 200  # dev rows a cascade's threshold is chosen on, at most
+BYTES_PER_OUTPUT_TOKEN = 8  # of an answer as a judge reads it, escaped in JSON
+SLOW_REQUEST_S = 10.0  # of an own machine while it is measured
 
 
 def worst_costs(
     use_case: UseCase,
     prices: Mapping[str, Price],
     base_price: Price | None,
-    rows: Mapping[str, int],
+    asked: Asked,
     judge_price: Price | None = None,
 ) -> dict[Stage, float]:
-    """Dollars of every stage at worst (rule 6); `rows` has a count for each of COUNTED."""
-    at_gate = rows["gate"] + rows["out_of_scope"] + rows["shifted"]
-    ways = 2 if use_case.task.can_be_constrained else 1
-    a_grade = judge_price.worst_case_usd(JUDGE_TOKENS[0], most_grade_tokens(use_case)) if judge_price else 0.0
-    grading = a_grade * (rows["gate"] + rows["shifted"])
-    worst: dict[Stage, float] = dict.fromkeys(LADDER, 0.0)
-    for stage in ("prompt", "rag"):
-        calls = sum(_usd_a_call(use_case, price, stage) for price in prices.values())
-        asking = calls * (at_gate + _repeated(use_case, rows)) * ways
-        worst[stage] = asking + grading * ways * len(prices)
-    dearest = max(prices.values(), key=lambda p: p.input)
-    guarded = at_gate + 2 * use_case.guard.dev_rows if use_case.offers_guards else 0
-    worst["rag"] += _usd_a_call(use_case, dearest, "rag") * guarded + (grading if guarded else 0.0)
-    worst["cache"] = _usd_a_call(use_case, dearest, "cache") * rows["traffic"]
-    training = worst_training_usd(use_case)
-    served = _usd_a_call(use_case, base_price, "fine_tune") * (at_gate + guarded) if base_price else 0.0
-    worst["fine_tune"] = training + served + grading
-    worst["pretrain"] = training + worst_pretraining_usd(use_case) + served + grading
-    labels = min(rows["unlabelled"], use_case.training.teacher_labels)
-    worst["distill"] = _usd_a_call(use_case, dearest, "rag") * labels + worst_student_training_usd(use_case)
-    worst["self_host"] = hosting_hour_usd(use_case) + grading
-    if judge_price:  # once, whichever stage is first: what people graded, and the winner on test
-        worst["prompt"] += a_grade * (rows["graded"] + use_case.confirm_rows)
-        worst["cache"] += a_grade * rows["traffic"]
-    return worst
+    """Dollars of every stage at worst (rule 6), each with confirming its winner."""
+    bill = _Bill(use_case, prices, base_price, asked, judge_price)
+    return {stage: bill.of(stage) for stage in LADDER}
 
 
-def _repeated(use_case: UseCase, rows: Mapping[str, int]) -> int:
-    """Rows that are asked again: at a temperature and once as they were, and each paraphrase with its row."""
-    again = use_case.consistency
-    sampled = again.rows * (again.samples + 1) if again else 0
-    return sampled + 2 * rows.get("paraphrases", 0)
+class _Bill:
+    """The worst case of one use case's stages."""
+
+    def __init__(
+        self,
+        use_case: UseCase,
+        prices: Mapping[str, Price],
+        base_price: Price | None,
+        asked: Asked,
+        judge_price: Price | None,
+    ) -> None:
+        self.use_case, self.prices, self.asked = use_case, prices, asked
+        self.base_price, self.judge_price = base_price, judge_price
+        allowed = [model for model in use_case.models.candidates if use_case.may_be_sent_to(model)]
+        self.models = allowed or list(use_case.models.candidates)
+        self.ways = 2 if use_case.task.can_be_constrained else 1
+        self.has_cascade = use_case.offers_cascades and asked.cascade_dev.rows > 0
+
+    def of(self, stage: Stage) -> float:
+        """Dollars of one stage."""
+        calls = {
+            "prompt": self._prompt,
+            "rag": self._rag,
+            "cache": self._cache,
+            "fine_tune": self._trained,
+            "pretrain": self._trained,
+            "distill": self._distill,
+            "self_host": self._self_host,
+        }[stage]()
+        sent_twice = 1 + self.use_case.traffic.retry_share
+        return (calls + self._grading(stage)) * sent_twice + self._machines(stage)
+
+    def _prompt(self) -> float:
+        around, judged = self.asked.prompt, self.asked.judged("prompt")
+        usd = self.ways * sum(self._usd(model, around, *judged, *self._samples) for model in self.models)
+        pair = self._several(around, *judged, self.asked.again, self.asked.cascade_dev) if self._pairs else 0.0
+        return usd + pair + self._several(around, self.asked.test)
+
+    def _rag(self) -> float:
+        around, judged = self.asked.rag, self.asked.judged("rag")
+        usd = self.ways * sum(self._usd(model, around, *judged, *self._samples) for model in self.models)
+        guarded = self._dearest(around, *judged, self.asked.again, self.asked.guard_dev) if self._guards else 0.0
+        return usd + guarded + self._dearest(around, self.asked.test)
+
+    def _cache(self) -> float:
+        """The best candidate once more, for a provider's cache makes it another request."""
+        asked = self.asked
+        return self._several(self._around_best, *asked.judged("cache"), asked.traffic_again, asked.test)
+
+    def _trained(self) -> float:
+        """What is timed over HTTP; answers in process are free. Behind a guard it is timed once more."""
+        base, times = self.use_case.models.base, 2 if self._guards else 1
+        if base is None:
+            return 0.0
+        own = [price for price in (self.base_price, self.use_case.hosting.managed_price) if price]
+        return times * max((self._priced(base, each, self.asked.trained, self.asked.gate) for each in own), default=0.0)
+
+    def _distill(self) -> float:
+        """What the teacher labels; then all that a student may hand on to it, and the student's own timing."""
+        asked = self.asked
+        usd = self._several(self._around_best, asked.unlabelled)
+        if self.has_cascade:
+            handed_on = (*asked.judged("distill"), asked.again, asked.cascade_dev, asked.test)
+            usd += self._several(self._around_best, *handed_on, *([asked.guard_dev] if self._guards else []))
+        return usd + (self._trained() if self.use_case.training.student.kind == "causal" else 0.0)
+
+    def _self_host(self) -> float:
+        """Nothing by the token on a machine of one's own; an endpoint that is named may be somebody's."""
+        base, asked = self.use_case.models.base, (*self.asked.judged("self_host"), *self._samples, self.asked.test)
+        priced = [(model, self.prices[model.uri]) for model in self.models]
+        priced += [(base, self.base_price)] if base and self.base_price else []
+        around = max(self._around_best, self.asked.trained)
+        named = [(model, price) for model, price in priced if model.is_open and model.base_url]
+        return max((self._priced(*each, around, *asked) for each in named), default=0.0)
+
+    @property
+    def _samples(self) -> tuple[Lengths, ...]:
+        """Rows asked again: at a temperature, and once more as they were."""
+        again = self.use_case.consistency
+        return (self.asked.again,) * (again.samples + 1) if again else ()
+
+    @property
+    def _pairs(self) -> bool:
+        return self.has_cascade and len(self.models) > 1
+
+    @property
+    def _guards(self) -> bool:
+        return self.use_case.offers_guards
+
+    @property
+    def _around_best(self) -> int:
+        can_retrieve = bool(self.use_case.models.embedder)
+        return max(self.asked.prompt, self.asked.rag) if can_retrieve else self.asked.prompt
+
+    def _dearest(self, around: int, *draws: Lengths) -> float:
+        return max(self._usd(model, around, *draws) for model in self.models)
+
+    def _several(self, around: int, *draws: Lengths) -> float:
+        """Asked of the best candidate: the dearest model, and of the next dearest too where it may be a cascade."""
+        each = sorted((self._usd(model, around, *draws) for model in self.models), reverse=True)
+        return sum(each[: 2 if self._pairs else 1])
+
+    def _usd(self, model: Model, around: int, *draws: Lengths) -> float:
+        return self._priced(model, self.prices[model.uri], around, *draws)
+
+    def _priced(self, model: Model, price: Price, around: int, *draws: Lengths) -> float:
+        """Every row of these draws asked once; no prompt is longer than the context takes."""
+        most = int(AMPLE_CHARS_PER_TOKEN * model.context_tokens) + TEMPLATE_TOKENS[0]  # what is let through unread
+        output = self._most_output(model)
+        usd = 0.0
+        for draw in draws:
+            content = min(draw.rows * around + draw.in_all, draw.rows * most)
+            longest = min(around + draw.longest, most) + self.asked.constraint
+            tokens = content + draw.rows * self.asked.constraint
+            usd += _most_usd(price, draw.rows, tokens, longest, output)
+        return usd
+
+    def _most_output(self, model: Model) -> int:
+        """The cap on output tokens that is sent to a model, the one place that says it."""
+        return model.most_output_tokens(self.use_case.traffic.output_tokens + (CHOICE_TOKENS if self.ways > 1 else 0))
+
+    def _grading(self, stage: Stage) -> float:
+        """A judge's grades of every try's answers, of what people graded, and of the winner's on test."""
+        judge, model = self.use_case.judge, self.use_case.judge_model
+        if self.judge_price is None or judge is None or model is None:
+            return 0.0
+        asked, tries = self.asked, self._tries(stage)
+        main = asked.traffic if stage == "cache" else asked.gate
+        answer = BYTES_PER_OUTPUT_TOKEN * max(self._most_output(model) for model in self.models)
+        around = asked.judge + answer + asked.references
+        each = [(draw, around) for draw in (*(main, asked.shifted) * tries, asked.test)]
+        output = model.most_output_tokens(judge.output_tokens + CHOICE_TOKENS)
+        return sum(
+            _most_usd(
+                self.judge_price,
+                draw.rows,
+                ceil(draw.rows * fixed + asked.escaped * draw.in_all),
+                ceil(fixed + asked.escaped * draw.longest),
+                output,
+            )
+            for draw, fixed in (*each, (asked.graded, asked.judge))
+        )
+
+    def _tries(self, stage: Stage) -> int:
+        """Candidates of a stage whose answers may differ."""
+        guards = 1 if self._guards else 0
+        plain = self.ways * len(self.models)
+        return {
+            "prompt": plain + self._pairs,
+            "rag": plain + guards,
+            "fine_tune": 1 + guards,
+            "pretrain": 1 + guards,
+            "distill": 1 + self.has_cascade + guards,
+        }.get(stage, 1)
+
+    def _machines(self, stage: Stage) -> float:
+        if stage == "fine_tune":
+            return worst_training_usd(self.use_case)
+        if stage == "pretrain":
+            return worst_training_usd(self.use_case) + worst_pretraining_usd(self.use_case)
+        if stage == "distill":
+            return worst_student_training_usd(self.use_case)
+        return self._hosting() if stage == "self_host" else 0.0
+
+    def _hosting(self) -> float:
+        """Whole hours of the machine while every row is asked slowly, at the traffic's concurrency."""
+        rows = sum(draw.rows for draw in (*self.asked.judged("self_host"), *self._samples, self.asked.test))
+        hours = 1 + rows * SLOW_REQUEST_S / self.use_case.traffic.concurrency / 3600
+        return ceil(hours) * hosting_hour_usd(self.use_case)
+
+
+def _most_usd(price: Price, calls: int, tokens_in: int, longest: int, tokens_out: int) -> float:
+    """The most that many calls can cost: every token written to the cache, in the dearest tier the longest reaches."""
+    reachable = [price, *(tier for tier in price.tiers if longest > tier.above_input_tokens)]
+    return max((rates.dearest_input * tokens_in + rates.output * tokens_out * calls) / MILLION for rates in reachable)
 
 
 def worst_training_usd(use_case: UseCase) -> float:
@@ -88,17 +241,3 @@ def worst_student_training_usd(use_case: UseCase) -> float:
 def hosting_hour_usd(use_case: UseCase) -> float:
     """Dollars of one hour of an own machine."""
     return use_case.hosting.usd_per_month_per_machine / HOURS_PER_MONTH
-
-
-def _usd_a_call(use_case: UseCase, price: Price, stage: Stage) -> float:
-    tokens = min(PROMPT_TOKENS[stage], max(m.context_tokens for m in use_case.models.candidates))
-    answer = use_case.traffic.output_tokens
-    return price.worst_case_usd(tokens, max(m.most_output_tokens(answer) for m in use_case.models.candidates))
-
-
-def most_grade_tokens(use_case: UseCase) -> int:
-    """The most output tokens a grade is billed for, with what the judge thinks before it."""
-    judge, model = use_case.judge, use_case.judge_model
-    if judge is None or model is None:
-        return JUDGE_TOKENS[1]
-    return model.most_output_tokens(JUDGE_TOKENS[1] - DEFAULT_GRADE_TOKENS + judge.output_tokens)

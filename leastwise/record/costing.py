@@ -7,30 +7,30 @@ The arithmetic is in `leastwise.money.expected_cost`; caps are held by what a st
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from statistics import fmean
 
 from leastwise import ladder
 from leastwise.errors import BadInput
 from leastwise.ladder.alphas import Alphas
 from leastwise.models import hardware
 from leastwise.models.catalogue import Catalogue
-from leastwise.money.expected_cost import ExpectedCost, Facts, Sizes, expected_costs
-from leastwise.money.worst_cost import COUNTED, worst_costs
+from leastwise.money.asked import Asked
+from leastwise.money.expected_cost import ExpectedCost, Facts, expected_costs
+from leastwise.money.request_usage import Sizes, request_usage
+from leastwise.money.token_counts import ENGLISH_CHARS_PER_TOKEN, likely_tokens
+from leastwise.money.worst_cost import worst_costs
 from leastwise.record.climb_run import ClimbRun
 from leastwise.rows.question import Question
 from leastwise.stores.budget import Budget
 from leastwise.use_case import LADDER, Stage
+from leastwise.use_case.price import Usage
 from leastwise.use_case.task import completion_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 log = logging.getLogger(__name__)
 
-SAMPLE = 200  # rows whose lengths are averaged
 NEIGHBOURS, REGRESSION = "reference.nearest_neighbours", "reference.embeddings_logistic_regression"
 
 
@@ -40,17 +40,16 @@ class Costing:
 
     question: Question
     catalogue: Catalogue
+    asked: Callable[[], Asked]
     alphas: Callable[[], Alphas]  # asked only where needed: a climb's are drawn on the gate set's account
     run: ClimbRun | None = None
 
     @cached_property
     def worst(self) -> dict[Stage, float]:
         """What each stage may cost at worst, dollars."""
-        rows = {name: self.question.tables.rows(name) or 0 for name in COUNTED}
-        catalogue = self.catalogue
-        return worst_costs(
-            self.question.use_case, catalogue.candidate_prices(), catalogue.base_price(), rows, catalogue.judge_price()
-        )
+        use_case, catalogue = self.question.use_case, self.catalogue
+        prices, base, judge = catalogue.candidate_prices(), catalogue.base_price(), catalogue.judge_price()
+        return worst_costs(use_case, prices, base, self.asked(), judge)
 
     def check_start(self) -> None:
         """BadInput where a cap is below what the first stage may cost."""
@@ -68,6 +67,10 @@ class Costing:
         guessed by it.
         """
         return expected_costs(self.question.use_case, self._facts())
+
+    def usages(self) -> dict[Stage, Usage]:
+        """The tokens of one request on average as each stage asks it."""
+        return {stage: request_usage(self.question.use_case, stage, self._sizes()) for stage in LADDER}
 
     def announce(self, stage: Stage) -> None:
         """Say before a stage what it is expected to cost and how that comes."""
@@ -125,13 +128,12 @@ class Costing:
     def _sizes(self) -> Sizes:
         tables, task = self.question.tables, self.question.use_case.task
         gate, train, documents = tables.need("gate"), tables.get("train"), tables.get("documents")
-        sizes = {"text": _mean_length(gate)}
+        sizes = {"text": _mean_length(gate["text"])}
         labelled = train if train is not None else gate
         if labelled["label"].notna().all():
-            lengths = labelled["label"].head(SAMPLE).map(lambda label: len(completion_of(task, label)))
-            answer = float(lengths.mean())
-            sizes |= {"answer": answer, "example": _mean_length(labelled) + answer}
-        return Sizes(**sizes | ({"document": _mean_length(documents)} if documents is not None else {}))
+            answer = _mean_length(completion_of(task, label) for label in labelled["label"])
+            sizes |= {"answer": answer, "example": _mean_length(labelled["text"]) + answer}
+        return Sizes(**sizes | ({"document": _mean_length(documents["text"])} if documents is not None else {}))
 
     def _history(self) -> list[ladder.Record]:
         return self.run.history(self.question.use_case.gate_requirements) if self.run else []
@@ -162,5 +164,6 @@ class Costing:
         return guesses
 
 
-def _mean_length(rows: pd.DataFrame) -> float:
-    return float(rows["text"].head(SAMPLE).str.len().mean())
+def _mean_length(texts: Iterable[str]) -> float:
+    """In characters of English that come to as many tokens: other scripts take more for a character."""
+    return ENGLISH_CHARS_PER_TOKEN * fmean(likely_tokens(str(text)) for text in texts)

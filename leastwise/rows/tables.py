@@ -6,10 +6,10 @@ It does not decide what a row may look like beyond that (see `leastwise.rows.val
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.rows import expected_answers, gold, inputs, made_rows, row_checks, splits
 from leastwise.stores import storage, table_values
 from leastwise.use_case import UseCase
@@ -40,6 +40,7 @@ MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
 KINDS = frozenset({"out_of_scope", "out_of_scope_dev", "shifted"})
 TIME = "leastwise_time"  # when a request of the traffic came, unix seconds, where data.time_column says it
 KIND = "leastwise_kind"  # the column of data.kind_column in out-of-scope and shifted rows
+ACROSS = (gold.check, splits.check_lengths, splits.check_leakage)  # looked at once every table is read
 UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
 
 
@@ -162,11 +163,9 @@ class Tables:
 
     def check(self) -> None:
         """Read and check every table, leakage between splits and text lengths, before anything is spent."""
-        for name in TABLES:
-            self.get(name)
-        gold.check(self.use_case, self.get)
-        splits.check_lengths(self.use_case, self.get)
-        splits.check_leakage(self.use_case, self.get)
+        each = [partial(self.get, name) for name in TABLES]
+        across = [partial(check, self.use_case, self.get) for check in ACROSS]
+        refuse(problems_of([*each, *across]))
 
 
 def _together(parts: Sequence[pd.DataFrame | None], source: str) -> pd.DataFrame | None:

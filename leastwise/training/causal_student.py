@@ -101,6 +101,7 @@ def settings_of(training: Training, student: CausalStudent, rows: int) -> Traini
         learning_rate=student.learning_rate,
         max_examples=student.max_examples,
         epochs=min(100, math.ceil(student.max_examples / max(rows, 1))),
+        max_tokens=training.max_tokens,
         upper_blocks_share=1.0,
         seed=training.seed,
         launch=training.launch,

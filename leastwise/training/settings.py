@@ -105,6 +105,7 @@ def settings_of(training: Training) -> TrainingSettings:
         rank=training.rank,
         learning_rate=training.learning_rate,
         max_examples=training.max_examples,
+        max_tokens=training.max_tokens,
         upper_blocks_share=training.upper_blocks_share,
         epochs=training.epochs,
         batch_size=training.batch_size,

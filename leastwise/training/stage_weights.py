@@ -19,7 +19,7 @@ from leastwise.content import content_key
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.models import encoder, runtime_choice, weights
-from leastwise.models.chat import format_chat
+from leastwise.models.student import texts_cut
 from leastwise.money.lora import LLAMA_3_8B, LLAMA_3_70B, trainable_share
 from leastwise.money.worst_cost import worst_training_usd
 from leastwise.progress import TrainingProgress
@@ -28,11 +28,9 @@ from leastwise.stores import table_files
 from leastwise.training import causal_student, distillation, pretraining, teacher_labels, training, training_search
 from leastwise.training.request import DevMetric, TrainingReport
 from leastwise.training.settings import TrainingSettings, pretraining_settings_of, settings_of
-from leastwise.training.training_rows import Row
+from leastwise.training.training_rows import Row, examples_of
 from leastwise.use_case import Stage
-from leastwise.use_case.prompts import trained_prompt
 from leastwise.use_case.student import CausalStudent, EncoderStudent
-from leastwise.use_case.task import completion_of
 from leastwise.use_case.training import Search
 
 log = logging.getLogger(__name__)
@@ -216,6 +214,8 @@ def _train_encoder(work: Workspace, student: EncoderStudent, labels_uri: str) ->
     is_there = out.exists()
     if not is_there:
         log.info(f"training a student on {len(labelled):,} teacher labels")
+        if cut := texts_cut("teacher labels", list(labelled["text"]), content[0], settings.max_tokens):
+            log.info(cut)
     with _paid_machine(work, "distill", out) as on_progress:
         report = distillation.train_student(*content, out, on_progress)
         runtime = runtime_choice.choose_runtime(out, *known)
@@ -254,6 +254,7 @@ def student_settings(student: EncoderStudent, seed: int) -> distillation.Student
         epochs=student.epochs,
         learning_rate=student.learning_rate,
         temperature=student.temperature,
+        max_tokens=student.max_tokens,
         seed=seed,
     )
 
@@ -281,7 +282,4 @@ def pairs(work: Workspace, table: str, model_dir: Path | None = None) -> list[Ro
 
     The chat template is that of `model_dir`, or of the use case's base.
     """
-    system = {"role": "system", "content": trained_prompt(work.use_case)}
-    frame, base, task = work.tables.need(table), model_dir or work.catalogue.base_dir(), work.use_case.task
-    prompts = [format_chat(base, [system, {"role": "user", "content": text}]) for text in frame["text"]]
-    return [Row(prompt, completion_of(task, label)) for prompt, label in zip(prompts, frame["label"], strict=True)]
+    return examples_of(work.use_case, work.tables.need(table), model_dir or work.catalogue.base_dir())

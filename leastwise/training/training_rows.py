@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import IGNORED, tokenizer_of
+from leastwise.models.chat import format_chat
+from leastwise.money.token_counts import most_tokens
+from leastwise.use_case import UseCase
+from leastwise.use_case.prompts import trained_prompt
+from leastwise.use_case.task import completion_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from transformers import PreTrainedTokenizerBase
 
     from leastwise.training.settings import TrainingSettings
 
+
+MOST_NAMED = 5  # rows in one message
 
 TokenRow: TypeAlias = dict[str, list[int]]  # input_ids, and as many labels
 
@@ -58,6 +66,34 @@ def encoded_row(tokenizer: PreTrainedTokenizerBase, row: Row, at: int, max_token
             f"training row {at}: {len(ids)} tokens, more than max_tokens {max_tokens}; shorten it or raise it"
         )
     return {"input_ids": ids, "labels": [IGNORED] * len(prompt) + completion}
+
+
+def examples_of(use_case: UseCase, frame: pd.DataFrame, base: Path) -> list[Row]:
+    """Labelled rows as prompt and completion, the prompt as the chat endpoint will render it."""
+    system, task = {"role": "system", "content": trained_prompt(use_case)}, use_case.task
+    prompts = [format_chat(base, [system, {"role": "user", "content": text}]) for text in frame["text"]]
+    return [Row(prompt, completion_of(task, label)) for prompt, label in zip(prompts, frame["label"], strict=True)]
+
+
+def check_lengths(source: str, rows: Sequence[Row], base: Path, max_tokens: int) -> None:
+    """BadInput that names the rows which are longer than a training takes; what fits by its bytes is not tokenized."""
+    tokenizer = tokenizer_of(str(base))
+    too_long: dict[int, int] = {}
+    for number, row in enumerate(rows, 1):
+        text = f"{row.prompt}{row.completion}{tokenizer.eos_token}"
+        if most_tokens(text) <= max_tokens:
+            continue
+        parts = (row.prompt, f"{row.completion}{tokenizer.eos_token}")
+        tokens = sum(len(tokenizer(part, add_special_tokens=False).input_ids) for part in parts)
+        if tokens > max_tokens:
+            too_long[number] = tokens
+    if too_long:
+        named = ", ".join(map(str, list(too_long)[:MOST_NAMED]))
+        more = f" and {len(too_long) - MOST_NAMED} more" if len(too_long) > MOST_NAMED else ""
+        raise BadInput(
+            f"{source}: row{'s' if len(too_long) > 1 else ''} {named}{more}: up to {max(too_long.values()):,} tokens "
+            f"as training examples, more than the {max_tokens:,} of training.max_tokens; shorten them or raise it"
+        )
 
 
 def packed(base: Path, texts: Sequence[str], max_tokens: int) -> list[TokenRow]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
 
-from leastwise.part import Part
+from leastwise.part import Part, written_but_for
 from leastwise.use_case.model import check_model_uri
+
+READ_TOKENS = 64  # of a text by an encoder student
 
 
 class EncoderStudent(Part):
@@ -23,6 +25,14 @@ class EncoderStudent(Part):
     temperature: float = Field(
         2.0, gt=0, le=20, description="Softens teacher and student alike: above 1 second choices count more."
     )
+    max_tokens: int = Field(
+        READ_TOKENS, ge=8, le=512, description="Tokens it reads of a text; the rest is cut off, and how often is said."
+    )
+
+    @model_serializer(mode="wrap")
+    def _default_length_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """What was asked before more could be read is still the same question."""
+        return written_but_for(write(self), max_tokens=READ_TOKENS)
 
 
 class CausalStudent(Part):

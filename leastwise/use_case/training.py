@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from leastwise.part import Part
+from leastwise.part import Part, written_but_for
 from leastwise.use_case.price import Gpu
 from leastwise.use_case.student import EncoderStudent, Student
 
@@ -162,11 +162,22 @@ class Training(Part):
         description="Share of the packed sequences of continued pre-training that are general text (data.general), "
         "against forgetting; empty: 0.1 where data.general is set, else none.",
     )
+    max_tokens: int = Field(
+        LONGEST_TOKENS,
+        ge=64,
+        le=131_072,
+        description="Longest training example, prompt and answer together, in tokens; a longer one is refused.",
+    )
     seed: int = Field(0, ge=0, description="Seed of every shuffle and initialisation.")
     retrain_every_days: int = Field(90, ge=1, description="Days between retrainings, for recurring cost.")
     labels_per_retraining: int = Field(0, ge=0, description="New labels bought for one retraining.")
     usd_per_label: float = Field(0.0, ge=0, description="Dollars a human label costs.")
     surrounding: Multipliers = Field(Multipliers(), description="What comes with a training, as multiples of its cost.")
+
+    @model_serializer(mode="wrap")
+    def _default_length_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """What was asked before examples could be longer is still the same question."""
+        return written_but_for(write(self), max_tokens=LONGEST_TOKENS)
 
     @property
     def pretraining_rate(self) -> float:

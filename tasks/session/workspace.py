@@ -6,10 +6,12 @@ Only the functions that flows call open anything; everything else is handed what
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import yaml
 
+from leastwise.answering.asked import asked_of
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.habits import with_known_reasoning
 from leastwise.ladder.alphas import first_alphas
@@ -42,10 +44,11 @@ class Prospect:
     question: Question
     catalogue: Catalogue
 
-    @property
+    @cached_property
     def costing(self) -> Costing:
         """What its stages are expected to cost, as the first question asked of its gate set."""
-        return Costing(self.question, self.catalogue, lambda: first_alphas(self.question.use_case))
+        question = self.question
+        return Costing(question, self.catalogue, lambda: asked_of(question), lambda: first_alphas(question.use_case))
 
 
 def price_book() -> PriceBook:

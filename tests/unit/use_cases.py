@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from leastwise.money.asked import Asked, Lengths
 from leastwise.use_case import UseCase
 from leastwise.use_case.price import Price
 
@@ -22,6 +23,15 @@ ALL = QUALITY | {
     "p95_latency_ms": {"bound": 2000, "margin": 500},
     "usd_per_1k_requests": {"bound": 5.0, "margin": 0.5},
 }
+
+
+def asked(rows: dict[str, int], text: int = 150) -> Asked:
+    """That many rows of texts of that many bytes each."""
+    kinds = ("gate", "out_of_scope", "shifted", "paraphrases", "traffic", "unlabelled", "graded", "test")
+    lengths = {name: Lengths.of([text] * rows.get(name, 0)) for name in kinds}
+    dev = {"cascade_dev": min(rows.get("dev", 0), 200), "guard_dev": 2 * min(rows.get("dev", 0), 300)}
+    drawn = {name: Lengths.of([text] * count) for name, count in dev.items()}
+    return Asked(**lengths, **drawn, prompt=1200, rag=2500, trained=150, judge=600)
 
 
 def use_case(**changes: Any) -> UseCase:

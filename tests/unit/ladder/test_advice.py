@@ -8,21 +8,24 @@ import pytest
 from leastwise.ladder.advice import Advice, advise
 from leastwise.ladder.premises import Premises
 from leastwise.money.price_book import UnknownPrice
+from leastwise.money.worst_cost import worst_costs
 from leastwise.use_case import LADDER
 from leastwise.use_case.price import Price
-from tests.unit.use_cases import ALL, CHEAP, LISTED, PLENTY, QUALITY, use_case
+from tests.unit.use_cases import ALL, CHEAP, LISTED, PLENTY, QUALITY, asked, use_case
 
 
 def advice(rows: dict[str, int] | None = None, price: Price = LISTED, **changes: Any) -> Advice:
+    wanted = use_case(**changes)
     premises = Premises(
         rows=PLENTY | (rows or {}),
         prices={"openai:big": price},
+        worst=worst_costs(wanted, {"openai:big": price}, CHEAP, asked(PLENTY | (rows or {}))),
         base_price=CHEAP,
         repeat_share=0.5,
         alpha_pass=0.005,
         alpha_fail=0.0125,
     )
-    return advise(use_case(**changes), premises)
+    return advise(wanted, premises)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +146,7 @@ def test_it_asks_whether_the_next_model_makes_this_unnecessary(changes: dict[str
         ({}, {"train": 999}, "under 1,000"),
         ({}, {"train": 4_999}, "5,000 or more are advised"),
         ({"budget_usd": 0.1}, {}, "budget_usd $0.1 is below"),
-        ({"budget_usd": 20}, {}, "does not cover"),
+        ({"budget_usd": 60}, {}, "does not cover"),
         ({}, {}, "openai:big may not teach"),
     ],
 )

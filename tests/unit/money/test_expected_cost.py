@@ -17,7 +17,7 @@ from leastwise.money.expected_cost import (
 from leastwise.money.worst_cost import EXAMPLES_PER_S, worst_costs
 from leastwise.use_case import LADDER
 from leastwise.use_case.price import Price
-from tests.unit.use_cases import CHEAP, LISTED, PLENTY, QUALITY, use_case
+from tests.unit.use_cases import CHEAP, LISTED, PLENTY, QUALITY, asked, use_case
 
 ROWS = PLENTY | {"out_of_scope": 0, "shifted": 0, "graded": 0}
 MACHINE = Hardware(flops_per_s=1e12, usd_per_hour=2.0)
@@ -68,7 +68,7 @@ def test_what_packed_text_costs_grows_with_its_steps_its_method_and_the_machines
         )
         expected = expected_costs(wanted, facts())
         return expected["pretrain"].usd - expected["fine_tune"].usd, worst_costs(
-            wanted, {"openai:big": LISTED}, None, ROWS
+            wanted, {"openai:big": LISTED}, None, asked(ROWS)
         )["pretrain"]
 
     expected, worst = both()
@@ -106,7 +106,7 @@ def test_what_a_cache_answers_and_what_a_trained_teacher_labels_is_not_bought() 
 @pytest.mark.parametrize("price", [CHEAP, LISTED])
 def test_what_is_expected_is_never_above_what_caps_are_held_by(price: Price) -> None:
     wanted = use_case(training={"usd_per_hour": 2.0, "teacher_labels": 500}, hosting={"usd_per_month_per_machine": 700})
-    worst = worst_costs(wanted, {"openai:big": price}, CHEAP, ROWS)
+    worst = worst_costs(wanted, {"openai:big": price}, CHEAP, asked(ROWS))
     slow = Hardware(flops_per_s=2e11, usd_per_hour=2.0)
     expected = expected_costs(wanted, facts(prices={"openai:big": price}, hardware=slow))
     assert all(expected[stage].usd <= worst[stage] for stage in LADDER)

@@ -3,7 +3,7 @@
 import pytest
 
 from leastwise.money.worst_cost import worst_costs
-from tests.unit.use_cases import LISTED, PLENTY, use_case
+from tests.unit.use_cases import LISTED, PLENTY, asked, use_case
 
 ROWS = PLENTY | {"out_of_scope": 0, "shifted": 0, "graded": 0}
 
@@ -17,10 +17,10 @@ def test_a_guard_may_ask_everything_again_and_dev_rows_of_both_kinds() -> None:
     rows = ROWS | {"out_of_scope": 200}
     prices = {"openai:big": LISTED}
     without, offered = (
-        worst_costs(use_case(**asks, guard={"offered": is_offered, "dev_rows": 300}), prices, LISTED, rows)
+        worst_costs(use_case(**asks, guard={"offered": is_offered, "dev_rows": 300}), prices, LISTED, asked(rows))
         for is_offered in (False, True)
     )
-    again = rows["gate"] + rows["out_of_scope"] + rows["shifted"] + 600
-    a_call = without["rag"] / 2 / (again - 600)
-    assert offered["rag"] - without["rag"] == pytest.approx(a_call * again)
+    judged = rows["gate"] + rows["out_of_scope"] + rows["shifted"]
+    a_call = without["rag"] / (2 * judged + rows["test"])  # in two forms, and the winner on test
+    assert offered["rag"] - without["rag"] == pytest.approx(a_call * (judged + 600))
     assert offered["prompt"] == without["prompt"] and offered["fine_tune"] > without["fine_tune"]

@@ -1,0 +1,173 @@
+"""What must hold before the first call is paid, all that is wrong in one report: `advise` and `customize` ask the same.
+
+A check raises BadInput; nothing is spent and no weights are loaded. What is written down in a use case is apart from
+what only this machine cannot reach (a model on a hub): advice says the latter and goes on.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from leastwise.answering.prompts import check_room
+from leastwise.answering.servers import check_servable
+from leastwise.errors import BadInput, Check, problems_of, refuse
+from leastwise.evaluating.judge_scorer import check_grades
+from leastwise.ladder.needs import Situation, ruled_out
+from leastwise.models import weights
+from leastwise.models.chat import check_template
+from leastwise.models.encoder import embedder_dir
+from leastwise.models.student import texts_cut
+from leastwise.money.token_counts import most_request_tokens, most_tokens
+from leastwise.rows.general_text import check_general
+from leastwise.stores import storage
+from leastwise.training import causal_student
+from leastwise.training.training_rows import check_lengths, examples_of
+from leastwise.use_case import LADDER, Stage, UseCase
+from leastwise.use_case.prompts import trained_prompt
+from tasks.session.workspace import Prospect
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain"})
+MOST_LOOKED_AT = 2000  # texts of which it is said how many a student cuts
+
+
+def check(prospect: Prospect) -> None:
+    """What must hold before a run that asks models is opened; BadInput lists every problem."""
+    refuse(problems_of([*stated(prospect), *reached(prospect)]))
+
+
+def check_basics(prospect: Prospect) -> None:
+    """What must hold before any run is opened: readable rows, writable state, known prices, money for a start."""
+    refuse(problems_of([*_basics(prospect), prospect.catalogue.check_weights]))
+
+
+def _basics(prospect: Prospect) -> list[Check]:
+    catalogue = prospect.catalogue
+    return [
+        prospect.question.tables.check,
+        partial(storage.check_writable, catalogue.home),
+        lambda: catalogue.check_prices(possible(prospect)),
+        lambda: prospect.costing.check_start(),
+    ]
+
+
+def stated(prospect: Prospect) -> list[Check]:
+    """The checks of what a use case says and of its rows."""
+    question, catalogue = prospect.question, prospect.catalogue
+    return [
+        *_basics(prospect),
+        partial(_check_weights, prospect, far=False),
+        partial(check_grades, question),
+        partial(check_general, question),
+        partial(_check_dev, prospect),
+        lambda: check_room(question, catalogue, has_teacher="distill" in possible(prospect)),
+    ]
+
+
+def reached(prospect: Prospect) -> list[Check]:
+    """The checks of models that are elsewhere: advice on a machine that does not reach them is advice all the same."""
+    return [partial(_check_weights, prospect, far=True)]
+
+
+def possible(prospect: Prospect) -> list[Stage]:
+    """The stages that a climb may come to, as far as is known before it."""
+    question = prospect.question
+    counts = question.counts()
+    situation = Situation(
+        train_rows=counts["train"],
+        document_rows=counts["documents"],
+        unlabelled_rows=counts["unlabelled"],
+        repeat_share=question.repeat_share,
+    )
+    return [stage for stage in LADDER if ruled_out(question.use_case, stage, situation) is None]
+
+
+def _check_dev(prospect: Prospect) -> None:
+    """What is tuned on dev rows while it is trained needs some."""
+    use_case, stages = prospect.question.use_case, possible(prospect)
+    needing = [stage for stage in stages if stage in TRAINED]
+    if "distill" in stages and use_case.training.student.kind == "encoder":
+        needing.append("distill")
+    if needing and not use_case.data.dev:
+        raise BadInput(
+            f"data.dev: {' and '.join(needing)} may be reached, which keep what does best on dev rows, and there are "
+            f"none; add data.dev (labelled rows apart from the other splits), or set last_stage before {needing[0]}"
+        )
+
+
+def _check_weights(prospect: Prospect, far: bool) -> None:
+    """Open weights can be read; what will be trained has a template and rows that fit; what is served can be."""
+    catalogue, home = prospect.catalogue, prospect.catalogue.home
+    here = [uri for uri in sorted(catalogue.open_uris()) if uri.startswith(("hf://", "s3://")) == far]
+    readable = [uri for uri in here if not problems_of([partial(catalogue.revision, uri)])]
+    checks: list[Check] = [partial(catalogue.revision, uri) for uri in here if uri not in readable]
+    served, trained = _served(prospect), _trained(prospect)
+    checks += [partial(check_servable, uri, home) for uri in readable if uri in served]
+    checks += [partial(_check_training, prospect, uri, trained[uri]) for uri in readable if uri in trained]
+    refuse(problems_of(checks))
+
+
+def _served(prospect: Prospect) -> set[str]:
+    """Open weights that may be served on this machine: candidates, and what is trained where it is timed or hosted."""
+    use_case, stages = prospect.question.use_case, set(possible(prospect))
+    asked = (*use_case.models.candidates, *filter(None, [use_case.judge_model]))
+    here = {model.uri for model in asked if model.is_open and not model.base_url and use_case.may_be_sent_to(model)}
+    is_timed = "p95_latency_ms" in use_case.requirements.bounds or "self_host" in stages
+    return here | (set(_trained(prospect)) if is_timed else set())
+
+
+def _trained(prospect: Prospect) -> dict[str, list[str]]:
+    """Open weights that may be trained, each with the tables of its examples."""
+    use_case, stages = prospect.question.use_case, set(possible(prospect))
+    base, student = use_case.models.base, use_case.training.student
+    tables: dict[str, list[str]] = {}
+    if base and TRAINED & stages:
+        tables[base.uri] = ["train", "dev"]
+    if "distill" in stages and student.kind == "causal" and (uri := student.uri or (base.uri if base else None)):
+        tables.setdefault(uri, []).append("unlabelled")
+    return tables
+
+
+def _check_training(prospect: Prospect, uri: str, tables: list[str]) -> None:
+    use_case, question = prospect.question.use_case, prospect.question
+    frames = {name: frame for name in tables if (frame := question.tables.get(name)) is not None}
+    limit = use_case.training.max_tokens
+    is_package, room = uri.startswith("package://"), limit - use_case.traffic.output_tokens
+    if is_package and all(_surely_fit(use_case, frame, limit) for frame in frames.values()):
+        return  # packages have a template, and reading their tokenizer takes seconds
+    directory = weights.tokenizer_dir(uri, prospect.catalogue.home)
+    check_template(directory, uri)
+    checks: list[Check] = []
+    for name, frame in frames.items():
+        if name == "unlabelled":
+            rows = causal_student.rows_of(use_case.task, directory, frame.assign(label=""))
+            checks.append(partial(check_lengths, f"data.{name}", rows, directory, room))
+        else:
+            kept = frame.head(use_case.training.dev_rows) if name == "dev" else frame
+            rows = examples_of(use_case, kept, directory)
+            checks.append(partial(check_lengths, f"data.{name}", rows, directory, limit))
+    refuse(problems_of(checks))
+
+
+def _surely_fit(use_case: UseCase, frame: pd.DataFrame, limit: int) -> bool:
+    """Whether every example is short enough by its bytes."""
+    around = most_request_tokens((trained_prompt(use_case), "", "")) + use_case.traffic.output_tokens
+    answers = frame["label"] if "label" in frame else [""] * len(frame)
+    lengths = (most_tokens(f"{text}{answer}") for text, answer in zip(frame["text"], answers, strict=True))
+    return around + max(lengths, default=0) <= limit
+
+
+def notes(prospect: Prospect) -> tuple[str, ...]:
+    """What is no reason to refuse, and should be known before: texts of which a student reads only the start."""
+    use_case = prospect.question.use_case
+    student, uri = use_case.training.student, use_case.models.student
+    gate = prospect.question.tables.get("gate")
+    if "distill" not in possible(prospect) or student.kind != "encoder" or uri is None or gate is None:
+        return ()
+    texts = list(gate["text"].head(MOST_LOOKED_AT))
+    cut: list[str] = []
+    problems_of([lambda: cut.append(texts_cut("data.gate", texts, embedder_dir(uri), student.max_tokens))])
+    return tuple(filter(None, cut))

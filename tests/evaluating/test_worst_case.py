@@ -1,0 +1,297 @@
+"""No stage costs more than it may cost at worst: the evaluation's own code over use cases of all kinds, every call
+rendered as it would be sent and billed by its bytes, which is the most a byte-level tokenizer makes of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from leastwise.answering.answerer import Answerer, PlainAnswerer
+from leastwise.answering.asked import asked_of
+from leastwise.answering.cascade import CascadeAnswerer
+from leastwise.answering.exact_cache import ExactCache
+from leastwise.answering.prompts import _Context
+from leastwise.answering.retrieval import Hit
+from leastwise.answering.shots import shot
+from leastwise.endpoints.request import Message, Request, Target, most_usage, request_key
+from leastwise.evaluating.confirmation import measure_all
+from leastwise.evaluating.evaluation import evaluate
+from leastwise.evaluating.looks import Inputs
+from leastwise.evaluating.scorer import ExactScorer
+from leastwise.ladder.alphas import Alphas
+from leastwise.ladder.candidate import CachePolicy, Candidate, Prompt
+from leastwise.metrics.answer import Answer
+from leastwise.models.catalogue import Catalogue
+from leastwise.money import PriceBook
+from leastwise.money.worst_cost import CASCADE_DEV_ROWS, worst_costs
+from leastwise.progress import NoDisplay
+from leastwise.rows.question import Question
+from leastwise.rows.tables import Tables
+from leastwise.use_case import UseCase
+from leastwise.use_case.judge import GRADE_TOKENS
+from leastwise.use_case.task import completion_of
+from tasks.prompt import prompt_candidates
+
+ALPHAS = Alphas(0.001, 0.001)  # so strict that evaluations go on to their last row
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+TASKS: dict[str, dict[str, Any]] = {
+    "label": {"instruction": "Yes or no?", "labels": ["yes", "no"], "decline_label": "none"},
+    "record": {"kind": "extraction", "instruction": "Extract.", "json_schema": SCHEMA},
+    "text": {"kind": "free_text", "instruction": "Answer.", "metric": "exact_match"},
+}
+EXPECTED = {"label": "yes", "record": '{"a": "x"}', "text": '["x"]'}
+TEXTS = st.text(alphabet=st.sampled_from('ab c1"\n\\\u00e9\u4e2d\U0001f600'), min_size=1, max_size=120)
+BOOK = PriceBook.model_validate({"as_of": "2026-11-01"})
+
+
+class Given(Tables):
+    """Tables that are in no file."""
+
+    def __init__(self, use_case: UseCase, frames: dict[str, pd.DataFrame]) -> None:
+        super().__init__(use_case)
+        self._whole = dict(frames)
+        self.__dict__["hashes"] = {name: f"{len(name):02x}" * 32 for name in frames}
+
+    def _read(self, name: str) -> pd.DataFrame | None:
+        return self._whole.get(name)
+
+
+@dataclass
+class Bought:
+    """What was sent, each request once, and what it came to."""
+
+    keys: set[str] = field(default_factory=set)
+    usd: float = 0.0
+
+    def ask(self, target: Target, request: Request, price: Callable[..., float]) -> float:
+        """Dollars of a request; nothing for one that was sent before."""
+        key = request_key(target, request)
+        if key in self.keys:
+            return 0.0
+        self.keys.add(key)
+        usd = price(most_usage(request))
+        self.usd += usd
+        return usd
+
+
+class Teller(PlainAnswerer):
+    """A model behind an endpoint whose tokenizer knows bytes alone; it says the same of every text, unsurely."""
+
+    def __init__(
+        self, question: Question, catalogue: Catalogue, candidate: Candidate, bought: Bought, confident: bool = False
+    ) -> None:
+        self.question, self.candidate, self.bought, self.confident = question, candidate, bought, confident
+        self.context, self.price = _Context(catalogue, candidate), catalogue.price(candidate.model)
+        self.usd_worst_case, self.fixed_usd_per_request = 1e9, 0.0
+        self.target = Target(candidate.model, provider_cache=candidate.cache.provider)
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        return [self._one(request) for request in self._requests(rows)]
+
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        return [self._one(replace(request, sample=1)) for request in self._requests(rows)]
+
+    def samples(self, rows: pd.DataFrame, count: int, temperature: float) -> list[list[Answer]]:
+        asked = self._requests(rows)
+        return [
+            [self._one(replace(each, temperature=temperature, sample=at + 1)) for at in range(count)] for each in asked
+        ]
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        return [answer.latency_ms for answer in answers if answer.latency_ms is not None]
+
+    def _one(self, request: Request) -> Answer:
+        before = self.bought.keys.copy()
+        usd = self.bought.ask(self.target, request, self.price.usd)
+        known = self.bought.keys == before
+        return Answer("yes " * 3, 10.0, usd, from_store=known, confidence=0.5 if self.confident else None)
+
+    def _requests(self, rows: pd.DataFrame) -> list[Request]:
+        use_case, prompt = self.question.use_case, self.candidate.prompt
+        assert prompt is not None
+        constrained, task = prompt.constrained, use_case.task
+        return [
+            Request(
+                row_id=row_id,
+                messages=tuple(Message(turn.role, turn.content) for turn in self._turns(text)),
+                max_tokens=use_case.traffic.output_tokens,
+                choices=task.answers if constrained else None,
+                json_schema=task.json_schema if constrained and task.kind == "extraction" else None,
+                wants_confidence=self.confident,
+            )
+            for row_id, text in zip(rows["id"], rows["text"], strict=True)
+        ]
+
+    def _turns(self, text: str) -> Sequence[Any]:
+        """Retrieval finds whatever it finds."""
+        use_case, tables = self.question.use_case, self.question.tables
+        if self.candidate.stage != "rag":
+            return self.context.fitted(text, [], []).turns
+        drawn, settings_ = random.Random(text), use_case.retrieval
+        train, documents = tables.get("train"), tables.get("documents")
+        examples = [] if train is None else list(zip(train["text"], train["label"], strict=True))
+        found = [] if documents is None else [Hit("d", each, None, 1.0) for each in documents["text"]]
+        shots = [shot(use_case.task, *each) for each in drawn.sample(examples, min(len(examples), settings_.examples))]
+        return self.context.fitted(text, shots, drawn.sample(found, min(len(found), settings_.documents))).turns
+
+
+class Grader(ExactScorer):
+    """A judge behind the same kind of endpoint."""
+
+    def __init__(self, question: Question, bought: Bought, price: Callable[..., float]) -> None:
+        super().__init__(question.use_case.task)
+        self.question, self.bought, self.price_of = question, bought, price
+
+    def score(self, rows: pd.DataFrame, answers: Sequence[Answer], is_labelled: bool = True) -> list[Any]:
+        judge, task = self.question.use_case.judge, self.question.use_case.task
+        for text, label, answer in zip(rows["text"], rows["label"], answers, strict=True) if judge else ():
+            assert judge is not None
+            said = judge.message(text, answer.text or "", completion_of(task, label))
+            messages = (Message("system", judge.system(task.instruction)), Message("user", said))
+            request = Request("r", messages, GRADE_TOKENS, choices=judge.choices)
+            self.bought.ask(Target("anthropic:judge"), request, self.price_of)
+        return super().score(rows, answers, is_labelled)
+
+
+def frame(texts: Sequence[str], label: str, name: str) -> pd.DataFrame:
+    unique = [f"{text}{at}" for at, text in enumerate(texts)]
+    return pd.DataFrame({"id": [f"{name}{at}" for at in range(len(texts))], "text": unique, "label": label})
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> Question:
+    kind = draw(st.sampled_from(sorted(TASKS)))
+    rows = {name: draw(st.lists(TEXTS, min_size=2, max_size=12)) for name in ("gate", "test", "train", "dev")}
+    more = {name: draw(st.lists(TEXTS, min_size=1, max_size=6)) for name in ("documents", "shifted", "traffic")}
+    frames = {name: frame(texts, EXPECTED[kind], name) for name, texts in (rows | more).items()}
+    frames["traffic"] = pd.concat([frames["traffic"]] * 2, ignore_index=True)
+    worded = frame(rows["gate"][:2], EXPECTED[kind], "gate")
+    frames["paraphrases"] = worded.assign(text=["p" * 40, "q"])
+    required = {name: {"bound": 0.5, "margin": 0.2} for name in ("quality", "shift_quality", "adherence")}
+    if kind == "label":
+        frames["out_of_scope"] = frame(draw(st.lists(TEXTS, min_size=1, max_size=6)), "", "o")
+        required["ood_decline"] = {"bound": 0.5, "margin": 0.2}
+    prices = st.builds(
+        lambda one, two, tier: (
+            {"input": one, "output": two, "cache_write": 1.25 * one}
+            | ({"tiers": [{"above_input_tokens": tier, "input": 3 * one, "output": 2 * two}]} if tier else {})
+        ),
+        *[st.floats(0.01, 20)] * 2,
+        st.sampled_from([0, 200, 900]),
+    )
+    models = [
+        {"uri": f"openai:m{at}", "price": draw(prices), "context_tokens": draw(st.sampled_from([900, 4000]))}
+        for at in range(draw(st.integers(1, 3)))
+    ]
+    judge = {"models": [{"uri": "anthropic:judge", "price": draw(prices)}], "criteria": "Good."}
+    case = {
+        "name": "worst",
+        "task": TASKS[kind],
+        "data": {name: f"{name}.csv" for name in frames},
+        "requirements": required | {"usd_per_1k_requests": {"bound": 1.0, "margin": 0.5}},
+        "traffic": {"requests_per_month": 1000, "output_tokens": draw(st.integers(1, 60))},
+        "models": {"candidates": models, "embedder": "package://e"},
+        "retrieval": {"fixed_examples": draw(st.integers(0, 4)), "examples": 3, "documents": draw(st.integers(0, 3))},
+        "consistency": draw(st.sampled_from([None, {"rows": 10, "samples": 3}])),
+        "judge": judge if kind == "text" and draw(st.booleans()) else None,
+        "confirm_rows": draw(st.integers(1, 20)),
+    }
+    use_case = UseCase.model_validate(case)
+    return Question(use_case, Given(use_case, frames))
+
+
+class Spending:
+    """A stage of a question, asked of the last row."""
+
+    def __init__(self, question: Question) -> None:
+        self.question, self.catalogue = question, Catalogue(question.use_case, BOOK, Path("nowhere"))
+        judge_price = self.catalogue.judge_price()
+        self.bought = Bought()
+        self.scorer = Grader(question, self.bought, judge_price.usd if judge_price else lambda usage: 0.0)
+        self.candidates = prompt_candidates(self)  # type: ignore[arg-type]  # of a workspace it takes these parts
+
+    @property
+    def use_case(self) -> UseCase:
+        return self.question.use_case
+
+    @property
+    def tables(self) -> Tables:
+        return self.question.tables
+
+    def teller(self, candidate: Candidate, confident: bool = False) -> Teller:
+        return Teller(self.question, self.catalogue, candidate, self.bought, confident)
+
+    def measure(self, candidate: Candidate, answerer: Answerer) -> None:
+        evaluate(self.use_case, candidate, answerer, Inputs.of(self.question, candidate.stage), ALPHAS, self.scorer)
+
+    def confirm(self, answerer: Answerer) -> None:
+        rows = self.question.test_rows()
+        assert rows is not None
+        measure_all(answerer, rows, self.scorer, NoDisplay())
+
+    def pair(self) -> tuple[Candidate, Candidate] | None:
+        plain = [each for each in self.candidates if each.prompt and not each.prompt.constrained]
+        return (plain[0], plain[-1]) if len(plain) > 1 and self.use_case.offers_cascades else None
+
+    def prompt(self) -> None:
+        for each in self.candidates:
+            self.measure(each, self.teller(each))
+        pair = self.pair()
+        winner: Answerer = self.teller(self.candidates[-1])
+        if pair:
+            dev = self.question.tables.need("dev").head(CASCADE_DEV_ROWS)
+            first, then = (self.teller(each, confident=True) for each in pair)
+            first.answer(dev)
+            then.answer(dev)
+            winner = CascadeAnswerer(first, self.teller(pair[1]), 0.9)
+            self.measure(pair[1], winner)
+        self.confirm(winner)
+
+    def rag(self) -> None:
+        asked = [each.model_copy(update={"stage": "rag", "prompt": _bare(each.prompt)}) for each in self.candidates]
+        for each in asked:
+            self.measure(each, self.teller(each))
+        winner = self.teller(asked[-1])
+        if self.use_case.offers_guards:
+            winner = guarded = self.teller(asked[-1], confident=True)
+            guarded.answer(self.question.tables.need("dev").head(self.use_case.guard.dev_rows))
+            self.measure(asked[-1], guarded)
+        self.confirm(winner)
+
+    def cache(self) -> None:
+        policy = {"stage": "cache", "cache": CachePolicy(provider=True, exact=True)}
+        first, then = ((each.model_copy(update=policy)) for each in (self.pair() or (self.candidates[-1],) * 2))
+        inner = CascadeAnswerer(self.teller(first, confident=True), self.teller(then), 0.9)
+        with ExitStack() as stack:
+            cached = ExactCache(inner if self.pair() else self.teller(then), then, 1.0, stack)
+            self.measure(then, cached)
+            self.confirm(cached)
+
+
+def _bare(prompt: Prompt | None) -> Prompt:
+    assert prompt is not None
+    return prompt.model_copy(update={"shots": ()})
+
+
+@pytest.mark.parametrize("stage", ["prompt", "rag", "cache"])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+)
+@given(questions())
+def test_no_stage_costs_more_than_it_may_at_worst(stage: str, question: Question) -> None:
+    spending = Spending(question)
+    prices, judge = spending.catalogue.candidate_prices(), spending.catalogue.judge_price()
+    worst = worst_costs(question.use_case, prices, None, asked_of(question), judge)
+    getattr(spending, stage)()
+    assert 0 < spending.bought.usd <= worst[stage] * (1 + 1e-9)  # type: ignore[index]
+    assert worst[stage] <= 12 * spending.bought.usd  # type: ignore[index]  # a bound, not a fright

