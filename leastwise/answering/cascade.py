@@ -27,8 +27,12 @@ class CascadeAnswerer(PlainAnswerer):
         self.first, self.then, self.below = first, then, below
         self.price = then.price
         self.usd_worst_case = first.usd_worst_case + then.usd_worst_case
-        self.fixed_usd_per_request = first.fixed_usd_per_request + then.fixed_usd_per_request
         self.requests = self.escalated = 0
+
+    @property
+    def fixed_usd_per_request(self) -> float:
+        """A request's share of what is paid by the month for both."""
+        return self.first.fixed_usd_per_request + self.then.fixed_usd_per_request
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """One answer a row, in the order of the rows."""
@@ -62,7 +66,9 @@ class CascadeAnswerer(PlainAnswerer):
 
     def figures(self) -> dict[str, float]:
         """The share of requests that escalated."""
-        return {"cascade.escalated_share": self.escalated / max(self.requests, 1), "cascade.below": self.below}
+        figures = {"cascade.escalated_share": self.escalated / max(self.requests, 1), "cascade.below": self.below}
+        retraining = sum(each.figures().get("usd.per_retraining", 0.0) for each in (self.first, self.then))
+        return figures | ({"usd.per_retraining": retraining} if retraining else {})
 
     def _escalates(self, answer: Answer) -> bool:
         return answer.text is None or answer.confidence is None or answer.confidence < self.below

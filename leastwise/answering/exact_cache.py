@@ -34,7 +34,6 @@ class ExactCache:
     def __init__(self, inner: Answerer, candidate: Candidate, requests_per_s: float, stack: ExitStack) -> None:
         self.inner, self.candidate = inner, candidate
         self.usd_worst_case = inner.usd_worst_case
-        self.fixed_usd_per_request = inner.fixed_usd_per_request
         self.hits = self.requests = 0
         self.usd = self.usd_uncached = self.input_usd = self.input_usd_uncached = 0.0
         self.input_tokens = self.cached_tokens = 0
@@ -56,6 +55,11 @@ class ExactCache:
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Latencies of hits and misses as traffic sees them."""
         return latencies_of(answers)
+
+    @property
+    def fixed_usd_per_request(self) -> float:
+        """That of the candidate behind it."""
+        return self.inner.fixed_usd_per_request
 
     @property
     def price(self) -> Price | None:
@@ -80,7 +84,7 @@ class ExactCache:
 
         The saving on input and the saving on the bill are two figures: output is never cached by a provider.
         """
-        return {
+        return self.inner.figures() | {
             "cache.exact_hits": float(self.hits),
             "cache.hit_rate": self.hits / max(self.requests, 1),
             "cache.cached_share": self.cached_tokens / max(self.input_tokens, 1),

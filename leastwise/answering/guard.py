@@ -87,8 +87,16 @@ class GuardedAnswerer(PlainAnswerer):
         assert decline is not None and (near is not None or guard.score != "distance")
         self.behind, self.guard, self.decline, self.near = inner, guard, decline, near
         self.price, self.usd_worst_case = inner.price, inner.usd_worst_case
-        self.fixed_usd_per_request = inner.fixed_usd_per_request
         self._scoring_ms = near.scoring_ms(list(work.tables.need("gate")["text"].head(_TIMED_TEXTS))) if near else 0.0
+
+    @property
+    def fixed_usd_per_request(self) -> float:
+        """That of who is behind it."""
+        return self.behind.fixed_usd_per_request
+
+    def figures(self) -> dict[str, float]:
+        """Those of who is behind it."""
+        return self.behind.figures()
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """One answer a row, in the order of the rows, each with its score."""

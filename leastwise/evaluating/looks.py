@@ -7,9 +7,9 @@ It answers nothing and tests nothing (see `leastwise.evaluating.evaluation`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -92,13 +92,14 @@ class AnsweredLook:
 
         `timed`: the latencies that entered the test, by position, which is what is kept of them.
         """
-        records = [self._record(at, split) for at in range(len(self.rows))]
+        rows = self.rows.to_dict("records")
+        records = [self._record(row, at, split) for at, row in enumerate(rows)]
         for at, took in (timed or {}).items():
             records[at]["latency_ms"], records[at]["timed"] = took, True
         return records
 
-    def _record(self, at: int, split: str) -> ExampleRow:
-        row, answer, score = self.rows.iloc[at], self.answers[at], self.scores[at]
+    def _record(self, row: Mapping[Hashable, Any], at: int, split: str) -> ExampleRow:
+        answer, score = self.answers[at], self.scores[at]
         is_beyond = split == DECLINED
         record = ExampleRow(
             id=row["id"],
@@ -115,13 +116,13 @@ class AnsweredLook:
             output_tokens=answer.output_tokens,
             error=answer.error,
             set=split,
-            unit=row[UNIT] if UNIT in self.rows else None,
+            unit=row.get(UNIT),
         )
         if score and split == "gate" and score.grade is not None:
             record["judged"] = score.grade
         if answer.scope is not None:
             record["scope"] = answer.scope
-        if KIND in self.rows and row[KIND] is not None:
+        if row.get(KIND) is not None:
             record["kind"] = row[KIND]
         return record
 

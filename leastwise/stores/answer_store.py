@@ -24,6 +24,9 @@ CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
     input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL, usd REAL NOT NULL, latency_ms REAL NOT NULL, created REAL NOT NULL, confidence REAL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS latencies (
+    key TEXT NOT NULL, place TEXT NOT NULL, latency_ms REAL NOT NULL, PRIMARY KEY (key, place)
 ) WITHOUT ROWID
 """
 
@@ -79,6 +82,21 @@ class ResponseStore:
             with closing(self._connection.execute(query, batch)) as rows:
                 answers.update((row[0], _answer(row)) for row in rows)
         return answers
+
+    def put_latency(self, key: str, place: str, latency_ms: float) -> None:
+        """Keep how long something took in a place; the first time that was measured there stays."""
+        self._connection.execute("INSERT OR IGNORE INTO latencies VALUES (?, ?, ?)", (key, place, latency_ms))
+
+    def latencies(self, keys: Sequence[str], place: str) -> dict[str, float]:
+        """How long what is kept under these keys took in a place, milliseconds; a key without a time is absent."""
+        found: dict[str, float] = {}
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            batch = keys[start : start + KEYS_PER_QUERY]
+            marks = ",".join("?" * len(batch))
+            query = f"SELECT key, latency_ms FROM latencies WHERE place = ? AND key IN ({marks})"  # noqa: S608 (marks)
+            with closing(self._connection.execute(query, (place, *batch))) as rows:
+                found.update(dict(rows))
+        return found
 
     def __len__(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM answers").fetchone()[0])
