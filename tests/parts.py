@@ -53,7 +53,7 @@ def case_in(folder: Path, **changes: Any) -> str:
         "retrieval": {"documents": 3, "examples": 0, "mode": "auto"},
     }
     for name, value in changes.items():
-        case[name] = case[name] | value
+        case[name] = case.get(name, {}) | value
     return case_file(folder, case)
 
 

@@ -6,15 +6,35 @@ It scores nothing. Who stands behind a candidate is put together in `leastwise.a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
+from leastwise.answering.workspace import Workspace
+from leastwise.content import content_key
+from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
+from leastwise.money.capacity import Load, capacity, next_concurrency
+from leastwise.stores import storage
 from leastwise.stores.caps import Purpose
 from leastwise.use_case.price import Price
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    Send = Callable[[pd.DataFrame, int], list[float | None]]
+
+log = logging.getLogger(__name__)
+
+LEAST_UNDER_LOAD = 20
+REPORTS = ("training.json", "report.json")  # of an adapter, of a student
+
+
+class Outage(RuntimeError):  # noqa: N818 - says what happened
+    """The infrastructure lost what a measurement cannot do without; evidence of nothing, a rerun measures it again."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +80,8 @@ class Answerer(Protocol):
         """Several answers to each row, sampled at this temperature; empty where it cannot be sampled."""
         ...
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
-        """Latencies over HTTP in milliseconds, for these rows or the first of them."""
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
+        """The latency over HTTP of every row in milliseconds; None where the infrastructure lost the request."""
         ...
 
     def figures(self) -> dict[str, float]:
@@ -86,6 +106,47 @@ class PlainAnswerer:
         return {}
 
 
-def known_latencies(answers: list[Answer]) -> list[float]:
-    """The latencies of answers that came over HTTP, milliseconds; lost ones have none."""
-    return [each.latency_ms for each in answers if each.text is not None and each.latency_ms is not None]
+def latencies_of(answers: list[Answer]) -> list[float | None]:
+    """The latency each answer came with, milliseconds; None where it was lost, or never came over HTTP."""
+    return [None if each.text is None else each.latency_ms for each in answers]
+
+
+def measured_capacity(work: Workspace, candidate: Candidate, send: Send) -> Load:
+    """What one machine answers within the latency bound: gate rows in closed loops of rising concurrency.
+
+    Measured once for a candidate and its bound and kept, so that a rerun decides alike. `send` asks rows at a
+    concurrency and says what each took. Raises Outage where the endpoint answers too little to tell.
+    """
+    latency, question = work.use_case.requirements.p95_latency_ms, work.question
+    bound_ms = latency.bound if latency else None
+    key = content_key(
+        "capacity", candidate.key, question.gate_hash, work.catalogue.model(candidate.model).base_url or ""
+    )
+    kept = work.home / "capacity" / f"{key}-{bound_ms}.json"
+    if kept.exists():
+        stored = json.loads(kept.read_text())
+        return Load(stored["concurrency"], tuple(stored["latencies_ms"]))
+    rows, at, loads = question.gate.rows, 0, list[Load]()
+    while (concurrency := next_concurrency(loads, bound_ms)) is not None:
+        cold = concurrency if len(rows) > concurrency else 0  # connections are new, and nothing is queued yet
+        wanted = min(cold + max(LEAST_UNDER_LOAD, 3 * concurrency), len(rows))
+        at = at if at + wanted <= len(rows) else 0
+        loads.append(Load(concurrency, tuple(send(rows.iloc[at : at + wanted], concurrency)[cold:])))
+        at += wanted
+    if loads[0].is_lost:
+        raise Outage(f"the capacity of {candidate.model} could not be measured: its endpoint lost too many requests")
+    best = capacity(loads, bound_ms)
+    log.info(
+        f"capacity of one machine: {best.requests_per_s:.3g} requests a second at {best.concurrency} in flight, p95 "
+        f"{best.p95_ms:,.0f} ms"
+    )
+    storage.write_bytes(kept, json.dumps(asdict(best)).encode())
+    return best
+
+
+def usd_per_retraining(work: Workspace, trained: Path) -> float:
+    """The compute of training these weights once, by the seconds it took and the price of the machines; dollars."""
+    report = next((path for name in REPORTS if (path := trained / name).exists()), None)
+    figures = json.loads(report.read_text()) if report else {}
+    seconds = float(figures.get("seconds") or figures.get("train_seconds") or 0.0)
+    return seconds / 3600 * work.use_case.training.machines_usd_per_hour

@@ -27,8 +27,12 @@ class CascadeAnswerer(PlainAnswerer):
         self.first, self.then, self.below = first, then, below
         self.price = then.price
         self.usd_worst_case = first.usd_worst_case + then.usd_worst_case
-        self.fixed_usd_per_request = first.fixed_usd_per_request + then.fixed_usd_per_request
         self.requests = self.escalated = 0
+
+    @property
+    def fixed_usd_per_request(self) -> float:
+        """A request's share of what is paid by the month for both."""
+        return self.first.fixed_usd_per_request + self.then.fixed_usd_per_request
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """One answer a row, in the order of the rows."""
@@ -49,22 +53,22 @@ class CascadeAnswerer(PlainAnswerer):
                 answers[at] = _both(answers[at], answer)
         return answers
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
-        """Latencies over HTTP: the first's for every row, the other's on top where it was asked."""
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
+        """Latencies over HTTP: the first's for every row, the other's on top where it was asked; lost with either."""
         first = self.first.answer(rows)  # kept by whoever answers, or quick to say again
-        times = self.first.timed(rows, first)
-        if len(times) != len(rows):
-            return []
+        times = list(self.first.timed(rows, first))
         unsure = [at for at, answer in enumerate(first) if self._escalates(answer)]
         if unsure:
             part = rows.iloc[unsure]
-            for at, more in zip(unsure, self.then.timed(part, self.then.answer(part)), strict=False):
-                times[at] += more
+            for at, more in zip(unsure, self.then.timed(part, self.then.answer(part)), strict=True):
+                times[at] = _sum(times[at], more)
         return times
 
     def figures(self) -> dict[str, float]:
         """The share of requests that escalated."""
-        return {"cascade.escalated_share": self.escalated / max(self.requests, 1), "cascade.below": self.below}
+        figures = {"cascade.escalated_share": self.escalated / max(self.requests, 1), "cascade.below": self.below}
+        retraining = sum(each.figures().get("usd.per_retraining", 0.0) for each in (self.first, self.then))
+        return figures | ({"usd.per_retraining": retraining} if retraining else {})
 
     def _escalates(self, answer: Answer) -> bool:
         return answer.text is None or answer.confidence is None or answer.confidence < self.below
@@ -74,10 +78,9 @@ def _both(first: Answer, then: Answer) -> Answer:
     """The other's answer, with what both cost and took."""
     if then.text is None:
         return replace(then, escalated=True)
-    took = None if then.latency_ms is None or first.latency_ms is None else first.latency_ms + then.latency_ms
     return replace(
         then,
-        latency_ms=took,
+        latency_ms=_sum(first.latency_ms, then.latency_ms),
         usd=first.usd + then.usd,
         input_tokens=first.input_tokens + then.input_tokens,
         cached_tokens=first.cached_tokens + then.cached_tokens,
@@ -86,3 +89,7 @@ def _both(first: Answer, then: Answer) -> Answer:
         usage_known=first.usage_known and then.usage_known,
         escalated=True,
     )
+
+
+def _sum(first: float | None, then: float | None) -> float | None:
+    return None if first is None or then is None else first + then

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leastwise.answering.answerer import Answerer, known_latencies
+from leastwise.answering.answerer import Answerer, latencies_of
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.rows.tables import TIME
@@ -34,7 +34,6 @@ class ExactCache:
     def __init__(self, inner: Answerer, candidate: Candidate, requests_per_s: float, stack: ExitStack) -> None:
         self.inner, self.candidate = inner, candidate
         self.usd_worst_case = inner.usd_worst_case
-        self.fixed_usd_per_request = inner.fixed_usd_per_request
         self.hits = self.requests = 0
         self.usd = self.usd_uncached = self.input_usd = self.input_usd_uncached = 0.0
         self.input_tokens = self.cached_tokens = 0
@@ -53,11 +52,20 @@ class ExactCache:
         times = rows[TIME] if TIME in rows else [None] * len(rows)
         return [self._one(text, at, new) for text, at in zip(rows["text"], times, strict=True)]
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Latencies of hits and misses as traffic sees them; a miss that was not timed here is timed behind it."""
+        times = latencies_of(answers)
         untimed = [at for at, each in enumerate(answers) if each.text is not None and each.latency_ms is None]
-        behind = [answers[at] for at in untimed]
-        return known_latencies(answers) + (self.inner.timed(rows.iloc[untimed], behind) if untimed else [])
+        if untimed:
+            behind = self.inner.timed(rows.iloc[untimed], [answers[at] for at in untimed])
+            for at, took in zip(untimed, behind, strict=True):
+                times[at] = took
+        return times
+
+    @property
+    def fixed_usd_per_request(self) -> float:
+        """That of the candidate behind it."""
+        return self.inner.fixed_usd_per_request
 
     @property
     def price(self) -> Price | None:
@@ -82,7 +90,7 @@ class ExactCache:
 
         The saving on input and the saving on the bill are two figures: output is never cached by a provider.
         """
-        return {
+        return self.inner.figures() | {
             "cache.exact_hits": float(self.hits),
             "cache.hit_rate": self.hits / max(self.requests, 1),
             "cache.cached_share": self.cached_tokens / max(self.input_tokens, 1),

@@ -87,8 +87,16 @@ class GuardedAnswerer(PlainAnswerer):
         assert decline is not None and (near is not None or guard.score != "distance")
         self.behind, self.guard, self.decline, self.near = inner, guard, decline, near
         self.price, self.usd_worst_case = inner.price, inner.usd_worst_case
-        self.fixed_usd_per_request = inner.fixed_usd_per_request
         self._scoring_ms = near.scoring_ms(list(work.tables.need("gate")["text"].head(_TIMED_TEXTS))) if near else 0.0
+
+    @property
+    def fixed_usd_per_request(self) -> float:
+        """That of who is behind it."""
+        return self.behind.fixed_usd_per_request
+
+    def figures(self) -> dict[str, float]:
+        """Those of who is behind it."""
+        return self.behind.figures()
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """One answer a row, in the order of the rows, each with its score."""
@@ -101,17 +109,14 @@ class GuardedAnswerer(PlainAnswerer):
     def _answered(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
         return self._by_distance(ask, rows) if self.near else [self._judged(answer) for answer in ask(rows)]
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Latencies over HTTP: of what was asked the model's and the guard's, of what was not the guard's alone."""
-        known = [answer.latency_ms for answer in answers]
-        if all(each is not None for each in known):
-            return [each for each in known if each is not None]
-        asked = [at for at, answer in enumerate(answers) if not (self.near and self._is_below(answer.scope))]
-        times = [self._scoring_ms] * len(rows)
-        part = self.behind.timed(rows.iloc[asked], [answers[at] for at in asked]) if asked else []
-        for at, took in zip(asked, part, strict=False):
-            times[at] += took
-        return times if len(part) == len(asked) else []
+        times = [answer.latency_ms for answer in answers]
+        untimed = [at for at, took in enumerate(times) if took is None]  # answered in process, or lost
+        part = self.behind.timed(rows.iloc[untimed], [answers[at] for at in untimed]) if untimed else []
+        for at, took in zip(untimed, part, strict=True):
+            times[at] = None if took is None else took + self._scoring_ms
+        return times
 
     def _by_distance(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
         assert self.near is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +24,13 @@ from leastwise.ladder.candidate import Retriever
 from leastwise.models.encoder import embed, encoder_hash
 from leastwise.models.threads import THREADS
 from leastwise.rows.question import Question
+from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.settings import SearchMode
 
 if TYPE_CHECKING:
     import pandas as pd
 
+RETRIEVAL = "retrieval"  # the place the latencies of searches are kept under
 _FUSION_RANK = 60  # reciprocal rank fusion, Cormack, Clarke and Büttcher, SIGIR 2009
 _SPARE_HITS = 16  # fetched beyond k, so that equal scores at the cut fall by id and not by thread
 
@@ -63,27 +66,27 @@ class Index:
         """The `k` nearest rows of each text, nearest first, ties by id; bm25 finds fewer where few share a word."""
         if k < 1 or mode not in get_args(SearchMode):
             raise BadInput(f"search: k={k}, mode={mode!r}; k must be at least 1 and mode one of {get_args(SearchMode)}")
-        found = {"dense": self._dense, "bm25": self._bm25, "hybrid": self._hybrid}[mode](list(texts), k)
-        return [hits[:k] for hits in found]
+        vectors: Sequence[np.ndarray | None] = [None] * len(texts)
+        if mode != "bm25" and texts:
+            vectors = list(embed(texts, self.encoder, threads=self.threads, cache=self.cache))
+        return [self.nearest(text, vector, k, mode) for text, vector in zip(texts, vectors, strict=True)]
 
-    def _dense(self, texts: list[str], k: int) -> list[list[Hit]]:
-        vectors = embed(texts, self.encoder, threads=self.threads, cache=self.cache)
-        return [self._nearest(vector, k) for vector in vectors]
+    def nearest(self, text: str, vector: np.ndarray | None, k: int, mode: SearchMode) -> list[Hit]:
+        """The `k` nearest rows of one text whose `vector` is known (bm25 needs none), nearest first, ties by id."""
+        # LanceDB's own hybrid query embeds and searches one text at a time and orders equal ranks arbitrarily
+        ways = {"dense": (self._dense,), "bm25": (self._bm25,), "hybrid": (self._dense, self._bm25)}[mode]
+        rankings = [way(text, vector, k) for way in ways]
+        return (_fused(*rankings) if len(rankings) > 1 else rankings[0])[:k]
 
-    def _nearest(self, vector: np.ndarray, k: int) -> list[Hit]:
+    def _dense(self, _text: str, vector: np.ndarray | None, k: int) -> list[Hit]:
         query = self._table.search(vector, vector_column_name="vector").distance_type("cosine")
         return _hits(query.limit(k + _SPARE_HITS), "_distance", lambda distance: 1.0 - distance)
 
-    def _bm25(self, texts: list[str], k: int) -> list[list[Hit]]:
+    def _bm25(self, text: str, _vector: np.ndarray | None, k: int) -> list[Hit]:
         from lancedb.query import MatchQuery
 
-        queries = [MatchQuery(text, "text") for text in texts]  # type: ignore[call-arg]  # its defaults are hidden
-        searches = (self._table.search(query, query_type="fts") for query in queries)
-        return [_hits(search.limit(k + _SPARE_HITS), "_score", float) for search in searches]
-
-    def _hybrid(self, texts: list[str], k: int) -> list[list[Hit]]:
-        # LanceDB's own hybrid query embeds and searches one text at a time and orders equal ranks arbitrarily
-        return [_fused(dense, words) for dense, words in zip(self._dense(texts, k), self._bm25(texts, k), strict=True)]
+        query = MatchQuery(text, "text")  # type: ignore[call-arg]  # its defaults are hidden
+        return _hits(self._table.search(query, query_type="fts").limit(k + _SPARE_HITS), "_score", float)
 
 
 def build_index(
@@ -181,13 +184,49 @@ def gold_ranks(searches: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> l
     ]
 
 
+_opened: dict[str, Index] = {}  # by place and content: hashing all rows again at every look took longer than searching
+
+
 def open_index(work: Workspace, table: str) -> Index:
-    """The index of the examples (`train`) or the documents, built once for their content."""
-    encoder, home = work.catalogue.encoder, work.home
+    """The index of the examples (`train`) or the documents, built and opened once for their content."""
+    encoder, folder = work.catalogue.encoder, work.home / "indexes"
     assert encoder is not None
-    return build_index(
-        work.tables.need(table), encoder, home / "indexes", threads=THREADS, cache=work.catalogue.embeddings
-    )
+    key = content_key(str(folder), table, work.question.key, encoder_hash(encoder))
+    if key not in _opened:
+        rows, cache = work.tables.need(table), work.catalogue.embeddings
+        _opened[key] = build_index(rows, encoder, folder, threads=THREADS, cache=cache)
+    return _opened[key]
+
+
+def retrieval_ms(work: Workspace, retriever: Retriever, texts: Sequence[str]) -> list[float]:
+    """How long production takes to embed each of these texts and search for it, alone and never seen before;
+    milliseconds.
+
+    The first measurement of a text is kept, so that a rerun decides alike.
+    """
+    wanted = [("train", retriever.examples), ("documents", retriever.documents)]
+    indexes = [(open_index(work, table), count) for table, count in wanted if count]
+    if not indexes:
+        return [0.0] * len(texts)
+    about = [retriever.mode, *(f"{index.key} {count}" for index, count in indexes)]
+    keys = [answer_key(retrieval=about, text=text) for text in texts]
+    kept = work.answers.latencies(keys, RETRIEVAL)
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in kept}
+    if missing:
+        _search_ms("warm up", indexes, retriever.mode)
+    for key, text in missing.items():
+        kept[key] = _search_ms(text, indexes, retriever.mode)
+        work.answers.put_latency(key, RETRIEVAL, kept[key])
+    return [kept[key] for key in keys]
+
+
+def _search_ms(text: str, indexes: Sequence[tuple[Index, int]], mode: SearchMode) -> float:
+    started, vector = time.perf_counter(), None
+    if mode != "bm25":
+        vector = embed([text], indexes[0][0].encoder, threads=THREADS)[0]
+    for index, count in indexes:
+        index.nearest(text, vector, count, mode)
+    return (time.perf_counter() - started) * 1000
 
 
 def retriever_of(question: Question) -> Retriever:

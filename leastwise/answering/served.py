@@ -6,13 +6,14 @@ It measures time and counts tokens; it scores nothing. A server it starts ends w
 from __future__ import annotations
 
 import math
-import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from leastwise.answering.answerer import Payer, PlainAnswerer, known_latencies
+from leastwise.answering.answerer import Payer, PlainAnswerer, latencies_of, measured_capacity
 from leastwise.answering.prompts import fit_prompts
+from leastwise.answering.retrieval import retrieval_ms
 from leastwise.answering.servers import causal_server
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints import batches
@@ -23,6 +24,7 @@ from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.models import weights
 from leastwise.models.chat import takes_system
+from leastwise.money.capacity import Load
 from leastwise.money.venue_cost import fixed_usd_per_request
 from leastwise.stores.remembered import Remembered
 from leastwise.use_case.habits import Habits
@@ -31,6 +33,9 @@ from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+UNDER_LOAD = 10_000  # sample numbers of requests that are sent to measure capacity: no gate's answers are among them
 
 
 class ServedAnswerer(PlainAnswerer):
@@ -47,16 +52,51 @@ class ServedAnswerer(PlainAnswerer):
         self._work, self._candidate, self._confident = work, candidate, confident
         self.price = work.catalogue.price_in_venue(candidate)
         self.usd_worst_case = work.catalogue.worst_case_usd(candidate)
-        self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
         self._asker = open_asker(work, candidate, stack, payer)
         self._reasoning_tokens = 0 if candidate.weights else work.catalogue.model(candidate.model).reasoning_tokens
 
+    @cached_property
+    def fixed_usd_per_request(self) -> float:
+        """A request's share of what is paid by the month; the capacity of own machines is measured for it."""
+        speed = self.capacity.requests_per_s if self._candidate.venue == "self_host" else None
+        return fixed_usd_per_request(self._work.use_case, self._candidate.venue, speed)
+
+    @cached_property
+    def capacity(self) -> Load:
+        """What one machine answers within the latency bound."""
+        return measured_capacity(self._work, self._candidate, self._under_load)
+
+    def _under_load(self, rows: pd.DataFrame, concurrency: int) -> list[float | None]:
+        requests = [replace(each, sample=UNDER_LOAD + concurrency) for each in self._requests(rows)]
+        with Asker(
+            self._asker.target,
+            store=self._work.answers,
+            price=self.price.usd if self.price else _free,
+            meter=self._asker.meter,
+            concurrency=concurrency,
+        ) as asker:
+            answers = [_answer(*each) for each in zip(asker.ask(requests), self._retrieval_ms(rows), strict=True)]
+        return latencies_of(answers)
+
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
-        """Retrieve, render, ask; latency is the request's own plus its share of the retrieval."""
-        started = time.perf_counter()
-        requests = self._requests(rows)
-        retrieval_ms = (time.perf_counter() - started) * 1000 / max(len(rows), 1)
-        return [_answer(reply, retrieval_ms) for reply in self._asker.ask(requests)]
+        """Retrieve, render, ask; latency is the request's own plus that of its retrieval."""
+        replies = self._asker.ask(self._requests(rows))
+        return [_answer(reply, took) for reply, took in zip(replies, self._retrieval_ms(rows), strict=True)]
+
+    def _retrieval_ms(self, rows: pd.DataFrame) -> list[float]:
+        retriever = self._candidate.retriever
+        return retrieval_ms(self._work, retriever, list(rows["text"])) if retriever else [0.0] * len(rows)
+
+    def figures(self) -> dict[str, float]:
+        """The capacity of an own machine, where it was measured."""
+        if "capacity" not in self.__dict__:
+            return {}
+        best = self.capacity
+        return {
+            "requests_per_s": best.requests_per_s,
+            "capacity.concurrency": float(best.concurrency),
+            "capacity.p95_ms": best.p95_ms,
+        }
 
     @property
     def offers_batches(self) -> bool:
@@ -91,19 +131,18 @@ class ServedAnswerer(PlainAnswerer):
         requests = [replace(request, sample=1) for request in self._requests(rows)]
         return [_answer(reply, 0.0) for reply in self._asker.ask(requests)]
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Every answer already came over HTTP; one that was not timed in this venue, at this concurrency, is asked for
         again, since a latency belongs to where it was measured.
         """
+        times = latencies_of(answers)
         untimed = [at for at, each in enumerate(answers) if each.text is not None and each.latency_ms is None]
-        if not untimed:
-            return known_latencies(answers)
-        started = time.perf_counter()
-        requests = self._requests(rows.iloc[untimed])
-        retrieval_ms = (time.perf_counter() - started) * 1000 / len(untimed)
-        took = dict(zip(untimed, self._asker.time(requests), strict=True))
-        times = [took[at] + retrieval_ms if at in took else each.latency_ms for at, each in enumerate(answers)]
-        return [each for each in times if each is not None and not math.isnan(each)]
+        if untimed:
+            again = rows.iloc[untimed]
+            asked = zip(untimed, self._asker.time(self._requests(again)), self._retrieval_ms(again), strict=True)
+            for at, took, retrieval in asked:
+                times[at] = None if math.isnan(took) else took + retrieval
+        return times
 
     def _requests(self, rows: pd.DataFrame) -> list[Request]:
         fitted = fit_prompts(self._work, self._candidate, list(rows["text"]))

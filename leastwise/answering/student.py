@@ -5,18 +5,19 @@ It stores no answer: a student is quick to ask again.
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from leastwise.answering.answerer import PlainAnswerer, known_latencies
+from leastwise.answering.answerer import PlainAnswerer, latencies_of, measured_capacity, usd_per_retraining
 from leastwise.answering.servers import student_server
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.student import ask_student
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.models.causal_model import tokenizer_of
+from leastwise.money.capacity import Load
 from leastwise.money.venue_cost import fixed_usd_per_request
 from leastwise.stores import storage
 from leastwise.use_case.price import Usage
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ANSWER_TOKENS = 1  # what a label is billed as
-TIMED_TEXTS = 60
 
 
 class StudentAnswerer(PlainAnswerer):
@@ -39,23 +39,49 @@ class StudentAnswerer(PlainAnswerer):
         self.usd_worst_case = self.price.worst_case_usd(LONGEST_TOKENS, ANSWER_TOKENS) if self.price else 0.0
         self._endpoint = stack.enter_context(student_server(work.home, candidate))
         self._tokens("loaded before requests are timed, and by one thread")
-        self.requests_per_s = self._measure_speed()
-        self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, self.requests_per_s)
+        self._candidate = candidate
+
+    @cached_property
+    def fixed_usd_per_request(self) -> float:
+        """A request's share of what is paid by the month; the capacity of own machines is measured for it."""
+        speed = self.capacity.requests_per_s if self._candidate.venue == "self_host" else None
+        return fixed_usd_per_request(self._work.use_case, self._candidate.venue, speed, self._usd_per_retraining)
+
+    @cached_property
+    def capacity(self) -> Load:
+        """What one machine answers within the latency bound, after a warm-up."""
+        self._ask(str(self._work.tables.need("gate")["text"].iloc[0]))
+        return measured_capacity(self._work, self._candidate, self._under_load)
+
+    @cached_property
+    def _usd_per_retraining(self) -> float:
+        return usd_per_retraining(self._work, self._directory)
+
+    def _under_load(self, rows: pd.DataFrame, concurrency: int) -> list[float | None]:
+        return latencies_of(self._ask_all(list(rows["text"]), concurrency))
+
+    def figures(self) -> dict[str, float]:
+        """What a retraining's compute comes to, and the capacity of an own machine where it was measured."""
+        figures = {"usd.per_retraining": self._usd_per_retraining}
+        if "capacity" in self.__dict__:
+            figures |= {"requests_per_s": self.capacity.requests_per_s, "capacity.p95_ms": self.capacity.p95_ms}
+            figures["capacity.concurrency"] = float(self.capacity.concurrency)
+        return figures
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """Labels and latency over HTTP, one request a row."""
-        return self._ask_all(list(rows["text"]))
+        return self._ask_all(list(rows["text"]), self._work.use_case.traffic.concurrency)
 
     def again(self, rows: pd.DataFrame) -> list[Answer]:
         """As `answer`: a student's answers are not stored, each is asked for anew."""
         return self.answer(rows)
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Every answer already came over HTTP."""
-        return known_latencies(answers)
+        return latencies_of(answers)
 
-    def _ask_all(self, texts: list[str]) -> list[Answer]:
-        with ThreadPoolExecutor(self._work.use_case.traffic.concurrency) as pool:
+    def _ask_all(self, texts: list[str], concurrency: int) -> list[Answer]:
+        with ThreadPoolExecutor(concurrency) as pool:
             return list(pool.map(self._ask, texts))
 
     def _ask(self, text: str) -> Answer:
@@ -78,11 +104,3 @@ class StudentAnswerer(PlainAnswerer):
 
     def _tokens(self, text: str) -> int:
         return len(tokenizer_of(str(self._directory)).encode(text))
-
-    def _measure_speed(self) -> float:
-        """Requests a second at the traffic's concurrency, on gate rows, after a warm-up."""
-        texts = list(self._work.tables.need("gate")["text"].head(TIMED_TEXTS))
-        self._ask(texts[0])
-        started = time.perf_counter()
-        self._ask_all(texts)
-        return len(texts) / (time.perf_counter() - started)

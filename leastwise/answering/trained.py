@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leastwise.answering.answerer import PlainAnswerer
+from leastwise.answering.answerer import PlainAnswerer, usd_per_retraining
 from leastwise.answering.prompts import fit_prompts
 from leastwise.answering.served import ServedAnswerer
 from leastwise.answering.workspace import Workspace
@@ -44,8 +44,26 @@ class TrainedAnswerer(PlainAnswerer):
         self._work, self._candidate, self._stack, self._confident = work, candidate, stack, confident
         self.price = work.catalogue.price_in_venue(candidate)
         self.usd_worst_case = work.catalogue.worst_case_usd(candidate)
-        self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
-        self._http: ServedAnswerer | None = None
+
+    @cached_property
+    def _http(self) -> ServedAnswerer:
+        return ServedAnswerer(self._work, self._candidate, self._stack, confident=self._confident)
+
+    @cached_property
+    def _usd_per_retraining(self) -> float:
+        return usd_per_retraining(self._work, self._adapter)
+
+    @cached_property
+    def fixed_usd_per_request(self) -> float:
+        """A request's share of what is paid by the month, retraining among it."""
+        venue = self._candidate.venue
+        speed = self._http.capacity.requests_per_s if venue == "self_host" else None
+        return fixed_usd_per_request(self._work.use_case, venue, speed, self._usd_per_retraining)
+
+    def figures(self) -> dict[str, float]:
+        """What a retraining's compute comes to, and the capacity of an own machine where it was measured."""
+        served = self._http.figures() if "_http" in self.__dict__ else {}
+        return served | {"usd.per_retraining": self._usd_per_retraining}
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """Greedy answers in the order of the rows; kept, so that a rerun computes none again."""
@@ -60,10 +78,8 @@ class TrainedAnswerer(PlainAnswerer):
         texts = self._generate(self._prompts(self._chats(rows)), AGAIN_AT_ONCE)
         return [Answer(text, None, 0.0, from_store=True, confidence=sure) for text, sure in texts]
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """The same requests over HTTP at the traffic's concurrency, from the server the venue would run."""
-        if self._http is None:
-            self._http = ServedAnswerer(self._work, self._candidate, self._stack, confident=self._confident)
         return self._http.timed(rows, self._http.answer(rows))
 
     def _chats(self, rows: pd.DataFrame) -> list[Chat]:
@@ -78,10 +94,13 @@ class TrainedAnswerer(PlainAnswerer):
         return weights.materialize(self._candidate.model, self._work.home)
 
     @cached_property
-    def _generator(self) -> Generator:
+    def _adapter(self) -> Path:
         assert self._candidate.weights is not None
-        adapter = storage.fetch(self._candidate.weights.uri, self._work.fetched)
-        return Generator(self._base, adapter, threads=THREADS)
+        return storage.fetch(self._candidate.weights.uri, self._work.fetched)
+
+    @cached_property
+    def _generator(self) -> Generator:
+        return Generator(self._base, self._adapter, threads=THREADS)
 
     def _generate(self, prompts: list[str], batch_size: int | None = None) -> list[tuple[str, float | None]]:
         """What is generated for each prompt, with its probability where that is wanted."""

@@ -7,6 +7,7 @@ drawn and with certainty then. Guarantees otherwise as in `leastwise.evidence`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,26 +75,31 @@ class _Draws:
     """Evidence that the mean of a set of `size` is above `null` (at least `null` once `surely` says so of the total).
 
     Like `leastwise.evidence.betting.Evidence`, but the bound is worked out over all draws again whenever it is asked
-    for.
+    for: what a draw says of one mean depends on all before it. So ask at ever rarer looks where there are many. Asking
+    less often changes no bound, for it is the best of all draws so far either way.
     """
 
     def __init__(self, size: int, null: float, alpha: float, surely: Callable[[FloatArray], NDArray[np.bool_]]) -> None:
         self._size, self._null, self._surely = size, null, surely
         self._threshold = -np.log(alpha)
         self._odds = kelly_odds(null) - 1
-        self._draws = np.empty(0)
+        self._parts: list[FloatArray] = []
+        self._drawn, self._total = 0, 0.0
         self._growth = np.zeros(self._odds.size)
         self._reached: tuple[int, float] = (0, 0.0)
         self.rejected = False
 
     def add(self, scores: FloatArray) -> int | None:
         """Take scores (shape n, in [0, 1]); the index of the one that first rejected the null, if it is among them."""
-        before = self._draws
-        self._draws = np.concatenate([before, scores])
+        drawn, total = self._drawn, self._total
+        self._parts.append(scores)
+        self._drawn += scores.size
+        self._total += float(scores.sum())
         if self.rejected or not scores.size:
             return None
-        totals = float(before.sum()) + np.cumsum(scores)
-        log_e, self._growth = self._capital(scores, before, self._null, self._growth)
+        totals = total + np.cumsum(scores)
+        won = np.log1p(scores * self._odds[:, None])
+        log_e, self._growth = self._capital(scores, won, _Before(drawn, total, self._growth), self._null)
         crossed = np.flatnonzero((log_e >= self._threshold) | self._surely(totals))
         self.rejected = bool(crossed.size)
         return int(crossed[0]) if crossed.size else None
@@ -102,31 +108,71 @@ class _Draws:
     def lower(self) -> float:
         """The largest mean surely exceeded so far, or what the drawn total alone comes to; never falls."""
         drawn, reached = self._reached
-        if drawn < self._draws.size:
-            reached = max(self._inverted(), float(self._draws.sum()) / self._size)
-            self._reached = (self._draws.size, reached)
+        if drawn < self._drawn:
+            reached = max(self._inverted(reached), self._total / self._size)
+            self._reached = (self._drawn, reached)
         return reached
 
-    def _inverted(self) -> float:
-        low, high = 0, TICKS
-        start = np.zeros(self._odds.size)
+    def _inverted(self, reached: float) -> float:
+        """The largest tick that some draw so far rejects; at least what was `reached`, where the search starts.
+
+        The capital falls with the mean, so it is searched by false position, kept from creeping by bisection.
+        """
+        scores = np.concatenate(self._parts)
+        self._parts = [scores]
+        won, nothing = np.log1p(scores * self._odds[:, None]), _Before(0, 0.0, np.zeros(self._odds.size))
+
+        def ahead(tick: int) -> float:
+            return float(self._capital(scores, won, nothing, tick / TICKS)[0].max()) - self._threshold
+
+        low, high = int(reached * TICKS), TICKS
+        at_low, at_high = ahead(low), -self._threshold
+        if at_low < 0:  # the total alone had reached further than the bets
+            low, high = 0, low
+            at_low, at_high = ahead(low), at_low
         while high - low > 1:
-            middle = (low + high) // 2
-            log_e, _ = self._capital(self._draws, np.empty(0), middle / TICKS, start)
-            low, high = (middle, high) if log_e.max() >= self._threshold else (low, middle)
+            middle = _between(low, at_low, high, at_high)
+            at_middle = ahead(middle)
+            width = high - low
+            low, at_low, high, at_high = (
+                (middle, at_middle, high, at_high) if at_middle >= 0 else (low, at_low, middle, at_middle)
+            )
+            if high - low > width // 2 and high - low > 1:
+                half = (low + high) // 2
+                at_half = ahead(half)
+                low, at_low, high, at_high = (
+                    (half, at_half, high, at_high) if at_half >= 0 else (low, at_low, half, at_half)
+                )
         return low / TICKS
 
     def _capital(
-        self, scores: FloatArray, before: FloatArray, null: float, growth: FloatArray
+        self, scores: FloatArray, won: FloatArray, before: _Before, null: float
     ) -> tuple[FloatArray, FloatArray]:
-        total = float(before.sum())
-        left = self._size - before.size - np.arange(scores.size)
-        mean_left = (self._size * null - (total + np.cumsum(scores) - scores)) / left
+        """Log capital after each of these scores, whose bets `won` that much, and the grid's sums at the end."""
+        left = self._size - before.drawn - np.arange(scores.size)
+        mean_left = (self._size * null - (before.total + np.cumsum(scores) - scores)) / left
         fair = np.clip(mean_left, 0.0, 1.0)
-        steps = np.log1p(scores * self._odds[:, None]) - np.log1p(fair * self._odds[:, None])
-        sums = np.cumsum(np.column_stack([growth, steps]), axis=1)[:, 1:]
+        steps = won - np.log1p(fair * self._odds[:, None])
+        sums = np.cumsum(np.column_stack([before.growth, steps]), axis=1)[:, 1:]
         top = sums.max(axis=0)
         log_e: FloatArray = top + np.log(np.exp(sums - top).mean(axis=0))
         # A total that is already more than the whole set's under the null refutes it outright.
         log_e[np.maximum.accumulate(mean_left < -1e-9)] = np.inf
         return log_e, sums[:, -1]
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What was drawn before: how many, their total, and the sums on the Kelly grid."""
+
+    drawn: int
+    total: float
+    growth: FloatArray
+
+
+def _between(low: int, at_low: float, high: int, at_high: float) -> int:
+    """Where a line through both would be 0, strictly between them; half way where it cannot be drawn."""
+    if not (np.isfinite(at_low) and np.isfinite(at_high)) or at_low == at_high:
+        return (low + high) // 2
+    guess = low + round((high - low) * at_low / (at_low - at_high))
+    return min(max(guess, low + 1), high - 1)

@@ -11,18 +11,26 @@ from leastwise.use_case import UseCase
 from leastwise.use_case.model import Venue
 
 
-def fixed_usd_per_request(use_case: UseCase, venue: Venue, requests_per_s_per_machine: float | None) -> float:
-    """The part of the bill that does not depend on tokens, spread over the month's requests; a machine of no known
-    speed answers one request a second.
+def fixed_usd_per_request(
+    use_case: UseCase,
+    venue: Venue,
+    requests_per_s_per_machine: float | None = None,
+    usd_per_retraining: float | None = None,
+) -> float:
+    """The part of the bill that does not depend on tokens, spread over the month's requests, dollars.
+
+    `requests_per_s_per_machine`: what an own machine answers within the latency bound, measured; needed for the venue
+    self_host. `usd_per_retraining`: the compute of training such weights once; None: nothing is trained.
     """
     hosting, month = use_case.hosting, use_case.traffic.requests_per_month
-    recurring = retraining_usd_per_month(use_case)
+    recurring = 0.0 if usd_per_retraining is None else retraining_usd_per_month(use_case, usd_per_retraining)
     if venue == "api":
-        return 0.0
+        return recurring / month
     if venue == "managed":
         return (hosting.managed_minimum_usd_per_month + recurring) / month
-    speed = requests_per_s_per_machine or 1.0
-    machines = machines_needed(use_case.traffic.peak_requests_per_s, speed, hosting.spare_machines)
+    if requests_per_s_per_machine is None:
+        raise ValueError("how many machines an own endpoint needs is not known before its capacity was measured")
+    machines = machines_needed(use_case.traffic.peak_requests_per_s, requests_per_s_per_machine, hosting.spare_machines)
     bill = monthly_self_host(
         machines,
         hosting.usd_per_month_per_machine,
@@ -33,7 +41,8 @@ def fixed_usd_per_request(use_case: UseCase, venue: Venue, requests_per_s_per_ma
     return bill.total_usd / month
 
 
-def retraining_usd_per_month(use_case: UseCase) -> float:
-    """Labels bought for retraining, spread over the days between; dollars a month."""
+def retraining_usd_per_month(use_case: UseCase, compute_usd: float = 0.0) -> float:
+    """Labels bought for a retraining and its compute, spread over the days between; dollars a month."""
     training = use_case.training
-    return recurring_usd_per_month(training.labels_per_retraining * training.usd_per_label, training.retrain_every_days)
+    usd = training.labels_per_retraining * training.usd_per_label + compute_usd
+    return recurring_usd_per_month(usd, training.retrain_every_days)

@@ -99,7 +99,9 @@ class Bills:
 
     def _option(self, candidate: Candidate, run: StageRun, name: str, venue: Venue) -> Option:
         hosting, figures = self.use_case.hosting, run.figures
-        recurring = retraining_usd_per_month(self.use_case) if candidate.weights is not None else 0.0
+        recurring = 0.0
+        if candidate.weights is not None:
+            recurring = retraining_usd_per_month(self.use_case, figures.get("usd.per_retraining", 0.0))
         if venue == "self_host":
             machines = Machines(
                 usd_per_month=hosting.usd_per_month_per_machine,

@@ -77,8 +77,8 @@ class ClimbRun(RecordedRun):
     # -- its stages ---------------------------------------------------------------------------------------------------
 
     def stage_runs(self) -> list[StageRun]:
-        """The finished stage runs, oldest first."""
-        return [run for run in self._under("stage") if run.is_finished]
+        """The finished stage runs, oldest first; one that an outage decided is none, so that it is measured again."""
+        return [run for run in self._under("stage") if run.is_finished and run.is_whole]
 
     def reference_run(self) -> StageRun | None:
         """Row 0, once it is logged."""
@@ -121,7 +121,8 @@ class ClimbRun(RecordedRun):
         query = f"{is_tag(KEY, key)} and {is_tag(KIND, kind)} and {is_status(FINISHED)}"
         newest_first = ["attributes.start_time DESC"]
         runs = self.client.search_runs([self.experiment_id], query, max_results=5, order_by=newest_first)
-        return next((run for run in (StageRun(self.client, each) for each in runs) if run.is_evidence), None)
+        found = (StageRun(self.client, each) for each in runs)
+        return next((run for run in found if run.is_evidence and run.is_whole), None)
 
     def link(self, done: StageRun) -> StageRun:
         """A stage run under this climb that carries a finished one's record and links to it: nothing is paid twice."""

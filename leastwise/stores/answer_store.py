@@ -95,10 +95,6 @@ class ResponseStore:
             if place is not None and answer.latency_ms is not None:
                 self.put_latency(key, place, answer.latency_ms)
 
-    def put_latency(self, key: str, place: str, latency_ms: float) -> None:
-        """Keep how long this request took in a place; the first time that was measured there stays."""
-        self._connection.execute("INSERT OR IGNORE INTO latencies VALUES (?, ?, ?)", (key, place, latency_ms))
-
     def get_many(self, keys: Sequence[str], place: str | None = None) -> dict[str, StoredAnswer]:
         """The stored answers among `keys`, with the latency they have in `place`; a key without an answer is absent."""
         answers: dict[str, StoredAnswer] = {}
@@ -125,6 +121,21 @@ class ResponseStore:
             is_old = key not in timed and place.startswith(PAID_BY_CALL)
             latency_ms = answers[key].latency_ms if is_old else timed.get(key, {}).get(place)
             answers[key] = replace(answers[key], latency_ms=latency_ms)
+
+    def put_latency(self, key: str, place: str, latency_ms: float) -> None:
+        """Keep how long something took in a place; the first time that was measured there stays."""
+        self._connection.execute("INSERT OR IGNORE INTO latencies VALUES (?, ?, ?)", (key, place, latency_ms))
+
+    def latencies(self, keys: Sequence[str], place: str) -> dict[str, float]:
+        """How long what is kept under these keys took in a place, milliseconds; a key without a time is absent."""
+        found: dict[str, float] = {}
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            batch = keys[start : start + KEYS_PER_QUERY]
+            marks = ",".join("?" * len(batch))
+            query = f"SELECT key, latency_ms FROM latencies WHERE place = ? AND key IN ({marks})"  # noqa: S608 (marks)
+            with closing(self._connection.execute(query, (place, *batch))) as rows:
+                found.update(dict(rows))
+        return found
 
     def __len__(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM answers").fetchone()[0])

@@ -19,14 +19,26 @@ HOSTING = {
 
 @pytest.mark.parametrize(
     ("venue", "speed", "usd_a_month"),
-    [("api", None, 0.0), ("managed", None, 50 + 30), ("self_host", None, 5 * 300 + 100 + 30), ("self_host", 2.0, 1030)],
+    [("api", None, 0), ("managed", None, 50), ("self_host", 1.0, 5 * 300 + 100), ("self_host", 2.0, 3 * 300 + 100)],
 )
+@pytest.mark.parametrize("compute", [None, 0.0, 20.0])
 def test_what_is_paid_by_the_month_is_shared_by_its_requests(
-    venue: Venue, speed: float | None, usd_a_month: float
+    venue: Venue, speed: float | None, usd_a_month: float, compute: float | None
 ) -> None:
     labels = {"labels_per_retraining": 100, "usd_per_label": 0.3, "retrain_every_days": 365}
     busy = use_case(hosting=HOSTING, training=labels, traffic={"requests_per_month": 1000, "peak_requests_per_s": 4.0})
-    recurring = retraining_usd_per_month(busy)
-    assert recurring == pytest.approx(30 / 12)
-    expected = usd_a_month - 30 + recurring if usd_a_month else 0.0
-    assert fixed_usd_per_request(busy, venue, speed) == pytest.approx(expected / 1000)
+    recurring = 0.0 if compute is None else retraining_usd_per_month(busy, compute)
+    assert compute is None or recurring == pytest.approx((30 + compute) / 12)
+    assert fixed_usd_per_request(busy, venue, speed, compute) == pytest.approx((usd_a_month + recurring) / 1000)
+
+
+@pytest.mark.parametrize(("speed", "usd_per_1k"), [(0.2, 4.5), (1.0, 0.9), (30.0, 0.3)])
+def test_own_machines_are_as_many_as_their_measured_capacity_needs(speed: float, usd_per_1k: float) -> None:
+    hosting = {"usd_per_month_per_machine": 300.0}
+    busy = use_case(hosting=hosting, traffic={"requests_per_month": 1_000_000, "peak_requests_per_s": 3.0})
+    assert 1000 * fixed_usd_per_request(busy, "self_host", speed) == pytest.approx(usd_per_1k)
+
+
+def test_own_machines_of_unknown_capacity_have_no_cost() -> None:
+    with pytest.raises(ValueError, match="before its capacity was measured"):
+        fixed_usd_per_request(use_case(hosting=HOSTING), "self_host")
