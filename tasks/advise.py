@@ -35,6 +35,8 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     advice = advise(case, premises_of(prospect))
     if stale := prospect.catalogue.book.stale(datetime.now(UTC).date()):
         advice = advice.model_copy(update={"warnings": (*advice.warnings, stale)})
+    if units := prospect.question.units_in_words:
+        advice = advice.model_copy(update={"warnings": (*advice.warnings, units)})
     note, reason = as_markdown(advice, case.name, _dates(prospect)), _reason(advice)
     show(advice, case)
     run_id = log_advice(client, case, advice, reason, note)

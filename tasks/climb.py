@@ -46,6 +46,8 @@ def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     climb = climb_run.open_climb(client, case, prospect.question.key)
     climb.run.log_data(prospect.question.data_sets())
     console.show_opening(case, climb, tracking_uri())
+    if prospect.question.units_in_words:
+        console.say(f"  … {prospect.question.units_in_words}")
     if climb.is_resumed:
         requirements = case.gate_requirements
         for record in climb.run.history(requirements):

@@ -138,7 +138,7 @@ def challenge(run_id: RunId, trained: Weights) -> UpkeepEnding:
         return _end(work, "unchanged", "the training data are those the champion was trained on")
     new, margin = old.model_copy(update={"weights": trained, "parent": old.key}), paired_margin(work.use_case)
     question, alpha = content_key("paired", old.key, new.key), work.use_case.alpha
-    drawn = work.account.draw(work.question.gate_hash, question, alpha)
+    drawn = work.account.draw(work.question, question, alpha)
     with open_answerer(work, old) as theirs, open_answerer(work, new) as ours, open_scorer(work, new.stage) as scorer:
         test = PairedTest(margin, alpha_pass=drawn, alpha_fail=alpha)
         comparison = compare(scorer, looks(work.question.gate.rows), theirs, ours, test)

@@ -100,6 +100,16 @@ class UseCase(Part):
         return self
 
     @model_validator(mode="after")
+    def _rows_are_units_for_a_reason(self) -> Self:
+        data = self.data
+        if data.rows_are_units_because and (data.unit_by or not data.split_by):
+            raise ValueError(
+                "data.rows_are_units_because: says why rows that share data.split_by count one by one, which they do "
+                "only with data.unit_by: null; set that, or remove the reason"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _held_out_labels_are_not_the_tasks(self) -> Self:
         held_out = self.data.held_out_labels
         if held_out and (self.task.kind != "classification" or set(held_out) & set(self.task.labels)):
@@ -199,7 +209,8 @@ class UseCase(Part):
         if self.data.unit_by or self.data.population == "this_set":
             raise ValueError(
                 "task.metric: judge grades rows of future traffic; remove data.unit_by and population: this_set, "
-                "neither of which is built for a corrected judge"
+                "neither of which is built for a corrected judge (rows that share data.split_by count once too, unless "
+                "data.unit_by is null and data.rows_are_units_because says why)"
             )
         return self
 
