@@ -163,6 +163,8 @@ def _ending(work: Workspace, step: Step, confirmed: str, history: list[Record]) 
         calls_cached=calls.reused,
         confirmed=confirmed,
         mlflow_run_id=work.run.id,
+        sure=step.sure,
+        accepted=step.accepted or (not step.sure and work.use_case.accept_estimate),
     )
 
 
@@ -194,4 +196,5 @@ def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
     """Read back what a stage run came to."""
     run = open_workspace(climb).run.stage(run_id)
     usd, calls = run.figures.get("usd.spent", 0.0), int(run.figures.get("calls.paid", 0))
-    return StageEnding(run.verdict or "ERROR", run.reason, usd, calls, run.id)
+    verdict = run.verdict or "ERROR"
+    return StageEnding(verdict, run.reason, usd, calls, run.id, sure=verdict in ("PASS", "FAIL"))

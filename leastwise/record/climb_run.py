@@ -39,6 +39,7 @@ from leastwise.record.run import (
     RUNNING,
     SPENT,
     STAGE,
+    SURE,
     USE_CASE,
     VENUE,
     VERDICT,
@@ -78,8 +79,9 @@ class ClimbRun(RecordedRun):
     # -- its stages ---------------------------------------------------------------------------------------------------
 
     def stage_runs(self) -> list[StageRun]:
-        """The finished stage runs, oldest first."""
-        return [run for run in self._under("stage") if run.is_finished]
+        """The finished stage runs, oldest first, without skips that what was measured later may have made obsolete."""
+        runs = [run for run in self._under("stage") if run.is_finished]
+        return [run for at, run in enumerate(runs) if not _is_stale(run, runs[at + 1 :])]
 
     def reference_run(self) -> StageRun | None:
         """Row 0, once it is logged."""
@@ -136,10 +138,8 @@ class ClimbRun(RecordedRun):
         return linked.again()
 
     def log_skip(self, stage: Stage, reason: str) -> None:
-        """A skipped stage with its reason; the same skip in the same climb is logged once."""
-        query = f"{is_tag(PARENT, self.id)} and {is_tag(STAGE, stage)}"
-        runs = self.client.search_runs([self.experiment_id], query)
-        if any(run.data.tags.get(VERDICT) == SKIPPED for run in runs):
+        """A skipped stage with its reason; the same skip for the same reason is logged once in a climb."""
+        if any((run.stage, run.verdict, run.reason) == (stage, SKIPPED, reason) for run in self.stage_runs()):
             return
         tags = {KIND: "stage", STAGE: stage, VERDICT: SKIPPED, REASON: reason, PARENT: self.id}
         name = f"{LADDER.index(stage) + 1} {stage} · SKIPPED {reason[:120]}"
@@ -232,11 +232,20 @@ class ClimbRun(RecordedRun):
             REASON: ending.reason,
             VENUE: venue,
             CONFIRMED: ending.confirmed,
+            SURE: "yes" if ending.sure else "no",
             NOTE: note,
             RUN_NAME: f"ladder · {ending.outcome} · ${ending.usd_spent:.4f}",
         }
         self.write(figures, tags)
         self.close(FAILED if ending.outcome in HALTED else FINISHED)
+
+
+def _is_stale(run: StageRun, later: Iterable[StageRun]) -> bool:
+    """Whether a stage was skipped before one below it was measured, so that it has to be considered anew."""
+    if run.verdict != SKIPPED:
+        return False
+    below = LADDER[: LADDER.index(run.stage)] if run.stage in LADDER else ()
+    return any(each.verdict != SKIPPED and each.stage in below for each in later)
 
 
 def _process_start_ms() -> float:

@@ -24,6 +24,7 @@ from leastwise.record.run import (
     MODEL_ID,
     NOTE,
     OPEN_WEIGHTS,
+    OVERRIDE,
     REASON,
     RESOLUTION,
     REUSED_FROM,
@@ -80,6 +81,11 @@ class StageRun(RecordedRun):
     def resolution(self) -> Resolution | None:
         """How UNDECIDED was resolved; None where it was not."""
         return cast("Resolution | None", self.tag(RESOLUTION) or None)
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether a person resolved what the gate was not sure of."""
+        return bool(self.tag(OVERRIDE))
 
     @property
     def has_open_weights(self) -> bool:
@@ -147,6 +153,7 @@ class StageRun(RecordedRun):
             evaluation=evaluation,
             verdict=judge(evaluation, requirements),
             resolution=self.resolution,
+            by_person=self.is_overridden,
             open_weights=self.has_open_weights,
             usd_per_1k=self.figures.get("usd_per_1k_requests", float("inf")),
         )

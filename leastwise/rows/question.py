@@ -28,6 +28,7 @@ NOT_IN_THE_QUESTION = {
     "budget_usd",
     "budget_usd_per_month",
     "on_undecided",
+    "accept_estimate",
 }
 READ_AND_COUNTED = {
     "mask",

@@ -63,6 +63,11 @@ class UseCase(Part):
     on_undecided: OnUndecided = Field(
         "estimate", description="What to do when the data ran out before the gate was sure."
     )
+    accept_estimate: bool = Field(
+        False,
+        description="True: a climb that stops where only the plain estimate meets the bounds ends with exit status 0. "
+        "It is not called sure all the same, and becomes champion only by a person's word.",
+    )
     reference: Literal["report", "stop"] = Field("report", description="stop: end the climb if no LLM is needed.")
     confirm_rows: int = Field(1000, ge=1, description="Most test rows the winner's final figure is measured on.")
     allow_no_test: bool = Field(False, description="True: accept a climb whose final figure has no untouched split.")
