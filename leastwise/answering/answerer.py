@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+class Outage(RuntimeError):  # noqa: N818 - says what happened
+    """The infrastructure lost what a measurement cannot do without; evidence of nothing, a rerun measures it again."""
+
+
 @dataclass(frozen=True)
 class Payer:
     """Which stage pays for calls, and what for."""
@@ -60,8 +64,8 @@ class Answerer(Protocol):
         """Several answers to each row, sampled at this temperature; empty where it cannot be sampled."""
         ...
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
-        """Latencies over HTTP in milliseconds, for these rows or the first of them."""
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
+        """The latency over HTTP of every row in milliseconds; None where the infrastructure lost the request."""
         ...
 
     def figures(self) -> dict[str, float]:
@@ -86,6 +90,6 @@ class PlainAnswerer:
         return {}
 
 
-def known_latencies(answers: list[Answer]) -> list[float]:
-    """The latencies of answers that came over HTTP, milliseconds; lost ones have none."""
-    return [each.latency_ms for each in answers if each.text is not None and each.latency_ms is not None]
+def latencies_of(answers: list[Answer]) -> list[float | None]:
+    """The latency each answer came with, milliseconds; None where it was lost, or never came over HTTP."""
+    return [None if each.text is None else each.latency_ms for each in answers]

@@ -49,17 +49,15 @@ class CascadeAnswerer(PlainAnswerer):
                 answers[at] = _both(answers[at], answer)
         return answers
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
-        """Latencies over HTTP: the first's for every row, the other's on top where it was asked."""
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
+        """Latencies over HTTP: the first's for every row, the other's on top where it was asked; lost with either."""
         first = self.first.answer(rows)  # kept by whoever answers, or quick to say again
-        times = self.first.timed(rows, first)
-        if len(times) != len(rows):
-            return []
+        times = list(self.first.timed(rows, first))
         unsure = [at for at, answer in enumerate(first) if self._escalates(answer)]
         if unsure:
             part = rows.iloc[unsure]
-            for at, more in zip(unsure, self.then.timed(part, self.then.answer(part)), strict=False):
-                times[at] += more
+            for at, more in zip(unsure, self.then.timed(part, self.then.answer(part)), strict=True):
+                times[at] = _sum(times[at], more)
         return times
 
     def figures(self) -> dict[str, float]:
@@ -74,10 +72,9 @@ def _both(first: Answer, then: Answer) -> Answer:
     """The other's answer, with what both cost and took."""
     if then.text is None:
         return replace(then, escalated=True)
-    took = None if then.latency_ms is None or first.latency_ms is None else first.latency_ms + then.latency_ms
     return replace(
         then,
-        latency_ms=took,
+        latency_ms=_sum(first.latency_ms, then.latency_ms),
         usd=first.usd + then.usd,
         input_tokens=first.input_tokens + then.input_tokens,
         cached_tokens=first.cached_tokens + then.cached_tokens,
@@ -85,3 +82,7 @@ def _both(first: Answer, then: Answer) -> Answer:
         from_store=first.from_store and then.from_store,
         escalated=True,
     )
+
+
+def _sum(first: float | None, then: float | None) -> float | None:
+    return None if first is None or then is None else first + then

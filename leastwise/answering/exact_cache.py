@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leastwise.answering.answerer import Answerer, known_latencies
+from leastwise.answering.answerer import Answerer, latencies_of
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.rows.tables import TIME
@@ -53,9 +53,9 @@ class ExactCache:
         times = rows[TIME] if TIME in rows else [None] * len(rows)
         return [self._one(text, at, new) for text, at in zip(rows["text"], times, strict=True)]
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Latencies of hits and misses as traffic sees them."""
-        return known_latencies(answers)
+        return latencies_of(answers)
 
     @property
     def price(self) -> Price | None:

@@ -101,17 +101,14 @@ class GuardedAnswerer(PlainAnswerer):
     def _answered(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
         return self._by_distance(ask, rows) if self.near else [self._judged(answer) for answer in ask(rows)]
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Latencies over HTTP: of what was asked the model's and the guard's, of what was not the guard's alone."""
-        known = [answer.latency_ms for answer in answers]
-        if all(each is not None for each in known):
-            return [each for each in known if each is not None]
-        asked = [at for at, answer in enumerate(answers) if not (self.near and self._is_below(answer.scope))]
-        times = [self._scoring_ms] * len(rows)
-        part = self.behind.timed(rows.iloc[asked], [answers[at] for at in asked]) if asked else []
-        for at, took in zip(asked, part, strict=False):
-            times[at] += took
-        return times if len(part) == len(asked) else []
+        times = [answer.latency_ms for answer in answers]
+        untimed = [at for at, took in enumerate(times) if took is None]  # answered in process, or lost
+        part = self.behind.timed(rows.iloc[untimed], [answers[at] for at in untimed]) if untimed else []
+        for at, took in zip(untimed, part, strict=True):
+            times[at] = None if took is None else took + self._scoring_ms
+        return times
 
     def _by_distance(self, ask: Callable[[pd.DataFrame], list[Answer]], rows: pd.DataFrame) -> list[Answer]:
         assert self.near is not None

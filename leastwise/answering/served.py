@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from leastwise.answering.answerer import Payer, PlainAnswerer, known_latencies
+from leastwise.answering.answerer import Payer, PlainAnswerer, latencies_of
 from leastwise.answering.prompts import fit_prompts
 from leastwise.answering.servers import causal_server
 from leastwise.answering.workspace import Workspace
@@ -86,9 +86,9 @@ class ServedAnswerer(PlainAnswerer):
         requests = [replace(request, sample=1) for request in self._requests(rows)]
         return [_answer(reply, 0.0) for reply in self._asker.ask(requests)]
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Every answer already came over HTTP."""
-        return known_latencies(answers)
+        return latencies_of(answers)
 
     def _requests(self, rows: pd.DataFrame) -> list[Request]:
         fitted = fit_prompts(self._work, self._candidate, list(rows["text"]))

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from leastwise.answering.answerer import PlainAnswerer, known_latencies
+from leastwise.answering.answerer import PlainAnswerer, latencies_of
 from leastwise.answering.servers import student_server
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.student import ask_student
@@ -50,9 +50,9 @@ class StudentAnswerer(PlainAnswerer):
         """As `answer`: a student's answers are not stored, each is asked for anew."""
         return self.answer(rows)
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Every answer already came over HTTP."""
-        return known_latencies(answers)
+        return latencies_of(answers)
 
     def _ask_all(self, texts: list[str]) -> list[Answer]:
         with ThreadPoolExecutor(self._work.use_case.traffic.concurrency) as pool:

@@ -60,7 +60,7 @@ class TrainedAnswerer(PlainAnswerer):
         texts = self._generate(self._prompts(self._chats(rows)), AGAIN_AT_ONCE)
         return [Answer(text, None, 0.0, from_store=True, confidence=sure) for text, sure in texts]
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """The same requests over HTTP at the traffic's concurrency, from the server the venue would run."""
         if self._http is None:
             self._http = ServedAnswerer(self._work, self._candidate, self._stack, confident=self._confident)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leastwise.answering.answerer import Payer
+from leastwise.answering.answerer import Outage, Payer
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.evaluating.scorer import ExactScorer
-from leastwise.evaluating.tries import Try
+from leastwise.evaluating.tries import Tries
 from leastwise.evidence.cascade_threshold import Threshold, choose_threshold
+from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.ladder.candidate import Candidate, Cascade
 from leastwise.metrics.answer import Answer
 from leastwise.record.stage_run import StageRun
@@ -50,8 +51,11 @@ class CascadeOffer:
         """Equal offers come to equal cascades on the same data."""
         return content_key("cascade", self.first.key, self.then.key)
 
-    def take_up(self, work: Workspace, run: StageRun, tried: Sequence[Try]) -> Candidate | None:
-        """The cascade, whatever was tried before; answering dev rows is paid by its stage."""
+    def take_up(self, work: Workspace, run: StageRun, tries: Tries) -> Candidate | None:
+        """The cascade, whatever was tried before; answering dev rows is paid by its stage.
+
+        Raises Outage where more than 1% of the dev rows were lost.
+        """
         dev = work.tables.get("dev")
         if not work.use_case.offers_cascades or dev is None or len(dev) < LEAST_DEV_ROWS:
             return None
@@ -61,8 +65,7 @@ class CascadeOffer:
             return self._decline(f"{self.first.model} tells no confidence")
         dear = self._answers(work, self.then, rows)
         both = [at for at in range(len(rows)) if cheap[at].text is not None and dear[at].text is not None]
-        if len(both) < LEAST_DEV_ROWS:
-            return self._decline(f"{len(rows) - len(both)} of {len(rows)} dev rows were lost")
+        check_lost(f"the cascade {self.first.model} → {self.then.model}", len(rows) - len(both), len(rows))
         return self._worth_it(work, rows.iloc[both], [cheap[at] for at in both], [dear[at] for at in both])
 
     def _worth_it(
@@ -91,6 +94,12 @@ class CascadeOffer:
         """No candidate, and why."""
         log.info(f"no cascade in {self.stage}: {why}")
         return None
+
+
+def check_lost(what: str, lost: int, rows: int) -> None:
+    """Outage where the infrastructure lost more than 1% (and more than one) of the dev rows an offer is weighed by."""
+    if lost > max(1.0, MAX_LOST_SHARE * rows):
+        raise Outage(f"{what} could not be weighed: {lost} of {rows} dev rows were lost to the infrastructure")
 
 
 def _threshold(work: Workspace, rows: pd.DataFrame, cheap: Sequence[Answer], dear: Sequence[Answer]) -> Threshold:

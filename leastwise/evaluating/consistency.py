@@ -9,12 +9,14 @@ paraphrases: see `shift_quality`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leastwise.errors import CannotBeAsked
 from leastwise.metrics.task_metric import agree
 from leastwise.use_case import UseCase
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
     from leastwise.answering.answerer import Answerer
     from leastwise.metrics.answer import Answer
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -57,7 +62,7 @@ def ask_again(
     repetition, settings = Repetition(), use_case.consistency
     if settings is not None:
         part = rows.head(settings.rows)
-        samples = answerer.samples(part, settings.samples, settings.temperature)
+        samples = _sampled(answerer, part, settings.samples, settings.temperature)
         if samples:
             repetition.add("self_consistency", use_case, samples)
             repetition.pay("self_consistency", [answer for of_row in samples for answer in of_row])
@@ -67,6 +72,15 @@ def ask_again(
     if paraphrases is not None:
         _ask_paraphrases(repetition, use_case, answerer.uncached, rows, paraphrases)
     return repetition
+
+
+def _sampled(answerer: Answerer, rows: pd.DataFrame, count: int, temperature: float) -> list[list[Answer]]:
+    """Several answers to each row; empty where the model takes no temperature, for this figure is only reported."""
+    try:
+        return answerer.samples(rows, count, temperature)
+    except CannotBeAsked as why:
+        log.info(f"self_consistency is not measured: {why}")
+        return []
 
 
 def _ask_paraphrases(

@@ -16,23 +16,24 @@ counted in units where rows share one. Cost and latency stay claims about future
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from leastwise import metrics
 from leastwise.evaluating.consistency import Repetition, ask_again
 from leastwise.evaluating.gate_tests import GateTests, RequestCost
-from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs
+from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, macro_f1, sums, why_lost
 from leastwise.evaluating.scorer import Scorer
 from leastwise.evidence.examples_needed import more_to_decide
-from leastwise.evidence.measurement import MAX_LOST_SHARE
+from leastwise.evidence.measurement import MAX_LOST_SHARE, Measurement
 from leastwise.ladder import Evaluation, scope_figures
 from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.measured import ExampleRow, Interval, Measured
 from leastwise.metrics.answer import Answer
+from leastwise.metrics.shortfall import Shortfall, finding, shortfall_of
 from leastwise.progress import EvaluationProgress
 from leastwise.rows.gate_rows import looks, seeded, unit_count
 from leastwise.use_case import UseCase
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 MAIN = ("quality", "adherence", "p95_latency_ms", "usd_per_1k_requests")
 EXAM = "general_ability"
+NOTED_ALL = 1000  # rows up to which the intervals of every look are noted; from there on each time there are
+NOTED_EVERY = 1.25  # so many times as many, which keeps the work in proportion to the rows
 CALLS_BESIDE = ("judge", "self_consistency", "consistency")  # what else pays for calls while a candidate is measured
 
 OnLook = Callable[[EvaluationProgress], None]
@@ -95,10 +98,18 @@ class _Evaluation:
             self._beyond[EXAM] = inputs.exam.rows
         sizes = dict.fromkeys(MAIN, unit_count(inputs.judged.rows))
         sizes |= {name: unit_count(table) for name, table in self._beyond.items()}
-        cost = RequestCost(answerer.usd_worst_case, answerer.fixed_usd_per_request)
+        self._sent = 1 + use_case.traffic.retry_share  # a retried request is paid twice
+        cost = RequestCost(self._sent * answerer.usd_worst_case, answerer.fixed_usd_per_request)
         self._tests = GateTests(use_case, alphas, sizes, cost, scorer.grades)
         self._rows: list[ExampleRow] = []
+        self._lost: list[ExampleRow] = []
+        self._untimed = 0
+        self._usd_paid = 0.0
         self._timed_ms: list[float] = []
+        self._shortfalls: Counter[Shortfall] = Counter()
+        self._wrong = 0
+        self._noted: dict[str, Measurement] = {}
+        self._next_note = 0
         self._intervals: list[Interval] = []
 
     def look_at_gate(self) -> str | None:
@@ -108,15 +119,38 @@ class _Evaluation:
             if not self._tests.is_open(*MAIN):
                 break
             answered = AnsweredLook.of(self._scorer, look, self._answerer.answer(look))
-            self._add(answered)
-            self._rows += answered.records("gate")
-            self._intervals += [
-                Interval(m.name, m.n, m.estimate, m.lower, m.upper) for m in self._tests.measurements().values()
-            ]
+            self._keep(answered.records("gate", timed=self._add(answered)))
+            self._count_shortfalls(answered)
+            self._note()
             self._show(len(rows))
-            lost = [row for row in self._rows if row["score"] is None]
-            if len(lost) > max(1.0, MAX_LOST_SHARE * len(rows)):
-                return _why_lost(lost, len(self._rows))
+            if problem := self._outage(len(rows)):
+                return problem
+        return None
+
+    def _keep(self, records: Sequence[ExampleRow]) -> None:
+        self._rows += records
+        self._lost += [row for row in records if row["score"] is None and row["set"] == "gate"]
+        self._usd_paid += sum(row["usd_paid"] for row in records)
+
+    def _note(self) -> None:
+        """The intervals after a look; with many examples at ever rarer looks, for each is worked out over them all."""
+        if len(self._rows) < self._next_note and self._tests.is_open(*MAIN):
+            return
+        self._next_note = max(len(self._rows), math.ceil(NOTED_EVERY * len(self._rows)) if self._is_long else 0)
+        self._noted = self._tests.measurements()
+        self._intervals += [Interval(m.name, m.n, m.estimate, m.lower, m.upper) for m in self._noted.values()]
+
+    @property
+    def _is_long(self) -> bool:
+        return len(self._rows) >= NOTED_ALL
+
+    def _outage(self, of: int) -> str | None:
+        """Why it has to stop: what the infrastructure lost of answers, or of requests sent for their latency alone."""
+        most = max(1.0, MAX_LOST_SHARE * of)
+        if len(self._lost) > most:
+            return why_lost(self._lost, len(self._rows))
+        if self._untimed > most:
+            return f"{self._untimed} of {len(self._rows)} requests that were timed were lost to the infrastructure"
         return None
 
     def look_beyond(self) -> None:
@@ -133,31 +167,61 @@ class _Evaluation:
 
     def measured(self, error: str | None, again: Repetition) -> Measured:
         """What all of it came to."""
-        spent = sum(row["usd_paid"] for row in self._rows) + self._scorer.usd_paid + again.usd
+        spent = self._usd_paid + self._scorer.usd_paid + again.usd
+        measurements = self._tests.measurements()
+        self._intervals += [
+            Interval(m.name, m.n, m.estimate, m.lower, m.upper)
+            for m in measurements.values()
+            if m.name in self._noted and m.n != self._noted[m.name].n
+        ]
         evaluation = Evaluation(
             stage=self._candidate.stage,
             candidate=self._candidate.key,
             gate_hash=self._inputs.judged.set_hash,
-            measurements=self._tests.measurements(),
+            measurements=measurements,
             usd_spent=spent,
-            error=error,
+            error=error or self._tests.cost_problem(),
+            finding=finding(self._shortfalls, self._wrong, len(self._rows), self._use_case.traffic.output_tokens),
         )
         totals = self._totals() | self._scorer.figures() | again.figures
+        totals |= {f"answers.{name}": float(count) for name, count in self._shortfalls.items()}
         totals["calls.paid"] += sum(totals.get(f"{name}.calls", 0.0) for name in CALLS_BESIDE)
         return Measured(evaluation, totals, self._rows, self._scorer.grades, self._intervals)
 
-    def _add(self, answered: AnsweredLook) -> None:
-        """Add one look to every test."""
+    def _add(self, answered: AnsweredLook) -> dict[int, float | None]:
+        """Add one look to every test; gives back the latencies that entered, by position, None where one was lost."""
         tests, lost = self._tests, answered.lost_units
         tests.count(("quality", "adherence"), answered.scored_rows, answered.lost_rows)
+        timed: dict[int, float | None] = {}
         if tests.is_open("p95_latency_ms"):
-            drawn = answered.one_a_unit(self._inputs.judged.set_hash)
-            timed = self._answerer.timed(answered.rows.iloc[drawn], [answered.answers[at] for at in drawn])
-            tests.add("p95_latency_ms", timed, lost)
-            self._timed_ms += timed
+            timed = self._timed(answered)
+            known = [took for took in timed.values() if took is not None]
+            tests.count(("p95_latency_ms",), len(known), len(timed) - len(known))
+            tests.add("p95_latency_ms", known, lost + len(timed) - len(known))
+            self._timed_ms += known
+            self._untimed += len(timed) - len(known)
         tests.add("quality", answered.means(lambda score, _: score.quality), lost)
         tests.add("adherence", answered.means(lambda score, _: score.adherence), lost)
-        tests.add("usd_per_1k_requests", answered.means(lambda _, answer: 1000 * answer.usd), lost)
+        metered = answered.metered
+        tests.count(("usd_per_1k_requests",), metered.scored_rows, metered.lost_rows - answered.lost_rows)
+        usd = metered.means(lambda _, answer: 1000 * self._sent * answer.usd)
+        tests.add("usd_per_1k_requests", usd, metered.lost_units)
+        return timed
+
+    def _timed(self, answered: AnsweredLook) -> dict[int, float | None]:
+        drawn = answered.one_a_unit(self._inputs.judged.set_hash)
+        if not drawn:
+            return {}
+        times = self._answerer.timed(answered.rows.iloc[drawn], [answered.answers[at] for at in drawn])
+        return dict(zip(drawn, times, strict=True))
+
+    def _count_shortfalls(self, answered: AnsweredLook) -> None:
+        for answer, score in zip(answered.answers, answered.scores, strict=True):
+            if score is None or score.quality > 0:
+                continue
+            self._wrong += 1
+            if shortfall := shortfall_of(self._use_case.task, answer, score):
+                self._shortfalls[shortfall] += 1
 
     def _look_at_own(self, name: str, rows: pd.DataFrame, asked: _Asked, scorer: Scorer) -> None:
         is_labelled = name != DECLINED
@@ -168,13 +232,13 @@ class _Evaluation:
             self._tests.count((name,), answered.scored_rows, answered.lost_rows)
             values = answered.means(lambda score, _: score.quality if is_labelled else score.declined)
             self._tests.add(name, values, answered.lost_units)
-            self._rows += answered.records(name)
+            self._keep(answered.records(name))
 
     def _show(self, of: int) -> None:
         if self._on_look is None:
             return
-        estimates = {name: m.estimate for name, m in self._tests.measurements().items()}
-        usd = sum(row["usd_paid"] for row in self._rows) + self._scorer.usd_paid
+        estimates = {name: m.estimate for name, m in self._noted.items()}
+        usd = self._usd_paid + self._scorer.usd_paid
         rows, to_go = len(self._rows), self._rows_to_go(of)
         self._on_look(EvaluationProgress(self._candidate.stage, rows, of, usd, estimates, to_go))
 
@@ -183,17 +247,18 @@ class _Evaluation:
         rows = len(self._rows)
         if not self._tests.is_open(*MAIN):
             return 0
-        needed = [more for m in self._tests.undecided() if (more := more_to_decide(m))]
+        open_ones = [m for name, m in self._noted.items() if self._tests.is_undecided(name)]
+        needed = [more for m in open_ones if (more := more_to_decide(m))]
         if not needed:
             return None
-        rows_an_example = rows / max(m.n for m in self._tests.measurements().values())
+        rows_an_example = rows / max(m.n for m in self._noted.values())
         return min(math.ceil(max(needed) * rows_an_example), of - rows)
 
     def _totals(self) -> dict[str, float]:
         requests = [row for row in self._rows if row["set"] != EXAM]  # general tasks are no requests
         task = self._use_case.task
-        figures = _macro_f1(self._use_case, self._rows) | scope_figures.figures(task, self._rows)
-        return _sums(requests) | self._throughput() | figures
+        figures = macro_f1(self._use_case, self._rows) | scope_figures.figures(task, self._rows)
+        return sums(requests) | self._throughput() | figures
 
     def _throughput(self) -> dict[str, float]:
         """Requests a second at the traffic's concurrency, by Little's law from the mean latency; none where nothing was
@@ -203,30 +268,3 @@ class _Evaluation:
         mean_ms = float(np.mean(timed)) if timed else 0.0
         concurrency = self._use_case.traffic.concurrency
         return {"requests_per_s": 1000 * concurrency / mean_ms} if mean_ms > 0 else {}
-
-
-def _why_lost(lost: Sequence[ExampleRow], of: int) -> str:
-    reasons = sorted({str(row["error"] or "the judge gave no grade") for row in lost})
-    return f"{len(lost)} of {of} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
-
-
-def _macro_f1(use_case: UseCase, rows: Sequence[ExampleRow]) -> dict[str, float]:
-    """Macro-F1 over the gate rows, reported and not judged; none where no row has an answer."""
-    answered = [row for row in rows if row["set"] == "gate" and row["answer"] is not None]
-    task = use_case.task
-    if not answered or task.kind != "classification":
-        return {}
-    labels = [metrics.normalize(task, str(row["answer"])) for row in answered]
-    return {"macro_f1": metrics.macro_f1(labels, [str(row["expected"]) for row in answered])}
-
-
-def _sums(rows: Sequence[ExampleRow]) -> dict[str, float]:
-    reused = sum(row["from_store"] for row in rows)
-    return {
-        "tokens.input": float(sum(row["input_tokens"] for row in rows)),
-        "tokens.cached": float(sum(row["cached_tokens"] for row in rows)),
-        "tokens.output": float(sum(row["output_tokens"] for row in rows)),
-        "usd.per_request": sum(row["usd"] for row in rows) / max(len(rows), 1),
-        "calls.paid": float(sum(row["error"] is None for row in rows) - reused),
-        "calls.cached": float(reused),
-    }

@@ -14,11 +14,13 @@ from typing import Literal, Protocol
 from numpy.typing import ArrayLike
 
 from leastwise.evidence import ClosedSetTest, CostTest, MeanTest, Measurement, PredictionPoweredTest, QuantileTest
+from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.ladder.alphas import Alphas
 from leastwise.metrics.grades import Grades
 from leastwise.use_case import UseCase
 from leastwise.use_case.requirements import SHARES, Bound
 
+COST = "usd_per_1k_requests"
 GRADED = frozenset({"quality", "shift_quality"})
 TestOutcome = Literal["pass", "fail", "undecided"]
 
@@ -117,7 +119,7 @@ class GateTests:
         to_pass, to_fail = self._alphas.to_pass, self._alphas.to_fail
         if name == "p95_latency_ms":
             return QuantileTest(bound, margin, alpha_pass=to_pass, alpha_fail=to_fail)
-        if name == "usd_per_1k_requests":
+        if name == COST:
             return self._start_cost(bound, margin)
         if self._grades and name in GRADED:
             human, judge = self._grades.human, self._grades.judge
@@ -152,11 +154,34 @@ class GateTests:
 
     def is_open(self, *names: str) -> bool:
         """Whether one of these requirements is still undecided and none at all has failed."""
-        return not self.has_failed and any(test.outcome == "undecided" for test in self._named(names))
+        return not self.has_failed and any(map(self.is_undecided, names))
 
-    def undecided(self) -> list[Measurement]:
-        """What was measured so far of the requirements that are not decided."""
-        return [each for each in self.measurements().values() if self.by_name[each.name].outcome == "undecided"]
+    def is_undecided(self, name: str) -> bool:
+        """Whether more examples could decide this requirement; a cost that has no known limit can no longer pass."""
+        test = self.by_name.get(name)
+        return test is not None and test.outcome == "undecided" and not (isinstance(test, CostTest) and test.above)
+
+    def cost_problem(self) -> str | None:
+        """Why nothing can be said of cost where it is required; None where it can, or where a failure decides anyway.
+
+        That more than 1% of requests came without usage, or that one cost more than was thought possible.
+        """
+        test = self.by_name.get(COST)
+        if test is None or any(each.outcome == "fail" for each in self.by_name.values()):
+            return None
+        unmetered, of = self._lost[COST], self._lost[COST] + self._rows[COST]
+        if unmetered > max(1.0, MAX_LOST_SHARE * of):
+            return (
+                f"{COST} cannot be told: {unmetered} of {of} answers came without usage; let the endpoint report it "
+                "(usage in its answers), or leave the requirement out"
+            )
+        if isinstance(test, CostTest) and test.above:
+            return (
+                f"{COST} cannot be told: {test.above} of {test.n} requests cost up to ${test.most:.4g} a thousand, "
+                f"more than the worst case of ${test.worst_case_usd:.4g} that context_tokens and traffic.output_tokens "
+                "allow: the server ignores the cap, or a text is longer; set both to what it really takes"
+            )
+        return None
 
     def _named(self, names: Iterable[str]) -> list[SequentialTest]:
         return [self.by_name[name] for name in names if name in self.by_name]
@@ -184,7 +209,7 @@ class GateTests:
             upper=test.upper,
             n=test.n,
             rows=self._rows[name] if is_share and self._has_units else 0,
-            lost=self._lost[name] if is_share else 0,
+            lost=self._lost[name] if is_share or name == "p95_latency_ms" else 0,
             bound=bound.bound,
             margin=bound.margin,
             alpha_pass=self._alphas.to_pass,

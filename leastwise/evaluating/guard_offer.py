@@ -17,7 +17,8 @@ from leastwise.answering.answerers import open_answerer
 from leastwise.answering.guard import distance_of, score_of
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
-from leastwise.evaluating.tries import Try
+from leastwise.evaluating.cascade_offer import check_lost
+from leastwise.evaluating.tries import Tries, Try
 from leastwise.evidence import abstention
 from leastwise.evidence.abstention import Guard, ScoreComparison, ScoreName
 from leastwise.ladder.alphas import GUARDED
@@ -47,9 +48,15 @@ class GuardOffer:
         """Equal offers come to equal guards on the same data."""
         return content_key("guard", self.stage)
 
-    def take_up(self, work: Workspace, run: StageRun, tried: Sequence[Try]) -> Candidate | None:
-        """The best tried candidate behind a guard; every score's figures go to the stage's run."""
-        best = min(tried, key=lambda each: each.rank)
+    def take_up(self, work: Workspace, run: StageRun, tries: Tries) -> Candidate | None:
+        """The best tried candidate behind a guard; every score's figures go to the stage's run.
+
+        None while a try could not be measured: another might be the best of a rerun, and only one guard has a share of
+        alpha. Raises Outage where more than 1% of the dev rows were lost.
+        """
+        if not tries.is_measured:
+            return self._decline("not every candidate could be measured")
+        best = min(tries.tried, key=lambda each: each.rank)
         reason = _not_declining_alone(best) or _too_few_dev_rows(work)
         if reason:
             return self._decline(reason)
@@ -121,6 +128,7 @@ def _scores(work: Workspace, candidate: Candidate, rows: pd.DataFrame) -> Scores
         scores["distance"] = near.scores(list(rows["text"])).tolist()
     with open_answerer(work, candidate, Payer(candidate.stage, "evaluation"), confident=True) as answerer:
         answers = [answer for answer in answerer.answer(rows) if answer.text is not None]
+    check_lost(f"a guard for {candidate.model}", len(rows) - len(answers), len(rows))
     for name in ANSWERED_SCORES:
         of_all = [score for answer in answers if (score := score_of(answer, name)) is not None]
         if of_all and len(of_all) == len(answers):

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from leastwise import metrics
-from leastwise.answering.answerer import Payer
+from leastwise.answering.answerer import Outage, Payer
 from leastwise.answering.served import open_asker
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.inference import Asker
@@ -115,7 +115,7 @@ class JudgeScorer:
             grades = self._graded(rows, list(rows["answer"]))
             lost = sum(grade is None for grade in grades)
             if lost > MAX_LOST_SHARE * len(grades):
-                raise RuntimeError(
+                raise Outage(
                     f"the judge gave no grade to {lost} of the {len(grades)} answers in data.graded; run again"
                 )
             both = zip(rows["id"], rows["grade"], grades, strict=True)

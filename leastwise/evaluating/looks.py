@@ -1,5 +1,5 @@
-"""The rows of one look and what came of them: one value an example, and one record a row; and what an evaluation looks
-at.
+"""The rows of one look and what came of them: one value an example, one record a row and what records add up to; and
+what an evaluation looks at.
 
 It answers nothing and tests nothing (see `leastwise.evaluating.evaluation`).
 """
@@ -7,13 +7,14 @@ It answers nothing and tests nothing (see `leastwise.evaluating.evaluation`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from leastwise import metrics
 from leastwise.evaluating.scorer import Scorer
 from leastwise.evidence.betting import FloatArray
 from leastwise.ladder.measured import ExampleRow
@@ -22,6 +23,7 @@ from leastwise.metrics.answer import Answer
 from leastwise.rows.gate_rows import unit_count, unit_numbers, unit_scores, whole_units
 from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import KIND, UNIT
+from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,9 +81,21 @@ class AnsweredLook:
             drawn.setdefault(int(numbers[at]), int(at))
         return sorted(drawn.values())
 
-    def records(self, split: str) -> list[ExampleRow]:
-        """One record a row; the score of an out-of-scope row is whether it was declined."""
-        return [self._record(at, split) for at in range(len(self.rows))]
+    @property
+    def metered(self) -> AnsweredLook:
+        """This look as cost sees it: a row whose provider did not say what it used is lost."""
+        both = zip(self.scores, self.answers, strict=True)
+        return replace(self, scores=[score if answer.usage_known else None for score, answer in both])
+
+    def records(self, split: str, timed: Mapping[int, float | None] | None = None) -> list[ExampleRow]:
+        """One record a row; the score of an out-of-scope row is whether it was declined.
+
+        `timed`: the latencies that entered the test, by position, which is what is kept of them.
+        """
+        records = [self._record(at, split) for at in range(len(self.rows))]
+        for at, took in (timed or {}).items():
+            records[at]["latency_ms"], records[at]["timed"] = took, True
+        return records
 
     def _record(self, at: int, split: str) -> ExampleRow:
         row, answer, score = self.rows.iloc[at], self.answers[at], self.scores[at]
@@ -153,3 +167,32 @@ class Inputs:
             paraphrases=tables.get("paraphrases") if stage != "cache" else None,
             exam=exam,
         )
+
+
+def why_lost(lost: Sequence[ExampleRow], of: int) -> str:
+    """How many requests were lost, and for which reasons."""
+    reasons = sorted({str(row["error"] or "the judge gave no grade") for row in lost})
+    return f"{len(lost)} of {of} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
+
+
+def macro_f1(use_case: UseCase, rows: Sequence[ExampleRow]) -> dict[str, float]:
+    """Macro-F1 over the gate rows, reported and not judged; none where no row has an answer."""
+    answered = [row for row in rows if row["set"] == "gate" and row["answer"] is not None]
+    task = use_case.task
+    if not answered or task.kind != "classification":
+        return {}
+    labels = [metrics.normalize(task, str(row["answer"])) for row in answered]
+    return {"macro_f1": metrics.macro_f1(labels, [str(row["expected"]) for row in answered])}
+
+
+def sums(rows: Sequence[ExampleRow]) -> dict[str, float]:
+    """Tokens, dollars a request, and calls, as figures of a run."""
+    reused = sum(row["from_store"] for row in rows)
+    return {
+        "tokens.input": float(sum(row["input_tokens"] for row in rows)),
+        "tokens.cached": float(sum(row["cached_tokens"] for row in rows)),
+        "tokens.output": float(sum(row["output_tokens"] for row in rows)),
+        "usd.per_request": sum(row["usd"] for row in rows) / max(len(rows), 1),
+        "calls.paid": float(sum(row["error"] is None for row in rows) - reused),
+        "calls.cached": float(reused),
+    }

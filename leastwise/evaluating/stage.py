@@ -6,22 +6,25 @@ here (see `leastwise.ladder`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from leastwise import ladder
+from leastwise.answering.answerer import Outage
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.retrieval_figures import RetrievalFigures, RetrievalMeter, read_figures
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
+from leastwise.errors import CannotBeAsked
 from leastwise.evaluating.evaluation import evaluate
 from leastwise.evaluating.forgetting import exam_of, forgetting_figures
 from leastwise.evaluating.guard_offer import guards_offered
 from leastwise.evaluating.judge_scorer import open_scorer
 from leastwise.evaluating.looks import Inputs
-from leastwise.evaluating.tries import Offer, Try
+from leastwise.evaluating.tries import Offer, Tries, Try
 from leastwise.ladder import Evaluation, Verdict, judge
 from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
@@ -34,6 +37,8 @@ from leastwise.record.run import FAILED, FINISHED, JUDGE, OPEN_WEIGHTS, RESOLUTI
 from leastwise.record.stage_run import StageRun
 from leastwise.stores.ledger import Machine
 from leastwise.use_case import Stage
+
+log = logging.getLogger(__name__)
 
 ASKED_BY_THE_TOKEN = ("prompt", "rag", "cache")
 ANNOUNCED_HERE = (*ASKED_BY_THE_TOKEN, "self_host")  # what the others cost is spent by the time they are measured
@@ -72,8 +77,9 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     run, meter = work.run.open_stage(stage, key), RetrievalMeter(work)
     if stage in ANNOUNCED_HERE:
         work.costing.announce(stage)
-    best, tried = _try_in_turn(work, run, stage, candidates, meter)
-    cost = sum(each.usd for each in tried) if stage in ASKED_BY_THE_TOKEN else None
+    tries = _try_in_turn(work, run, stage, candidates, meter)
+    best = tries.best(_never_asked(work, stage, candidates))
+    cost = sum(each.usd for each in tries.tried) if stage in ASKED_BY_THE_TOKEN else None
     logged = _log(work, run, best, meter, work.budget.spent_by(stage), cost=cost)
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
 
@@ -96,18 +102,51 @@ def evaluate_challenger(work: Workspace, candidate: Candidate, alphas: Alphas) -
 
 def _try_in_turn(
     work: Workspace, run: StageRun, stage: Stage, candidates: Sequence[Candidate | Offer], meter: RetrievalMeter
-) -> tuple[Try, list[Try]]:
-    """The best try, and all of them."""
-    tried: list[Try] = []
+) -> Tries:
+    """Every try up to the first PASS.
+
+    After an ERROR the others are tried all the same: each has its own share of alpha, so a PASS is one.
+    """
+    tries = Tries()
     with _paid_endpoint(work, stage) as machine:
-        for number, each in enumerate(candidates, 1):
-            candidate = each if isinstance(each, Candidate) else each.take_up(work, run, tried)
+        for each in candidates:
+            candidate = each if isinstance(each, Candidate) else _taken_up(work, run, each, tries)
             if candidate is None:
                 continue
-            tried.append(_try(work, run, candidate, number if len(candidates) > 1 else None, machine, meter))
-            if tried[-1].verdict.outcome in ("PASS", "ERROR"):
+            with _counted(work, run, tries, _in_words(candidate), candidate.key):
+                tries.tried.append(_try(work, run, candidate, len(candidates) > 1, machine, meter))
+            if tries.has_passed:
                 break
-    return min(tried, key=lambda each: each.rank), tried
+    return tries
+
+
+def _taken_up(work: Workspace, run: StageRun, offer: Offer, tries: Tries) -> Candidate | None:
+    with _counted(work, run, tries, f"an offer in {offer.stage}", offer.key):
+        return offer.take_up(work, run, tries)
+    return None  # left out or lost
+
+
+@contextmanager
+def _counted(work: Workspace, run: StageRun, tries: Tries, what: str, key: str) -> Iterator[None]:
+    """Count what a provider cannot take as left out, in a run of its own, and what an outage took as lost."""
+    try:
+        yield
+    except CannotBeAsked as why:
+        log.info(f"{run.stage}: {what} is left out: {why}")
+        tries.left_out.append(f"{what}: {why}")
+        child = work.run.open_stage(run.stage, content_key(key, work.question.key), under=run.id)
+        child.log_left_out(f"{run.stage} · {what} · SKIPPED {why}", str(why))
+    except Outage as why:
+        log.info(f"{run.stage}: {why}")
+        tries.lost.append(str(why))
+
+
+def _never_asked(work: Workspace, stage: Stage, candidates: Sequence[Candidate | Offer]) -> Try:
+    """What stands for a stage of which nothing could be asked: its first candidate, of which nothing is known."""
+    first = next(each for each in candidates if isinstance(each, Candidate))
+    gate_hash = work.question.judged_rows(stage).set_hash
+    nothing = Evaluation(stage=stage, candidate=first.key, gate_hash=gate_hash, measurements={})
+    return Try(first, judge(nothing, work.use_case.gate_requirements), Measured(nothing))
 
 
 def _paid_endpoint(work: Workspace, stage: Stage) -> AbstractContextManager[Machine | None]:
@@ -120,14 +159,14 @@ def _try(
     work: Workspace,
     run: StageRun,
     candidate: Candidate,
-    number: int | None,
+    is_one_of_several: bool,
     machine: Machine | None,
     meter: RetrievalMeter,
 ) -> Try:
     """Measure one candidate; as a child run of its own where the stage tries several."""
     measured = measure_candidate(work, candidate, machine)
     plain = Try(candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured)
-    if number is None:
+    if not is_one_of_several:
         return plain
     child = work.run.open_stage(candidate.stage, content_key(candidate.key, work.question.key), under=run.id)
     logged = _log(work, child, plain, meter, measured.evaluation.usd_spent, suffix=_in_words(candidate))

@@ -21,6 +21,8 @@ from leastwise.use_case.requirements import Better
 class _OneSided(Protocol):
     """One side's evidence: takes scores, says which one first rejected, keeps a lower bound of their mean."""
 
+    rejected: bool
+
     @property
     def lower(self) -> float: ...
 
@@ -160,6 +162,9 @@ class MeanTest(BoundedMeanTest):
             raise BadInput(f"bound {bound} with margin {margin} accepts any score at all: set a smaller margin")
 
 
+_ROUNDING = 1e-9  # of a cost and of its worst case, which are added up in different orders
+
+
 class CostTest(BoundedMeanTest):
     """Does one request cost at most `bound_usd` on average, give or take `margin_usd`? All figures are USD a request.
 
@@ -167,6 +172,10 @@ class CostTest(BoundedMeanTest):
     `fixed_usd`, each request's share of what is paid anyway, is known and added to estimate, lower and upper. A fixed
     share above the bound fails, and a worst case within bound + margin passes, before the first request.
     The needed number of requests grows with worst case / bound: set token caps close to what is used.
+
+    A request above the worst case (the server ignored the cap) enters the estimate and the way to FAIL as it is, which
+    is sound: bets on a larger mean need costs of at least 0 and no upper limit. It refutes the limit that PASS rests
+    on, so from then on there is no PASS and no upper end of the interval.
     """
 
     def __init__(
@@ -180,9 +189,33 @@ class CostTest(BoundedMeanTest):
     ) -> None:
         if not (0 < worst_case_usd < math.inf and 0 <= fixed_usd < math.inf):
             raise BadInput(f"worst_case_usd {worst_case_usd} must be above 0 and fixed_usd {fixed_usd} at least 0")
+        self.worst_case_usd = worst_case_usd
+        self.above, self.most = 0, 0.0
         super().__init__(
             bound_usd, margin_usd, alpha_pass, alpha_fail, "lower", True, high=worst_case_usd, offset=fixed_usd
         )
+
+    def add(self, scores: ArrayLike) -> None:
+        """Take the dollars of one request or of any array of them, in order; NaN or a negative one raises ValueError.
+
+        `above` counts those above the worst case, `most` is the dearest.
+        """
+        usd = in_range(scores, 0.0, math.inf)
+        within = np.minimum(usd, self.worst_case_usd)
+        is_above = usd > self.worst_case_usd * (1 + _ROUNDING)
+        self.n += usd.size
+        self._sum += float(usd.sum())
+        self.above += int(np.count_nonzero(is_above))
+        self.most = max(self.most, float(usd.max(initial=0.0)))
+        unit = self._to_unit(within)
+        self._take(unit, np.where(is_above, usd / self.worst_case_usd, 1 - unit))
+        if self.above and self.outcome == "pass":
+            self.outcome = "fail" if self._failing.rejected else "undecided"
+
+    @property
+    def upper(self) -> float:
+        """As `BoundedMeanTest.upper`; infinite once a request has cost more than the worst case."""
+        return math.inf if self.above else super().upper
 
 
 class PairedTest(BoundedMeanTest):

@@ -33,6 +33,7 @@ class Evaluation(Part):
     measurements: dict[str, Measurement]
     usd_spent: float = Field(0.0, ge=0)
     error: str | None = Field(None, description="Why the evaluation could not be finished, in words.")
+    finding: str = Field("", description="What most wrong answers have in common and what helps; empty: nothing.")
 
 
 class RequirementVerdict(Part):
@@ -67,7 +68,10 @@ def judge(evaluation: Evaluation, requirements: Sequence[Requirement]) -> Verdic
     if not each:
         return Verdict(outcome="ERROR", reason="there is no requirement to judge by", requirements=each)
     outcome = next((o for o in _PRECEDENCE if any(v.outcome == o for v in each)), "PASS")
-    reason = "; ".join(v.reason for v in each if v.outcome == outcome)
+    reasons = [v.reason for v in each if v.outcome == outcome]
+    if evaluation.finding and outcome in ("FAIL", "UNDECIDED"):
+        reasons.append(evaluation.finding)
+    reason = "; ".join(reasons)
     return Verdict(outcome=outcome, reason=reason, requirements=each)
 
 

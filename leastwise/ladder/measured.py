@@ -16,7 +16,8 @@ from leastwise.metrics.grades import Grades
 class ExampleRow(TypedDict):
     """One answered row; `score` is None where the infrastructure lost the answer, `usd_paid` 0 where it was stored.
 
-    `judged` only where a judge graded, `scope` only where a guard did, `kind` only where `data.kind_column` names one.
+    `judged` only where a judge graded, `scope` only where a guard did, `kind` only where `data.kind_column` names one,
+    `timed` only where its latency entered the test of p95 (None there: the request was lost).
     """
 
     id: str
@@ -27,6 +28,7 @@ class ExampleRow(TypedDict):
     judged: NotRequired[float]
     scope: NotRequired[float]
     kind: NotRequired[str]
+    timed: NotRequired[bool]
     latency_ms: float | None
     usd: float
     usd_paid: float

@@ -92,7 +92,17 @@ def _halt(stage: Stage, record: Record, now: Situation) -> Step | None:
 def _consider(use_case: UseCase, stage: Stage, below: Sequence[Record], now: Situation) -> Step:
     """Skip a stage with the reason (rule 2), or see about leave and money for it."""
     why = _cannot(use_case, stage, below, now)
-    return Step(action="skip", stage=stage, reason=why) if why else _afford(use_case, stage, now)
+    if why:
+        return Step(action="skip", stage=stage, reason=why)
+    step, advice = _afford(use_case, stage, now), _advice(below)
+    return step.model_copy(update={"reason": f"{step.reason}; but first: {advice}"}) if advice else step
+
+
+def _advice(below: Sequence[Record]) -> str:
+    """What would help before a dearer stage does: what most wrong answers of the last measured one have in common."""
+    last = next((record for record in reversed(below) if record.evaluation), None)
+    finding = last.evaluation.finding if last and last.evaluation else ""
+    return f"in {last.stage}, {finding}" if last and finding else ""
 
 
 def _cannot(use_case: UseCase, stage: Stage, history: Sequence[Record], now: Situation) -> str | None:

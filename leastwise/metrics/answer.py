@@ -10,6 +10,7 @@ class Answer:
     """One answer; `text` is None where the infrastructure lost it; `scope` is the score a guard compares.
 
     `latency_ms` is that of the first time it was answered (rule 8), None where it was never asked over HTTP.
+    `usage_known` is False where the provider did not say what it used: `usd` is then what it can have cost at most.
     `finish_reason` is why the model stopped, in the provider layer's words (stop, length, content_filter).
     """
 
@@ -26,3 +27,4 @@ class Answer:
     scope: float | None = None
     escalated: bool = False
     finish_reason: str = ""
+    usage_known: bool = True

@@ -79,8 +79,10 @@ class ClimbRun(RecordedRun):
     # -- its stages ---------------------------------------------------------------------------------------------------
 
     def stage_runs(self) -> list[StageRun]:
-        """The finished stage runs, oldest first, without skips that what was measured later may have made obsolete."""
-        runs = [run for run in self._under("stage") if run.is_finished]
+        """The finished stage runs, oldest first, but for those that have to be asked anew: what an outage decided, and a
+        skip before a stage below it was measured.
+        """
+        runs = [run for run in self._under("stage") if run.is_finished and run.is_whole]
         return [run for at, run in enumerate(runs) if not _is_stale(run, runs[at + 1 :])]
 
     def reference_run(self) -> StageRun | None:
@@ -124,7 +126,8 @@ class ClimbRun(RecordedRun):
         query = f"{is_tag(KEY, key)} and {is_tag(KIND, kind)} and {is_status(FINISHED)}"
         newest_first = ["attributes.start_time DESC"]
         runs = self.client.search_runs([self.experiment_id], query, max_results=5, order_by=newest_first)
-        return next((run for run in (StageRun(self.client, each) for each in runs) if run.is_evidence), None)
+        found = (StageRun(self.client, each) for each in runs)
+        return next((run for run in found if run.is_evidence and run.is_whole), None)
 
     def link(self, done: StageRun) -> StageRun:
         """A stage run under this climb that carries a finished one's record and links to it: nothing is paid twice."""

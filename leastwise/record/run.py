@@ -34,6 +34,7 @@ GATE_HASH, QUESTION, MEASURED, ERROR = (
     "leastwise.measured",
     "leastwise.error",
 )
+FINDING = "leastwise.finding"
 CONFIRMED, RETRIEVAL, RETRIEVAL_FAULT = "leastwise.confirmed", "leastwise.retrieval", "leastwise.retrieval.fault"
 RETRIEVAL_MODE, CHAMPION_VERSION, WINDOW = "leastwise.retrieval.mode", "leastwise.champion", "leastwise.window"
 NOTE, PARENT, RUN_NAME = "mlflow.note.content", "mlflow.parentRunId", "mlflow.runName"

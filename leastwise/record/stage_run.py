@@ -19,7 +19,9 @@ from leastwise.metrics.grades import Grades
 from leastwise.record.run import (
     CANDIDATE,
     ERROR,
+    FINDING,
     GATE_HASH,
+    KEY,
     MEASURED,
     MODEL_ID,
     NOTE,
@@ -48,7 +50,7 @@ EXAMPLES, INTERVALS, CANDIDATE_FILE = "examples.json", "intervals.json", "candid
 SKIPPED = "SKIPPED"
 COUNTS = ("n", "lost")
 LOGGED = ("lower", "upper", *COUNTS, "bound", "margin", "alpha_pass", "alpha_fail")
-SELDOM = ("judged", "scope", "kind")  # columns of the examples that most use cases have not
+SELDOM = ("judged", "scope", "kind", "timed")  # columns of the examples that most use cases have not
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class StageRun(RecordedRun):
             measurements=measurements,
             usd_spent=self.figures.get(SPENT, 0.0),
             error=self.tag(ERROR) or None,
+            finding=self.tag(FINDING),
         )
 
     def _measurement(self, name: str) -> Measurement | None:
@@ -187,6 +190,7 @@ class StageRun(RecordedRun):
             CANDIDATE: evaluation.candidate,
             GATE_HASH: evaluation.gate_hash,
             ERROR: evaluation.error or "",
+            FINDING: evaluation.finding,
             MEASURED: ",".join(evaluation.measurements),
         }
         for name, measured in evaluation.measurements.items():
@@ -202,6 +206,21 @@ class StageRun(RecordedRun):
         requirements = {f"{each.name}.verdict": each.outcome for each in verdict.requirements}
         written = {VERDICT: verdict.outcome, REASON: verdict.reason, NOTE: note, RUN_NAME: name}
         self.write(tags={**written, **requirements, **tags})
+
+    def log_left_out(self, name: str, reason: str) -> None:
+        """That this try was left out, and why: it holds no evidence."""
+        self.write(tags={VERDICT: SKIPPED, REASON: reason, NOTE: f"**Left out**: {reason}", RUN_NAME: name[:250]})
+        self.close()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its verdict may stand: a PASS, or one below which no try ended in ERROR when it was last measured."""
+        if self.verdict in ("PASS", SKIPPED):
+            return True
+        tries = {
+            run.data.tags.get(KEY): run.data.tags.get(VERDICT) for run in self.origin.children()
+        }  # the last counts
+        return "ERROR" not in tries.values()
 
     def log_candidate(self, candidate: Candidate) -> str:
         """A candidate as an MLflow model of this run; gives back the model's id."""

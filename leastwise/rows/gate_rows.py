@@ -60,7 +60,11 @@ def looks(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """The rows in slices of one look; no unit is ever split."""
     numbers, units = unit_numbers(rows), unit_count(rows)
     for start in range(0, units, LOOK):
-        yield rows[(numbers >= start) & (numbers < start + LOOK)]
+        yield (
+            rows.iloc[start : start + LOOK]
+            if units == len(rows)
+            else rows[(numbers >= start) & (numbers < start + LOOK)]
+        )
 
 
 def first_units(rows: pd.DataFrame, most_rows: int) -> pd.DataFrame:

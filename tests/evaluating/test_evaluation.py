@@ -17,6 +17,7 @@ from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.gate import judge
 from leastwise.ladder.measured import Measured
+from leastwise.metrics.answer import Answer
 from leastwise.rows import gate_rows
 from leastwise.rows.question import JudgedRows
 from leastwise.rows.tables import UNIT
@@ -159,6 +160,124 @@ def test_a_lost_request_counts_against_latency_and_cost_too():
     got = measured(use_case(bounds), rows, Toy(lost=frozenset({early}))).evaluation.measurements
     assert got["usd_per_1k_requests"].upper > whole["usd_per_1k_requests"].upper
     assert got["p95_latency_ms"].n < 150 and got["quality"].lost == 1
+
+
+P95 = {"p95_latency_ms": (1000.0, 10.0)}
+
+
+def verdict_of(requirements: dict[str, tuple[float, float]], rows: pd.DataFrame, toy: Toy) -> Any:
+    wanted = use_case(requirements)
+    return judge(measured(wanted, rows, toy).evaluation, wanted.gate_requirements)
+
+
+def test_a_third_of_the_timed_requests_lost_is_an_error_and_no_fast_candidate():
+    rows = table([1] * 500).assign(ms=120.0)
+    every_third = frozenset(f"r{n}" for n in range(0, 500, 3))
+    verdict = verdict_of(P95, rows, Toy(lost_when_timed=every_third))
+    assert verdict.outcome == "ERROR" and "requests that were timed were lost" in verdict.reason
+    assert verdict_of(P95, rows, Toy()).outcome == "PASS"
+
+
+def test_a_request_lost_while_timed_counts_against_pass_and_is_in_the_record():
+    rows = table([1] * 150).assign(ms=120.0)
+    early = str(gate_rows.seeded(rows, SEED)["id"].iloc[3])
+    whole = measured(use_case(P95), rows).evaluation.measurements["p95_latency_ms"]
+    got = measured(use_case(P95), rows, Toy(lost_when_timed=frozenset({early})))
+    p95 = got.evaluation.measurements["p95_latency_ms"]
+    assert p95.n > whole.n and p95.lost == 1, "a lost request costs more examples"
+    lost = next(row for row in got.rows if row["id"] == early)
+    assert lost["timed"] and lost["latency_ms"] is None and lost["score"] == 1
+
+
+def test_every_row_asked_for_has_a_latency_or_is_lost():
+    class Short(Toy):
+        def timed(self, rows: pd.DataFrame, answers: Any) -> Any:
+            return super().timed(rows, answers)[:-1]
+
+    with pytest.raises(ValueError, match="shorter"):
+        measured(use_case(P95), table([1] * 100), Short())
+
+
+# -- cost --------------------------------------------------------------------------------------------------------------
+
+COST = {"usd_per_1k_requests": (2.0, 1.0)}
+
+
+def test_a_cost_above_the_worst_case_is_an_error_with_the_reason_and_no_trace():
+    rows = table([1] * 300)
+    rows.loc[rows["id"] == gate_rows.seeded(rows, SEED)["id"].iloc[3], "usd"] = 0.02
+    verdict = verdict_of(COST, rows, Toy())
+    assert verdict.outcome == "ERROR"
+    assert "1 of " in verdict.reason and "the server ignores the cap" in verdict.reason
+
+
+def test_a_cost_above_the_worst_case_that_is_surely_too_dear_is_a_failure():
+    verdict = verdict_of(COST, table([1] * 300).assign(usd=0.05), Toy())
+    assert verdict.outcome == "FAIL" and "usd_per_1k_requests 50" in verdict.reason
+
+
+def test_a_cost_above_the_worst_case_does_not_hide_that_quality_failed():
+    rows = table([0] * 300)
+    rows.loc[:, "usd"] = np.where(np.arange(300) % 10 == 0, 0.011, 0.0001)
+    assert verdict_of(COST | {"quality": (0.8, 0.1)}, rows, Toy()).outcome == "FAIL"
+
+
+def test_answers_without_usage_never_pass_a_cost_requirement():
+    rows = table([1] * 300).assign(usd=0.0)
+    verdict = verdict_of(COST, rows, Toy(unmetered=frozenset(rows["id"])))
+    assert verdict.outcome == "ERROR" and "came without usage" in verdict.reason
+    assert verdict_of({"quality": (0.8, 0.1)}, rows, Toy(unmetered=frozenset(rows["id"]))).outcome == "PASS"
+
+
+def test_a_retried_request_is_paid_twice_in_the_gate_as_in_the_bill():
+    rows = table([1] * 300)
+    wanted = use_case(COST)
+    retried = wanted.model_copy(update={"traffic": wanted.traffic.model_copy(update={"retry_share": 0.5})})
+    once, twice = (measured(each, rows).evaluation.measurements["usd_per_1k_requests"] for each in (wanted, retried))
+    assert (once.estimate, twice.estimate) == (pytest.approx(1.0), pytest.approx(1.5))
+
+
+# -- what the wrong answers have in common -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "words"),
+    [
+        ("", "length", "answers were cut off by the cap of 12 tokens"),
+        ("The user wants me to decide whether", "length", "answers were cut off by the cap of 12 tokens"),
+        ("", "content_filter", "answers were refused by the provider's content filter"),
+        ('```json\n{"label": "yes"}\n```', "stop", "answers hold the answer in something else"),
+        ('{"label": "yes"}', "stop", "answers hold the answer in something else"),
+        ('<tool_call>{"name": "answer"}</tool_call>', "stop", "answers hold the answer in something else"),
+    ],
+)
+def test_a_failure_that_is_mostly_one_of_form_says_so_in_its_reason(text: str, finish: str, words: str):
+    class Formed(Toy):
+        def _one(self, row: Any) -> Answer:
+            return Answer(text, 10.0, 0.001, finish_reason=finish) if row.right == 0 else super()._one(row)
+
+    got = measured(QUALITY, table([0] * 90 + [1] * 10), Formed())
+    verdict = judge(got.evaluation, QUALITY.gate_requirements)
+    assert verdict.outcome == "FAIL" and words in verdict.reason
+    assert sum(value for name, value in got.totals.items() if name.startswith("answers.")) >= 20
+
+
+def test_a_failure_of_answers_that_are_merely_wrong_says_nothing_of_form():
+    got = measured(QUALITY, table([0] * 100))
+    assert not got.evaluation.finding and not [name for name in got.totals if name.startswith("answers.")]
+
+
+# -- scale -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_evaluation_notes_its_intervals_ever_more_rarely_and_its_last_one_always():
+    rng = np.random.default_rng(2)
+    rows = table((rng.random(6000) < 0.75).astype(int))
+    got = measured(use_case({"quality": (0.75, 0.0)}, population="this_set"), rows, alpha=Alphas(1e-9, 1e-9))
+    noted = [each.n for each in got.intervals]
+    last = got.evaluation.measurements["quality"]
+    assert noted[:4] == [25, 50, 75, 100] and len(noted) < 60
+    assert (got.intervals[-1].n, got.intervals[-1].lower, got.intervals[-1].upper) == (last.n, last.lower, last.upper)
 
 
 # -- closed sets -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ class Toy(PlainAnswerer):
     usd_worst_case: float = 0.01
     fixed_usd_per_request: float = 0.0
     lost: frozenset[str] = frozenset()
+    lost_when_timed: frozenset[str] = frozenset()
+    unmetered: frozenset[str] = frozenset()
     looks: list[list[str]] = field(default_factory=list)
     timed_ids: list[str] = field(default_factory=list)
 
@@ -26,8 +28,10 @@ class Toy(PlainAnswerer):
     def _one(self, row: Any) -> Answer:
         if row.id in self.lost:
             return Answer(None, None, 0.0, error="connection reset")
-        return Answer({1: "yes", 0: "no", -1: "none"}[row.right], row.ms, row.usd)
+        text = {1: "yes", 0: "no", -1: "none"}[row.right]
+        return Answer(text, row.ms, row.usd, usage_known=row.id not in self.unmetered)
 
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         self.timed_ids += list(rows["id"])
-        return [a.latency_ms for a in answers if a.latency_ms is not None]
+        both = zip(rows["id"], answers, strict=True)
+        return [None if row_id in self.lost_when_timed else answer.latency_ms for row_id, answer in both]

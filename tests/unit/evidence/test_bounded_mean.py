@@ -192,7 +192,34 @@ def test_cost_adds_the_fixed_share_and_decides_on_the_sum():
     assert cheap.outcome == "pass" and cheap.estimate == pytest.approx(usd.mean())
     assert CostTest(0.001, 0.0003, 0.0012).outcome == "pass"  # it cannot cost more than that
     with pytest.raises(ValueError, match="outside"):
-        cheap.add(0.0031)
+        cheap.add(-0.0001)
+
+
+def test_a_cost_above_the_worst_case_enters_as_it_is_and_can_fail_but_never_pass():
+    rare = CostTest(0.001, 0.0003, 0.003)
+    rare.add([0.0005] * 400)
+    assert rare.outcome == "pass"
+    rare.add([0.0031])
+    assert (rare.outcome, rare.above, rare.most, rare.upper) == ("undecided", 1, 0.0031, math.inf)
+    rare.add([0.0005] * 400)
+    assert rare.outcome == "undecided" and rare.upper == math.inf, "what refuted the worst case refuted every PASS"
+    dear = CostTest(0.001, 0.0003, 0.003)
+    dear.add([0.02] * 30)
+    assert (dear.outcome, dear.estimate) == ("fail", pytest.approx(0.02)) and dear.lower > 0.001
+    known = CostTest(0.001, 0.0003, 0.0012)
+    known.add([0.0013])
+    assert known.outcome == "undecided", "it passed before the first request by a worst case that does not hold"
+
+
+def test_costs_above_the_worst_case_do_not_fail_what_is_cheap_enough_more_often_than_alpha():
+    rng, failed = np.random.default_rng(5), 0
+    for _ in range(400):
+        test = CostTest(1.0, 0.2, 2.0)
+        test.add(
+            np.where(rng.random(300) < 0.05, 10.0, 0.5 / 0.95)
+        )  # the mean is the bound, one in twenty is 5 x worst
+        failed += test.outcome == "fail"
+    assert failed / 400 <= 0.05
 
 
 def test_a_pair_that_agrees_needs_fewer_examples_and_a_better_challenger_is_surely_better():

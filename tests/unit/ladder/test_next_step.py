@@ -48,6 +48,16 @@ def test_of_two_records_of_a_stage_the_later_counts() -> None:
     assert next_step(use_case(), [broken("prompt"), record("prompt")], ROWS).outcome == "prompt"
 
 
+def test_what_most_wrong_answers_have_in_common_is_said_before_a_dearer_stage_runs() -> None:
+    said = "22 of 25 answers were cut off by the cap of 12 tokens: raise traffic.output_tokens"
+    failed = record("prompt", fail="quality")
+    assert failed.evaluation is not None
+    found = failed.model_copy(update={"evaluation": failed.evaluation.model_copy(update={"finding": said})})
+    step = next_step(use_case(), [found], ROWS)
+    assert (step.action, step.stage) == ("run", "rag") and f"but first: in prompt, {said}" in step.reason
+    assert "but first" not in next_step(use_case(), [failed], ROWS).reason
+
+
 # -- rule 2: skip aloud ------------------------------------------------------------------------------------------------
 
 
