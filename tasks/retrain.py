@@ -25,7 +25,7 @@ from leastwise.ladder.ending import UpkeepEnding
 from leastwise.models import weights
 from leastwise.record.client import connect
 from leastwise.record.registry import Registered, Registry
-from leastwise.record.run import CANDIDATE, CHAMPION_VERSION, STAGE, VERDICT
+from leastwise.record.run import CANDIDATE, CHAMPION_VERSION, QUESTION, STAGE, VERDICT
 from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun, ended_before, open_upkeep
 from leastwise.rows import data_quality
@@ -167,6 +167,7 @@ def challenge(run_id: RunId, trained: Weights) -> UpkeepEnding:
     new, margin = old.model_copy(update={"weights": trained, "parent": old.key}), paired_margin(work.use_case)
     question, alpha = content_key("paired", old.key, new.key), work.use_case.alpha
     drawn = work.account.draw(work.question, question, alpha)
+    work.run.write(tags={QUESTION: question})
     gate = evaluate_challenger(work, new, challenger_alphas(work.use_case, drawn))
     show_result(work, gate)
     if gate.verdict.outcome == "ERROR":

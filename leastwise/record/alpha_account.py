@@ -84,10 +84,10 @@ class AlphaAccount:
             mine = next((each for each in drawn if not each.is_deleted), None)
             return self._settle(mine or self._write(question, asked), question, alpha)
 
-    def shares(self, gate_hash: str) -> list[float]:
-        """Every share that was drawn on a gate set: what a candidate's alpha must come from."""
+    def shares(self, asked: str) -> list[float]:
+        """What a question has drawn, of whichever rows: no candidate under it may spend more."""
         where = find_experiment(self.client, EXPERIMENT)
-        drawn = _all(self.client, where, is_tag(GATE_HASH, gate_hash)) if where else ()
+        drawn = _all(self.client, where, is_tag(QUESTION, asked)) if where else ()
         return [alpha for run in drawn if (alpha := Draw(run).alpha) is not None]
 
     def _drawn(self, gate_hash: str, asked: str) -> list[Draw]:

@@ -79,8 +79,8 @@ class ClimbRun(RecordedRun):
     # -- its stages ---------------------------------------------------------------------------------------------------
 
     def stage_runs(self) -> list[StageRun]:
-        """The finished stage runs, oldest first, but for those that have to be asked anew: what an outage decided, and a
-        skip before a stage below it was measured.
+        """The finished stage runs, oldest first, but for those that have to be asked anew: what an outage decided, and
+        a skip before a stage below it was measured.
         """
         runs = [run for run in self._under("stage") if run.is_finished and run.is_whole]
         return [run for at, run in enumerate(runs) if not _is_stale(run, runs[at + 1 :])]

@@ -5,11 +5,15 @@ It decides nothing: the verdict is judged from what `evaluation` reads back (rul
 
 from __future__ import annotations
 
+import json
+import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
 
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder import Evaluation, Record, Verdict, judge
@@ -50,7 +54,7 @@ EXAMPLES, INTERVALS, CANDIDATE_FILE = "examples.json", "intervals.json", "candid
 SKIPPED = "SKIPPED"
 COUNTS = ("n", "lost")
 LOGGED = ("lower", "upper", *COUNTS, "bound", "margin", "alpha_pass", "alpha_fail")
-SELDOM = ("judged", "scope", "kind", "timed")  # columns of the examples that most use cases have not
+SELDOM = ("judged", "scope", "kind", "timed", "unmetered")  # columns of the examples that most use cases have not
 
 
 @dataclass(frozen=True)
@@ -167,11 +171,15 @@ class StageRun(RecordedRun):
 
     def examples(self) -> pd.DataFrame:
         """The per-example table of its gate rows; for a reused run, of the one it links to."""
+        frame = self.every_example()
+        return frame[frame["set"] == "gate"]
+
+    def every_example(self) -> pd.DataFrame:
+        """The per-example table of all rows it was measured on, the set of each in column `set`."""
         import pandas as pd
 
         table = cast("dict[str, list[list[object]]]", self.origin.read_json(EXAMPLES))
-        frame = pd.DataFrame(table["data"], columns=table["columns"])
-        return frame[frame["set"] == "gate"]
+        return pd.DataFrame(table["data"], columns=table["columns"])
 
     def grades(self) -> Grades | None:
         """People's and the judge's grades, where a judge gated."""
@@ -243,14 +251,24 @@ class StageRun(RecordedRun):
         return str(model.model_id)
 
     def log_examples(self, measured: Measured) -> None:
-        """The per-example table, a judge's grades and the intervals look by look, as files."""
-        import pandas as pd
+        """The per-example table, a judge's grades and the intervals look by look, as files.
 
+        Every figure is written to its last digit, and over what a killed process may have written: MLflow's `log_table`
+        rounds to ten places and appends.
+        """
         columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "cached_tokens", "from_store"]
         columns[5:5] = [name for name in SELDOM if any(name in row for row in measured.rows)]
         columns += ["set", "error", "unit"]
-        self.client.log_table(self.id, pd.DataFrame(list(measured.rows), columns=columns), EXAMPLES)
+        rows = [[_cell(dict(row).get(name)) for name in columns] for row in measured.rows]
+        self.log_text(json.dumps({"columns": columns, "data": rows}, default=str), EXAMPLES)
+        self.write(tags={"mlflow.loggedArtifacts": json.dumps([{"path": EXAMPLES, "type": "table"}])})
         if measured.grades:
             self.client.log_dict(self.id, asdict(measured.grades), GRADES)
         narrowing: list[object] = [asdict(each) for each in measured.intervals]
         self.client.log_dict(self.id, cast("dict[str, object]", narrowing), INTERVALS)
+
+
+def _cell(value: object) -> object:
+    """A value as JSON has it: numpy's scalars as Python's, nothing for what is no number."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
