@@ -1,9 +1,9 @@
 """Deriving verdicts again from MLflow alone: does what was logged still give the verdict that was logged?
 
 For every judged run the logged interval of every requirement is judged again by the use case's requirements as they
-were logged; the table of examples is checked row by row; its rows are put through the sequential tests again, which must
-give the very intervals, counts and estimates that were logged: quality and adherence from the answers scored again,
-latency and cost from the rows, inputs to decline and shifted ones too, closed sets (`this_set`) as such. And no
+were logged; the table of examples is checked row by row; its rows are put through the sequential tests again, which
+must give the very intervals, counts and estimates that were logged: quality and adherence from the answers scored
+again, latency and cost from the rows, inputs to decline and shifted ones too, closed sets (`this_set`) as such. And no
 candidate may have spent more alpha than its question drew. Taken as logged: a judge's grades and general tasks' scores,
 for nobody can give them again without a model.
 
