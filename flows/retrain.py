@@ -1,4 +1,6 @@
-"""Upkeep: train the champion again on new examples; the challenger replaces it only if it is surely not worse."""
+"""Upkeep: train the champion again on new examples; the challenger replaces it only if it passes the gate itself and is
+surely not worse.
+"""
 
 from prefect import flow
 
@@ -10,7 +12,7 @@ from tasks import retrain as retraining
 
 @flow(name="retrain")
 def retrain(use_case: str, new_examples: str = "") -> UpkeepEnding:
-    """Train the champion's adapter again, compare both on the same gate rows, promote or keep.
+    """Train the champion's adapter again, put it through the gate, compare both on the same rows, promote or keep.
 
     Args:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
@@ -21,6 +23,7 @@ def retrain(use_case: str, new_examples: str = "") -> UpkeepEnding:
         return opening.ending
     run = opening.run
     try:
+        data.validate_judged(run)
         retraining.pay_for_labels(run, use_case, new_examples)
         data.validate_training_data(run)
         return retraining.challenge(run, retraining.train_again(run))

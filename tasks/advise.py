@@ -42,7 +42,7 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
         refuse(problems)
     client = connect()
     advice = advise(prospect.question.use_case, premises_of(prospect))
-    beside = filter(None, [prospect.catalogue.book.stale(datetime.now(UTC).date())])
+    beside = filter(None, [prospect.catalogue.book.stale(datetime.now(UTC).date()), prospect.question.units_in_words])
     elsewhere = (f"not checked here: {text}" for text in problems_of(reached(prospect)))
     warnings = (*advice.warnings, *notes(prospect), *beside, *elsewhere)
     advice = advice.model_copy(update={"warnings": warnings, "refused": problems})

@@ -44,6 +44,8 @@ def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     climb = climb_run.open_climb(client, case, prospect.question.key)
     climb.run.log_data(prospect.question.data_sets())
     console.show_opening(case, climb, tracking_uri())
+    if prospect.question.units_in_words:
+        console.say(f"  … {prospect.question.units_in_words}")
     if climb.is_resumed:
         requirements = case.gate_requirements
         for record in climb.run.history(requirements):
@@ -143,6 +145,8 @@ def _ending(work: Workspace, step: Step, confirmed: str, history: list[Record]) 
         calls_cached=calls.reused,
         confirmed=confirmed,
         mlflow_run_id=work.run.id,
+        sure=step.sure,
+        accepted=step.accepted or (not step.sure and work.use_case.accept_estimate),
     )
 
 
@@ -174,7 +178,8 @@ def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
     """Read back what a stage run came to."""
     run = open_workspace(climb).run.stage(run_id)
     usd, calls = run.figures.get("usd.spent", 0.0), int(run.figures.get("calls.paid", 0))
-    return StageEnding(run.verdict or "ERROR", run.reason, usd, calls, run.id)
+    verdict = run.verdict or "ERROR"
+    return StageEnding(verdict, run.reason, usd, calls, run.id, sure=verdict in ("PASS", "FAIL"))
 
 
 def stage_halted(climb: RunId, why: str) -> StageEnding:

@@ -1,8 +1,8 @@
 """Promoting a measured candidate and taking a promotion back: what may move the champion, and what is said of it.
 
-Only what passed is promoted: a stage run whose verdict is PASS when judged again from the record (or UNDECIDED that was
-resolved to count as one), or a challenger that was surely not worse. How aliases move is in
-`leastwise.record.registry`.
+Only what passed every requirement is promoted: a stage run whose verdict is PASS when judged again from the record, or
+a challenger that passed the gate itself and was surely not worse. What passed by an estimate, not surely, is promoted
+only on a person's word, which the log keeps. How aliases move is in `leastwise.record.registry`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ from leastwise.record.client import connect
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.judged_runs import measured_run
 from leastwise.record.registry import Registry
+from leastwise.record.run import OVERRIDE
 from leastwise.record.stage_run import StageRun
+from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
 from tasks.session.console import say
 
 
 @task(name="promote")
-def promote_run(use_case: str, run_id: str) -> UpkeepEnding:
-    """Register the candidate of a climb, stage or retraining and make it the champion."""
+def promote_run(use_case: str, run_id: str, word: str = "") -> UpkeepEnding:
+    """Register the candidate of a climb, stage or retraining and make it the champion.
+
+    `word`: who takes a candidate that the gate was not sure of, and why; BadInput where it is needed and missing.
+    """
     client, name = connect(), load(use_case).name
     run = measured_run(client, name, run_id)
-    reason = _leave(run)
+    reason = _leave(run, word.strip())
     registry = Registry(client, name)
     version = registry.register(run)
     move = registry.promote(version, reason)
@@ -47,16 +52,36 @@ def _ended(outcome: str, reason: str, run_id: RunId) -> UpkeepEnding:
     return UpkeepEnding(outcome, reason, 0.0, 0, run_id)
 
 
-def _leave(run: StageRun) -> str:
+def _leave(run: StageRun, word: str) -> str:
     """Why this run may be promoted; BadInput where it may not."""
     if run.kind not in ("stage", "retrain"):
         raise BadInput(
             f"mlflow_run_id: run {run.id} is a {run.kind or 'foreign'} run; name a climb, a stage or a retraining"
         )
-    verdict, by_estimate = run.verdict or "unfinished", False
-    if run.kind == "stage":
-        requirements = ClimbRun.read(run.client, run.parent_id or "").use_case().gate_requirements
-        verdict, by_estimate = run.judged(requirements).verdict.outcome, run.resolution == "pass"
-    if verdict != "PASS" and not by_estimate:
+    verdict = _judged_again(run) if run.kind == "stage" else _challenger(run)
+    if verdict == "PASS":
+        return run.reason or "passed"
+    if verdict != "UNDECIDED" or run.resolution != "pass":
         raise BadInput(f"mlflow_run_id: run {run.id} is {verdict}, and only what passed is promoted; climb on")
-    return run.reason or "passed"
+    override = run.tag(OVERRIDE)
+    if not (override or word):
+        raise BadInput(
+            f"mlflow_run_id: run {run.id} passed by the plain estimate, not surely ({run.reason}); give more gate rows "
+            "and climb again, or say as a third argument who takes it all the same, and why: "
+            f'python -m flows.promote USE_CASE {run.id} "NAME: WHY"'
+        )
+    return f"not surely, on a person's word ({word or override}): {run.reason}"
+
+
+def _judged_again(run: StageRun) -> str:
+    """The verdict on a stage over every requirement, from the record."""
+    requirements = ClimbRun.read(run.client, run.parent_id or "").use_case().gate_requirements
+    return run.judged(requirements).verdict.outcome
+
+
+def _challenger(run: StageRun) -> str:
+    """The verdict on a retraining: of the comparison, and of the gate the challenger itself went through."""
+    if run.verdict != "PASS":
+        return run.verdict or "unfinished"
+    measured = [each for each in UpkeepRun(run.client, run.run).stage_runs() if each.is_judged]
+    return _judged_again(measured[-1]) if measured else "not measured at the gate"

@@ -15,7 +15,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.record.client import connect
 from leastwise.record.registry import Registry
-from leastwise.record.run import CHAMPION_VERSION, STAGE
+from leastwise.record.run import CHAMPION_VERSION, QUESTION, STAGE
 from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun, open_upkeep
 from leastwise.rows.use_case_file import load
@@ -38,7 +38,7 @@ def open_rebaseline(use_case: str) -> RunId:
     prospect = prospect_of(case)
     check(prospect)
     key = content_key(prospect.question.key, champion.version)
-    tags = {CHAMPION_VERSION: champion.version, STAGE: champion.candidate.stage}
+    tags = {CHAMPION_VERSION: champion.version, STAGE: champion.candidate.stage, QUESTION: prospect.question.key}
     return open_upkeep(client, case, "rebaseline", key, tags).id
 
 

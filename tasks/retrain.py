@@ -1,4 +1,4 @@
-"""Training the champion again on old and new examples, and comparing the challenger with it on the same gate rows.
+"""Training the champion again on old and new examples; the challenger goes through the gate and is compared with it.
 
 The simple version: only a champion with a trained adapter is retrained; a distilled student is not (its teacher would
 have to be), nor is the base pre-trained further. Examples are never dropped, so training data only grow.
@@ -16,24 +16,30 @@ from leastwise.content import content_key
 from leastwise.errors import BadInput
 from leastwise.evaluating.comparison import PairedComparison, compare, paired_margin
 from leastwise.evaluating.judge_scorer import open_scorer
+from leastwise.evaluating.stage import evaluate_challenger
 from leastwise.evidence import PairedTest
+from leastwise.ladder import Verdict
+from leastwise.ladder.alphas import challenger_alphas
 from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.models import weights
 from leastwise.record.client import connect
 from leastwise.record.registry import Registered, Registry
-from leastwise.record.run import CANDIDATE, CHAMPION_VERSION, STAGE, VERDICT
+from leastwise.record.run import CANDIDATE, CHAMPION_VERSION, QUESTION, STAGE, VERDICT
 from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun, ended_before, open_upkeep
+from leastwise.rows import data_quality
 from leastwise.rows.gate_rows import looks
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.use_case import UseCase
+from tasks.data import JUDGED
 from tasks.fine_tune import retrain_adapter
 from tasks.session.checks import check_basics
 from tasks.session.console import say_ending
+from tasks.session.results import show_result
 from tasks.session.workspace import open_workspace, prospect_of
 
 VERDICTS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
@@ -61,6 +67,7 @@ def open_retraining(use_case: str, new_examples: str = "") -> Opening:
         ending = run.end("not_trained", f"{why}, so there is nothing to train again", 0.0, 0)
         return Opening(run.id, say_ending("retrain", ending))
     union = with_examples(case, registry.training_data(champion), new_examples)
+    check_apart(case, new_examples)
     prospect = prospect_of(union)
     check_basics(prospect)
     key = content_key("retrain", champion.version, prospect.question.tables.hashes["train"])
@@ -117,6 +124,22 @@ def with_examples(use_case: UseCase, trained_on: str | None, new_examples: str) 
     return _training_on(use_case, str(stored))
 
 
+def check_apart(use_case: UseCase, new_examples: str) -> None:
+    """BadInput where a new example says what a row of gate, dev or test says, or nearly: it would be learnt."""
+    if not new_examples:
+        return
+    new, tables = Tables(_training_on(use_case, new_examples)).need("train"), Tables(use_case)
+    against = {name: rows for name in JUDGED if (rows := tables.get(name)) is not None}
+    leaks = data_quality.profiled(new, against=against)["leaks_from"]
+    leaking = new["id"][leaks.notna()]
+    if len(leaking):
+        row_id, source = leaking.iloc[0], leaks.dropna().iloc[0]
+        raise BadInput(
+            f"new_examples ({new_examples}): {len(leaking)} of {len(new)} rows say what a judged row says, or nearly "
+            f"(id {row_id!r} is in {source}), so the gate would measure memory; leave them out"
+        )
+
+
 def _training_on(use_case: UseCase, uri: str) -> UseCase:
     return use_case.model_copy(update={"data": use_case.data.model_copy(update={"train": uri})})
 
@@ -131,7 +154,12 @@ def train_again(run_id: RunId) -> Weights:
 
 @task(name="challenge")
 def challenge(run_id: RunId, trained: Weights) -> UpkeepEnding:
-    """Compare the challenger with the champion, register it, and promote it only if it is surely not worse."""
+    """Put the challenger through the gate itself, compare it with the champion, register it, and promote it only if it
+    passes every requirement and is surely not worse.
+
+    The gate keeps champions from getting a little worse each time, which no comparison with the last one would notice.
+    One share of alpha serves both tests, since both must pass.
+    """
     work = open_workspace(run_id)
     champion = _champion(work)
     old = champion.candidate
@@ -139,7 +167,14 @@ def challenge(run_id: RunId, trained: Weights) -> UpkeepEnding:
         return _end(work, "unchanged", "the training data are those the champion was trained on")
     new, margin = old.model_copy(update={"weights": trained, "parent": old.key}), paired_margin(work.use_case)
     question, alpha = content_key("paired", old.key, new.key), work.use_case.alpha
-    drawn = work.account.draw(work.question.gate_hash, question, alpha)
+    drawn = work.account.draw(work.question, question, alpha)
+    work.run.write(tags={QUESTION: question})
+    gate = evaluate_challenger(work, new, challenger_alphas(work.use_case, drawn))
+    show_result(work, gate)
+    if gate.verdict.outcome == "ERROR":
+        return _end(work, "error", gate.verdict.reason)
+    if gate.verdict.outcome != "PASS":
+        return _kept_by_gate(work, champion.version, new, gate.verdict)
     with open_answerer(work, old) as theirs, open_answerer(work, new) as ours, open_scorer(work, new.stage) as scorer:
         test = PairedTest(margin, alpha_pass=drawn, alpha_fail=alpha)
         comparison = compare(scorer, looks(work.question.gate.rows), theirs, ours, test)
@@ -147,10 +182,24 @@ def challenge(run_id: RunId, trained: Weights) -> UpkeepEnding:
     if comparison.too_many_lost:
         pairs = f"{comparison.lost} of {comparison.n + comparison.lost} pairs"
         return _end(work, "error", f"{pairs} were lost to the infrastructure; run it again", figures)
-    run = StageRun(work.run.client, work.run.run)
-    run.write(tags={VERDICT: VERDICTS[comparison.outcome], CANDIDATE: new.key})
-    run.log_candidate(new)
+    _log_challenger(work, new, VERDICTS[comparison.outcome])
     return _settle(work, champion.version, comparison, margin, figures)
+
+
+def _log_challenger(work: Workspace, new: Candidate, verdict: str) -> None:
+    run = StageRun(work.run.client, work.run.run)
+    run.write(tags={VERDICT: verdict, CANDIDATE: new.key})
+    run.log_candidate(new)
+
+
+def _kept_by_gate(work: Workspace, champion: str, new: Candidate, verdict: Verdict) -> UpkeepEnding:
+    """The champion stays: the challenger does not surely meet what is required of it."""
+    _log_challenger(work, new, verdict.outcome)
+    registry = Registry(work.run.client, work.use_case.name)
+    version = registry.register(StageRun.read(work.run.client, work.run.id))
+    words = f"the gate says {verdict.outcome}: {verdict.reason}"
+    registry.challenge(version, words)
+    return _end(work, "kept", f"version {champion} stays, {version} does not surely meet the requirements: {words}")
 
 
 def _settle(

@@ -1,12 +1,16 @@
 """A toy use case and toy rows: a row says itself how it is answered, and rows may share a unit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from aiohttp import web
 
 from leastwise.rows.tables import UNIT
 from leastwise.use_case import UseCase
+from tests.servers.web_server import chat_completion, served
 
 SEED = "00c0ffee00c0ffee"
 MODEL = "openai:toy"
@@ -40,3 +44,19 @@ def table(rights: Any, per_unit: int = 1, named: str = "r") -> pd.DataFrame:
     if per_unit > 1:
         frame[UNIT] = [f"u{unit}" for unit in units]
     return frame
+
+
+@contextmanager
+def served_toy() -> Iterator[str]:
+    """A real endpoint whose model knows odd from even, but errs on every eighth number and is down for some."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        number = int(str(asked["messages"][-1]["content"]).split()[-1])
+        if number % 150 == 13:
+            return web.Response(status=503)
+        text = ("odd" if number % 2 else "even") if number % 8 else "no idea"
+        return chat_completion(asked["model"], text, 20 + number % 7, 2 + number % 3)
+
+    with served(web.post("/v1/chat/completions", answer)) as address:
+        yield f"{address}/v1"

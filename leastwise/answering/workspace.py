@@ -51,9 +51,7 @@ class Workspace:
     @cached_property
     def alphas(self) -> Alphas:
         """Error probabilities of every candidate of this climb; the first use draws on the gate set's account."""
-        return alphas_of(
-            self.use_case, self.account.draw(self.question.gate_hash, self.question.key, self.use_case.alpha)
-        )
+        return alphas_of(self.use_case, self.account.draw(self.question, self.question.key, self.use_case.alpha))
 
     @cached_property
     def costing(self) -> Costing:

@@ -1,30 +1,47 @@
 """Deriving verdicts again from MLflow alone: does what was logged still give the verdict that was logged?
 
-Two things are done for every judged run. The logged interval of every requirement is judged again by the use case's
-requirements as they were logged; and the logged answers are scored again and put through the sequential test again,
-which must give the very interval that was logged (quality and adherence; latency and cost are not in the table of
-answers the way they were tested). It asks no model, spends nothing and writes nothing.
+For every judged run the logged interval of every requirement is judged again by the use case's requirements as they
+were logged; the table of examples is checked row by row; its rows are put through the sequential tests again, which
+must give the very intervals, counts and estimates that were logged: quality and adherence from the answers scored
+again, latency and cost from the rows, inputs to decline and shifted ones too, closed sets (`this_set`) as such. And no
+candidate may have spent more alpha than its question drew. Taken as logged: a judge's grades and general tasks' scores,
+for nobody can give them again without a model.
+
+It asks no model, spends nothing and writes nothing. Records of before a figure was kept are not held to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from leastwise.evaluating.gate_tests import SequentialTest
-from leastwise.evidence import MeanTest, Measurement, PredictionPoweredTest
-from leastwise.ladder import Evaluation, Verdict, judge
+from leastwise.evaluating.gate_tests import COST, FIXED, GRADED, WORST_CASE, GateTests, RequestCost, SequentialTest
+from leastwise.evaluating.looks import DECLINED
+from leastwise.evidence import Measurement
+from leastwise.evidence.betting import FloatArray
+from leastwise.ladder import Verdict, judge
+from leastwise.ladder.alphas import Alphas
 from leastwise.metrics import Score
 from leastwise.metrics.grades import Grades
 from leastwise.metrics.task_metric import metric_of
+from leastwise.record.alpha_account import AlphaAccount
+from leastwise.record.judged_runs import question_above
 from leastwise.record.stage_run import EXAMPLES, StageRun
 from leastwise.rows import gate_rows
 from leastwise.rows.gate_rows import unit_count, unit_scores, whole_units
 from leastwise.rows.tables import UNIT
 from leastwise.use_case import UseCase
+from leastwise.use_case.requirements import SHARES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+EXAM, LATENCY = "general_ability", "p95_latency_ms"
+ROUNDING = 1e-9  # of sums that may have been added up in another order
+MOST_ROWS_NAMED = 5
+OWN_SETS = frozenset({DECLINED, "shift_quality", EXAM})  # requirements whose rows are not the gate's
 
 
 def differences(run: StageRun, use_case: UseCase) -> list[str]:
@@ -39,7 +56,14 @@ def differences(run: StageRun, use_case: UseCase) -> list[str]:
     if run.verdict != verdict.outcome:
         problems = [f"logged {run.verdict}, the interval gives {verdict.outcome} ({verdict.reason})"]
     problems += _requirement_differences(run, verdict)
-    return problems + list(_replay_differences(run, use_case, evaluation))
+    problems += _alpha_differences(run, use_case, list(evaluation.measurements.values()))
+    if not evaluation.measurements or not run.origin.has_file(EXAMPLES):
+        return problems
+    table = _Table.of(run, use_case)
+    problems += table.differences()
+    for name, logged in evaluation.measurements.items():
+        problems += table.measured_again(name, logged)
+    return problems
 
 
 def _requirement_differences(run: StageRun, verdict: Verdict) -> list[str]:
@@ -51,55 +75,151 @@ def _requirement_differences(run: StageRun, verdict: Verdict) -> list[str]:
     ]
 
 
-def _replay_differences(run: StageRun, use_case: UseCase, evaluation: Evaluation) -> Iterator[str]:
-    """Where the logged answers, scored and tested again in their order, do not give the logged interval."""
-    if use_case.data.population != "future_traffic" or not evaluation.measurements:
-        return
-    answers = _answers(run, use_case)
-    if answers is None:
-        return
-    grades = run.grades()
-    for name in ("quality", "adherence"):
-        logged = evaluation.measurements.get(name)
-        if logged is None:
-            continue
-        again = _tested_again(use_case, answers, name, logged, grades if name == "quality" else None)
-        if (again.n, again.lower, again.upper) != (logged.n, logged.lower, logged.upper):
+def _alpha_differences(run: StageRun, use_case: UseCase, measured: list[Measurement]) -> Iterator[str]:
+    """Where a test spent more alpha than its question drew, or than another test of the same candidate."""
+    question = question_above(run)
+    drawn = AlphaAccount(run.client).shares(question) if question else []
+    if question and not drawn:
+        yield "alpha: the account knows no draw of this question"
+    to_fail = use_case.alpha / len(use_case.requirements.bounds)
+    for each in measured:
+        if drawn and each.alpha_pass > max(drawn) * (1 + ROUNDING):
+            yield f"{each.name}: alpha_pass {each.alpha_pass:.4g} is more than the {max(drawn):.4g} its question drew"
+        if each.alpha_pass != measured[0].alpha_pass:
+            yield f"{each.name}: alpha_pass {each.alpha_pass:.4g} is not that of {measured[0].name}"
+        if abs(each.alpha_fail - to_fail) > ROUNDING * to_fail:
+            yield f"{each.name}: alpha_fail {each.alpha_fail:.4g} is not {to_fail:.4g}"
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The logged examples of a run, and what was logged beside them."""
+
+    run: StageRun
+    use_case: UseCase
+    rows: pd.DataFrame
+    grades: Grades | None
+
+    @classmethod
+    def of(cls, run: StageRun, use_case: UseCase) -> _Table:
+        rows = run.every_example()
+        if use_case.data.unit_by and "unit" in rows:
+            rows = rows.rename(columns={"unit": UNIT})
+        return cls(run, use_case, rows, run.grades())
+
+    def of_set(self, name: str) -> pd.DataFrame:
+        """The rows of one set; those of a set that knows no unit are units of their own."""
+        rows = self.rows[self.rows["set"] == name].reset_index(drop=True)
+        return rows.drop(columns=UNIT) if UNIT in rows and rows[UNIT].isna().all() else rows
+
+    def differences(self) -> Iterator[str]:
+        """What is wrong with the rows themselves."""
+        for name, rows in self.rows.groupby("set"):
+            logged = self.run.figures.get(f"rows.{name}")
+            if logged is not None and logged != len(rows):
+                yield f"examples: {len(rows)} rows of {name}, {logged:.0f} were logged"
+            twice = [str(row_id) for row_id, times in Counter(rows["id"].astype(str)).items() if times > 1]
+            if twice and name != EXAM:
+                yield f"examples: {_some(twice)} of {name} more than once"
+        both = self.rows["error"].notna() & self.rows["score"].notna()
+        if both.any():
+            yield f"examples: {_some(self.rows['id'][both].tolist())} lost, and scored all the same"
+        yield from self._scored_otherwise()
+        yield from self._other_sums()
+
+    def _scored_otherwise(self) -> Iterator[str]:
+        given = self.rows[self.rows["score"].notna() & (self.rows["set"] != EXAM)]
+        if self.use_case.is_graded:
+            given = given[given["set"] == DECLINED]
+        again = [_value(self._score(row), row["set"]) for row in given.to_dict("records")]
+        wrong = [
+            row_id for row_id, score, now in zip(given["id"], given["score"], again, strict=True) if float(score) != now
+        ]
+        if wrong:
+            yield f"examples: {_some(wrong)} scored otherwise than the answer is"
+
+    def _other_sums(self) -> Iterator[str]:
+        requests = self.rows[self.rows["set"] != EXAM]
+        logged, again = self.run.figures.get("usd.per_request"), float(requests["usd"].sum()) / max(len(requests), 1)
+        if WORST_CASE not in self.run.figures and "rows.gate" not in self.run.figures:
+            return  # of before figures were written to their last digit
+        if logged is not None and abs(logged - again) > ROUNDING * max(logged, again):
+            yield f"usd.per_request: logged {logged:.6g}, the rows give {again:.6g}"
+
+    def _score(self, row: Mapping[Hashable, object]) -> Score:
+        want = None if row["set"] == DECLINED else row["expected"]
+        return metric_of(self.use_case.task)(str(row["answer"]), want if want is None else str(want))
+
+    def measured_again(self, name: str, logged: Measurement) -> Iterator[str]:
+        """Where the rows, tested again in their order, do not give what was logged of a requirement."""
+        if not self._can_be_tested(name, logged):
+            return
+        test, rows = self._test(name, logged), self.of_set(name if name in OWN_SETS else "gate")
+        for look in gate_rows.looks(rows):
+            if name == LATENCY and test.outcome != "undecided":
+                break
+            values, lost = self._entered(name, look)
+            if values.size:
+                test.add(values)
+            if lost:
+                test.add_lost(lost)
+        again = (test.n, test.estimate, test.lower, test.upper)
+        if again != (logged.n, logged.estimate, logged.lower, logged.upper):
             yield (
-                f"{name}: logged [{logged.lower:.4f}, {logged.upper:.4f}] n={logged.n}, the answers give "
-                f"[{again.lower:.4f}, {again.upper:.4f}] n={again.n}"
+                f"{name}: logged {logged.estimate:.6g} [{logged.lower:.6g}, {logged.upper:.6g}] n={logged.n}, the "
+                f"answers give {test.estimate:.6g} [{test.lower:.6g}, {test.upper:.6g}] n={test.n}"
             )
+        lost_rows = int(rows["score"].isna().sum())
+        if name in SHARES and lost_rows != logged.lost:
+            yield f"{name}: {logged.lost} lost rows were logged, {lost_rows} are in the table"
 
+    def _can_be_tested(self, name: str, logged: Measurement) -> bool:
+        is_closed = self.use_case.data.population == "this_set" and name in SHARES
+        if is_closed and f"{name}.size" not in self.run.figures:
+            return False
+        if UNIT not in self.rows and self.use_case.data.unit_by:
+            return False
+        if name == LATENCY:
+            return "timed" in self.rows
+        return name != COST or WORST_CASE in self.run.figures
 
-def _answers(run: StageRun, use_case: UseCase) -> pd.DataFrame | None:
-    """The gate rows' answers; None where a run has no table of them, or one without the units its rows share."""
-    if not run.origin.has_file(EXAMPLES):
-        return None
-    answers = run.examples()
-    if use_case.data.unit_by is None:
-        return answers
-    return answers.rename(columns={"unit": UNIT}) if "unit" in answers else None
+    def _test(self, name: str, logged: Measurement) -> SequentialTest:
+        figures, alphas = self.run.figures, Alphas(logged.alpha_pass, logged.alpha_fail)
+        size = int(figures.get(f"{name}.size", logged.n))
+        cost = RequestCost(figures.get(WORST_CASE, 0.0), figures.get(FIXED, 0.0))
+        grades = self.grades if name in GRADED else None
+        return GateTests(self.use_case, alphas, {name: size}, cost, grades).by_name[name]
 
+    def _entered(self, name: str, look: pd.DataFrame) -> tuple[FloatArray, int]:
+        """The values of a look as they entered a test, and how many examples were lost on the way."""
+        lost = look["score"].isna()
+        if name == LATENCY:
+            timed = look[look["timed"].eq(True)]
+            known = timed["latency_ms"].dropna()
+            units = unit_count(look) - unit_count(look.iloc[whole_units(look, lost.tolist())])
+            return known.to_numpy(dtype=float), units + len(timed) - len(known)
+        if name == COST and "unmetered" in look:
+            lost = lost | look["unmetered"].eq(True)
+        whole = look.iloc[whole_units(look, lost.tolist())]
+        return unit_scores(whole, self._values(name, whole)), unit_count(look) - unit_count(whole)
 
-def _tested_again(
-    use_case: UseCase, answers: pd.DataFrame, name: str, logged: Measurement, grades: Grades | None
-) -> SequentialTest:
-    """The test of a requirement over logged answers; a judge's grades are taken as logged, for they were bought."""
-    alphas = logged.alpha_pass, logged.alpha_fail
-    test: SequentialTest = MeanTest(logged.bound, logged.margin, *alphas)
-    if grades:
-        test = PredictionPoweredTest(logged.bound, logged.margin, grades.human, grades.judge, *alphas)
-    score = metric_of(use_case.task)
-    for look in gate_rows.looks(answers):
-        whole = look.iloc[whole_units(look, look["score"].isna().tolist())]
-        scores = [score(answer, expected) for answer, expected in zip(whole["answer"], whole["expected"], strict=True)]
-        values = whole["score"].tolist() if grades else [_value(each, name) for each in scores]
-        test.add(unit_scores(whole, values))
-        lost = unit_count(look) - unit_count(whole)
-        if lost:
-            test.add_lost(lost)
-    return test
+    def _values(self, name: str, rows: pd.DataFrame) -> list[float]:
+        if name == COST:
+            sent = 1 + self.use_case.traffic.retry_share
+            return [1000 * sent * float(usd) for usd in rows["usd"]]
+        if name == EXAM or (self.grades and name in GRADED):
+            return [float(score) for score in rows["score"]]
+        return [_value(self._score(row), name) for row in rows.to_dict("records")]
 
 
 def _value(score: Score, name: str) -> float:
-    return score.quality if name == "quality" else score.adherence
+    """What a score counts for under a requirement, or in a set of rows."""
+    if name == DECLINED:
+        return score.declined
+    return score.adherence if name == "adherence" else score.quality
+
+
+def _some(ids: list[object] | list[str]) -> str:
+    named = ", ".join(map(str, ids[:MOST_ROWS_NAMED]))
+    more = f" and {len(ids) - MOST_ROWS_NAMED} more" if len(ids) > MOST_ROWS_NAMED else ""
+    return f"row {named}{more} {'are' if len(ids) > 1 else 'is'}"

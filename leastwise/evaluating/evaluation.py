@@ -24,7 +24,7 @@ import numpy as np
 
 from leastwise.evaluating.consistency import Repetition, ask_again
 from leastwise.evaluating.gate_tests import GateTests, RequestCost
-from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, macro_f1, sums, why_lost
+from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, macro_f1, sums, why_lost, why_unpriced
 from leastwise.evaluating.scorer import Scorer
 from leastwise.evidence.examples_needed import more_to_decide
 from leastwise.evidence.measurement import MAX_LOST_SHARE, Measurement
@@ -189,7 +189,8 @@ class _Evaluation:
             error=error or self._tests.cost_problem(),
             finding=finding(self._shortfalls, self._wrong, len(self._rows), self._use_case.traffic.output_tokens),
         )
-        totals = self._totals() | self._scorer.figures() | again.figures
+        totals = self._totals() | self._scorer.figures() | again.figures | self._tests.premises()
+        totals |= {f"rows.{name}": float(count) for name, count in Counter(row["set"] for row in self._rows).items()}
         totals |= {f"answers.{name}": float(count) for name, count in self._shortfalls.items()}
         totals["calls.paid"] += sum(totals.get(f"{name}.calls", 0.0) for name in CALLS_BESIDE)
         return Measured(evaluation, totals, self._rows, self._scorer.grades, self._intervals)

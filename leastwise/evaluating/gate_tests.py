@@ -22,6 +22,7 @@ from leastwise.use_case.requirements import SHARES, Bound
 
 COST = "usd_per_1k_requests"
 GRADED = frozenset({"quality", "shift_quality"})
+WORST_CASE, FIXED = "usd.worst_case_per_request", "usd.fixed_per_request"
 TestOutcome = Literal["pass", "fail", "undecided"]
 
 
@@ -106,13 +107,21 @@ class GateTests:
         cost: RequestCost | None = None,
         grades: Grades | None = None,
     ) -> None:
-        self._alphas, self._cost, self._grades = alphas, cost, grades
+        self._alphas, self._cost, self._grades, self._sizes = alphas, cost, grades, sizes
         self._bounds: dict[str, Bound] = {n: b for n, b in use_case.requirements.bounds.items() if n in sizes}
         self._has_units = use_case.data.unit_by is not None
         self._is_closed = use_case.data.population == "this_set"
         self._rows: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self.by_name = {name: self._start(name, sizes[name]) for name in self._bounds}
+
+    def premises(self) -> dict[str, float]:
+        """What these tests started from beside bounds and alphas, so that anybody can do them again: dollars a request,
+        and the size of each closed set.
+        """
+        cost = self._cost if COST in self._bounds else None
+        usd = {WORST_CASE: cost.worst_case_usd, FIXED: cost.fixed_usd} if cost else {}
+        return usd | ({f"{name}.size": float(self._sizes[name]) for name in self._bounds} if self._is_closed else {})
 
     def _start(self, name: str, size: int) -> SequentialTest:
         bound, margin = self._bounds[name].bound, self._bounds[name].margin

@@ -125,6 +125,8 @@ class AnsweredLook:
         )
         if score and split == "gate" and score.grade is not None:
             record["judged"] = score.grade
+        if not answer.usage_known:
+            record["unmetered"] = True
         if answer.scope is not None:
             record["scope"] = answer.scope
         if row.get(KIND) is not None:

@@ -26,6 +26,7 @@ from leastwise.evaluating.judge_scorer import open_scorer
 from leastwise.evaluating.looks import Inputs
 from leastwise.evaluating.tries import Offer, Tries, Try
 from leastwise.ladder import Evaluation, Verdict, judge
+from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.measured import Measured
 from leastwise.money.worst_cost import hosting_hour_usd
@@ -80,6 +81,22 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     best = tries.best(_never_asked(work, stage, candidates))
     cost = sum(each.usd for each in tries.tried) if stage in ASKED_BY_THE_TOKEN else None
     logged = _log(work, run, best, meter, work.budget.spent_by(stage), cost=cost)
+    return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
+
+
+def evaluate_challenger(work: Workspace, candidate: Candidate, alphas: Alphas) -> StageResult:
+    """Measure one candidate at the gate, over every requirement, with alphas of a question of its own.
+
+    It is logged and judged as a stage is.
+    """
+    key = content_key("challenger", work.question.key, candidate.key)
+    done = work.run.finished(key)
+    if done is not None:
+        return _reuse(work, done)
+    run, meter = work.run.open_stage(candidate.stage, key), RetrievalMeter(work)
+    measured = measure_candidate(work, candidate, alphas=alphas)
+    plain = Try(candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured)
+    logged = _log(work, run, plain, meter, measured.evaluation.usd_spent, suffix="challenger")
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
 
 
@@ -170,7 +187,9 @@ def _in_words(candidate: Candidate) -> str:
     return f"{candidate.model} {'constrained' if candidate.prompt.constrained else 'unconstrained'}"
 
 
-def measure_candidate(work: Workspace, candidate: Candidate, machine: Machine | None = None) -> Measured:
+def measure_candidate(
+    work: Workspace, candidate: Candidate, machine: Machine | None = None, alphas: Alphas | None = None
+) -> Measured:
     """Answer the rows a candidate is judged on as it would in production; nothing is logged yet.
 
     Raises BudgetExceeded where the `machine` it runs on has no more paid time.
@@ -183,7 +202,7 @@ def measure_candidate(work: Workspace, candidate: Candidate, machine: Machine | 
 
     inputs = Inputs.of(work.question, candidate.stage, exam_of(work, candidate))
     with open_answerer(work, candidate) as answerer, open_scorer(work, candidate.stage) as scorer:
-        measured = evaluate(work.use_case, candidate, answerer, inputs, work.alphas, scorer, on_look)
+        measured = evaluate(work.use_case, candidate, answerer, inputs, alphas or work.alphas, scorer, on_look)
         more = forgetting_figures(work, candidate) | answerer.figures()
     return replace(measured, totals=measured.totals | more)
 
@@ -227,11 +246,9 @@ def _estimates(work: Workspace, candidate: Candidate, cost: float) -> dict[str, 
 
 
 def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Verdict) -> dict[str, str]:
-    resolution, judge_model = ladder.resolve(verdict, logged, work.use_case), work.use_case.judge_model
-    tags = {
+    judge_model = work.use_case.judge_model
+    tags = _resolved(work, logged, verdict) | {
         VENUE: candidate.venue,
-        RESOLUTION: resolution or "",
-        SURE: "no" if resolution == "pass" else "yes",
         OPEN_WEIGHTS: "yes" if candidate.weights or work.catalogue.model(candidate.model).is_open else "no",
     }
     if judge_model:
@@ -239,10 +256,17 @@ def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Ve
     return tags
 
 
+def _resolved(work: Workspace, logged: Evaluation, verdict: Verdict) -> dict[str, str]:
+    resolution = ladder.resolve(verdict, logged, work.use_case)
+    return {RESOLUTION: resolution or "", SURE: "yes" if verdict.outcome in ("PASS", "FAIL") else "no"}
+
+
 def _reuse(work: Workspace, done: StageRun) -> StageResult:
     """Link a finished stage run of an earlier climb: nothing is measured or paid twice (rule 8)."""
     is_own = done.parent_id == work.run.id
     run, requirements = done if is_own else work.run.link(done), work.use_case.gate_requirements
     logged, retrieval = run.judged(requirements), read_figures(run)
+    if not is_own and not run.is_overridden:  # how UNDECIDED is resolved is no part of the question that was answered
+        run.write(tags=_resolved(work, logged.evaluation, logged.verdict))
     table = gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha) + retrieval.note
     return StageResult(run, logged.evaluation, logged.verdict, retrieval, table, "there" if is_own else "linked")

@@ -27,6 +27,11 @@ def alphas_of(use_case: UseCase, share: float) -> Alphas:
     return Alphas(share / candidates_on_gate_set(use_case), use_case.alpha / len(use_case.requirements.bounds))
 
 
+def challenger_alphas(use_case: UseCase, share: float) -> Alphas:
+    """The alphas of a challenger's gate, the only candidate of its question."""
+    return Alphas(share, use_case.alpha / len(use_case.requirements.bounds))
+
+
 def first_alphas(use_case: UseCase) -> Alphas:
     """The alphas of the first question that is asked of a gate set: what is assumed before any is drawn."""
     return alphas_of(use_case, share_of_alpha(use_case.alpha, 1))

@@ -34,7 +34,9 @@ class _Fields:
 
 @dataclass(frozen=True)
 class ClimbEnding(_Fields):
-    """How a climb ended."""
+    """How a climb ended. `sure`: the gate decided what it stopped at. `accepted`: a person, or `accept_estimate` of the
+    use case, takes what it did not.
+    """
 
     outcome: str
     reason: str
@@ -44,11 +46,14 @@ class ClimbEnding(_Fields):
     calls_cached: int
     confirmed: str
     mlflow_run_id: RunId
+    sure: bool = True
+    accepted: bool = False
 
     @property
     def exit_status(self) -> int:
-        """0 passed, 3 none, budget or rejected, 4 undecided, 1 error."""
-        return CLIMB_STATUS.get(self.outcome, 0)
+        """0 passed, 3 none, budget or rejected, 4 undecided or passed by an estimate that nobody accepted, 1 error."""
+        passed = 0 if self.sure or self.accepted else CLIMB_STATUS["undecided"]
+        return CLIMB_STATUS.get(self.outcome, passed)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class StageEnding(_Fields):
     usd_spent: float
     calls_paid: int
     mlflow_run_id: RunId
+    sure: bool = True
 
     @property
     def exit_status(self) -> int:

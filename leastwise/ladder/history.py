@@ -27,6 +27,7 @@ class Record(Part):
     evaluation: Evaluation | None = None
     verdict: Verdict | None = None
     resolution: Resolution | None = Field(None, description="How UNDECIDED was resolved, as logged.")
+    by_person: bool = Field(False, description="Whether a person resolved it.")
     open_weights: bool = Field(False, description="Whether the candidate's weights can be served by oneself.")
     usd_per_1k: float = Field(float("inf"), description="For choosing the cheapest among equals.")
 
@@ -34,6 +35,11 @@ class Record(Part):
     def passed(self) -> bool:
         """PASS, or UNDECIDED that was resolved to count as one."""
         return self.verdict is not None and (self.verdict.outcome == "PASS" or self.resolution == "pass")
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the gate decided it: an estimate, or a person's word, is not the gate's."""
+        return self.verdict is not None and self.verdict.outcome in ("PASS", "FAIL")
 
     @property
     def possibly_failing(self) -> frozenset[str]:

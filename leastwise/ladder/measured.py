@@ -28,6 +28,7 @@ class ExampleRow(TypedDict):
     judged: NotRequired[float]
     scope: NotRequired[float]
     kind: NotRequired[str]
+    unmetered: NotRequired[bool]
     timed: NotRequired[bool]
     latency_ms: float | None
     usd: float

@@ -17,6 +17,8 @@ from leastwise.ladder.needs import REMEDIES, Situation, lacks
 from leastwise.part import Part
 from leastwise.use_case import Stage, UseCase
 
+LEAVE = "approvals."  # how the reason of a skip begins that rests on leave
+
 
 class Step(Part):
     """What to do next. `ask` wants a person's answer first: leave for a stage, or how to resolve UNDECIDED."""
@@ -26,6 +28,8 @@ class Step(Part):
     stage: Stage | None = None
     outcome: ClimbOutcome | None = Field(None, description="With action `end` only.")
     question: Literal["leave", "undecided"] = Field("leave", description="With action `ask` only: what is asked.")
+    sure: bool = Field(True, description="False: it ends at a stage that the gate was not sure of.")
+    accepted: bool = Field(False, description="Whether a person took what the gate was not sure of.")
 
 
 def next_step(use_case: UseCase, history: Sequence[Record], situation: Situation | None = None) -> Step:
@@ -40,17 +44,33 @@ def next_step(use_case: UseCase, history: Sequence[Record], situation: Situation
     recorded = {record.stage: record for record in history}
     reference = recorded.get("reference")
     if reference and reference.passed and use_case.reference == "stop":
-        return Step(action="end", outcome="reference", reason="the no-LLM reference meets every requirement")
+        return _won("reference", reference, "the no-LLM reference meets every requirement")
     below: list[Record] = []
     for stage in use_case.reachable_stages:
         record = recorded.get(stage)
         if record is None:
             return _consider(use_case, stage, below, now)
+        if (record.skipped or "").startswith(LEAVE):  # leave may be given later, and asks no other question
+            step = _consider(use_case, stage, below, now)
+            if step.action != "skip" or step.reason != record.skipped:
+                return step
         halted = _halt(stage, record, now)
         if halted:
             return halted
         below.append(record)
     return Step(action="end", outcome="none", reason=_nearest_miss(below))
+
+
+def _won(outcome: Stage | Literal["reference"], record: Record, reason: str) -> Step:
+    """The end of a climb at what passed, in words that never call it sure where the gate was not."""
+    stage = None if outcome == "reference" else outcome
+    if not record.is_sure:
+        by = "a person's word" if record.by_person else "the plain estimate"
+        undecided = record.verdict.reason if record.verdict else reason
+        reason = f"passed by {by}, not surely: {undecided}"
+    return Step(
+        action="end", outcome=outcome, stage=stage, reason=reason, sure=record.is_sure, accepted=record.by_person
+    )
 
 
 def _halt(stage: Stage, record: Record, now: Situation) -> Step | None:
@@ -62,7 +82,7 @@ def _halt(stage: Stage, record: Record, now: Situation) -> Step | None:
     if record.verdict.outcome == "ERROR":
         return Step(action="end", outcome="error", stage=stage, reason=record.verdict.reason)
     if record.passed:
-        return Step(action="end", outcome=stage, stage=stage, reason=record.verdict.reason)
+        return _won(stage, record, record.verdict.reason)
     if record.verdict.outcome == "UNDECIDED" and record.resolution != "climb":
         action: Literal["ask", "end"] = "ask" if record.resolution == "ask" and now.can_ask else "end"
         outcome: ClimbOutcome | None = "undecided" if action == "end" else None
@@ -90,7 +110,7 @@ def _advice(below: Sequence[Record]) -> str:
 def _cannot(use_case: UseCase, stage: Stage, history: Sequence[Record], now: Situation) -> str | None:
     """Why a stage is skipped, or None."""
     if use_case.approvals.get(stage) == "never":
-        return f"approvals.{stage} is never"
+        return f"{LEAVE}{stage} is never"
     parent = best(history)
     if parent and not REMEDIES[stage] & parent.possibly_failing:
         return f"cannot remedy what fails: {', '.join(sorted(parent.possibly_failing)) or 'nothing'}"

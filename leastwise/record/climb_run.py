@@ -39,6 +39,7 @@ from leastwise.record.run import (
     RUNNING,
     SPENT,
     STAGE,
+    SURE,
     USE_CASE,
     VENUE,
     VERDICT,
@@ -77,8 +78,11 @@ class ClimbRun(RecordedRun):
     # -- its stages ---------------------------------------------------------------------------------------------------
 
     def stage_runs(self) -> list[StageRun]:
-        """The finished stage runs, oldest first; one that an outage decided is none, so that it is measured again."""
-        return [run for run in self._under("stage") if run.is_finished and run.is_whole]
+        """The finished stage runs, oldest first, but for those that have to be asked anew: what an outage decided, and
+        a skip before a stage below it was measured.
+        """
+        runs = [run for run in self._under("stage") if run.is_finished and run.is_whole]
+        return [run for at, run in enumerate(runs) if not _is_stale(run, runs[at + 1 :])]
 
     def reference_run(self) -> StageRun | None:
         """Row 0, once it is logged."""
@@ -247,12 +251,21 @@ class ClimbRun(RecordedRun):
             REASON: ending.reason,
             VENUE: venue,
             CONFIRMED: ending.confirmed,
+            SURE: "yes" if ending.sure else "no",
             NOTE: note,
             RUN_NAME: f"ladder · {ending.outcome} · ${ending.usd_spent:.4f}",
         }
         self.write(figures, tags)
         self.close(FAILED if ending.outcome in HALTED else FINISHED)
         leave(self.client, self.id)
+
+
+def _is_stale(run: StageRun, later: Iterable[StageRun]) -> bool:
+    """Whether a stage was skipped before one below it was measured, so that it has to be considered anew."""
+    if run.verdict != SKIPPED:
+        return False
+    below = LADDER[: LADDER.index(run.stage)] if run.stage in LADDER else ()
+    return any(each.verdict != SKIPPED and each.stage in below for each in later)
 
 
 def _process_start_ms() -> float:

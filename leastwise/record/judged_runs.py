@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from leastwise.errors import BadInput
 from leastwise.record.client import find_experiment, tracking_uri
 from leastwise.record.climb_run import ClimbRun
-from leastwise.record.run import OUTCOME, RecordedRun, read_run
+from leastwise.record.run import CLIMB_KEY, OUTCOME, QUESTION, RecordedRun, read_run
 from leastwise.record.stage_run import StageRun
 from leastwise.use_case import LADDER, UseCase
 
@@ -57,6 +57,14 @@ def use_case_above(run: RecordedRun) -> UseCase:
     while parent := above.parent_id:
         above = RecordedRun.read(run.client, parent)
     return ClimbRun(above.client, above.run).use_case()
+
+
+def question_above(run: RecordedRun) -> str:
+    """The question the climb or upkeep run above drew alpha for; empty where that was not written down."""
+    above = run
+    while parent := above.parent_id:
+        above = RecordedRun.read(run.client, parent)
+    return above.tag(QUESTION) or above.tag(CLIMB_KEY)
 
 
 def measured_run(client: MlflowClient, use_case: str, run_id: str) -> StageRun:

@@ -39,9 +39,11 @@ def decision(use_case: UseCase, ending: ClimbEnding, history: Sequence[Record]) 
         return f"Outcome: {ending.outcome}. {ending.reason}. {spent}"
     sure = "" if ending.confirmed != "no" else " WARNING: the untouched test split does not confirm it."
     where = f"Stop at {ending.outcome}: the least customization that will do."
-    avoided = f"Not climbing further avoids an estimated ${ending.usd_avoided:.2f}."
-    if ending.outcome == "reference":
+    if not ending.sure:
+        where = f"Stop at {ending.outcome}, NOT SURELY: the data ran out before the gate was sure."
+    elif ending.outcome == "reference":
         where = "Stop at the reference: no LLM is needed."
+    avoided = f"Not climbing further avoids an estimated ${ending.usd_avoided:.2f}."
     return f"{where} {ending.reason}. Confirmed on test: {ending.confirmed}.{sure} {spent} {avoided}"
 
 

@@ -6,11 +6,14 @@ It decides nothing: the verdict is judged from what `evaluation` reads back (rul
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
 
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder import Evaluation, Record, Verdict, judge
@@ -27,6 +30,7 @@ from leastwise.record.run import (
     MODEL_ID,
     NOTE,
     OPEN_WEIGHTS,
+    OVERRIDE,
     REASON,
     RESOLUTION,
     REUSED_FROM,
@@ -51,7 +55,7 @@ SHOWN = "mlflow.loggedArtifacts"  # which files MLflow's UI shows as tables
 SKIPPED = "SKIPPED"
 COUNTS = ("n", "lost")
 LOGGED = ("lower", "upper", *COUNTS, "bound", "margin", "alpha_pass", "alpha_fail")
-SELDOM = ("judged", "scope", "kind", "timed")  # columns of the examples that most use cases have not
+SELDOM = ("judged", "scope", "kind", "timed", "unmetered")  # columns of the examples that most use cases have not
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,11 @@ class StageRun(RecordedRun):
     def resolution(self) -> Resolution | None:
         """How UNDECIDED was resolved; None where it was not."""
         return cast("Resolution | None", self.tag(RESOLUTION) or None)
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether a person resolved what the gate was not sure of."""
+        return bool(self.tag(OVERRIDE))
 
     @property
     def has_open_weights(self) -> bool:
@@ -152,6 +161,7 @@ class StageRun(RecordedRun):
             evaluation=evaluation,
             verdict=judge(evaluation, requirements),
             resolution=self.resolution,
+            by_person=self.is_overridden,
             open_weights=self.has_open_weights,
             usd_per_1k=self.figures.get("usd_per_1k_requests", float("inf")),
         )
@@ -162,11 +172,15 @@ class StageRun(RecordedRun):
 
     def examples(self) -> pd.DataFrame:
         """The per-example table of its gate rows; for a reused run, of the one it links to."""
+        frame = self.every_example()
+        return frame[frame["set"] == "gate"]
+
+    def every_example(self) -> pd.DataFrame:
+        """The per-example table of all rows it was measured on, the set of each in column `set`."""
         import pandas as pd
 
         table = cast("dict[str, list[list[object]]]", self.origin.read_json(EXAMPLES))
-        frame = pd.DataFrame(table["data"], columns=table["columns"])
-        return frame[frame["set"] == "gate"]
+        return pd.DataFrame(table["data"], columns=table["columns"])
 
     def grades(self) -> Grades | None:
         """People's and the judge's grades, where a judge gated."""
@@ -238,17 +252,25 @@ class StageRun(RecordedRun):
         return str(model.model_id)
 
     def log_examples(self, measured: Measured) -> None:
-        """The per-example table, a judge's grades and the intervals look by look, as files."""
-        import pandas as pd
+        """The per-example table, a judge's grades and the intervals look by look, as files.
 
+        Every figure is written to its last digit, and over what a killed process may have written: MLflow's `log_table`
+        rounds to ten places and appends.
+        """
         columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "cached_tokens", "from_store"]
         columns[5:5] = [name for name in SELDOM if any(name in row for row in measured.rows)]
         columns += ["set", "error", "unit"]
-        frame = pd.DataFrame(list(measured.rows), columns=columns)
+        rows = [[_cell(dict(row).get(name)) for name in columns] for row in measured.rows]
         # Not MLflow's log_table: that adds to a table that a killed process left, and every row would count twice.
-        self.log_text(frame.to_json(orient="split", index=False, date_format="iso"), EXAMPLES)
+        self.log_text(json.dumps({"columns": columns, "data": rows}, default=str), EXAMPLES)
         self.write(tags={SHOWN: json.dumps([{"path": EXAMPLES, "type": "table"}])})
         if measured.grades:
             self.client.log_dict(self.id, asdict(measured.grades), GRADES)
         narrowing: list[object] = [asdict(each) for each in measured.intervals]
         self.client.log_dict(self.id, cast("dict[str, object]", narrowing), INTERVALS)
+
+
+def _cell(value: object) -> object:
+    """A value as JSON has it: numpy's scalars as Python's, nothing for what is no number."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from leastwise.content import content_key
+from leastwise.evidence.alpha_account import RowHashes
 from leastwise.rows import gate_rows
 from leastwise.rows.tables import TABLES, Tables
 from leastwise.use_case import UseCase
@@ -27,6 +28,7 @@ NOT_IN_THE_QUESTION = {
     "budget_usd",
     "budget_usd_per_month",
     "on_undecided",
+    "accept_estimate",
 }
 READ_AND_COUNTED = {
     "mask",
@@ -41,6 +43,7 @@ READ_AND_COUNTED = {
     "made_shifts",
     "kind_column",
 }
+ASKED_BESIDE = {"ood_decline": "out_of_scope", "shift_quality": "shifted"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,15 @@ class Question:
         """Names the gate set, whose alpha account all climbs on it share."""
         return self._set_hash("gate")
 
+    @cached_property
+    def asked_rows(self) -> RowHashes:
+        """Every row a candidate may be judged on: gate rows, and those of what else is required or reached."""
+        required, names = self.use_case.requirements.bounds, ["gate"]
+        names += [table for name, table in ASKED_BESIDE.items() if name in required]
+        names += ["traffic"] if "cache" in self.use_case.reachable_stages else []
+        frames = (self.tables.get(name) for name in names)
+        return gate_rows.row_hashes(str(text) for frame in frames if frame is not None for text in frame["text"])
+
     def _set_hash(self, table: str) -> str:
         rows = len(self.tables.need(table))
         return gate_rows.gate_hash(self.tables.hashes[table], rows, self.use_case.data.unit_by)
@@ -112,6 +124,17 @@ class Question:
         """Share of sampled traffic whose text came before; None without traffic."""
         traffic = self.tables.get("traffic")
         return None if traffic is None else float(traffic["text"].duplicated().mean())
+
+    @property
+    def units_in_words(self) -> str:
+        """What counts as one gate example where that is a rule of ours, with its price; empty elsewhere."""
+        data, gate = self.use_case.data, self.tables.need("gate")
+        if not data.counts_groups:
+            return ""
+        return (
+            f"{len(gate):,} gate rows are {gate_rows.unit_count(gate):,} examples: rows that share {data.split_by} "
+            "count once (data.split_by); data.unit_by: null with data.rows_are_units_because counts every row"
+        )
 
     def counts(self) -> dict[str, int]:
         """Rows of every table, 0 where there is none."""

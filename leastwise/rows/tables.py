@@ -13,6 +13,7 @@ from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.rows import expected_answers, gold, inputs, made_rows, row_checks, splits
 from leastwise.stores import storage, table_values
 from leastwise.use_case import UseCase
+from leastwise.use_case.data import Data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,8 +125,9 @@ class Tables:
         if data.gold_column and data.gold_column in raw:
             frame[gold.GOLD] = gold.written(raw[data.gold_column], data.gold_column, source)
         if data.unit_by and name in MEASURED:
-            _check_units(raw, data.unit_by, source)
-            frame[UNIT] = raw[data.unit_by]
+            units = _units(raw, data, name, source)
+            if units is not None:
+                frame[UNIT] = units
         return frame
 
     def _checked(self, name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -194,6 +196,24 @@ def _check_paraphrases(frame: pd.DataFrame, gate: pd.DataFrame | None, source: s
             f"{source}: row {row + 1}: id {ids.iloc[row]!r} is no row of data.gate; "
             "give the id of the row it paraphrases"
         )
+
+
+def _units(raw: pd.DataFrame, data: Data, name: str, source: str) -> pd.Series | None:
+    """Each row's unit. Groups of split_by are a rule of ours, so only gate rows must have one: elsewhere, and where it
+    is empty, a row is a unit of its own.
+    """
+    column = str(data.unit_by)
+    if not data.counts_groups:
+        _check_units(raw, column, source)
+        return raw[column]
+    if column not in raw and name != "gate":
+        return None
+    if column not in raw:
+        raise BadInput(
+            f"{source}: no column {column!r}, which data.split_by names as the group of its rows; add it, or "
+            f"correct or remove data.split_by (columns: {', '.join(map(str, raw.columns))})"
+        )
+    return raw[column].where(raw[column].notna(), [f"row {number}" for number in range(len(raw))])
 
 
 def _check_units(raw: pd.DataFrame, column: str, source: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from leastwise.part import Part
+from leastwise.part import Part, written_but_for
 
 Shift = Literal["typos", "upper", "lower", "shorter", "longer"]
 
@@ -87,11 +88,41 @@ class Data(Part):
     date_column: str | None = Field(None, description="Column with the date of a row; its coverage is reported.")
     split_by: str | None = Field(None, description="Column whose groups must not be in two splits.")
     unit_by: str | None = Field(
-        None, description="Column whose rows are one unit (a conversation, a customer) and count once in the gate."
+        None,
+        description="Column whose rows are one unit (a conversation, a customer) and count once in the gate. Left out: "
+        "split_by, where that is set. null beside split_by: each row counts, and rows_are_units_because says why.",
+    )
+    rows_are_units_because: str | None = Field(
+        None,
+        min_length=20,
+        max_length=1000,
+        description="Why rows of one split_by group are as good as independent examples, in words and best with a "
+        "figure; only with unit_by: null.",
     )
     population: Literal["future_traffic", "this_set"] = Field(
         "future_traffic", description="this_set: the gate set itself is what must pass; margins may then be 0."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _groups_are_units_unless_told(cls, given: object) -> object:
+        """Rows that share a source are not independent: they count once, unless `unit_by` is given, even as null.
+
+        A climb that was logged before this rule holds `unit_by: null` and is read as it was asked.
+        """
+        if isinstance(given, Mapping) and given.get("split_by") and "unit_by" not in given:
+            return {**given, "unit_by": given["split_by"]}
+        return given
+
+    @model_serializer(mode="wrap")
+    def _no_reason_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """A reason changes no answer: what was asked without one is the same question."""
+        return written_but_for(write(self), rows_are_units_because=None)
+
+    @property
+    def counts_groups(self) -> bool:
+        """Whether a unit is a group of `split_by`: tables that lack its column count by rows."""
+        return self.unit_by is not None and self.unit_by == self.split_by
 
     @property
     def has_out_of_scope(self) -> bool:

@@ -63,6 +63,11 @@ class UseCase(Part):
     on_undecided: OnUndecided = Field(
         "estimate", description="What to do when the data ran out before the gate was sure."
     )
+    accept_estimate: bool = Field(
+        False,
+        description="True: a climb that stops where only the plain estimate meets the bounds ends with exit status 0. "
+        "It is not called sure all the same, and becomes champion only by a person's word.",
+    )
     reference: Literal["report", "stop"] = Field("report", description="stop: end the climb if no LLM is needed.")
     confirm_rows: int = Field(1000, ge=1, description="Most test rows the winner's final figure is measured on.")
     allow_no_test: bool = Field(False, description="True: accept a climb whose final figure has no untouched split.")
@@ -96,6 +101,16 @@ class UseCase(Part):
             raise ValueError(
                 "requirements.shift_quality: cannot be measured; add data.shifted (labelled shifted rows), or make "
                 "some by data.made_shifts"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rows_are_units_for_a_reason(self) -> Self:
+        data = self.data
+        if data.rows_are_units_because and (data.unit_by or not data.split_by):
+            raise ValueError(
+                "data.rows_are_units_because: says why rows that share data.split_by count one by one, which they do "
+                "only with data.unit_by: null; set that, or remove the reason"
             )
         return self
 
@@ -199,7 +214,8 @@ class UseCase(Part):
         if self.data.unit_by or self.data.population == "this_set":
             raise ValueError(
                 "task.metric: judge grades rows of future traffic; remove data.unit_by and population: this_set, "
-                "neither of which is built for a corrected judge"
+                "neither of which is built for a corrected judge (rows that share data.split_by count once too, unless "
+                "data.unit_by is null and data.rows_are_units_because says why)"
             )
         return self
 

@@ -44,6 +44,16 @@ class Toy(PlainAnswerer):
         return [20.0] * len(rows)
 
 
+def answered_by_a_toy(monkeypatch: pytest.MonkeyPatch, *lost: str) -> None:
+    """Every candidate is answered by the toy, but for these rows."""
+
+    @contextmanager
+    def toy(*_: object):
+        yield Toy(frozenset(lost))
+
+    monkeypatch.setattr("leastwise.evaluating.stage.open_answerer", toy)
+
+
 @pytest.fixture(params=[None, "talk"])
 def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A climb whose prompt stage was measured on 400 rows, with and without rows that share a unit; one row
@@ -66,11 +76,7 @@ def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatc
     work = opened(case_file(tmp_path, case))
     first = work.question.gate.rows["id"].iloc[7]
 
-    @contextmanager
-    def toy(*_: object):
-        yield Toy(frozenset({first}))
-
-    monkeypatch.setattr("leastwise.evaluating.stage.open_answerer", toy)
+    answered_by_a_toy(monkeypatch, first)
     evaluate_stage(work, "prompt", [Candidate(stage="prompt", model="openai:gpt-4o-mini", venue="api")])
     return work
 

