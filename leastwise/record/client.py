@@ -95,6 +95,13 @@ def _location(name: str) -> str | None:
     )
 
 
+def artifact_root(name: str) -> str:
+    """Where a tracking server keeps the files of an experiment, or would keep those of a new one."""
+    client = connect()
+    experiment = client.get_experiment_by_name(name) or client.get_experiment("0")
+    return str(experiment.artifact_location)
+
+
 def find_experiment(client: MlflowClient, name: str) -> str | None:
     """Id of the experiment of that name, or None; BadInput where it was deleted: it can neither be read nor written."""
     experiment = client.get_experiment_by_name(name)

@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from leastwise.part import Part, written_but_for
 from leastwise.redaction import holds_credentials
 from leastwise.use_case.habits import EXPECTED_SHARE, NO_HABITS, Habits, Reasoning, reasoning_tokens
+from leastwise.use_case.hosts import PROVIDERS_HOSTS, host_of, provider_of, same_spelling
 from leastwise.use_case.price import Price
 
 Venue = Literal["api", "managed", "self_host"]
@@ -23,7 +24,11 @@ class Model(Part):
 
     uri: str = Field(description="hf://…, s3://…, file://…, package://…, openai:…, anthropic:… or google:…")
     venue: Venue = Field("api", description="Where it answers.")
-    host: str | None = Field(None, description="Host name of the endpoint, checked against residency.")
+    host: str | None = Field(
+        None,
+        description="Host name of the endpoint; empty: that of base_url, or the provider's. For open weights "
+        "that are served here while they are measured: where they will answer in production.",
+    )
     base_url: str | None = Field(
         None,
         description="OpenAI-compatible endpoint of that host; empty: the provider's own, "
@@ -100,6 +105,39 @@ class Model(Part):
         if self.served_name or not self.base_url:
             return self.served_name
         return self.uri.removeprefix("hf://").partition("@")[0] if self.uri.startswith("hf://") else None
+
+    @model_validator(mode="after")
+    def _goes_where_it_says(self) -> Self:
+        """What is declared of an endpoint is what its address says: residency is judged by where requests go."""
+        goes_to = self._asked_host()
+        if goes_to is None:
+            return self
+        if self.host is not None and same_spelling(self.host) != goes_to:
+            where = "base_url" if self.base_url else f"the provider of {self.uri}"
+            raise ValueError(
+                f"host: {self.host} is declared, and requests go to {goes_to} ({where}); correct the wrong one, or "
+                "give the base_url of that host"
+            )
+        if self.venue == "self_host" and provider_of(goes_to):
+            raise ValueError(f"venue: self_host is declared, and requests go to {goes_to}; write venue: api")
+        return self
+
+    @property
+    def request_host(self) -> str | None:
+        """The host its requests go to, as clients read it; for open weights that are served here the declared one,
+        None where there is none.
+        """
+        return self._asked_host() or (same_spelling(self.host) if self.host else None)
+
+    def _asked_host(self) -> str | None:
+        if self.base_url:
+            return host_of(self.base_url)
+        return None if self.is_open else PROVIDERS_HOSTS[self.uri.partition(":")[0]]
+
+    @property
+    def is_served_here(self) -> bool:
+        """Whether a server of our own answers while it is measured."""
+        return self.is_open and not self.base_url
 
     @property
     def is_open(self) -> bool:

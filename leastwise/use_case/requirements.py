@@ -10,7 +10,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from leastwise.part import Part
-from leastwise.use_case.model import Venue
+from leastwise.use_case.hosts import is_allowed
+from leastwise.use_case.model import Model, Venue
 
 RequirementName = Literal[
     "quality", "adherence", "p95_latency_ms", "usd_per_1k_requests", "ood_decline", "shift_quality", "general_ability"
@@ -35,7 +36,29 @@ class Residency(Part):
     """Where prompts, judges, teachers and embeddings may go; binding from the first stage on."""
 
     venues: tuple[Venue, ...] = Field(min_length=1, description="Venues data may be sent to.")
-    hosts: tuple[str, ...] = Field((), description="Host names data may be sent to; empty: any host of the venues.")
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="Host names data may be sent to, this machine always; empty: any host of the venues. Each name "
+        "stands for itself: api.example.com does not allow eu.api.example.com.",
+    )
+
+    @model_validator(mode="after")
+    def _hosts_are_names(self) -> Self:
+        for host in self.hosts:
+            if not host.strip() or set(host) & set("/\\@%*? "):
+                raise ValueError(f"hosts: {host!r} is no host name; write the name alone, such as api.example.com")
+        return self
+
+    def allows(self, model: Model) -> bool:
+        """Whether data may go to this model, judged by the host its requests go to; weights that answer on this machine
+        for an own machine need none.
+        """
+        if model.venue not in self.venues:
+            return False
+        host = model.request_host
+        if not self.hosts:
+            return True
+        return model.venue == "self_host" if host is None else is_allowed(host, self.hosts)
 
 
 class Requirements(Part):

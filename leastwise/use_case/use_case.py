@@ -194,7 +194,9 @@ class UseCase(Part):
     def _residency_leaves_a_model(self) -> Self:
         limits = self.requirements.residency
         if limits and not any(self.may_be_sent_to(model) for model in self.models.candidates):
-            listed = ", ".join(f"{model.uri} ({model.venue})" for model in self.models.candidates)
+            listed = ", ".join(
+                f"{model.uri} ({model.venue}, {model.request_host or 'no host'})" for model in self.models.candidates
+            )
             raise ValueError(
                 f"requirements.residency: none of models.candidates is in an allowed venue and host ({listed}); add "
                 f"one in {' or '.join(limits.venues)}"
@@ -274,9 +276,7 @@ class UseCase(Part):
     def may_be_sent_to(self, model: Model) -> bool:
         """Whether residency lets data go to this model."""
         limits = self.requirements.residency
-        if limits is None:
-            return True
-        return model.venue in limits.venues and (not limits.hosts or model.host in limits.hosts)
+        return limits is None or limits.allows(model)
 
     def approval(self, stage: Stage, estimated_usd: float) -> Approval:
         """A person's leave for a stage of that estimated cost, as far as the file settles it (rule 7)."""

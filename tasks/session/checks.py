@@ -25,6 +25,7 @@ from leastwise.training import causal_student
 from leastwise.training.training_rows import check_lengths, examples_of
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.prompts import trained_prompt
+from tasks.session.destinations import destinations
 from tasks.session.workspace import Prospect
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def stated(prospect: Prospect) -> list[Check]:
     return [
         *_basics(prospect),
         partial(_check_weights, prospect, far=False),
+        *destinations(question.use_case),
         partial(check_grades, question),
         partial(check_general, question),
         partial(_check_dev, prospect),
