@@ -13,12 +13,13 @@ from flows.running.usage import answer_help, module_of
 
 answer_help(sys.orig_argv)  # before anything that takes seconds to import
 
-from flows.running.endings import tell  # noqa: E402
+from flows.running.endings import end_on_sigterm, tell  # noqa: E402
 from leastwise.stores import storage  # noqa: E402
 
 _command = module_of(sys.orig_argv) or ""
 if _command:
     # What goes wrong before the flow runs (a setting Prefect cannot read) is an ending like any other.
+    end_on_sigterm()
     sys.excepthook = lambda _kind, error, _at: tell(error, _command.removeprefix("flows."))
 
 # A hub is asked only where somebody says so: HF_HUB_OFFLINE=0 holds for both libraries that read it.

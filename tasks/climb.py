@@ -6,11 +6,14 @@ written down. Which step comes next is decided by `leastwise.ladder` from the lo
 
 from __future__ import annotations
 
+import contextlib
+
 from prefect import task
 
 from leastwise import ladder
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
+from leastwise.errors import BadInput
 from leastwise.evaluating import reference
 from leastwise.evaluating.confirmation import measure_all
 from leastwise.evaluating.judge_scorer import open_scorer
@@ -190,4 +193,5 @@ def stage_halted(climb: RunId, why: str) -> StageEnding:
 
 def leave_climb(climb: RunId) -> None:
     """This process no longer works on the climb: another may take it up."""
-    leave(connect(), climb)
+    with contextlib.suppress(BadInput):  # a server that is gone: the sign ends with this process
+        leave(connect(), climb)

@@ -32,7 +32,7 @@ import pandas as pd
 
 from leastwise.errors import BadInput
 from leastwise.rows.near_duplicates import near_duplicates
-from leastwise.stores.storage import home
+from leastwise.stores.storage import home, write_bytes
 from use_cases.pod_passages import Section, is_verbatim, passages, sections
 
 PACKAGE = "perl-doc"
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         tables = build(Path(arguments[0]) if arguments else _downloaded(Path(scratch)))
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
-        rows.to_parquet(out / f"{name}.parquet", index=False)
+        write_bytes(out / f"{name}.parquet", rows.to_parquet(index=False))
     print(
         f"perl-questions: {', '.join(f'{len(rows):,} {name}' for name, rows in tables.items())} in {out}",
         file=sys.stderr,

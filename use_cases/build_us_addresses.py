@@ -23,7 +23,7 @@ import pandas as pd
 
 from leastwise.errors import BadInput
 from leastwise.rows.near_duplicates import near_duplicates, normalised
-from leastwise.stores.storage import home
+from leastwise.stores.storage import home, write_bytes
 
 PACKAGE = "usaddress==0.5.16"
 REAL, MADE = "training/labeled.xml", "training/synthetic_osm_data_xml.xml"
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
         tables = build(archive)
     out.mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
-        rows.to_parquet(out / f"{name}.parquet", index=False)
+        write_bytes(out / f"{name}.parquet", rows.to_parquet(index=False))
     print(
         f"us-addresses: {', '.join(f'{len(rows):,} {name}' for name, rows in tables.items())} in {out}", file=sys.stderr
     )

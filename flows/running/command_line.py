@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 
 from prefect import Flow
 
-from flows.running.endings import Terminated, finish, tell
+from flows.running.endings import end_on_sigterm, finish, tell
 from leastwise.engines import leftovers
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import Ending, StageEnding
@@ -64,7 +63,7 @@ def _of_a_shell(signature: inspect.Signature) -> inspect.Signature:
 
 
 def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -> NoReturn:
-    signal.signal(signal.SIGTERM, _terminate)
+    end_on_sigterm()
     try:
         arguments = _arguments(signature, name)
         _check_state()
@@ -74,11 +73,6 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
     except BaseException as error:  # whatever it is, it ends as one line and one status
         tell(error, name)
     finish(fields, status)
-
-
-def _terminate(_signal: int, _frame: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # asked twice, it ends at once
-    raise Terminated
 
 
 def _check_state() -> None:

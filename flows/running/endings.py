@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -39,6 +40,18 @@ REMEDIES = {
 
 class Terminated(BaseException):
     """SIGTERM reached the command."""
+
+
+def end_on_sigterm() -> None:
+    """From here on SIGTERM is raised as `Terminated`, so that it ends the command with its line; a second one ends it
+    at once.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,8 @@ def _try(
     if not is_one_of_several:
         return plain
     child = work.run.open_stage(candidate.stage, content_key(candidate.key, work.question.key), under=run.id)
+    if child.is_finished:  # logged before a kill: the answers were stored, so it is measured as it was then
+        return replace(plain, verdict=child.judged(work.use_case.gate_requirements).verdict)
     logged = _log(work, child, plain, meter, measured.evaluation.usd_spent, suffix=_in_words(candidate))
     return replace(plain, verdict=logged.verdict)
 

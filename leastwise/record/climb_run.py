@@ -110,9 +110,12 @@ class ClimbRun(RecordedRun):
         return [StageRun(self.client, run) for run in runs]
 
     def open_stage(self, stage: str, key: str, under: RunId | None = None) -> StageRun:
-        """The run of a stage, or of a try `under` its stage: the unfinished one of the same key, or a new one."""
-        parent = under or self.id
-        query = f"{is_tag(PARENT, parent)} and {is_tag(KEY, key)} and {is_status(RUNNING)}"
+        """The run of a stage, or of a try `under` its stage: the unfinished one of the same key, or a new one.
+
+        A try may be finished already, where a kill came before its stage was.
+        """
+        parent, begun = under or self.id, f"attributes.status != '{FAILED}'" if under else is_status(RUNNING)
+        query = f"{is_tag(PARENT, parent)} and {is_tag(KEY, key)} and {begun}"
         unfinished = self.client.search_runs([self.experiment_id], query, max_results=1)
         if unfinished:
             return StageRun(self.client, unfinished[0])
@@ -133,7 +136,7 @@ class ClimbRun(RecordedRun):
         own = {KIND: done.kind, PARENT: self.id, REUSED_FROM: done.origin.id}
         query = f"{is_tag(PARENT, self.id)} and {is_tag(REUSED_FROM, own[REUSED_FROM])} and {is_status(RUNNING)}"
         begun = self.client.search_runs([self.experiment_id], query, max_results=1)
-        name = f"{done.name} · reused"
+        name = f"{done.origin.name} · reused"
         linked = StageRun(
             self.client, begun[0] if begun else self.client.create_run(self.experiment_id, tags=own, run_name=name)
         )

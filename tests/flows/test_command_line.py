@@ -1,19 +1,24 @@
 """How a command ends: one line of JSON and one status, whatever is raised; only what nobody foresaw leaves a trace."""
 
+import errno
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from flows.running.endings import Terminated, ended_by
+from flows.steps.stages import BudgetReachedOnPool
+from leastwise.errors import BadInput
+from leastwise.stores.caps import BudgetExceeded
+
 REPOSITORY = Path(__file__).parents[2]
 SMALL = '''
 import os
 import signal
-import sqlite3
-import sys
 
 import flows
 from prefect import flow
@@ -22,17 +27,6 @@ from flows.running.command_line import run
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.rows.use_case_file import Overrides
-from leastwise.stores.caps import BudgetExceeded
-
-RAISED = {
-    "budget": lambda: BudgetExceeded("budget_usd", 1.0, 0.9, 0.05, 0.2),
-    "disk full": lambda: OSError(28, "No space left on device"),
-    "damaged": lambda: sqlite3.DatabaseError("database disk image is malformed"),
-    "group": lambda: BaseExceptionGroup("several", [BadInput("first: is refused by a task of several")]),
-    "secret": lambda: RuntimeError("refused: Bearer abcdefghijklmno http://me:hidden@host " + os.environ["MY_API_KEY"]),
-    "exit": lambda: SystemExit("a library gave up"),
-    "memory": lambda: MemoryError(),
-}
 
 
 @flow(name="small")
@@ -45,8 +39,8 @@ def small(first: str, second: str = "", overrides: Overrides = Overrides()) -> U
         1 + ""
     if first == "refuse":
         raise BadInput("first: is refused; give another")
-    if first in RAISED:
-        raise RAISED[first]()
+    if first == "secret":
+        raise RuntimeError("refused: Bearer abcdefghijklmno http://me:hidden@host " + os.environ["MY_API_KEY"])
     if first == "interrupt":
         signal.raise_signal(signal.SIGINT)
     if first == "terminate":
@@ -115,17 +109,12 @@ def test_what_nobody_foresaw_is_one_line_with_the_path_of_its_trace(small: Path,
 @pytest.mark.parametrize(
     ("first", "status", "outcome", "said"),
     [
-        ("budget", 3, "budget", "raise budget_usd above"),
         ("interrupt", 130, "interrupted", "run the same command again"),
         ("terminate", 143, "interrupted", "terminated; run the same command again"),
-        ("group", 2, "bad_input", "refused by a task of several"),
-        ("disk full", 1, "error", "the disk is full; free some space"),
-        ("damaged", 1, "error", "a state file is damaged"),
-        ("exit", 1, "error", "a library gave up"),
         ("secret", 1, "error", "unexpected: RuntimeError: refused: Bearer ***"),
     ],
 )
-def test_whatever_is_raised_is_one_line_and_one_status(
+def test_a_signal_or_an_error_is_one_line_and_one_status_without_a_secret(
     small: Path, first: str, status: int, outcome: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_API_KEY", "0123456789-of-mine")
@@ -136,6 +125,45 @@ def test_whatever_is_raised_is_one_line_and_one_status(
     assert said in ending["reason"] and "Traceback" not in done.stderr
     written = done.stdout + done.stderr + (Path(ending["trace"]).read_text() if "trace" in ending else "")
     assert not any(secret in written for secret in ("hidden@", "abcdefghijklmno", "0123456789-of-mine"))
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "outcome", "said"),
+    [
+        (BadInput("data.gate: is empty; add rows"), 2, "bad_input", "data.gate: is empty; add rows"),
+        (BudgetExceeded("budget_usd", 1.0, 0.9, 0.05, 0.2), 3, "budget", "raise budget_usd above"),
+        (BudgetReachedOnPool("budget_usd is reached"), 3, "budget", "budget_usd is reached"),
+        (BaseExceptionGroup("tasks", [BadInput("a task of several refuses")]), 2, "bad_input", "a task of several"),
+        (KeyboardInterrupt(), 130, "interrupted", "run the same command again"),
+        (Terminated(), 143, "interrupted", "terminated; run the same command again"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error", "the disk is full; free some space"),
+        (sqlite3.OperationalError("database or disk is full"), 1, "error", "the disk is full; free some space"),
+        (sqlite3.DatabaseError("database disk image is malformed"), 1, "error", "a state file is damaged"),
+        (RuntimeError("Failed to reach API at http://127.0.0.1:1/api"), 1, "error", "the Prefect server went away"),
+        (ConnectionError("retries with url: /api/2.0/mlflow/runs"), 1, "error", "the MLflow server"),
+        (SystemExit("a library gave up"), 1, "error", "unexpected: SystemExit: a library gave up"),
+        (MemoryError(), 1, "error", "unexpected: MemoryError"),
+        (ValueError("x" * 5000), 1, "error", "unexpected: ValueError: xxx"),
+    ],
+)
+def test_whatever_is_raised_has_an_outcome_a_status_and_a_short_reason(
+    home: Path, raised: BaseException, status: int, outcome: str, said: str
+) -> None:
+    ended = ended_by(raised, "customize")
+    assert (ended.status, ended.fields["outcome"]) == (status, outcome)
+    reason = str(ended.fields["reason"])
+    assert said in reason and reason in ended.said and len(reason) < 1000
+    assert ("trace" in ended.fields) == (outcome == "error") == (home / "errors").exists()
+
+
+def test_a_trace_that_cannot_lie_in_the_state_directory_lies_where_temporary_files_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    trace = Path(str(ended_by(ValueError("anything"), "advise").fields["trace"]))
+    assert trace.is_relative_to(tmp_path / "temporary") and "ValueError: anything" in trace.read_text()
 
 
 def test_a_state_directory_that_cannot_be_made_or_read_is_bad_input_at_once(small: Path) -> None:
