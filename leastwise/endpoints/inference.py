@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Required, Self, TypedDict, Unpack
 from leastwise.endpoints.failure import UNREACHABLE, Failure, watched
 from leastwise.endpoints.providers import connect, parameters_of, provider_messages, settings_of
 from leastwise.endpoints.reading import answer_read, outcome_of
-from leastwise.endpoints.reply import Reply, lost, reply_of
+from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key
 from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain
-from leastwise.endpoints.till import Till
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import ResponseStore, StoredAnswer
 from leastwise.stores.ledger import Meter
