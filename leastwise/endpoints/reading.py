@@ -19,9 +19,9 @@ from leastwise.endpoints.received.body import (
     body_of,
     received_of,
     reported_usage,
+    usage_of,
     well_formed,
 )
-from leastwise.endpoints.received.usage import usage_of
 from leastwise.endpoints.request import Request
 from leastwise.stores.answer_store import StoredAnswer, stored_now
 from leastwise.use_case.price import Usage
