@@ -11,6 +11,12 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Result(Part):
+    """A part that holds what was measured or computed, which may come to no number: that is evidence of nothing."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+
 def written_but_for(written: Mapping[str, object], **defaults: object) -> dict[str, object]:
     """What is written of a part, without the fields that have these values.
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from leastwise.part import Part
+from leastwise.part import Part, Result
 
 ScoreName = Literal["max_probability", "energy", "distance"]
 
@@ -32,7 +32,7 @@ class Guard(Part):
     examples: str | None = Field(None, description="Hash of the table that distance is measured to.")
 
 
-class ScoreComparison(Part):
+class ScoreComparison(Result):
     """One score on dev: the threshold that keeps false declines to what is allowed, and what it declines."""
 
     score: ScoreName

@@ -13,14 +13,14 @@ from pydantic import Field
 from leastwise.evidence.betting import POINT_SHARE
 from leastwise.evidence.measurement import Measurement
 from leastwise.evidence.quantile import P95
-from leastwise.part import Part
+from leastwise.part import Result
 from leastwise.use_case.requirements import SHARES
 
 LOOK = 25  # rows, or units where rows share one: what is asked before the gate is looked at again
 MOST_EXAMPLES = 10**6  # more are named as this many
 
 
-class GateNeed(Part):
+class GateNeed(Result):
     """About how many gate examples decide one requirement, where a candidate is exactly as good as asked."""
 
     requirement: str

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from leastwise.part import Part
+from leastwise.part import Result
 
 MAX_LOST_SHARE = 0.01
 
 
-class Measurement(Part):
+class Measurement(Result):
     """One metric of one candidate, with an interval valid at whatever moment the test stopped."""
 
     name: str

@@ -18,7 +18,7 @@ from leastwise.ladder.premises import Premises
 from leastwise.ladder.prospects import doubts_about, expected_stop
 from leastwise.money.economics import from_scratch
 from leastwise.money.price_book import UnknownPrice
-from leastwise.part import Part
+from leastwise.part import Result
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.judge import LEAST_HUMAN_GRADES
 from leastwise.use_case.requirements import SHARES
@@ -29,7 +29,7 @@ TOKENS_PER_PARAMETER = 20  # compute-optimal: Hoffmann et al. 2022, arXiv 2203.1
 TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain", "distill"})
 
 
-class StageAdvice(Part):
+class StageAdvice(Result):
     """What can be said of one stage before the climb."""
 
     stage: Stage
@@ -42,7 +42,7 @@ class StageAdvice(Part):
     arithmetic: tuple[str, ...] = Field((), description="How the expected figure comes.")
 
 
-class Advice(Part):
+class Advice(Result):
     """Everything there is to say before spending; logged as JSON under these names."""
 
     stages: tuple[StageAdvice, ...]

@@ -18,13 +18,13 @@ from typing import Literal
 from pydantic import Field
 
 from leastwise.evidence.measurement import MAX_LOST_SHARE, Measurement
-from leastwise.part import Part
+from leastwise.part import Result
 from leastwise.use_case.requirements import Requirement
 
 GateOutcome = Literal["PASS", "FAIL", "UNDECIDED", "ERROR"]
 
 
-class Evaluation(Part):
+class Evaluation(Result):
     """What was measured of a candidate: every metric, and the spend."""
 
     stage: str
@@ -36,7 +36,7 @@ class Evaluation(Part):
     finding: str = Field("", description="What most wrong answers have in common and what helps; empty: nothing.")
 
 
-class RequirementVerdict(Part):
+class RequirementVerdict(Result):
     """The verdict on one requirement and why."""
 
     name: str
@@ -44,7 +44,7 @@ class RequirementVerdict(Part):
     reason: str
 
 
-class Verdict(Part):
+class Verdict(Result):
     """The verdict on a candidate."""
 
     outcome: GateOutcome

@@ -10,19 +10,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from leastwise.part import Part
+from leastwise.part import Result
 
 Fault = Literal["neither", "retrieval", "generation", "both", "shared"]
 
 
-class Half(Part):
+class Half(Result):
     """The rows of which a gold document was (or was not) before the model."""
 
     n: int = Field(ge=0, description="Rows that were answered and scored.")
     quality: float = Field(0.0, ge=0, le=1, description="Their mean quality; of no meaning where there are none.")
 
 
-class Grounding(Part):
+class Grounding(Result):
     """What one candidate made of what was retrieved for it."""
 
     bound: float = Field(ge=0, le=1, description="The quality wanted.")

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from leastwise.ladder.gate import Evaluation, Verdict, plain_outcome
-from leastwise.part import Part
+from leastwise.part import Result
 from leastwise.use_case import OnUndecided, Stage, UseCase
 
 Resolution = Literal["pass", "climb", "stop", "ask"]
@@ -19,7 +19,7 @@ ClimbOutcome = Stage | Literal["reference", "none", "undecided", "budget", "reje
 """How a climb ends (rule 10): a stage is the one that passed."""
 
 
-class Record(Part):
+class Record(Result):
     """One row of the history: a stage that was evaluated or skipped, or the no-LLM reference."""
 
     stage: Stage | Literal["reference"]

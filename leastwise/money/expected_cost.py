@@ -17,7 +17,7 @@ from leastwise.evidence.examples_needed import LOOK, ExpectedLength, examples_fo
 from leastwise.money.economics import FLOPS_PER_PARAMETER_AND_TOKEN, training_hours
 from leastwise.money.request_usage import CONSTRAINT_TOKENS, MESSAGE_TOKENS, Sizes, request_usage, tokens_of
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS, hosting_hour_usd
-from leastwise.part import Part
+from leastwise.part import Part, Result
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.price import Price, Usage
 from leastwise.use_case.training import PACKED_TOKENS
@@ -62,7 +62,7 @@ class Facts(Part):
     alpha_fail: float = Field(gt=0, lt=1)
 
 
-class ExpectedCost(Part):
+class ExpectedCost(Result):
     """One stage's expected cost."""
 
     usd: float = Field(ge=0)
