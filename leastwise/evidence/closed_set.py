@@ -123,7 +123,7 @@ class _Draws:
         won, nothing = np.log1p(scores * self._odds[:, None]), _Before(0, 0.0, np.zeros(self._odds.size))
 
         def ahead(tick: int) -> float:
-            return float(self._capital(scores, won, nothing, tick / TICKS)[0].max()) - self._threshold
+            return float(self._capital(scores, won, nothing, tick / TICKS)[0].max()) - float(self._threshold)
 
         low, high = int(reached * TICKS), TICKS
         at_low, at_high = ahead(low), -self._threshold

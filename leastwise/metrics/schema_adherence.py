@@ -7,18 +7,33 @@ from collections.abc import Callable
 
 from leastwise.errors import BadInput
 
+DEEPEST = 100  # levels of nesting; what is compared and validated level by level would run out of stack
+
 
 def parsed(answer: str) -> object | None:
-    """The JSON of an answer, or None where it is none; NaN and Infinity are no JSON."""
+    """The JSON of an answer, or None where it is none; NaN, Infinity and what is nested too deeply are no JSON."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
     try:
         value: object = json.loads(answer, parse_constant=refuse)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return value
+    return value if _is_shallow(value) else None
+
+
+def _is_shallow(value: object) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [inner for each in level if isinstance(each, dict | list) for inner in _items(each)]
+        if not level:
+            return True
+    return False
+
+
+def _items(value: dict[str, object] | list[object]) -> list[object]:
+    return list(value.values()) if isinstance(value, dict) else value
 
 
 def adherence_of(schema: dict[str, object]) -> Callable[[str], float]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder import Evaluation, Record, Verdict, judge
 from leastwise.ladder.candidate import Candidate
-from leastwise.ladder.measured import Measured
+from leastwise.ladder.measured import ExampleRow, Measured
 from leastwise.metrics.grades import Grades
 from leastwise.record.run import (
     CANDIDATE,
@@ -242,8 +242,14 @@ class StageRun(RecordedRun):
         columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "cached_tokens", "from_store"]
         columns[5:5] = [name for name in SELDOM if any(name in row for row in measured.rows)]
         columns += ["set", "error", "unit"]
-        self.client.log_table(self.id, pd.DataFrame(list(measured.rows), columns=columns), EXAMPLES)
+        rows = pd.DataFrame([_storable_row(row) for row in measured.rows], columns=columns)
+        self.client.log_table(self.id, rows, EXAMPLES)
         if measured.grades:
             self.client.log_dict(self.id, asdict(measured.grades), GRADES)
         narrowing: list[object] = [asdict(each) for each in measured.intervals]
         self.client.log_dict(self.id, cast("dict[str, object]", narrowing), INTERVALS)
+
+
+def _storable_row(row: ExampleRow) -> dict[str, object]:
+    """A row whose texts a file takes: half a character (a lone surrogate) is a ? in it."""
+    return {name: v.encode(errors="replace").decode() if isinstance(v, str) else v for name, v in row.items()}

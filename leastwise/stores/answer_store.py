@@ -121,5 +121,6 @@ def _answer(row: Row) -> StoredAnswer:
 def stored_now(
     text: str, finish_reason: str, usage: Usage, usd: float, latency_ms: float, confidence: float | None = None
 ) -> StoredAnswer:
-    """An answer received at this moment."""
+    """An answer received at this moment; half a character (a lone surrogate), which no file takes, is a ? in it."""
+    text = text.encode(errors="replace").decode()
     return StoredAnswer(text, finish_reason, usage, usd, latency_ms, time.time(), confidence)
