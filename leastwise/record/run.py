@@ -127,7 +127,7 @@ class RecordedRun:
             Metric(name, float(value), now, 0, model_id=model_id, run_id=self.id)
             for name, value in (figures or {}).items()
         ]
-        texts = [RunTag(name, value[:MOST_TAG_CHARACTERS]) for name, value in (tags or {}).items()]
+        texts = [RunTag(name, _storable(value)[:MOST_TAG_CHARACTERS]) for name, value in (tags or {}).items()]
         self.client.log_batch(self.id, metrics=metrics, tags=texts)
 
     def log_text(self, text: str, name: str) -> None:
@@ -176,6 +176,11 @@ class RecordedRun:
     def close(self, status: Status = FINISHED) -> None:
         """End the run; one that FAILED can be taken up again."""
         self.client.set_terminated(self.id, status)
+
+
+def _storable(text: str) -> str:
+    """A text any database takes: no NUL (Postgres refuses it), no half characters (no encoding has them)."""
+    return text.replace("\x00", " ").encode(errors="replace").decode()
 
 
 def is_tag(name: str, value: str) -> str:

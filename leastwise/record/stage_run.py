@@ -271,6 +271,8 @@ class StageRun(RecordedRun):
 
 
 def _cell(value: object) -> object:
-    """A value as JSON has it: numpy's scalars as Python's, nothing for what is no number."""
+    """A value as JSON has it: numpy's scalars as Python's, nothing for what is no number, a ? for half a character."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
     plain = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(plain, float) and not math.isfinite(plain) else plain

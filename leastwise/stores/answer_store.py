@@ -167,6 +167,8 @@ def stored_now(
     confidence: float | None = None,
     raw: str = "",
 ) -> StoredAnswer:
-    """An answer received at this moment; `usage` is None where it is not known."""
-    known = usage or Usage()
-    return StoredAnswer(text, finish_reason, known, latency_ms, time.time(), confidence, usage is not None, raw)
+    """An answer received at this moment; `usage` is None where it is not known. Half a character (a lone surrogate),
+    which no file takes, is a ? in it.
+    """
+    known, whole = usage or Usage(), text.encode(errors="replace").decode()
+    return StoredAnswer(whole, finish_reason, known, latency_ms, time.time(), confidence, usage is not None, raw)

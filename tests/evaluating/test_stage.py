@@ -4,7 +4,7 @@ Two models behind one small server over HTTP; what a provider cannot take is rai
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from leastwise.ladder.candidate import Candidate
 from leastwise.record.stage_run import StageRun
 from tasks.prompt import prompt_candidates
 from tests.servers.web_server import chat_completion, served
+from tests.unit.metrics.test_any_shape import SHAPES
 from tests.workspaces import case_file, opened
 
 PRICES = {"small": 0.1, "large": 5.0}
@@ -35,6 +36,7 @@ class Models:
     """`small` is wrong and `large` is right, unless it is among those that are `down`."""
 
     down: set[str] = field(default_factory=set)
+    says: Sequence[str] = ()
     asked: Counter[str] = field(default_factory=Counter)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -43,6 +45,8 @@ class Models:
         self.asked[model] += 1
         if model in self.down:
             return web.Response(status=503, text="{}")
+        if self.says:
+            return chat_completion(model, self.says[self.asked[model] % len(self.says)], 20, 1)
         return chat_completion(model, right if model == "large" else "neither", 20, 1)
 
 
@@ -225,3 +229,17 @@ def test_an_offer_that_an_outage_keeps_from_being_weighed_is_an_error_unless_ano
     result = evaluate_stage(work, "prompt", listed)
     assert result.verdict.outcome == outcome
     assert outcome == "PASS" or "dev rows were lost" in result.verdict.reason
+
+
+def test_an_answer_of_any_shape_or_size_is_scored_stored_and_logged(home: Path, tmp_path: Path, models: Any):
+    server, base_url = models
+    path = case(tmp_path, base_url)
+    server.says = (*SHAPES, "word " * 800_000)
+    result = prompt_stage(path)
+    assert result.verdict.outcome == "FAIL", result.verdict.reason
+    asked = server.asked.total()
+    work = opened(path)
+    again = evaluate_stage(work, "prompt", plain(work)[:1])
+    assert server.asked.total() == asked, "and no second time"
+    small = StageRun(result.run.client, result.run.children()[0])
+    assert again.evaluation.measurements == small.evaluation().measurements
