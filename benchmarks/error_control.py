@@ -218,11 +218,11 @@ def _replaces(
     theirs: np.ndarray, ours: np.ndarray, bound: float, margin: float, share: float, through_gate: bool
 ) -> bool:
     gate, pair = MeanTest(bound, margin, share, ALPHA), PairedTest(margin, share, ALPHA)
-    for start in range(0, ours.size, 100):
+    for start in range(0, ours.size, 250):
         if through_gate and gate.outcome == "undecided":
-            gate.add(ours[start : start + 100].astype(float))
+            gate.add(ours[start : start + 250].astype(float))
         if pair.outcome == "undecided":
-            pair.add(ours[start : start + 100].astype(float), theirs[start : start + 100].astype(float))
+            pair.add(ours[start : start + 250].astype(float), theirs[start : start + 250].astype(float))
         if pair.outcome != "undecided" and (not through_gate or gate.outcome != "undecided"):
             break
     return pair.outcome == "pass" and (not through_gate or gate.outcome == "pass")
@@ -270,7 +270,7 @@ def main() -> None:
     print("\n| 20 retrainings, each | compared alone: promoted, ends below | through the gate: promoted, ends below |")
     print("|---|---|---|")
     for step in (0.04, 0.03, 0.01, 0.0):
-        alone, gated = (drift(step, through_gate, 200 // scale) for through_gate in (False, True))
+        alone, gated = (drift(step, through_gate, 40 // scale) for through_gate in (False, True))
         cells = " | ".join(f"{each.promoted:.0%}, {each.below:.1%}" for each in (alone, gated))
         print(f"| {f'{step:.2f} worse' if step else 'as good'} | {cells} |")
     sure, estimated = by_estimate(runs)

@@ -1,7 +1,7 @@
 """One way to run every flow from a shell: `python -m flows.NAME ARGUMENTS`, people on stderr, one JSON line on stdout.
 
-It holds no logic of a flow. Exit status: 0 passed, 3 none, budget or rejected, 4 undecided, 2 bad input, 1 error,
-130 interrupted, 143 terminated; whatever is raised (`flows.running.endings`).
+It holds no logic of a flow. Exit status: 0 passed, 3 none, budget or rejected, 4 undecided or passed by an estimate
+alone, 2 bad input, 1 error, 130 interrupted, 143 terminated; whatever is raised (`flows.running.endings`).
 """
 
 from __future__ import annotations

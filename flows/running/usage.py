@@ -13,8 +13,9 @@ from pathlib import Path
 FLOWS = Path(__file__).resolve().parents[1]
 HELP = frozenset({"-h", "--help"})
 EXIT_STATUS = (
-    "Exit status: 0 passed, 3 none, budget or rejected, 4 undecided, 2 bad input, 1 error. Standard output carries\n"
-    "one line of JSON, standard error all that is meant for people. Without an argument this is printed."
+    "Exit status: 0 passed, 3 none, budget or rejected, 4 undecided or passed by an estimate alone, 2 bad input,\n"
+    "1 error. Standard output carries one line of JSON, standard error all that is meant for people. Without an\n"
+    "argument this is printed."
 )
 
 

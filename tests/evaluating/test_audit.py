@@ -54,10 +54,10 @@ def answered_by_a_toy(monkeypatch: pytest.MonkeyPatch, *lost: str) -> None:
     monkeypatch.setattr("leastwise.evaluating.stage.open_answerer", toy)
 
 
-@pytest.fixture(params=[None, "talk"])
+@pytest.fixture(params=[{}, {"unit_by": "talk"}, {"population": "this_set"}, {"split_by": "talk"}], ids=str)
 def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A climb whose prompt stage was measured on 400 rows, with and without rows that share a unit; one row
-    was lost.
+    """A climb whose prompt stage was measured on 400 rows, with and without rows that share a unit, as a sample and as
+    a closed set; one row was lost.
     """
     labels = ["yes" if i % 3 else "no" for i in range(400)]
     rows = pd.DataFrame(
@@ -67,7 +67,7 @@ def climb(request: pytest.FixtureRequest, tmp_path: Path, home: Path, monkeypatc
     case: dict[str, Any] = {
         "name": "audited",
         "task": {"instruction": "Yes or no?", "labels": ["yes", "no"]},
-        "data": {"gate": "gate.parquet"} | ({"unit_by": request.param} if request.param else {}),
+        "data": {"gate": "gate.parquet"} | request.param,
         "requirements": {"quality": {"bound": 0.8, "margin": 0.1}, "adherence": {"bound": 0.8, "margin": 0.1}},
         "traffic": {"requests_per_month": 1000},
         "models": {"candidates": [{"uri": "openai:gpt-4o-mini", "price": PRICE}]},
