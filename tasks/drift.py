@@ -21,7 +21,7 @@ from leastwise.models.encoder import embed, embedder_dir
 from leastwise.record.client import connect
 from leastwise.record.run import WINDOW
 from leastwise.record.upkeep_run import open_upkeep
-from leastwise.rows import inputs
+from leastwise.rows import tables
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
@@ -64,7 +64,7 @@ def watch_drift(use_case: str, window: str) -> UpkeepEnding:
 
 def read_window(use_case: UseCase, uri: str) -> pd.DataFrame:
     """Recent inputs, masked as all text of the use case is; BadInput for missing or empty text."""
-    return inputs.window(uri, use_case.data, f"window ({uri})")
+    return tables.window(uri, use_case.data, f"window ({uri})")
 
 
 def independent(rows: pd.DataFrame, unit: str | None, seed: int, most: int = MOST_ROWS) -> pd.DataFrame:
@@ -96,11 +96,11 @@ def _unit(use_case: UseCase, *samples: pd.DataFrame) -> str | None:
     return column if column and all(column in rows for rows in samples) else None
 
 
-def _reference(tables: Tables) -> pd.DataFrame:
+def _reference(case_tables: Tables) -> pd.DataFrame:
     import pandas as pd
 
-    dev = tables.get("dev")
-    return pd.concat([*([] if dev is None else [dev]), tables.need("gate")], ignore_index=True)
+    dev = case_tables.get("dev")
+    return pd.concat([*([] if dev is None else [dev]), case_tables.need("gate")], ignore_index=True)
 
 
 def _encoder(use_case: UseCase) -> Path:

@@ -9,6 +9,10 @@ from __future__ import annotations
 import json
 import re
 from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PERSONAL: dict[str, re.Pattern[str]] = {
     "email": re.compile(r"\b[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+\b"),
@@ -49,6 +53,21 @@ def masked_values(value: object, kinds: tuple[str, ...]) -> object:
         return {name: masked_values(each, kinds) for name, each in value.items()}
     if isinstance(value, list):
         return [masked_values(each, kinds) for each in value]
+    return masked(value, kinds) if isinstance(value, str) else value
+
+
+def mask_columns(frame: pd.DataFrame, kinds: tuple[str, ...], *also: str) -> pd.DataFrame:
+    """The rows with these kinds masked in every text: the input, a graded answer, and what else is named (as JSON)."""
+    import pandas as pd
+
+    for column in ({"text", "answer", *also} & set(frame.columns)) if kinds else ():
+        mask = masked_values if column in also else _masked_text
+        values = [mask(value, kinds) for value in frame[column]]
+        frame[column] = pd.Series(values, index=frame.index, dtype=frame[column].dtype)
+    return frame
+
+
+def _masked_text(value: object, kinds: tuple[str, ...]) -> object:
     return masked(value, kinds) if isinstance(value, str) else value
 
 

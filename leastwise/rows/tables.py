@@ -10,8 +10,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput, problems_of, refuse
-from leastwise.rows import expected_answers, gold, inputs, made_rows, row_checks, splits
-from leastwise.stores import storage, table_values
+from leastwise.rows import expected_answers, gold, made_rows, personal_data, row_checks, splits
+from leastwise.stores import storage, table_files, table_values
 from leastwise.use_case import UseCase
 from leastwise.use_case.data import Data
 
@@ -114,8 +114,8 @@ class Tables:
                 f"data.{name}: {uri} does not exist; build it (`make data` builds the shipped ones) or correct the path"
             )
         source = f"data.{name} ({uri})"
-        raw = inputs.raw_table(uri, data, source)
-        frame = self._checked(name, inputs.named(raw, data, source), source)
+        raw = _raw(uri, data, source)
+        frame = self._checked(name, _named(raw, data, source), source)
         if data.time_column and name == "traffic":
             frame[TIME] = row_checks.unix_seconds(raw, data.time_column, source)
             order = frame[TIME].argsort(kind="stable")
@@ -139,11 +139,11 @@ class Tables:
             frame["label"] = expected_answers.label_texts(allowed, frame["label"], source)
         label = "label" if is_labelled else None
         row_checks.check_rows(frame, source=source, text="text", label=label, labels=allowed, id=None)
-        frame = inputs.masked(frame, data, *(("choices", "label") if name == "general_tasks" else ()))
+        frame = personal_data.mask_columns(frame, data.mask, *(("choices", "label") if name == "general_tasks" else ()))
         if name == "paraphrases":
             _check_paraphrases(frame, self.get("gate"), source)
         else:
-            frame = inputs.with_ids(frame, data)
+            frame = _with_ids(frame, data)
             row_checks.check_ids(frame, source)
         if name in LABELLED:
             frame["label"] = (
@@ -168,6 +168,53 @@ class Tables:
         each = [partial(self.get, name) for name in TABLES]
         across = [partial(check, self.use_case, self.get) for check in ACROSS]
         refuse(problems_of([*each, *across]))
+
+
+def window(uri: str, data: Data, source: str) -> pd.DataFrame:
+    """Recent inputs, their text as every table of the use case has it; BadInput for missing or empty text."""
+    rows = _named(_raw(uri, data, source), data, source)
+    row_checks.check_rows(rows, source, label=None, id=None)
+    return personal_data.mask_columns(rows, data.mask)
+
+
+def _raw(uri: str, data: Data, source: str) -> pd.DataFrame:
+    """A table as its file has it, but for the columns that group or name rows: those are text."""
+    raw = table_files.read_table(uri)
+    for column in {data.unit_by, data.split_by, data.kind_column} & set(raw.columns):
+        raw[column] = table_values.text_column(raw, str(column), source)
+    return raw
+
+
+def _named(raw: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:
+    """The table with columns id, text and label where it has them, ids and texts as text.
+
+    The column that the use case names is used, whatever else the table has; where it is missing, one of the standard
+    name. What had a standard name and is not the one named is left out.
+    """
+    sources = {"id": data.id_column, "text": data.text_column, "label": data.label_column}
+    used = {name: column if column in raw else name for name, column in sources.items()}
+    used = {name: column for name, column in used.items() if column in raw}
+    if "text" not in used and data.text_column != "text" and len(raw):
+        raise BadInput(
+            f"{source}: no column {data.text_column!r}, which data.text_column names (it has "
+            f"{', '.join(map(str, raw.columns))}). Add it, or correct data.text_column."
+        )
+    frame = raw.drop(columns=list({*used.values(), *(sources.keys() & set(raw.columns))}))
+    for name, column in used.items():
+        frame[name] = raw[column] if name == "label" else table_values.text_column(raw, column, source)
+    if data.split_by in raw and data.split_by not in frame:
+        frame[data.split_by] = raw[data.split_by]
+    return frame
+
+
+def _with_ids(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
+    """The rows with an id each: by the text where a cell is empty, or where no column is named and there is none."""
+    if "id" not in frame:
+        if data.id_column == "id":
+            frame["id"] = table_values.derived_ids(frame["text"])
+    elif (missing := frame["id"].isna()).any():
+        frame["id"] = frame["id"].where(~missing, table_values.derived_ids(frame["text"]))
+    return frame
 
 
 def _together(parts: Sequence[pd.DataFrame | None], source: str) -> pd.DataFrame | None:

@@ -6,7 +6,9 @@ It decides nothing about a text and changes none that is one.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -66,6 +68,17 @@ def text_column(table: pd.DataFrame, column: str, source: str) -> pd.Series:
     if isinstance(held.dtype, pd.StringDtype) and not held.str.contains("\0", regex=False).fillna(False).any():
         return held
     return pd.Series(texts(held, column, source), dtype="str", index=table.index)
+
+
+def derived_ids(texts: Iterable[str]) -> list[str]:
+    """An id for each text by its content: the same in every table, numbered where a text comes again."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for text in texts:
+        name = f"text-{hashlib.sha256(str(text).encode()).hexdigest()[:16]}"
+        seen[name] += 1
+        ids.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return ids
 
 
 def _writable(text: str) -> str:

@@ -1,10 +1,11 @@
-"""Reads a YAML file as plain values; what stands twice or holds itself is an error with its line.
+"""Reads a YAML file as plain values; what stands twice, holds itself or is no number is an error with its line.
 
 It knows no field of a use case (see `leastwise.use_case`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 import yaml
@@ -15,7 +16,16 @@ MOST_VALUES = 100_000  # with what aliases repeat: a few lines can stand for bil
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without repeated keys."""
+    """Safe YAML without repeated keys, infinity and NaN."""
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        """As YAML says, but a number that is none is an error."""
+        number = float(super().construct_yaml_float(node))
+        if not math.isfinite(number):
+            raise yaml.MarkedYAMLError(
+                problem=f"{node.value} is no number that can be used; write one", problem_mark=node.start_mark
+            )
+        return number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         """As YAML says, but a key that stands twice is an error, not the last one's."""
@@ -30,6 +40,9 @@ class _Loader(yaml.SafeLoader):
             first[name if isinstance(key, yaml.ScalarNode) else key] = line
         made: dict[Hashable, object] = super().construct_mapping(node, deep)
         return made
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 def read_yaml(data: bytes, source: str) -> object:
