@@ -53,6 +53,8 @@ for _name, _value in _DEFAULTS.items():
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 warnings.filterwarnings("ignore", message=r"(?s).*An input example was not provided")  # the signature is given
+# Prefect makes its folder on import, without parents: it is made when a flow starts, and a mere import makes none.
+warnings.filterwarnings("ignore", message="Failed to create the Prefect home directory")
 logging.getLogger("great_expectations").setLevel(logging.WARNING)
 logging.getLogger("alembic").setLevel(logging.WARNING)
 

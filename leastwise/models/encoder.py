@@ -19,6 +19,7 @@ import numpy.typing as npt
 from leastwise.errors import BadInput
 from leastwise.models import weights
 from leastwise.models.threads import THREADS, torch_threads
+from leastwise.stores.sqlite_file import check_whole
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -126,6 +127,7 @@ def _embed_cached(texts: list[str], encoder: Path, threads: int, cache: Path, on
     keys = [hashlib.sha256(text.encode()).digest() for text in texts]
     precision = str(weights.native_dtype()).removeprefix("torch.")
     file = cache / f"embeddings-{encoder_hash(encoder)[:16]}-{precision}.sqlite"
+    check_whole(file)
     with closing(sqlite3.connect(file, timeout=60)) as store:
         store.execute("PRAGMA journal_mode=WAL")
         store.execute("CREATE TABLE IF NOT EXISTS embedding (text_hash BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.stores import storage, table_files
+from leastwise.stores.sqlite_file import open_wal
+from leastwise.stores.uris import blotted
 from tests.servers.s3_server import S3, s3_server
 
 
@@ -183,3 +187,42 @@ def test_a_written_table_is_read_back_as_it_was(tmp_path: Path) -> None:
     table = pd.DataFrame({"id": ["a", "b"], "text": ["one", "two"], "label": ["x", "y"]})
     table_files.write_table(table, tmp_path / "table.parquet")
     pd.testing.assert_frame_equal(table_files.read_table(tmp_path / "table.parquet"), table)
+
+
+def test_a_read_only_file_system_is_named_with_where_the_state_may_move() -> None:
+    with pytest.raises(BadInput, match=r"^/state: no permission.*LEASTWISE_HOME"), storage._explained("/state"):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("damage", ["no database at all", "a page in the middle"])
+def test_a_damaged_state_file_is_named_with_the_remedy_and_is_left_as_it_is(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "ledger.db"
+    if damage == "no database at all":
+        file.write_bytes(b"rubbish" * 2000)
+    else:
+        with sqlite3.connect(file) as connection:
+            connection.execute("CREATE TABLE calls (id INTEGER PRIMARY KEY, words TEXT)")
+            connection.executemany("INSERT INTO calls (words) VALUES (?)", [("word " * 40,)] * 400)
+        connection.close()
+        content = bytearray(file.read_bytes())
+        content[8192:12288] = b"\xff" * 4096
+        file.write_bytes(content)
+    before = file.read_bytes()
+    with pytest.raises(BadInput, match=r"ledger.db: this state file is damaged .*backup"):
+        open_wal(file, "")
+    assert file.read_bytes() == before
+
+
+def test_secrets_are_blotted_out_of_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_PROVIDER_KEY", "of-my-own-making")
+    secrets = (
+        *("of-my-own-making", "sk-abcdefghijklmnop", "AKIA0123456789ABCDEF", "hf_abcdefghijklmnop", "hidden"),
+        "eyJhbGciOiJIUzI1NiJ9",
+    )
+    text = (
+        "asked https://me:hidden@host/v1?api_key=of-my-own-making with Bearer eyJhbGciOiJIUzI1NiJ9, "
+        "keys sk-abcdefghijklmnop AKIA0123456789ABCDEF hf_abcdefghijklmnop: 401, row 12 of gate.parquet"
+    )
+    shown = blotted(text)
+    assert not any(secret in shown for secret in secrets)
+    assert "https://***@host/v1?api_key=***" in shown and shown.endswith("401, row 12 of gate.parquet")
