@@ -14,7 +14,8 @@ import time
 import pandas as pd
 
 from leastwise.rows import validation
-from leastwise.stores import storage, table_files
+from leastwise.stores import storage
+from leastwise.stores.tables import table_files
 
 PLANTED = 20
 LABELS = ("yes", "no")

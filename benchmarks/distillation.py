@@ -32,10 +32,11 @@ from leastwise.models.encoder import embedder_dir
 from leastwise.models.student import Student
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
-from leastwise.stores import storage, table_files
+from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.budget import Budget
 from leastwise.stores.ledger import Ledger
+from leastwise.stores.tables import table_files
 from leastwise.training import distillation, stage_weights, training
 from leastwise.training import teacher_labels as labelling
 from leastwise.use_case import UseCase

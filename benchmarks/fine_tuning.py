@@ -25,7 +25,8 @@ from leastwise.models import weights
 from leastwise.models.causal_model import loaded, tokenizer_of
 from leastwise.models.chat import format_chat
 from leastwise.models.threads import torch_threads
-from leastwise.stores import storage, table_files
+from leastwise.stores import storage
+from leastwise.stores.tables import table_files
 from leastwise.training import training_rows
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.trainable_model import LINEAR

@@ -17,7 +17,8 @@ from leastwise.evaluating.forgetting import GeneralAbility, ability_of
 from leastwise.metrics.general_tasks import is_held, tasks_of
 from leastwise.models import causal_model, weights
 from leastwise.models.threads import torch_threads
-from leastwise.stores import storage, table_files
+from leastwise.stores import storage
+from leastwise.stores.tables import table_files
 from leastwise.training.pretraining import Replay, continue_pretraining
 from leastwise.training.settings import TrainingSettings
 from leastwise.use_case.training import DEFAULT_REPLAY_SHARE

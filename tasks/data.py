@@ -22,8 +22,9 @@ from leastwise.models.threads import THREADS
 from leastwise.record.run import FAILED
 from leastwise.rows import data_quality, row_checks, validation
 from leastwise.run_id import RunId
-from leastwise.stores import storage, table_files
+from leastwise.stores import storage
 from leastwise.stores.shipped import EXPECTATIONS
+from leastwise.stores.tables import table_files
 from tasks.session.artifacts import publish_markdown
 from tasks.session.workspace import open_workspace
 

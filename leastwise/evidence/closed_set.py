@@ -124,7 +124,7 @@ class _Draws:
 
         def ahead(tick: int) -> float:
             capital, _ = self._capital(scores, won, nothing, tick / TICKS)
-            return float(capital.max()) - self._threshold
+            return float(capital.max()) - float(self._threshold)
 
         low, high = int(reached * TICKS), TICKS
         at_low, at_high = ahead(low), -self._threshold

@@ -12,7 +12,7 @@ import numpy as np
 from leastwise.errors import BadInput
 from leastwise.metrics.schema_adherence import adherence_of, parsed
 from leastwise.rows import personal_data
-from leastwise.stores import table_values
+from leastwise.stores.tables import table_values
 from leastwise.text_forms import one_form
 from leastwise.use_case.task import MOST_NESTED, Extraction, Task, nests_at_most
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from leastwise.errors import BadInput
 from leastwise.metrics.general_tasks import GeneralTask, is_held, tasks_of
 from leastwise.rows.question import Question
-from leastwise.stores import table_values
+from leastwise.stores.tables import table_values
 
 if TYPE_CHECKING:
     import pandas as pd

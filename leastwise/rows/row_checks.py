@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leastwise.errors import BadInput
-from leastwise.stores import table_values
+from leastwise.stores.tables import table_values
 
 if TYPE_CHECKING:
     import pandas as pd

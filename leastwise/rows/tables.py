@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.rows import expected_answers, gold, made_rows, personal_data, row_checks, splits
-from leastwise.stores import storage, table_files, table_values
+from leastwise.stores import storage
+from leastwise.stores.tables import table_files, table_values
 from leastwise.use_case import UseCase
 from leastwise.use_case.data import Data
 

@@ -24,7 +24,7 @@ from leastwise.money.lora import LLAMA_3_8B, LLAMA_3_70B, trainable_share
 from leastwise.money.worst_cost import worst_training_usd
 from leastwise.progress import TrainingProgress
 from leastwise.rows.general_text import followed_texts, replayed_texts
-from leastwise.stores import table_files
+from leastwise.stores.tables import table_files
 from leastwise.training import causal_student, distillation, pretraining, teacher_labels, training, training_search
 from leastwise.training.request import DevMetric, TrainingReport
 from leastwise.training.settings import TrainingSettings, pretraining_settings_of, settings_of

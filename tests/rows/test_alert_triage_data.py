@@ -13,7 +13,7 @@ import pytest
 from leastwise.rows.row_checks import check_rows
 from leastwise.rows.splits import leakage
 from leastwise.stores.storage import sha256
-from leastwise.stores.table_files import read_table
+from leastwise.stores.tables.table_files import read_table
 from use_cases.build_alert_triage import MITRE_LICENCE, build, clean, main, normalised
 
 SPLITS = ("train", "dev", "gate", "test")

@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
-from leastwise.stores import storage, table_files
+from leastwise.stores import storage
 from leastwise.stores.sqlite_file import open_wal
+from leastwise.stores.tables import table_files
 from leastwise.stores.uris import blotted
 from tests.servers.s3_server import S3, s3_server
 

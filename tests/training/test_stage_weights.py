@@ -15,7 +15,7 @@ from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate, Prompt, Weights
 from leastwise.models import weights
 from leastwise.models.student_runtime import RUNTIMES
-from leastwise.stores import table_files
+from leastwise.stores.tables import table_files
 from leastwise.training import training
 from leastwise.training.request import TrainingReport
 from leastwise.training.settings import TrainingSettings

@@ -1,7 +1,7 @@
 """Parquet, CSV and JSON lines as data frames whose values are exactly what the file says; BadInput names the line.
 
 Nothing is guessed: `007` and `NA` stay text, 0.1 is 0.1, an integer stays one beside a missing value. What a column
-should hold is said by who uses it (`leastwise.stores.table_values`).
+should hold is said by who uses it (`leastwise.stores.tables.table_values`).
 """
 
 from __future__ import annotations

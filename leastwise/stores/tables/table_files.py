@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.stores import table_formats
 from leastwise.stores.storage import read_bytes, write_bytes
+from leastwise.stores.tables import table_formats
 from leastwise.stores.uris import without_secrets
 
 if TYPE_CHECKING:
