@@ -115,7 +115,7 @@ def _since_1970(dates: pd.Series) -> pd.Series[float]:
     import pandas as pd
 
     read = pd.to_datetime(dates, errors="coerce", utc=True, format="ISO8601")
-    return (read - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+    return (read - pd.Timestamp("1970-01-01", tz="UTC")).dt.total_seconds()
 
 
 def _unix_number(value: object) -> float | None:

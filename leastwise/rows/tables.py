@@ -140,7 +140,8 @@ class Tables:
             frame["label"] = expected_answers.label_texts(allowed, frame["label"], source)
         label = "label" if is_labelled else None
         row_checks.check_rows(frame, source=source, text="text", label=label, labels=allowed, id=None)
-        frame = personal_data.mask_columns(frame, data.mask, *(("choices", "label") if name == "general_tasks" else ()))
+        also = () if name in LABELLED else ("choices", "label")
+        frame = personal_data.mask_columns(frame, data.mask, *also)
         if name == "paraphrases":
             _check_paraphrases(frame, self.get("gate"), source)
         else:
