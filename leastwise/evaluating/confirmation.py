@@ -11,7 +11,7 @@ from leastwise.evidence.examples_needed import LOOK
 from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.metrics import Score
 from leastwise.progress import Display, EvaluationProgress
-from leastwise.record.climb_run import Figure
+from leastwise.record.run import Figure
 from leastwise.rows.gate_rows import unit_scores, whole_units
 
 if TYPE_CHECKING:

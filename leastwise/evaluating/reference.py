@@ -25,9 +25,8 @@ from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.models.reference import REGRESSION, Reference, fit_reference
 from leastwise.models.reference_student import as_student
 from leastwise.models.student import MOST_FALSE_DECLINES, fit_dev_threshold
-from leastwise.record.climb_run import Figure
 from leastwise.record.reports import gate_table, reference_table, run_name
-from leastwise.record.run import KEY, OPEN_WEIGHTS, VENUE
+from leastwise.record.run import KEY, OPEN_WEIGHTS, VENUE, Figure
 from leastwise.record.stage_run import StageRun
 from leastwise.rows.gate_rows import unit_count, unit_scores
 from leastwise.use_case import UseCase

@@ -43,6 +43,8 @@ from leastwise.record.run import (
     USE_CASE,
     VENUE,
     VERDICT,
+    Calls,
+    Figure,
     RecordedRun,
     is_status,
     is_tag,
@@ -58,14 +60,6 @@ if TYPE_CHECKING:
 USE_CASE_FILE = "use_case.json"
 HALTED = ("error", "budget", "rejected")  # outcomes that leave a climb resumable
 NOT_LINKED = (PARENT, RUN_NAME, "mlflow.user", "mlflow.source.name", "mlflow.source.type")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """An estimate and the examples behind it."""
-
-    estimate: float
-    n: int
 
 
 class ClimbRun(RecordedRun):
@@ -273,14 +267,6 @@ def _is_stale(run: StageRun, later: Iterable[StageRun]) -> bool:
 
 def _process_start_ms() -> float:
     return float(psutil.Process().create_time()) * 1000
-
-
-@dataclass(frozen=True)
-class Calls:
-    """Calls that were paid for, and answers that were there already."""
-
-    paid: int
-    reused: int
 
 
 @dataclass(frozen=True)

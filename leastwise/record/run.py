@@ -201,3 +201,19 @@ def read_run(client: MlflowClient, run_id: str) -> RecordedRun:
         return RecordedRun.read(client, run_id)
     except MlflowException:
         raise BadInput(f"mlflow_run_id: there is no run {run_id}; take the mlflow_run_id a flow printed") from None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An estimate and the examples behind it."""
+
+    estimate: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Calls that were paid for, and answers that were there already."""
+
+    paid: int
+    reused: int

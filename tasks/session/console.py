@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from leastwise.ladder import Evaluation, Record, Verdict
 from leastwise.ladder.ending import ClimbEnding, UpkeepEnding
 from leastwise.progress import EvaluationProgress, TrainingProgress
-from leastwise.record.climb_run import Figure, OpenClimb
+from leastwise.record.climb_run import OpenClimb
 from leastwise.record.reports import decision, figure_of, interval, more_needed
+from leastwise.record.run import Figure
 from leastwise.use_case import UseCase
 from leastwise.use_case.requirements import Requirement
 from tasks.session.artifacts import ProgressBars

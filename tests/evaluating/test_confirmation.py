@@ -6,7 +6,7 @@ import pytest
 from leastwise.evaluating.confirmation import measure_all
 from leastwise.evaluating.scorer import ExactScorer
 from leastwise.progress import NoDisplay
-from leastwise.record.climb_run import Figure
+from leastwise.record.run import Figure
 from leastwise.rows.tables import UNIT
 from leastwise.use_case import UseCase
 from tests.evaluating.toy_answerer import Toy
