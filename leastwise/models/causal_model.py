@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, overload
 
 from leastwise.errors import BadInput
-from leastwise.models.hardware import native_dtype, training_attention
 from leastwise.models.threads import THREADS, torch_threads
-from leastwise.models.weights import built
+from leastwise.models.weights import built, native_dtype, training_attention
 from leastwise.use_case.training import LONGEST_TOKENS
 
 if TYPE_CHECKING:

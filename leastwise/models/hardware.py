@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
-
 import time
+from functools import lru_cache
 from math import prod
+from pathlib import Path
 
 from leastwise.models import weights
 from leastwise.models.encoder import embedder_dir
@@ -106,21 +101,3 @@ def _measured() -> dict[str, float]:
             best = min(best, time.perf_counter() - started)
         speeds[name] = 2 * size**3 / best
     return speeds
-
-
-def native_dtype() -> torch.dtype:
-    """bf16 where the hardware multiplies in it, else fp32: emulated bf16 is slower than fp32."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
-    return torch.bfloat16 if words & {"avx512_bf16", "amx_bf16"} else torch.float32
-
-
-def training_attention() -> str:
-    """The attention to train with: on a CPU the backward pass of `sdpa` is slow."""
-    import torch
-
-    return "sdpa" if torch.cuda.is_available() else "eager"
