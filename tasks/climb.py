@@ -6,6 +6,8 @@ written down. Which step comes next is decided by `leastwise.ladder` from the lo
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from prefect import task
 
 from leastwise import ladder
@@ -46,6 +48,8 @@ def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     climb = climb_run.open_climb(client, case, prospect.question.key)
     climb.run.log_data(prospect.question.data_sets())
     console.show_opening(case, climb, tracking_uri())
+    for warning in prospect.catalogue.retiring(datetime.now(UTC).date()):
+        console.say(f"  … beware: {warning}")
     if climb.is_resumed:
         requirements = case.gate_requirements
         for record in climb.run.history(requirements):

@@ -6,12 +6,14 @@ It asks no model and spends nothing. A model nobody has priced is an error, neve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import encoder, weights
 from leastwise.money import PriceBook
+from leastwise.money.retirement import retirement_warnings
 from leastwise.use_case import UseCase
 from leastwise.use_case.model import Model
 from leastwise.use_case.price import Price
@@ -70,6 +72,12 @@ class Catalogue:
             return 0.0
         model, output = self.model(candidate.model), self.use_case.traffic.output_tokens
         return price.worst_case_usd(model.context_tokens - output, model.most_output_tokens(output))
+
+    def retiring(self, today: date) -> tuple[str, ...]:
+        """A sentence for every model named in the use case that is gone or going soon."""
+        models, judge = self.use_case.models, self.use_case.judge
+        named = [*models.candidates, *filter(None, [models.base]), *(judge.models if judge else ())]
+        return retirement_warnings((model.uri for model in named), self.book.retirements, today)
 
     def candidate_prices(self) -> dict[str, Price]:
         """The price of every model that may be prompted, by URI."""
