@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from leastwise.endpoints.request import Provider, Target
 from leastwise.errors import BadInput
 from leastwise.redaction import hide
+from leastwise.use_case import UseCase
 
 NO_KEY = "none"  # what clients are given that refuse to start without one
 OWN_URL: dict[Provider, str] = {
@@ -50,6 +51,17 @@ def key_of(target: Target) -> str:
         raise BadInput(f"{target.uri}: no API key; set {variable} in the environment")
     hide(key)
     return key
+
+
+def check_keys(use_case: UseCase) -> None:
+    """BadInput, before anything is spent, for a model whose key nobody has named or whose named variable is not set.
+
+    A provider's own key at its own host is looked for when it is asked: a climb may end before that.
+    """
+    judge = use_case.judge_model
+    for model in (*filter(use_case.may_be_sent_to, use_case.models.candidates), *filter(None, [judge])):
+        if model.base_url or model.key_variable:
+            key_of(Target(model.uri, base_url=model.base_url, key_variable=model.key_variable))
 
 
 def _key_of_nobody(target: Target) -> str:

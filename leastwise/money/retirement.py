@@ -28,7 +28,9 @@ class Retirement(Part):
 def retirement_warnings(uris: Iterable[str], book: Mapping[str, Retirement], today: date) -> tuple[str, ...]:
     """One sentence for every named model that is gone, or goes within DAYS_BEFORE days."""
     found = ((uri, _retirement(uri, book)) for uri in dict.fromkeys(uris))
-    return tuple(_warning(uri, each, today) for uri, each in found if each and (each.last_day - today).days <= DAYS_BEFORE)
+    return tuple(
+        _warning(uri, each, today) for uri, each in found if each and (each.last_day - today).days <= DAYS_BEFORE
+    )
 
 
 def _retirement(uri: str, book: Mapping[str, Retirement]) -> Retirement | None:

@@ -10,12 +10,12 @@ import pytest
 
 from leastwise.endpoints.habits import known_habits, understood, with_known_reasoning
 from leastwise.endpoints.inference import Asker
-from leastwise.endpoints.keys import key_of
+from leastwise.endpoints.keys import check_keys, key_of
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target, request_key, usd_worst
 from leastwise.endpoints.thinking import without_thinking
 from leastwise.errors import BadInput, CannotBeAsked
-from leastwise.redaction import redacted
+from leastwise.redaction import redacted, without_user
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
 from leastwise.stores.ledger import Ledger, Meter
@@ -278,6 +278,20 @@ def test_credentials_in_an_address_are_refused_without_being_shown(url: str):
     assert "key_variable" in str(refusal.value)
 
 
+def test_a_key_has_no_place_in_extra_fields_for_use_cases_are_logged():
+    with pytest.raises(ValueError, match="key_variable"):
+        Habits(extra_body={"api_key": "k"})
+    with pytest.raises(ValueError, match="max_tokens: is set by Leastwise"):
+        Habits(extra_body={"max_tokens": 99})
+
+
+def test_a_foreign_host_whose_key_nobody_has_named_is_refused_before_anything_is_spent():
+    foreign = {"uri": "openai:m", "base_url": "https://gw.example/v1"}
+    with pytest.raises(BadInput, match=r"which key belongs to gw\.example.*key_variable"):
+        check_keys(use_case(models={"candidates": [foreign]}))
+    check_keys(use_case(models={"candidates": [foreign | {"key_variable": "none"}, {"uri": "openai:gpt-4o"}]}))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -290,6 +304,11 @@ def test_credentials_in_an_address_are_refused_without_being_shown(url: str):
 )
 def test_credentials_are_taken_out_of_what_is_said(text: str):
     assert "s3cret" not in redacted(text) and "***" in redacted(text)
+
+
+def test_a_link_to_the_record_carries_no_user():
+    assert without_user("https://ann:s3cret@mlflow.example/x") == "https://mlflow.example/x"
+    assert without_user("sqlite:////a@b/mlflow.db") == "sqlite:////a@b/mlflow.db"
 
 
 # -- what a refusal means ---------------------------------------------------------------------------------------------
