@@ -14,7 +14,7 @@ from leastwise import ladder
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.prompts import check_room
 from leastwise.answering.workspace import Workspace
-from leastwise.endpoints.keys import check_keys
+from leastwise.endpoints.providers import check_keys
 from leastwise.evaluating import reference
 from leastwise.evaluating.confirmation import measure_all
 from leastwise.evaluating.judge_scorer import check_grades, open_scorer

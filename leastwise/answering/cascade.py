@@ -83,5 +83,6 @@ def _both(first: Answer, then: Answer) -> Answer:
         cached_tokens=first.cached_tokens + then.cached_tokens,
         output_tokens=first.output_tokens + then.output_tokens,
         from_store=first.from_store and then.from_store,
+        usage_known=first.usage_known and then.usage_known,
         escalated=True,
     )

@@ -54,8 +54,10 @@ class ExactCache:
         return [self._one(text, at, new) for text, at in zip(rows["text"], times, strict=True)]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
-        """Latencies of hits and misses as traffic sees them."""
-        return known_latencies(answers)
+        """Latencies of hits and misses as traffic sees them; a miss that was not timed here is timed behind it."""
+        untimed = [at for at, each in enumerate(answers) if each.text is not None and each.latency_ms is None]
+        behind = [answers[at] for at in untimed]
+        return known_latencies(answers) + (self.inner.timed(rows.iloc[untimed], behind) if untimed else [])
 
     @property
     def price(self) -> Price | None:

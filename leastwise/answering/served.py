@@ -5,6 +5,7 @@ It measures time and counts tokens; it scores nothing. A server it starts ends w
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -91,8 +92,18 @@ class ServedAnswerer(PlainAnswerer):
         return [_answer(reply, 0.0) for reply in self._asker.ask(requests)]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float]:
-        """Every answer already came over HTTP."""
-        return known_latencies(answers)
+        """Every answer already came over HTTP; one that was not timed in this venue, at this concurrency, is asked for
+        again, since a latency belongs to where it was measured.
+        """
+        untimed = [at for at, each in enumerate(answers) if each.text is not None and each.latency_ms is None]
+        if not untimed:
+            return known_latencies(answers)
+        started = time.perf_counter()
+        requests = self._requests(rows.iloc[untimed])
+        retrieval_ms = (time.perf_counter() - started) * 1000 / len(untimed)
+        took = dict(zip(untimed, self._asker.time(requests), strict=True))
+        times = [took[at] + retrieval_ms if at in took else each.latency_ms for at, each in enumerate(answers)]
+        return [each for each in times if each is not None and not math.isnan(each)]
 
     def _requests(self, rows: pd.DataFrame) -> list[Request]:
         fitted = fit_prompts(self._work, self._candidate, list(rows["text"]))
@@ -117,7 +128,7 @@ def _answer(reply: Reply, retrieval_ms: float) -> Answer:
         return Answer(None, None, 0.0, error=reply.error)
     return Answer(
         text=reply.text,
-        latency_ms=reply.latency_ms + retrieval_ms,
+        latency_ms=None if math.isnan(reply.latency_ms) else reply.latency_ms + retrieval_ms,
         usd=reply.usd,
         input_tokens=reply.input_tokens,
         cached_tokens=reply.cached_tokens,
@@ -125,29 +136,34 @@ def _answer(reply: Reply, retrieval_ms: float) -> Answer:
         from_store=reply.from_store,
         confidence=reply.confidence,
         finish_reason=reply.finish_reason,
+        usage_known=reply.usage_known,
     )
 
 
 def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: Payer | None = None) -> Asker:
-    """A client of the candidate's endpoint; for open weights without one, of a server started here."""
+    """A client of the candidate's endpoint; for open weights without one, of a server started here.
+
+    Whatever is not served by ourselves is metered.
+    """
     pays = payer or Payer(candidate.stage, "evaluation")
-    price = work.catalogue.price_in_venue(candidate)
     model = work.catalogue.model(candidate.model)
+    price, concurrency = work.catalogue.price_in_venue(candidate), work.use_case.traffic.concurrency
     asker = Asker(
         _target(work, candidate, model, stack),
         store=work.answers,
         price=price.usd if price else _free,
-        meter=work.budget.meter(pays.stage, pays.purpose) if price and candidate.venue == "api" else None,
-        concurrency=work.use_case.traffic.concurrency,
+        meter=work.budget.meter(pays.stage, pays.purpose) if work.catalogue.is_metered(candidate) else None,
+        concurrency=concurrency,
         warm_first=candidate.cache.provider,
         memory=Remembered(work.home / "habits") if model.base_url or not model.is_open else None,
+        place=f"{candidate.venue} at {concurrency}",
     )
     return stack.enter_context(asker)
 
 
 def _target(work: Workspace, candidate: Candidate, model: Model, stack: ExitStack) -> Target:
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
-    if model.is_open and not model.base_url:
+    if work.catalogue.is_served_here(candidate):
         endpoint = stack.enter_context(causal_server(work.home, candidate, model.context_tokens))
         takes = takes_system(weights.materialize(model.uri, work.home))
         habits = model.habits.over(Habits(system_role=None if takes else False))

@@ -97,7 +97,7 @@ class TrainedAnswerer(PlainAnswerer):
         missing = [at for at, key in enumerate(keys) if key not in stored]
         prompts = self._prompts([chats[at] for at in missing])
         for at, prompt, (text, sure) in zip(missing, prompts, self._generate(prompts) if missing else [], strict=True):
-            stored[keys[at]] = stored_now(text, "stop", self._usage(prompt, text), 0.0, 0.0, sure)
+            stored[keys[at]] = stored_now(text, "stop", self._usage(prompt, text), 0.0, sure)
             self._work.answers.put(keys[at], stored[keys[at]])
         return [stored[key] for key in keys]
 

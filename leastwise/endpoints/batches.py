@@ -18,10 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
-from leastwise.endpoints.providers import Connection, UnreadableResponseError, answer_of, connected_for_batches
+from leastwise.endpoints.failure import Failure, Wire
+from leastwise.endpoints.providers import Connection, connected_for_batches
+from leastwise.endpoints.reading import answer_read, outcome_of
+from leastwise.endpoints.received import body_of
 from leastwise.endpoints.reply import Reply, lost, reply_of
-from leastwise.endpoints.request import PROVIDERS, Request, Target, request_key, usd_worst
+from leastwise.endpoints.request import PROVIDERS, Request, Target, request_key
+from leastwise.endpoints.till import Till
 from leastwise.errors import BadInput
+from leastwise.part import written_but_for
 from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.stores.ledger import Meter
@@ -66,7 +71,7 @@ def ask_in_batch(
     open jobs.
     """
     pace = _Pace(first_poll_s or FIRST_POLL_S, patience_s)
-    return asyncio.run(_asked(target, requests, _Books(store, price, meter), jobs, pace))
+    return asyncio.run(_asked(target, requests, _Books(store, price, Till(meter, price)), jobs, pace))
 
 
 @dataclass(frozen=True)
@@ -75,18 +80,7 @@ class _Books:
 
     store: ResponseStore
     price: Callable[[Usage], float]
-    meter: Meter | None
-
-    def close(self, reservation: int | None, answer: StoredAnswer | None, is_billed: bool) -> None:
-        """Settle one reservation: at what the answer cost, at its worst where one may be billed, else release it."""
-        if self.meter is None or reservation is None:
-            return
-        if answer:
-            self.meter.ledger.settle(reservation, answer.usd, answer.usage)
-        elif is_billed:
-            self.meter.ledger.settle_at_worst(reservation)
-        else:
-            self.meter.ledger.release(reservation)
+    till: Till
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ async def _asked(target: Target, requests: Sequence[Request], books: _Books, job
                 failures = await _collected(_Collector(connection, books, notes, pace), target, missing)
     answers = books.store.get_many(list(by_key))
     return [
-        reply_of(request, answers[key], from_store=key in before)
+        reply_of(request, answers[key], books.price, from_store=key in before)
         if key in answers
         else lost(request, failures.get(key, "the batch brought no answer"))
         for key, request in zip(keys, requests, strict=True)
@@ -137,8 +131,8 @@ async def _bought(collect: _Collector, target: Target, missing: dict[str, Reques
     job: list[str] = []
     try:
         for key, request in missing.items():
-            if books.meter:
-                reserved[key] = books.meter.reserve(usd_worst(request, books.price))
+            if (reservation := books.till.reserve(request)) is not None:
+                reserved[key] = reservation
         for job in _jobs(missing):
             handle = await collect.connection.model.batch_create([encoded[key] for key in job])
             _note(collect.notes, target, handle, job)
@@ -146,7 +140,7 @@ async def _bought(collect: _Collector, target: Target, missing: dict[str, Reques
     except BaseException as error:
         running = {key for _, keys in waiting for key in keys} | (set(job) if _may_run(error) else set())
         for key, reservation in reserved.items():
-            books.close(reservation, None, is_billed=key in running)
+            books.till.close(reservation, is_billed=key in running)
         raise
     failures: dict[str, str] = {}
     for handle, keys in waiting:
@@ -155,7 +149,7 @@ async def _bought(collect: _Collector, target: Target, missing: dict[str, Reques
             failures |= await collect.wait(handle, {key: missing[key] for key in keys}, own)
         except BaseException:
             for reservation in reserved.values():  # of jobs not waited for any more: they run on and are billed
-                books.close(reservation, None, is_billed=True)
+                books.till.close(reservation, is_billed=True)
             raise
     return failures
 
@@ -196,27 +190,37 @@ class _Collector:
         """
         try:
             handle = await self._ended(handle)
+            results = await self.connection.model.batch_results(handle)
         except BaseException:
             # It goes on running and will be billed, whether or not somebody waits.
             for reservation in reserved.values():
-                self.books.close(reservation, None, is_billed=True)
+                self.books.till.close(reservation, is_billed=True)
             raise
         failures: dict[str, str] = {}
-        for result in await self.connection.model.batch_results(handle):
-            if result.custom_id not in requests:
-                continue
-            answer = self._decoded(result, requests[result.custom_id])
-            kept = answer if isinstance(answer, StoredAnswer) else None
-            if kept:
-                self.books.store.put(result.custom_id, kept)
-            else:
-                failures[result.custom_id] = str(answer)
-            # An answer that came and cannot be read is billed all the same.
-            self.books.close(reserved.pop(result.custom_id, None), kept, is_billed=result.status == "succeeded")
+        errors: list[Exception] = []
+        for result in results:
+            if result.custom_id in requests:
+                try:
+                    failures |= self._kept(result, requests[result.custom_id], reserved.pop(result.custom_id, None))
+                except Exception as error:  # a cap that is passed, say: the others are there and paid all the same
+                    errors.append(error)
         for reservation in reserved.values():
-            self.books.close(reservation, None, is_billed=False)
+            self.books.till.close(reservation, is_billed=False)
         self.notes.execute("UPDATE jobs SET collected = 1 WHERE id = ?", (handle.id,))
+        if errors:
+            raise errors[0]
         return failures
+
+    def _kept(self, result: BatchResult, request: Request, reservation: int | None) -> dict[str, str]:
+        """Store and settle one answer; gives back by its key why there is none."""
+        answer = self._decoded(result, request)
+        if isinstance(answer, StoredAnswer):
+            self.books.store.put(result.custom_id, answer)
+            self.books.till.settle(reservation, request, answer)
+            return {}
+        # What came and holds no answer is billed all the same.
+        self.books.till.close(reservation, is_billed=result.status == "succeeded")
+        return {result.custom_id: answer.message}
 
     async def _ended(self, handle: Batch) -> Batch:
         started, pause_s = time.monotonic(), self.pace.first_poll_s
@@ -230,19 +234,26 @@ class _Collector:
             handle = await self.connection.model.batch_status(handle)
         return handle
 
-    def _decoded(self, result: BatchResult, request: Request) -> StoredAnswer | str:
-        from pydantic_ai.exceptions import AgentRunError
+    def _decoded(self, result: BatchResult, request: Request) -> StoredAnswer | Failure:
+        """As a call of its own is read, by the same rules (see `leastwise.endpoints.reading`)."""
+        wire = _wire_of(result)
+        try:
+            response = self.connection.model.batch_decode(result, _batch_request(None, result.custom_id, request))
+        except Exception as error:
+            outcome = outcome_of(error, wire, request, 0.0)
+            if outcome is None:
+                raise
+            return outcome
+        return answer_read(response, wire, request, 0.0)
 
-        original = _batch_request(None, result.custom_id, request)
-        try:
-            response = self.connection.model.batch_decode(result, original)
-        except (AgentRunError, LookupError, TypeError, ValueError, AttributeError) as error:
-            # An envelope of the wrong shape surfaces as whatever the SDK trips over first.
-            return f"{type(error).__name__}: {error}"[:500]
-        try:
-            return answer_of(response, request, self.books.price, 0.0)
-        except UnreadableResponseError as error:
-            return str(error)[:500]
+
+def _wire_of(result: BatchResult) -> Wire:
+    """One line of a batch as if it had come over the wire alone."""
+    body = body_of(result.body)
+    if result.status == "succeeded" or not isinstance(body, dict):
+        return Wire(True, True, 200 if result.status == "succeeded" else 400, (result.body or "").encode())
+    status, inner = body.get("status_code"), body.get("body", body)
+    return Wire(True, True, status if isinstance(status, int) else 400, json.dumps(inner).encode())
 
 
 def _batch_request(target: Target | None, key: str, request: Request) -> BatchRequest:
@@ -274,8 +285,8 @@ def _open_jobs(notes: sqlite3.Connection, target: Target) -> list[tuple[Batch, l
 
 
 def _name(target: Target) -> str:
-    whom = ("uri", "revision", "model", "base_url", "provider_cache")
-    return answer_key(**{name: getattr(target, name) for name in whom})
+    named = ("uri", "revision", "model", "base_url", "provider_cache", "is_own")
+    return answer_key(**written_but_for({name: getattr(target, name) for name in named}, is_own=False))
 
 
 def is_offered(target: Target) -> bool:

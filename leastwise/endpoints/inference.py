@@ -1,28 +1,32 @@
 """Asks models over HTTP, many requests at a time: stored answers first, every call metered, lost ones tried again.
 
-It does not score, judge or render prompts, and never turns a lost request into an empty answer; an error of our own is
-raised, never tried again. Prediction in process (students, adapters during training) and the providers' batch interface
-are not here.
+It does not score, judge or render prompts, and never turns a lost request into an empty answer. Only what the transport
+lost is tried again: what was paid is kept, as received where it cannot be read. Prediction in process (students,
+adapters during training) and the providers' batch interface are not here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Required, Self, TypedDict, Unpack
 
 from leastwise.endpoints.adaptation import Acquaintance, Attempt
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
-from leastwise.endpoints.failure import SHOWN_CHARACTERS, UNREACHABLE, Failure, failure_of, watched
-from leastwise.endpoints.providers import UnreadableResponseError, answer_of, connect, thought
+from leastwise.endpoints.failure import UNREACHABLE, Failure, watched
+from leastwise.endpoints.providers import connect
+from leastwise.endpoints.reading import answer_read, outcome_of, thought
 from leastwise.endpoints.reply import Reply, lost, reply_of
-from leastwise.endpoints.request import Request, Target, request_key, usd_worst
-from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle
+from leastwise.endpoints.request import Request, Target, request_key
+from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain
+from leastwise.endpoints.till import Till
+from leastwise.errors import BadInput
 from leastwise.stores.answer_store import ResponseStore, StoredAnswer
 from leastwise.stores.ledger import Meter
 from leastwise.stores.remembered import Remembered
@@ -32,13 +36,16 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
 
 BACKOFF_S = (0.25, 8.0)
+OF_ONE_REQUEST = frozenset({"403", "404"})  # what an endpoint that has answered may say of one request alone
 
 
 class AsyncAsker:
     """Holds the client, the adapted concurrency and the store over many `ask` calls, so that small looks are cheap.
 
-    `warm_first`: the first request of all goes out alone, so that those after it find their common prefix cached. So
-    does, with a `memory`, the first of each kind to an endpoint that is not its maker's own, to learn how it is asked.
+    `warm_first`: the first request of all goes out alone, so that those after it find their common prefix cached.
+    `place`: where latencies are measured (venue, concurrency), which a stored answer's latency must be of; without one
+    any will do. `memory`: what is found out of how it wants to be asked is kept there, and the first request of each
+    kind to an endpoint that is not its maker's own goes out alone.
     """
 
     def __init__(
@@ -52,13 +59,16 @@ class AsyncAsker:
         timeout_s: float = 60.0,
         attempts: int = 5,
         warm_first: bool = False,
+        place: str | None = None,
         memory: Remembered | None = None,
     ) -> None:
         self._known = Acquaintance(target, memory)
-        self.store, self.price, self.meter = store, price, meter
+        self.store, self.price, self.meter, self.place = store, price, meter, place
+        self._till = Till(meter, price)
         self.timeout_s, self.attempts = timeout_s, attempts
         self.throttle = Throttle(concurrency)
-        self._unreachable = False
+        self._unreachable = self._has_answered = False
+        self._closed_until = -math.inf
         self._warm = not warm_first
         self._connection = connect(self.target, timeout_s)
 
@@ -71,8 +81,8 @@ class AsyncAsker:
         """Replies in the order of the requests; `on_reply` sees each as soon as it is there (and stored).
 
         Requests that are the same under `request_key` are asked once. Raises BudgetExceeded when the next call could
-        break a cap, after what is in flight has been received and stored, and CannotBeAsked where the model does not
-        take such requests.
+        break a cap, after what is in flight has been received and stored; BadInput where a person must put something
+        right before anything is answered; CannotBeAsked where the model does not take such requests.
         """
         for request in requests:
             self._known.require(request)
@@ -85,13 +95,13 @@ class AsyncAsker:
             if on_reply:
                 on_reply(reply)
 
-        held = self.store.get_many(list(dict.fromkeys(keys)))
+        held = self.store.get_many(list(dict.fromkeys(keys)), self.place)
         waiting: dict[str, list[int]] = {}
         for index, key in enumerate(keys):
             if index in met:
                 deliver(index, met[index])
             elif key in held:
-                deliver(index, reply_of(requests[index], held[key], from_store=True))
+                deliver(index, reply_of(requests[index], held[key], self.price, from_store=True))
             else:
                 waiting.setdefault(key, []).append(index)
 
@@ -99,18 +109,32 @@ class AsyncAsker:
             reply, answer = await self._answer(requests[indices[0]], key)
             deliver(indices[0], reply)
             for index in indices[1:]:
-                again = (
-                    reply_of(requests[index], answer, from_store=True) if answer else lost(requests[index], reply.error)
-                )
+                other = requests[index]
+                again = reply_of(other, answer, self.price, from_store=True) if answer else lost(other, reply.error)
                 deliver(index, again)
 
         if waiting and not self._warm:
             # Alone, so that the provider has the common prefix before many requests that share it come at once.
             self._warm = True
             first = next(iter(waiting))
-            await _drain(deque([partial(work, first, waiting.pop(first))]), 1)
-        await _drain(deque(partial(work, *each) for each in waiting.items()), self.throttle.ceiling)
+            await drain(deque([partial(work, first, waiting.pop(first))]), 1)
+        await drain(deque(partial(work, *each) for each in waiting.items()), self.throttle.ceiling)
         return [replies[index] for index in range(len(requests))]
+
+    async def time(self, requests: Sequence[Request]) -> list[float]:
+        """Milliseconds these requests take in this place, NaN for what was lost.
+
+        What was not timed here yet is sent once more: its time is kept, its first answer stays.
+        """
+        keys = [request_key(self.target, request) for request in requests]
+        held = self.store.get_many(list(dict.fromkeys(keys)), self.place)
+        wanted = {key: each for key, each in zip(keys, requests, strict=True) if _has_no_time(held.get(key))}
+        await drain(deque(partial(self._time, each, key) for key, each in wanted.items()), self.throttle.ceiling)
+        timed = held | self.store.get_many(list(wanted), self.place)
+        return [math.nan if _has_no_time(timed.get(key)) else timed[key].latency_ms or 0.0 for key in keys]
+
+    async def _time(self, request: Request, key: str) -> None:
+        await self._answer(request, key)
 
     @property
     def offers_constraints(self) -> bool:
@@ -122,12 +146,10 @@ class AsyncAsker:
         met: dict[int, Reply] = {}
         for index, request in enumerate(requests):
             key = request_key(self.target, request)
-            if not self._known.wants_to_meet(request) or self.store.get_many([key]):
-                continue
-            self._known.have_met(request)
-            met[index], answer = await self._answer(request, key, alone=True)
-            self._warm = True
-            if answer:
+            if self._known.wants_to_meet(request) and not self.store.get_many([key], self.place):
+                self._known.have_met(request)
+                met[index], answer = await self._answer(request, key, alone=True)
+                self._warm = True
                 self._known.note_answer(request, answer)
         return met
 
@@ -142,11 +164,13 @@ class AsyncAsker:
         """
         failure = Failure("not sent", is_retried=False, is_billed=False)
         for attempt in range(self.attempts):
+            if (wait_s := self._closed_until - time.monotonic()) > 0:
+                return lost(request, f"the provider takes nothing for another {wait_s:.0f} s; run again then"), None
             async with self.throttle:
-                outcome = await self._adapted_call(request, key, alone)
+                outcome = await Attempt(self._known, request, alone).made(self._metered_call)
             if isinstance(outcome, StoredAnswer):
                 self._unreachable = False
-                return reply_of(request, outcome, from_store=False), outcome
+                return reply_of(request, outcome, self.price, from_store=False), outcome
             failure = outcome
             if not failure.is_retried or (failure.kind == UNREACHABLE and self._unreachable):
                 break
@@ -158,55 +182,48 @@ class AsyncAsker:
 
     async def _wait(self, failure: Failure, attempt: int) -> None:
         if failure.retry_after_s is not None:
-            await asyncio.sleep(min(failure.retry_after_s, LONGEST_RETRY_AFTER_S))
+            await asyncio.sleep(failure.retry_after_s if failure.retry_after_s <= LONGEST_RETRY_AFTER_S else 0.0)
         else:
             first, most = BACKOFF_S
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(most, first * 2**attempt))
 
-    async def _adapted_call(self, request: Request, key: str, alone: bool) -> StoredAnswer | Failure:
-        """One call, and where it is refused for the way it is asked, asked in another; refusals are not billed."""
-        attempt = Attempt(self._known, request, alone)
-        outcome = await self._metered_call(request, key, attempt.target)
-        while isinstance(outcome, Failure) and (other := attempt.next(outcome)):
-            outcome = await self._metered_call(request, request_key(other, request), other)
-        if isinstance(outcome, StoredAnswer):
-            self._known.adopt(attempt.target)
-        return outcome
-
-    async def _metered_call(self, request: Request, key: str, target: Target) -> StoredAnswer | Failure:
+    async def _metered_call(self, request: Request, target: Target) -> StoredAnswer | Failure:
         """One call: reserved before, settled after at its price, at its worst where it may be billed, or released."""
-        reservation = self.meter.reserve(usd_worst(request, self.price)) if self.meter else None
+        reservation, started = self._till.reserve(request), time.perf_counter()
         with watched() as wire:
             try:
                 response, latency_ms = await self._send(request, target)
             except BaseException as error:
-                failure = failure_of(error, wire)
-                self._close(reservation, is_billed=wire.was_sent if failure is None else failure.is_billed)
-                if failure is None:
+                latency_ms = (time.perf_counter() - started) * 1000
+                outcome = outcome_of(error, wire, request, latency_ms)
+                if outcome is None:
+                    self._till.close(reservation, is_billed=wire.was_sent)
                     raise
-                if failure.is_rate_limited:
-                    self.throttle.slow_down(failure.retry_after_s)
-                return failure
+            else:
+                outcome = answer_read(response, wire, request, latency_ms)
+        if isinstance(outcome, Failure):
+            self._till.close(reservation, is_billed=outcome.is_billed)
+            self._note(outcome)
+            return outcome
         try:
-            answer = answer_of(response, request, self.price, latency_ms)
-        except UnreadableResponseError as error:
-            self._close(reservation, is_billed=True)
-            return Failure(str(error)[:SHOWN_CHARACTERS], is_retried=True, is_billed=True, kind="envelope")
-        except BaseException:
-            self._close(reservation, is_billed=True)
-            raise
-        try:
-            self.store.put(key, answer)
+            self.store.put(request_key(target, request), outcome, self.place)
         finally:
-            if self.meter and reservation is not None:
-                self.meter.ledger.settle(reservation, answer.usd, answer.usage)
+            self._till.settle(reservation, request, outcome)
+        self._has_answered = True
         self.throttle.speed_up(latency_ms / 1000)
-        return answer
+        return outcome
 
-    def _close(self, reservation: int | None, *, is_billed: bool) -> None:
-        if self.meter and reservation is not None:
-            ledger = self.meter.ledger
-            (ledger.settle_at_worst if is_billed else ledger.release)(reservation)
+    def _note(self, failure: Failure) -> None:
+        """What a failure says of the calls to come; BadInput where none can be answered before a person did something.
+
+        Who says to come back after longer than is waited for is not asked again till then.
+        """
+        if failure.is_rate_limited:
+            self.throttle.slow_down(failure.retry_after_s)
+        if (failure.retry_after_s or 0.0) > LONGEST_RETRY_AFTER_S:
+            self._closed_until = time.monotonic() + (failure.retry_after_s or 0.0)
+        if failure.remedy and not (failure.kind in OF_ONE_REQUEST and self._has_answered):
+            raise BadInput(f"{self.target.shown}: {failure.remedy} ({failure.message})")
 
     async def _send(self, request: Request, target: Target) -> tuple[ModelResponse, float]:
         """The provider's response and the milliseconds it took."""
@@ -215,8 +232,7 @@ class AsyncAsker:
         settings, parameters = settings_of(target, request, self.timeout_s), parameters_of(request, target)
         messages = provider_messages(request.messages, target.habits)
         self._connection = self._connection.asked_with(target.habits)
-        model = self._connection.model
-        started = time.perf_counter()
+        model, started = self._connection.model, time.perf_counter()
         response = await model_request(
             model, messages, model_settings=settings, model_request_parameters=parameters, instrument=False
         )
@@ -235,6 +251,7 @@ class Options(TypedDict, total=False):
     timeout_s: float
     attempts: int
     warm_first: bool
+    place: str | None
     memory: Remembered | None
 
 
@@ -267,6 +284,10 @@ class Asker:
         """As `AsyncAsker.ask`."""
         return self._runner.run(self._asker.ask(requests, on_reply))
 
+    def time(self, requests: Sequence[Request]) -> list[float]:
+        """As `AsyncAsker.time`."""
+        return self._runner.run(self._asker.time(requests))
+
     def __enter__(self) -> Self:
         return self
 
@@ -275,17 +296,5 @@ class Asker:
         self._runner.close()
 
 
-async def _drain(work: deque[partial[Coroutine[None, None, None]]], workers: int) -> None:
-    """Start work in order, `workers` at a time; after the first error start no more, but finish what was started."""
-    errors: list[BaseException] = []
-
-    async def worker() -> None:
-        while work and not errors:
-            try:
-                await work.popleft()()
-            except Exception as error:
-                errors.append(error)
-
-    await asyncio.gather(*(worker() for _ in range(min(workers, len(work)))))
-    if errors:
-        raise errors[0]
+def _has_no_time(answer: StoredAnswer | None) -> bool:
+    return answer is None or answer.latency_ms is None

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from leastwise.endpoints.endpoint import Endpoint
 from leastwise.stores.answer_store import answer_key
@@ -65,8 +66,8 @@ class Target:
 
     `model` is the name to say to the server (default: what follows `provider:`); `revision` must change whenever the
     weights, the adapter or the quantization behind `uri` change, for answers are kept under it. `api_key` defaults to
-    the provider's environment variable at the provider's own host (see `leastwise.endpoints.keys`). `habits` and
-    `reasoning` are how it is asked.
+    the provider's environment variable at the provider's own host (see `key_of`). `habits` and `reasoning` are how it
+    is asked. `is_own`: a server of ours with these very weights, wherever it listens and whatever it calls them.
     """
 
     uri: str
@@ -78,11 +79,27 @@ class Target:
     key_variable: str | None = None
     reasoning: Reasoning | None = None
     habits: Habits = NO_HABITS
+    is_own: bool = False
 
     @classmethod
     def served(cls, endpoint: Endpoint, uri: str, revision: str) -> Self:
-        """A model that one of our own servers (or any OpenAI-compatible one) answers for."""
-        return cls(uri, revision, endpoint.model, endpoint.base_url, endpoint.api_key or "none")
+        """A model that one of our own servers answers for."""
+        return cls(uri, revision, endpoint.model, endpoint.base_url, endpoint.api_key or "none", is_own=True)
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Where it answers and by what name, as far as that says which model it is; empty for a server of our own, and
+        for a provider's own address and name.
+        """
+        if self.is_own:
+            return {}
+        named = {"model": self.model or ""} if self.model and self.model != replace(self, model=None).model_name else {}
+        return named | ({"endpoint": _address(self.base_url)} if self.base_url else {})
+
+    @property
+    def shown(self) -> str:
+        """Who is asked, for people: without what an address may hold of a key."""
+        return f"{self.uri} at {_address(self.base_url)}" if self.base_url else self.uri
 
     @property
     def provider(self) -> Provider:
@@ -97,13 +114,25 @@ class Target:
         return self.model or (rest if prefix in PROVIDERS else self.uri)
 
 
+def _address(base_url: str) -> str:
+    """An address as it names an endpoint: without user, password, query and the slash at its end."""
+    parts = urlsplit(base_url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}{port}{parts.path.rstrip('/')}"
+
+
 def request_key(target: Target, request: Request) -> str:
-    """The key an answer is stored under: everything that determines it, and not where the server happens to listen."""
+    """The key an answer is stored under: everything that determines it, the endpoint with it.
+
+    Where a server of our own happens to listen is no part of it, and what was asked before endpoints were part of it at
+    our own servers or a provider's own address keeps its key.
+    """
     later = ("wants_confidence", "reasoning_tokens")  # fields that older keys do not have
     content = {k: v for k, v in asdict(request).items() if k != "row_id" and (k not in later or v)}
     habits = dict(target.habits.determining) | ({} if target.reasoning is None else {"reasoning": target.reasoning})
     content |= {"habits": habits} if habits else {}
-    return answer_key(uri=target.uri, revision=target.revision, provider_cache=target.provider_cache, **content)
+    who = {"uri": target.uri, "revision": target.revision, "provider_cache": target.provider_cache}
+    return answer_key(**who, **target.place, **content)
 
 
 def most_usage(request: Request) -> Usage:
@@ -115,7 +144,20 @@ def most_usage(request: Request) -> Usage:
     return Usage(input_tokens=input_tokens, output_tokens=request.most_output_tokens)
 
 
+def unknown_usage(request: Request, text: str) -> Usage:
+    """What an answer is taken to have used where its provider does not say: the most, and more where the text is surely
+    longer than the cap on it (about four bytes are a token).
+    """
+    most = most_usage(request)
+    return replace(most, output_tokens=max(most.output_tokens, len(text.encode(errors="replace")) // 4))
+
+
 def usd_worst(request: Request, price: Callable[[Usage], float]) -> float:
     """The most a call can cost: every token at the dearer of the plain and the cache-writing rate."""
-    most = most_usage(request)
-    return max(price(most), price(Usage(most.input_tokens, 0, most.input_tokens, most.output_tokens)))
+    return usd_at_most(most_usage(request), price)
+
+
+def usd_at_most(usage: Usage, price: Callable[[Usage], float]) -> float:
+    """Dollars of this usage, none of it read from a cache and perhaps all of its input written to one."""
+    plain = Usage(usage.input_tokens, 0, 0, usage.output_tokens)
+    return max(price(plain), price(replace(plain, cache_write_tokens=usage.input_tokens)))

@@ -4,12 +4,30 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Coroutine
+from functools import partial
 
 from leastwise.errors import BadInput
 
 FIRST_LIMIT = 16
 LONGEST_RETRY_AFTER_S = 60.0
 WINDOW_S = 1.1  # a second by the provider's clock, however late it saw the calls
+
+
+async def drain(work: deque[partial[Coroutine[None, None, None]]], workers: int) -> None:
+    """Start work in order, `workers` at a time; after the first error start no more, but finish what was started."""
+    errors: list[BaseException] = []
+
+    async def worker() -> None:
+        while work and not errors:
+            try:
+                await work.popleft()()
+            except Exception as error:
+                errors.append(error)
+
+    await asyncio.gather(*(worker() for _ in range(min(workers, len(work)))))
+    if errors:
+        raise errors[0]
 
 
 class Throttle:
@@ -61,7 +79,8 @@ class Throttle:
     def slow_down(self, retry_after_s: float | None) -> None:
         """A call was refused for its rate: halve once per burst (the others in flight were sent before we knew)."""
         now = time.monotonic()
-        self._not_before = max(self._not_before, now + min(retry_after_s or 0.0, LONGEST_RETRY_AFTER_S))
+        if (retry_after_s or 0.0) <= LONGEST_RETRY_AFTER_S:  # who says longer is not waited for (see `AsyncAsker`)
+            self._not_before = max(self._not_before, now + (retry_after_s or 0.0))
         self._limited = True
         self.pace.refused(now)
         if now - self._halved_at > 1.0:

@@ -99,6 +99,7 @@ class _Evaluation:
         self._tests = GateTests(use_case, alphas, sizes, cost, scorer.grades)
         self._rows: list[ExampleRow] = []
         self._timed_ms: list[float] = []
+        self._unpriced = 0
         self._intervals: list[Interval] = []
 
     def look_at_gate(self) -> str | None:
@@ -117,6 +118,9 @@ class _Evaluation:
             lost = [row for row in self._rows if row["score"] is None]
             if len(lost) > max(1.0, MAX_LOST_SHARE * len(rows)):
                 return _why_lost(lost, len(self._rows))
+            self._unpriced += answered.unpriced
+            if self._unpriced > max(1.0, MAX_LOST_SHARE * len(rows)) and "usd_per_1k_requests" in self._tests.by_name:
+                return _why_unpriced(self._unpriced, len(self._rows))
         return None
 
     def look_beyond(self) -> None:
@@ -193,7 +197,8 @@ class _Evaluation:
         requests = [row for row in self._rows if row["set"] != EXAM]  # general tasks are no requests
         task = self._use_case.task
         figures = _macro_f1(self._use_case, self._rows) | scope_figures.figures(task, self._rows)
-        return _sums(requests) | self._throughput() | figures
+        unpriced = {"calls.usage_unknown": float(self._unpriced)} if self._unpriced else {}
+        return _sums(requests) | self._throughput() | figures | unpriced
 
     def _throughput(self) -> dict[str, float]:
         """Requests a second at the traffic's concurrency, by Little's law from the mean latency; none where nothing was
@@ -208,6 +213,13 @@ class _Evaluation:
 def _why_lost(lost: Sequence[ExampleRow], of: int) -> str:
     reasons = sorted({str(row["error"] or "the judge gave no grade") for row in lost})
     return f"{len(lost)} of {of} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
+
+
+def _why_unpriced(unpriced: int, of: int) -> str:
+    return (
+        f"{unpriced} of {of} answers came without a usage to bill by, so what a request costs is not known (budgets "
+        "count the most it can be); name an endpoint that reports usage, or drop requirements.usd_per_1k_requests"
+    )
 
 
 def _macro_f1(use_case: UseCase, rows: Sequence[ExampleRow]) -> dict[str, float]:

@@ -58,6 +58,11 @@ class AnsweredLook:
         return len(self.rows) - self.lost_rows
 
     @property
+    def unpriced(self) -> int:
+        """Answers whose usage the provider does not say: tokens and dollars are the most they can be."""
+        return sum(not answer.usage_known for answer in self.answers if answer.text is not None)
+
+    @property
     def lost_units(self) -> int:
         """Units that lost any row."""
         return unit_count(self.rows) - unit_count(self.rows.iloc[self.whole])

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Answer:
     """One answer; `text` is None where the infrastructure lost it; `scope` is the score a guard compares.
 
-    `latency_ms` is that of the first time it was answered (rule 8), None where it was never asked over HTTP.
+    `latency_ms` is that of the first time it was answered where it is judged (rule 8), None where it was never asked
+    over HTTP there. Where not `usage_known`, tokens and dollars are the most it can have been.
     `finish_reason` is why the model stopped, in the provider layer's words (stop, length, content_filter).
     """
 
@@ -26,3 +27,4 @@ class Answer:
     scope: float | None = None
     escalated: bool = False
     finish_reason: str = ""
+    usage_known: bool = True

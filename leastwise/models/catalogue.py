@@ -5,9 +5,12 @@ It asks no model and spends nothing. A model nobody has priced is an error, neve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
@@ -38,10 +41,13 @@ class Catalogue:
 
     def model(self, uri: str) -> Model:
         """What the use case says of a model; further pre-trained weights inherit from the base."""
-        models, judge = self.use_case.models, self.use_case.judge
-        listed = [*models.candidates, *filter(None, [models.base]), *(judge.models if judge else ())]
+        listed = self._listed()
         named = next((model for model in listed if model.uri == uri), None)
-        return named or (models.base or listed[0]).model_copy(update={"uri": uri})
+        return named or (self.use_case.models.base or listed[0]).model_copy(update={"uri": uri})
+
+    def _listed(self) -> list[Model]:
+        models, judge = self.use_case.models, self.use_case.judge
+        return [*models.candidates, *filter(None, [models.base]), *(judge.models if judge else ())]
 
     def base(self) -> Model:
         """The open weights to train; BadInput where the use case names none."""
@@ -59,11 +65,28 @@ class Catalogue:
 
     def price_in_venue(self, candidate: Candidate) -> Price | None:
         """Dollars per million tokens of a candidate where it answers; None where machines are paid instead."""
-        if candidate.venue == "self_host":
+        if candidate.venue == "self_host" and not self.is_metered(candidate):
             return None
         if candidate.venue == "managed" and candidate.weights and self.use_case.hosting.managed_price:
             return self.use_case.hosting.managed_price
         return self.price(candidate.model)
+
+    def is_served_here(self, candidate: Candidate) -> bool:
+        """Whether a server that is started here answers for it: open weights without an address, weights that a stage
+        made (nobody has put them behind that address), and open weights that are to move from somebody's to our own.
+        """
+        model = self.model(candidate.model)
+        moves = candidate.venue == "self_host" and model.venue != "self_host"
+        return model.is_open and (not model.base_url or candidate.weights is not None or moves)
+
+    def is_metered(self, candidate: Candidate) -> bool:
+        """Whether its calls are paid one by one: all but those to a server of our own.
+
+        One that is started here is metered only as an `api`, which it then stands in for.
+        """
+        if self.is_served_here(candidate):
+            return candidate.venue == "api"
+        return candidate.venue != "self_host" or not _is_in_own_network(self.model(candidate.model))
 
     def worst_case_usd(self, candidate: Candidate) -> float:
         """The most one request to a candidate may cost by its tokens; 0 where machines are paid instead."""
@@ -94,14 +117,15 @@ class Catalogue:
         return self.price(judge.uri) if judge else None
 
     def revision(self, uri: str) -> str:
-        """Content hash of open weights; a provider's model has none of its own."""
+        """Content hash of open weights; of a hosted model, what the use case calls its revision."""
         if uri in (self.use_case.models.embedder, self.use_case.models.student):
             return encoder.encoder_hash(encoder.embedder_dir(uri))
-        return weights.revision(uri) if "://" in uri else ""
+        hosted = next((model.revision for model in self._listed() if model.uri == uri), "")
+        return (weights.revision(uri) if "://" in uri else "") + hosted
 
     def asked_revision(self, model: Model) -> str:
         """The revision of a model as it is asked: what an endpoint of somebody else's serves is not ours to hash."""
-        return "" if model.base_url else self.revision(model.uri)
+        return model.revision if model.base_url else self.revision(model.uri)
 
     @property
     def encoder(self) -> Path | None:
@@ -115,7 +139,8 @@ class Catalogue:
         return self.home / "embeddings"
 
     def check(self) -> None:
-        """BadInput where a model that may be asked has no price, or open weights cannot be read."""
+        """BadInput where a model that may be asked has no price or two addresses, or open weights cannot be read."""
+        _each_answers_in_one_place(self._listed())
         asked = (*self.use_case.models.candidates, *filter(None, [self.use_case.judge_model]))
         for model in asked:
             self.price(model.uri)
@@ -130,3 +155,27 @@ class Catalogue:
         own = student.uri if student.kind == "causal" else None
         named = (models.base.uri if models.base else None, models.embedder, models.student, own)
         return served_here | {uri for uri in named if uri}
+
+
+OWN_NETWORK = (".internal", ".local", ".lan", ".localdomain", ".svc", ".home.arpa", ".intranet", ".corp", ".test")
+
+
+def _is_in_own_network(model: Model) -> bool:
+    """Whether the address of a model is one that only the own network has."""
+    host = (urlsplit(model.base_url).hostname or "") if model.base_url else ""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return bool(host) and ("." not in host or host.endswith(OWN_NETWORK))
+
+
+def _each_answers_in_one_place(listed: Sequence[Model]) -> None:
+    """A model is found by its URI, so two addresses or revisions under one URI would be taken for one."""
+    known: dict[str, Model] = {}
+    for model in listed:
+        first = known.setdefault(model.uri, model)
+        if (first.base_url, first.revision) != (model.base_url, model.revision):
+            raise BadInput(
+                f"models: {model.uri} is named with two addresses or revisions ({first.base_url or 'none'} "
+                f"{first.revision}, {model.base_url or 'none'} {model.revision}); give it one, or the other another uri"
+            )

@@ -50,8 +50,8 @@ def _check_reachable(uri: str, parsed: urllib.parse.ParseResult) -> None:
         socket.create_connection((parsed.hostname or "", port), timeout=5).close()
     except OSError as error:
         raise BadInput(
-            f"MLFLOW_TRACKING_URI: the MLflow server {without_user(uri)} cannot be reached ({error}); start it with `make up`, or "
-            "unset the variable to use a local database"
+            f"MLFLOW_TRACKING_URI: the MLflow server {without_user(uri)} cannot be reached ({error}); start it with "
+            "`make up`, or unset the variable to use a local database"
         ) from None
 
 

@@ -57,6 +57,12 @@ class Model(Part):
         "by itself.",
     )
     habits: Habits = Field(NO_HABITS, description="What it takes and refuses, where that is not found out rightly.")
+    revision: str = Field(
+        "",
+        max_length=100,
+        description="Which version a host serves under this name; change it when that does, and nothing that was "
+        "answered before counts for it.",
+    )
 
     @model_validator(mode="after")
     def _uri_is_readable(self) -> Self:
@@ -71,7 +77,7 @@ class Model(Part):
     @model_serializer(mode="wrap")
     def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Use cases from before these fields keep their keys."""
-        defaults: dict[str, object] = {"served_name": None, "key_variable": None, "reasoning": None}
+        defaults: dict[str, object] = {"served_name": None, "key_variable": None, "reasoning": None, "revision": ""}
         return written_but_for(write(self), habits=NO_HABITS.model_dump(mode="json"), **defaults)
 
     @property

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import pytest
 
 from leastwise.endpoints.habits import known_habits, understood, with_known_reasoning
 from leastwise.endpoints.inference import Asker
-from leastwise.endpoints.keys import check_keys, key_of
+from leastwise.endpoints.providers import check_keys, key_of
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target, request_key, usd_worst
-from leastwise.endpoints.thinking import without_thinking
 from leastwise.errors import BadInput, CannotBeAsked
+from leastwise.metrics.thinking import without_thinking
 from leastwise.redaction import redacted, without_user
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
@@ -127,7 +128,8 @@ def test_a_habit_is_remembered_only_if_asking_so_has_worked(server: HostileServe
 @pytest.mark.parametrize("habit", ["dashscope_filter", "deepseek_filter", "short_context"])
 def test_what_is_refused_for_its_content_teaches_nothing(server: HostileServer, ask: Any, tmp_path: Path, habit: str):
     long = Request("0", (Message("user", "long " * 200),), max_tokens=6)
-    ask(habit, [long])
+    with suppress(BadInput):  # too long is for a person to put right, a filtered text is the model's answer
+        ask(habit, [long])
     assert server.calls(habit) == 1 and not (tmp_path / "habits").exists()
 
 
@@ -162,8 +164,8 @@ def test_a_cache_key_goes_to_its_makers_host_alone_unless_somebody_says_so(serve
 def test_the_name_it_is_served_under_is_asked_for_and_named_as_the_remedy(ask: Any):
     (reply,) = ask("named", [request(0)], uri="hf://acme/tiny-chat", model="acme/tiny-chat")
     assert reply.text == "alpha"
-    (lost,) = ask("named", [request(0)], uri="openai:other")
-    assert lost.error and "served_name" in lost.error
+    with pytest.raises(BadInput, match="served_name"):
+        ask("named", [request(0)], uri="openai:other")
 
 
 def test_extra_fields_go_with_every_request(server: HostileServer, ask: Any):
@@ -261,8 +263,9 @@ def test_a_key_of_another_host_is_named_by_its_variable_and_never_shown(
     ask: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("MY_KEY", "the-wrong-key-9999")
-    (lost,) = ask("locked", [request(0)], key_variable="MY_KEY")
-    assert lost.error and "key_variable" in lost.error and "the-wrong-key" not in lost.error
+    with pytest.raises(BadInput, match="key_variable") as refusal:
+        ask("locked", [request(0)], key_variable="MY_KEY")
+    assert "the-wrong-key" not in str(refusal.value)
     monkeypatch.setenv("MY_KEY", "the-right-key-0001")
     assert ask("locked", [request(0)], key_variable="MY_KEY")[0].text == "alpha"
     with pytest.raises(BadInput, match="set NO_SUCH_KEY"):

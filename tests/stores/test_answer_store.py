@@ -13,7 +13,7 @@ from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_ke
 from leastwise.use_case.price import Usage
 
 ROOT = Path(__file__).parents[2]
-ANSWER = StoredAnswer("impact", "stop", Usage(10, 4, 2, 3), 0.25, 12.5, 1.0)
+ANSWER = StoredAnswer("impact", "stop", Usage(10, 4, 2, 3), 12.5, 1.0)
 WRITER = """
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ from leastwise.use_case.price import Usage
 from leastwise.stores.answer_store import ResponseStore, answer_key, stored_now
 store = ResponseStore(Path(sys.argv[1]))
 for i in range(int(sys.argv[3])):
-    store.put(answer_key(writer=sys.argv[2], i=i), stored_now(str(i), "stop", Usage(), 0.0, 1.0))
+    store.put(answer_key(writer=sys.argv[2], i=i), stored_now(str(i), "stop", Usage(1), 1.0))
     print(i, flush=True)
 """
 
@@ -34,7 +34,7 @@ def writer(path: Path, name: str, count: int) -> subprocess.Popen[str]:
 def test_an_answer_comes_back_whole_and_the_first_one_stays(tmp_path: Path) -> None:
     with ResponseStore(tmp_path / "answers.db") as store:
         store.put("k", ANSWER)
-        store.put("k", StoredAnswer("other", "stop", Usage(), 0.0, 0.0, 2.0))
+        store.put("k", StoredAnswer("other", "stop", Usage(), 0.0, 2.0))
         assert store.get_many(["k", "absent"]) == {"k": ANSWER}
 
 

@@ -1,0 +1,147 @@
+"""What came back of a call, read from the body as it was received: text, why the model stopped, tokens.
+
+It is read here once more, and more leniently, than by the providers' clients, since what was paid is not thrown away
+for a field that nobody needs. It sends, prices and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from leastwise.endpoints.usage import usage_of
+from leastwise.use_case.price import Usage
+
+CONTENT_FILTER = "content_filter"
+UNREADABLE = "unreadable"  # paid, kept as received, and no evidence of anything
+STOPPED = {
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "end_turn": "stop",
+    "completed": "stop",
+    "STOP": "stop",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "MAX_TOKENS": "length",
+    "tool_calls": "tool_call",
+    "tool_use": "tool_call",
+    "refusal": CONTENT_FILTER,
+    "safety": CONTENT_FILTER,
+    "SAFETY": CONTENT_FILTER,
+    "PROHIBITED_CONTENT": CONTENT_FILTER,
+    "sensitive": CONTENT_FILTER,
+}
+
+
+@dataclass(frozen=True)
+class Received:
+    """An answer as it was received; `usage` is None where what was reported cannot be billed by."""
+
+    text: str
+    finish_reason: str
+    usage: Usage | None
+
+
+def body_of(text: str | bytes | None) -> object:
+    """The JSON of a body; None where it is none."""
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def received_of(body: object) -> Received | None:
+    """The answer in a provider's body, whichever of the four interfaces it is of; None where there is none in it."""
+    if not isinstance(body, Mapping):
+        return None
+    read = _of_chat(body) or _of_blocks(body) or _of_output(body) or _of_candidates(body)
+    if read is None:
+        return None
+    text, reason = read
+    return Received(text, STOPPED.get(reason, reason), reported_usage(body, is_empty=not text))
+
+
+def reported_usage(body: object, *, is_empty: bool) -> Usage | None:
+    """What a provider's body says of tokens; None where it says nothing that can be billed by."""
+    if not isinstance(body, Mapping):
+        return None
+    return usage_of(body.get("usage") or body.get("usageMetadata"), is_empty=is_empty)
+
+
+def well_formed(text: str) -> str:
+    """The text without halves of characters, which no file and no store takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def error_in(body: object) -> Mapping[str, object] | None:
+    """The error a body holds in place of an answer, with a `message` and perhaps a `code`; None where it holds none."""
+    if not isinstance(body, Mapping):
+        return None
+    error = body.get("error")
+    if isinstance(error, Mapping):
+        return {str(name): value for name, value in error.items()}
+    blocked = body.get("promptFeedback")
+    if isinstance(blocked, Mapping) and blocked.get("blockReason"):
+        return {"message": f"blocked: {blocked['blockReason']}", "code": CONTENT_FILTER}
+    return {"message": error} if isinstance(error, str) and error else None
+
+
+def _of_chat(body: Mapping[object, object]) -> tuple[str, str] | None:
+    choice = _first(body.get("choices"))
+    if choice is None:
+        return None
+    message, reason = choice.get("message"), str(choice.get("finish_reason") or "stop")
+    if not isinstance(message, Mapping):
+        text = choice.get("text")
+        return (text, reason) if isinstance(text, str) else None
+    if message.get("refusal") and not message.get("content"):
+        return "", CONTENT_FILTER
+    content = message.get("content")
+    if content in (None, "") and (call := _first(message.get("tool_calls"))) is not None:
+        function = call.get("function")
+        content = function.get("arguments") if isinstance(function, Mapping) else None
+    return _text(content), reason
+
+
+def _of_blocks(body: Mapping[object, object]) -> tuple[str, str] | None:
+    blocks = body.get("content")
+    return (_text(blocks), str(body.get("stop_reason") or "stop")) if isinstance(blocks, list) else None
+
+
+def _of_output(body: Mapping[object, object]) -> tuple[str, str] | None:
+    output = body.get("output")
+    if not isinstance(output, list):
+        return None
+    messages = [item for item in output if isinstance(item, Mapping) and item.get("type", "message") == "message"]
+    details = body.get("incomplete_details")
+    reason = details.get("reason") if isinstance(details, Mapping) else None
+    return "".join(_text(item.get("content")) for item in messages), str(reason or body.get("status") or "stop")
+
+
+def _of_candidates(body: Mapping[object, object]) -> tuple[str, str] | None:
+    candidate = _first(body.get("candidates"))
+    if candidate is None:
+        return None
+    content = candidate.get("content")
+    parts = content.get("parts") if isinstance(content, Mapping) else None
+    return _text(parts), str(candidate.get("finishReason") or "stop")
+
+
+def _text(content: object) -> str:
+    """Content as text: of parts those that are text, anything else as the JSON it is."""
+    if content is None or isinstance(content, str):
+        return content or ""
+    if isinstance(content, Sequence):
+        parts = [part if isinstance(part, str) else part.get("text") for part in content if _is_said(part)]
+        return "".join(part for part in parts if isinstance(part, str))
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _is_said(part: object) -> bool:
+    return isinstance(part, str) or (isinstance(part, Mapping) and not part.get("thought"))
+
+
+def _first(listed: object) -> Mapping[object, object] | None:
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return first if isinstance(first, Mapping) else None
