@@ -22,9 +22,8 @@ from leastwise.endpoints.failure import Failure, Wire
 from leastwise.endpoints.providers import Connection, connected_for_batches
 from leastwise.endpoints.reading import answer_read, outcome_of
 from leastwise.endpoints.received import body_of
-from leastwise.endpoints.reply import Reply, lost, reply_of
+from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import PROVIDERS, Request, Target, request_key
-from leastwise.endpoints.till import Till
 from leastwise.errors import BadInput
 from leastwise.part import written_but_for
 from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key
@@ -71,7 +70,7 @@ def ask_in_batch(
     open jobs.
     """
     pace = _Pace(first_poll_s or FIRST_POLL_S, patience_s)
-    return asyncio.run(_asked(target, requests, _Books(store, price, Till(meter, price)), jobs, pace))
+    return asyncio.run(_asked(target, requests, _Books(store, Till(meter, price)), jobs, pace))
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,6 @@ class _Books:
     """Where answers are kept, what they cost and who pays."""
 
     store: ResponseStore
-    price: Callable[[Usage], float]
     till: Till
 
 
@@ -103,7 +101,7 @@ async def _asked(target: Target, requests: Sequence[Request], books: _Books, job
                 failures = await _collected(_Collector(connection, books, notes, pace), target, missing)
     answers = books.store.get_many(list(by_key))
     return [
-        reply_of(request, answers[key], books.price, from_store=key in before)
+        reply_of(request, answers[key], books.till.price, from_store=key in before)
         if key in answers
         else lost(request, failures.get(key, "the batch brought no answer"))
         for key, request in zip(keys, requests, strict=True)

@@ -22,10 +22,9 @@ from leastwise.endpoints.asking import parameters_of, provider_messages, setting
 from leastwise.endpoints.failure import UNREACHABLE, Failure, watched
 from leastwise.endpoints.providers import connect
 from leastwise.endpoints.reading import answer_read, outcome_of, thought
-from leastwise.endpoints.reply import Reply, lost, reply_of
+from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key
 from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain
-from leastwise.endpoints.till import Till
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import ResponseStore, StoredAnswer
 from leastwise.stores.ledger import Meter

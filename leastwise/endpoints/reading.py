@@ -20,10 +20,10 @@ from leastwise.endpoints.received import (
     body_of,
     received_of,
     reported_usage,
+    usage_of,
     well_formed,
 )
 from leastwise.endpoints.request import Request
-from leastwise.endpoints.usage import usage_of
 from leastwise.metrics.thinking import shows_thinking, without_thinking
 from leastwise.stores.answer_store import StoredAnswer, stored_now
 from leastwise.use_case.price import Usage

@@ -217,7 +217,7 @@ def _why_lost(lost: Sequence[ExampleRow], of: int) -> str:
 
 def _why_unpriced(unpriced: int, of: int) -> str:
     return (
-        f"{unpriced} of {of} answers came without a usage to bill by, so what a request costs is not known (budgets "
+        f"{unpriced} of {of} answers came without usage, so what a request costs is not known (budgets "
         "count the most it can be); name an endpoint that reports usage, or drop requirements.usd_per_1k_requests"
     )
 

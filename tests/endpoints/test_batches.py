@@ -14,7 +14,7 @@ from aiohttp import web
 
 from leastwise.endpoints import batches
 from leastwise.endpoints.batches import ask_in_batch, batch_key
-from leastwise.endpoints.request import Message, Request, Target, request_key
+from leastwise.endpoints.request import Message, Request, Target, request_key, usd_worst
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import BudgetExceeded, Caps
@@ -76,6 +76,10 @@ class BatchServer:
                 "response": {"status_code": 200, "body": {"id": "x"}},
                 "error": None,
             }
+        if "refused" in text:
+            refusal = {"message": "Input data may contain inappropriate content.", "code": "data_inspection_failed"}
+            response = {"status_code": 400, "body": {"error": refusal}}
+            return {"id": "r", "custom_id": line["custom_id"], "response": response, "error": None}
         if "broken" in text:
             body: dict[str, Any] = {"error": {"message": "no", "type": "invalid_request_error", "code": "bad"}}
             return {
@@ -86,13 +90,19 @@ class BatchServer:
             }
         content = [{"type": "output_text", "text": f"ANSWER:{text}", "annotations": []}]
         output = [{"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": content}]
-        usage = {
+        usage: dict[str, Any] | None = {
             "input_tokens": 100,
             "output_tokens": 5,
             "total_tokens": 105,
             "input_tokens_details": {"cached_tokens": 40},
             "output_tokens_details": {"reasoning_tokens": 0},
         }
+        if "uncounted" in text:
+            usage = None
+        if "odd" in text:
+            usage = {"input_tokens": 12, "output_tokens": 5, "input_tokens_details": {"cached_tokens": 40}}
+        if "endless" in text:
+            usage = usage | {"output_tokens": 4000, "total_tokens": 4100}
         body = {
             "id": "x",
             "object": "response",
@@ -178,6 +188,35 @@ def test_an_answer_that_came_and_cannot_be_read_is_lost_but_paid_at_its_worst(op
     ledger = options["meter"].ledger
     assert ledger.counts("c") == {"settled": 1, "unknown": 1} and ledger.reserved("c") == 0
     assert ledger.spent("c") > half_price(Usage(100, 40, 0, 5))
+
+
+def test_a_batch_reads_usage_and_refusals_by_the_rules_of_single_calls(options: dict[str, Any]) -> None:
+    server, wanted = BatchServer(), [request(name) for name in ("fine", "uncounted", "odd", "refused")]
+    with running(server) as target:
+        replies = ask_in_batch(target, wanted, **options)
+        again = ask_in_batch(target, wanted, **options)
+    assert [reply.text for reply in replies] == ["ANSWER:fine", "ANSWER:uncounted", "ANSWER:odd", ""]
+    assert not any(reply.error for reply in replies) and replies[3].finish_reason == "content_filter"
+    assert [reply.usage_known for reply in replies] == [True, False, True, True]
+    assert (replies[2].input_tokens, replies[2].cached_tokens) == (52, 40) and replies[3].usd == 0
+    worst = usd_worst(request("uncounted"), half_price)
+    assert replies[1].usd == pytest.approx(worst)
+    ledger = options["meter"].ledger
+    assert ledger.counts("c") == {"settled": 3, "unknown": 1} and ledger.reserved("c") == 0
+    assert ledger.spent("c") == pytest.approx(sum(reply.usd for reply in replies), abs=1e-8)
+    assert len(server.jobs) == 1 and all(reply.from_store for reply in again)
+
+
+def test_a_cap_that_an_answer_of_a_batch_passes_stops_after_all_of_it_is_kept(options: dict[str, Any]) -> None:
+    server, wanted = BatchServer(), [request(f"row {i}") for i in range(3)] + [request("endless")]
+    cap = 1.05 * sum(usd_worst(each, half_price) for each in wanted)
+    low = options | {"meter": Meter(options["meter"].ledger, Caps("c", cap), "triage", "distill")}
+    with running(server) as target:
+        with pytest.raises(BudgetExceeded):
+            ask_in_batch(target, wanted, **low)
+        assert len(options["store"]) == 4 and low["meter"].ledger.reserved("c") == 0
+        replies = ask_in_batch(target, wanted, **low)
+    assert all(reply.from_store for reply in replies) and len(server.jobs) == 1
 
 
 def test_more_requests_than_a_job_takes_are_several_jobs_and_one_cap(
