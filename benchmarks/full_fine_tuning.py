@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leastwise.answering import retrieval
-from leastwise.endpoints.asker import Asker
+from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.engines.llama_cpp import serve_causal
 from leastwise.evidence import MeanTest

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from leastwise.endpoints.asker import Asker
+from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps

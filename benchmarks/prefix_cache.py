@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from leastwise.endpoints.asker import Asker
+from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.engines.llama_cpp import serve_causal

@@ -35,8 +35,22 @@ def redacted(text: str) -> str:
     return _SHAPED.sub(HIDDEN, text)
 
 
+def without_user(uri: str) -> str:
+    """A web address as a link or a line may show it: without user and password."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark or scheme.startswith("sqlite"):
+        return uri
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a field of this name holds a key or a password."""
+    return re.search(rf"{_QUERY_NAME}$", name, re.IGNORECASE) is not None
+
+
 def holds_credentials(uri: str) -> bool:
     """Whether a web address carries a user, a password, or a key in its query."""
     parts = urlsplit(uri)
     names = (name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
-    return "@" in parts.netloc or any(re.search(rf"{_QUERY_NAME}$", name, re.IGNORECASE) for name in names)
+    return "@" in parts.netloc or any(is_secret_name(name) for name in names)

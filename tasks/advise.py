@@ -35,17 +35,17 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     """Check a use case and its rows as a climb would, say what can be said before spending, and log that as one MLflow
     run. BadInput, after the advice where there can be any, lists all that a climb would refuse.
     """
-    case = load(use_case, overrides)
+    case, today = load(use_case, overrides), datetime.now(UTC).date()
     prospect = prospect_of(case)
     problems = problems_of(stated(prospect))
     if _nothing_can_be_said(prospect):
         refuse(problems)
     client = connect()
     advice = advise(prospect.question.use_case, premises_of(prospect))
-    beside = filter(None, [prospect.catalogue.book.stale(datetime.now(UTC).date()), prospect.question.units_in_words])
+    beside = filter(None, [prospect.catalogue.book.stale(today), prospect.question.units_in_words])
     elsewhere = (f"not checked here: {text}" for text in problems_of(reached(prospect)))
-    warnings = (*advice.warnings, *notes(prospect), *beside, *elsewhere)
-    advice = advice.model_copy(update={"warnings": warnings, "refused": problems})
+    beware = (*notes(prospect), *beside, *prospect.catalogue.retiring(today), *elsewhere)
+    advice = advice.model_copy(update={"warnings": (*advice.warnings, *beware), "refused": problems})
     note, reason = as_markdown(advice, case.name, _dates(prospect)), _reason(advice)
     show(advice, prospect.question.use_case)
     run_id = log_advice(client, prospect.question.use_case, advice, reason, note)

@@ -7,6 +7,7 @@ written down. Which step comes next is decided by `leastwise.ladder` from the lo
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 
 from prefect import task
 
@@ -22,7 +23,7 @@ from leastwise.ladder.ending import ClimbEnding, StageEnding
 from leastwise.ladder.needs import StageAnswer
 from leastwise.record import climb_run
 from leastwise.record.bills import Bills
-from leastwise.record.client import connect, leave, tracking_uri
+from leastwise.record.client import connect, leave, shown_uri
 from leastwise.record.figures import log_ladder
 from leastwise.record.money_figures import log_money_figures
 from leastwise.record.reports import ladder_note
@@ -46,9 +47,11 @@ def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     check(prospect)
     climb = climb_run.open_climb(client, case, prospect.question.key)
     climb.run.log_data(prospect.question.data_sets())
-    console.show_opening(case, climb, tracking_uri())
+    console.show_opening(case, climb, shown_uri())
     if prospect.question.units_in_words:
         console.say(f"  … {prospect.question.units_in_words}")
+    for warning in prospect.catalogue.retiring(datetime.now(UTC).date()):
+        console.say(f"  … beware: {warning}")
     if climb.is_resumed:
         requirements = case.gate_requirements
         for record in climb.run.history(requirements):
@@ -132,8 +135,8 @@ def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     work.run.log_ending(ending, _venue(work, ending.outcome), note)  # last: what has an ending is whole
     publish_markdown(f"ladder-{use_case.name}", note)
     words = "ladder, cost against traffic, cost by stage and spend in MLflow"
-    publish_link(f"figures-{use_case.name}", work.run.artifacts_url(tracking_uri()), words)
-    console.show_ending(use_case, ending, history, tracking_uri())
+    publish_link(f"figures-{use_case.name}", work.run.artifacts_url(shown_uri()), words)
+    console.show_ending(use_case, ending, history, shown_uri())
     return ending
 
 

@@ -17,7 +17,7 @@ from leastwise.answering.retrieval import retrieval_ms
 from leastwise.answering.servers import causal_server
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints import batches
-from leastwise.endpoints.asker import Asker
+from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.ladder.candidate import Candidate

@@ -7,12 +7,12 @@ like any other. It sends nothing itself.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from leastwise.endpoints.failure import Failure
 from leastwise.endpoints.habits import is_of_content, known_habits, suspects, understood
-from leastwise.endpoints.keys import is_own_host, url_of
+from leastwise.endpoints.providers import is_own_host, url_of
 from leastwise.endpoints.request import Request, Target
 from leastwise.errors import CannotBeAsked
 from leastwise.redaction import redacted
@@ -22,6 +22,7 @@ from leastwise.use_case.habits import Habits
 
 log = logging.getLogger(__name__)
 
+Call = Callable[[Request, Target], Awaitable[StoredAnswer | Failure]]
 NO_REFUSALS = frozenset({"401", "402", "403", "408", "409", "425", "429", "502", "503", "504", "529"})
 UNNAMED = frozenset({"400", "415", "422", "501"})  # statuses of a refusal that may name nothing
 SHOWN = 200
@@ -56,10 +57,10 @@ class Acquaintance:
         if self.target.reasoning is None and isinstance(starved, int) and request.most_output_tokens <= starved:
             raise CannotBeAsked(self._starved(starved))
 
-    def note_answer(self, request: Request, answer: StoredAnswer) -> None:
+    def note_answer(self, request: Request, answer: StoredAnswer | None) -> None:
         """CannotBeAsked where the answer that was to show how it is asked went into thinking nobody had allowed for."""
-        empty = not answer.text.strip() and answer.finish_reason == "length"
-        if empty and self.saw_thinking and self.target.reasoning is None:
+        is_cut = answer is not None and not answer.text.strip() and answer.finish_reason == "length"
+        if is_cut and self.saw_thinking and self.target.reasoning is None:
             self._remember({"starved": request.most_output_tokens})
             raise CannotBeAsked(self._starved(request.most_output_tokens))
 
@@ -86,15 +87,9 @@ class Acquaintance:
 
     def remedy(self, failure: Failure) -> str:
         """The failure in words, with the field of the use case that can put it right."""
-        variable = self.target.key_variable or "the provider's variable"
-        fields = {
-            "401": f"the key in {variable} is not accepted: set key_variable on the model",
-            "404": f"it was asked for {self.target.model_name!r}: set served_name on the model",
-        }
-        hint = fields.get(failure.kind, "")
-        if failure.kind in UNNAMED and not failure.remedy:
-            hint = "habits and served_name on the model say how it is asked"
-        return f"{failure.message} [{hint}]" if hint else failure.message
+        if failure.kind not in UNNAMED or failure.remedy:
+            return failure.message
+        return f"{failure.message} [habits on the model say how it is asked]"
 
     def _no_schema(self, reason: str) -> str:
         return (
@@ -129,6 +124,17 @@ class Attempt:
         self.target = self._start = self.acquaintance.target
         self._suspects: Iterator[Habits] | None = None
 
+    async def made(
+        self, call: Callable[[Request, Target], Awaitable[StoredAnswer | Failure]]
+    ) -> StoredAnswer | Failure:
+        """One call, and where it is refused for the way it is asked, asked in another; refusals are not billed."""
+        outcome = await call(self.request, self.target)
+        while isinstance(outcome, Failure) and (other := self.next(outcome)):
+            outcome = await call(self.request, other)
+        if isinstance(outcome, StoredAnswer):
+            self.acquaintance.adopt(self.target)
+        return outcome
+
     def next(self, failure: Failure) -> Target | None:
         """How to ask instead, after this failure; None where asking otherwise would not help.
 
@@ -142,7 +148,7 @@ class Attempt:
             return None
         learned = understood(failure.message, self.request, self.target.habits)
         if learned is None:
-            return None if failure.remedy else self._place(failure)
+            return self._place(failure)
         if learned.json_schema is False:
             raise self.acquaintance.refuse_schema(redacted(failure.message)[-SHOWN:])
         self.target = replace(self.target, habits=learned.over(self.target.habits))

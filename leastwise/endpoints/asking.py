@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from leastwise.endpoints.habits import profile_of
-from leastwise.endpoints.keys import is_own_host
+from leastwise.endpoints.providers import is_own_host
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.habits import Habits, reasoning_tokens

@@ -21,10 +21,11 @@ from leastwise.endpoints.asking import parameters_of, provider_messages, setting
 from leastwise.endpoints.failure import Failure, Wire
 from leastwise.endpoints.providers import Connection, connected_for_batches
 from leastwise.endpoints.reading import answer_read, outcome_of
-from leastwise.endpoints.received.body import body_of
+from leastwise.endpoints.received import body_of
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import PROVIDERS, Request, Target, request_key
 from leastwise.errors import BadInput
+from leastwise.part import written_but_for
 from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.stores.ledger import Meter
@@ -282,8 +283,8 @@ def _open_jobs(notes: sqlite3.Connection, target: Target) -> list[tuple[Batch, l
 
 
 def _name(target: Target) -> str:
-    whom = ("uri", "revision", "model", "base_url", "provider_cache")
-    return answer_key(**{name: getattr(target, name) for name in whom})
+    named = ("uri", "revision", "model", "base_url", "provider_cache", "is_own")
+    return answer_key(**written_but_for({name: getattr(target, name) for name in named}, is_own=False))
 
 
 def is_offered(target: Target) -> bool:

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from leastwise.endpoints.received.body import CONTENT_FILTER, body_of, error_in
+from leastwise.endpoints.received import CONTENT_FILTER, body_of, error_in
 from leastwise.redaction import redacted
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ NO_SUCH_MODEL = re.compile(
     re.IGNORECASE,
 )
 PUT_RIGHT = {
-    401: "the key is refused; set a valid one for this endpoint",
+    401: "the key is refused; set a valid one for this endpoint, in the variable that key_variable names on the model",
     402: "the account is not paid for; top it up",
     403: "the key has no leave for this; ask whoever runs the endpoint, or use another key",
-    404: "no such model or address; check the model's name and base_url",
+    404: "no such model or address; check the model's name (served_name: what it is called there), base_url",
 }
 
 
@@ -208,7 +208,7 @@ def remedy_of(status: int, message: str, *, is_quota: bool = False) -> str | Non
 
 
 def shown(message: str) -> str:
-    """As much of a message as is shown, without what looks like a key."""
+    """As much of a message as is shown, without keys, which some providers repeat."""
     return redacted(message)[:SHOWN_CHARACTERS]
 
 

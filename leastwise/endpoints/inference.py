@@ -14,13 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Required, Self, TypedDict, Unpack
 
 from leastwise.endpoints.adaptation import Acquaintance, Attempt
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
 from leastwise.endpoints.failure import UNREACHABLE, Failure, watched
-from leastwise.endpoints.providers import connect, thought
-from leastwise.endpoints.reading import answer_read, outcome_of
+from leastwise.endpoints.providers import connect
+from leastwise.endpoints.reading import answer_read, outcome_of, thought
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key
 from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain
@@ -40,10 +41,10 @@ OF_ONE_REQUEST = frozenset({"403", "404"})  # what an endpoint that has answered
 class AsyncAsker:
     """Holds the client, the adapted concurrency and the store over many `ask` calls, so that small looks are cheap.
 
-    `warm_first`: the first request of all goes out alone, so that those after it find their common prefix cached. So
-    does, with a `memory`, the first of each kind to an endpoint that is not its maker's own, to learn how it is asked.
+    `warm_first`: the first request of all goes out alone, so that those after it find their common prefix cached.
     `place`: where latencies are measured (venue, concurrency), which a stored answer's latency must be of; without one
-    any will do.
+    any will do. `memory`: what is found out of how it wants to be asked is kept there, and the first request of each
+    kind to an endpoint that is not its maker's own goes out alone.
     """
 
     def __init__(
@@ -144,12 +145,10 @@ class AsyncAsker:
         met: dict[int, Reply] = {}
         for index, request in enumerate(requests):
             key = request_key(self.target, request)
-            if not self._known.wants_to_meet(request) or self.store.get_many([key]):
-                continue
-            self._known.have_met(request)
-            met[index], answer = await self._answer(request, key, alone=True)
-            self._warm = True
-            if answer:
+            if self._known.wants_to_meet(request) and not self.store.get_many([key], self.place):
+                self._known.have_met(request)
+                met[index], answer = await self._answer(request, key, alone=True)
+                self._warm = True
                 self._known.note_answer(request, answer)
         return met
 
@@ -167,12 +166,11 @@ class AsyncAsker:
             if (wait_s := self._closed_until - time.monotonic()) > 0:
                 return lost(request, f"the provider takes nothing for another {wait_s:.0f} s; run again then"), None
             async with self.throttle:
-                outcome = await self._adapted_call(request, key, alone)
+                outcome = await Attempt(self._known, request, alone).made(self._metered_call)
             if isinstance(outcome, StoredAnswer):
                 self._unreachable = False
                 return reply_of(request, outcome, self.price, from_store=False), outcome
             failure = outcome
-            self._require_remedy(failure)
             if not failure.is_retried or (failure.kind == UNREACHABLE and self._unreachable):
                 break
             if attempt + 1 < self.attempts:
@@ -188,17 +186,7 @@ class AsyncAsker:
             first, most = BACKOFF_S
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(most, first * 2**attempt))
 
-    async def _adapted_call(self, request: Request, key: str, alone: bool) -> StoredAnswer | Failure:
-        """One call, and where it is refused for the way it is asked, asked in another; refusals are not billed."""
-        attempt = Attempt(self._known, request, alone)
-        outcome = await self._metered_call(request, key, attempt.target)
-        while isinstance(outcome, Failure) and (other := attempt.next(outcome)):
-            outcome = await self._metered_call(request, request_key(other, request), other)
-        if isinstance(outcome, StoredAnswer):
-            self._known.adopt(attempt.target)
-        return outcome
-
-    async def _metered_call(self, request: Request, key: str, target: Target) -> StoredAnswer | Failure:
+    async def _metered_call(self, request: Request, target: Target) -> StoredAnswer | Failure:
         """One call: reserved before, settled after at its price, at its worst where it may be billed, or released."""
         reservation, started = self._till.reserve(request), time.perf_counter()
         with watched() as wire:
@@ -217,7 +205,7 @@ class AsyncAsker:
             self._note(outcome)
             return outcome
         try:
-            self.store.put(key, outcome, self.place)
+            self.store.put(request_key(target, request), outcome, self.place)
         finally:
             self._till.settle(reservation, request, outcome)
         self._has_answered = True
@@ -225,16 +213,16 @@ class AsyncAsker:
         return outcome
 
     def _note(self, failure: Failure) -> None:
-        """Who says to come back after longer than is waited for is not asked again till then."""
+        """What a failure says of the calls to come; BadInput where none can be answered before a person did something.
+
+        Who says to come back after longer than is waited for is not asked again till then.
+        """
         if failure.is_rate_limited:
             self.throttle.slow_down(failure.retry_after_s)
         if (failure.retry_after_s or 0.0) > LONGEST_RETRY_AFTER_S:
             self._closed_until = time.monotonic() + (failure.retry_after_s or 0.0)
-
-    def _require_remedy(self, failure: Failure) -> None:
-        """BadInput where no call can be answered before a person did something, however it is asked."""
         if failure.remedy and not (failure.kind in OF_ONE_REQUEST and self._has_answered):
-            raise BadInput(f"{self.target.shown}: {failure.remedy} ({self._known.remedy(failure)})")
+            raise BadInput(f"{self.target.shown}: {failure.remedy} ({failure.message})")
 
     async def _send(self, request: Request, target: Target) -> tuple[ModelResponse, float]:
         """The provider's response and the milliseconds it took."""
@@ -243,14 +231,68 @@ class AsyncAsker:
         settings, parameters = settings_of(target, request, self.timeout_s), parameters_of(request, target)
         messages = provider_messages(request.messages, target.habits)
         self._connection = self._connection.asked_with(target.habits)
-        model = self._connection.model
-        started = time.perf_counter()
+        model, started = self._connection.model, time.perf_counter()
         response = await model_request(
             model, messages, model_settings=settings, model_request_parameters=parameters, instrument=False
         )
         latency_ms = (time.perf_counter() - started) * 1000
         self._known.saw_thinking |= thought(response)
         return response, latency_ms
+
+
+class Options(TypedDict, total=False):
+    """What `AsyncAsker` takes beside its target."""
+
+    store: Required[ResponseStore]
+    price: Required[Callable[[Usage], float]]
+    meter: Meter | None
+    concurrency: int
+    timeout_s: float
+    attempts: int
+    warm_first: bool
+    place: str | None
+    memory: Remembered | None
+
+
+class Asker:
+    """`AsyncAsker` for code that is not async: a context manager with its own event loop, reused by every `ask`.
+
+    It cannot be used inside a running event loop.
+    """
+
+    def __init__(self, target: Target, **options: Unpack[Options]) -> None:
+        self._runner = asyncio.Runner()
+        self._asker = AsyncAsker(target, **options)
+
+    @property
+    def target(self) -> Target:
+        """Who is asked."""
+        return self._asker.target
+
+    @property
+    def offers_constraints(self) -> bool:
+        """As `AsyncAsker.offers_constraints`."""
+        return self._asker.offers_constraints
+
+    @property
+    def meter(self) -> Meter | None:
+        """Who pays; None where calls are free."""
+        return self._asker.meter
+
+    def ask(self, requests: Sequence[Request], on_reply: Callable[[Reply], None] | None = None) -> list[Reply]:
+        """As `AsyncAsker.ask`."""
+        return self._runner.run(self._asker.ask(requests, on_reply))
+
+    def time(self, requests: Sequence[Request]) -> list[float]:
+        """As `AsyncAsker.time`."""
+        return self._runner.run(self._asker.time(requests))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._runner.run(self._asker.aclose())
+        self._runner.close()
 
 
 def _has_no_time(answer: StoredAnswer | None) -> bool:

@@ -1,42 +1,47 @@
-"""How each provider wants to be asked and what it answers, through pydantic-ai.
+"""How each provider is connected to, through pydantic-ai, and whose key goes where: a provider's own to its own hosts,
+any other host's from the variable a model names.
 
 It sends nothing: `leastwise.endpoints.inference` does, and counts, stores and retries.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import ipaddress
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from leastwise.endpoints.failure import HOOKS
 from leastwise.endpoints.habits import profile_of
-from leastwise.endpoints.keys import is_own_host, key_of, url_of
-from leastwise.endpoints.received.body import Received, well_formed
-from leastwise.endpoints.received.thinking import shows_thinking, without_thinking
-from leastwise.endpoints.request import Request, Target
-from leastwise.stores.answer_store import StoredAnswer, stored_now
+from leastwise.endpoints.request import Provider, Target
+from leastwise.errors import BadInput
+from leastwise.redaction import hide
+from leastwise.use_case import UseCase
 from leastwise.use_case.habits import Habits
 
 if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI
-    from pydantic_ai.messages import ModelResponse
     from pydantic_ai.models import Model
     from pydantic_ai.profiles import ModelProfile
 
 NO_TAG = ("\x00", "\x00")  # thinking is cut out here: the provider layer takes an unclosed thought for the answer
-ROUNDING = 1e-3  # how far above 0 a log-probability may be
+NO_KEY = "none"  # what clients are given that refuse to start without one
+OWN_URL: dict[Provider, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "google": "https://generativelanguage.googleapis.com",
+}
+KEY_VARIABLES: dict[str, str] = {
+    "api.openai.com": "OPENAI_API_KEY",
+    "api.anthropic.com": "ANTHROPIC_API_KEY",
+    "generativelanguage.googleapis.com": "GOOGLE_API_KEY",
+}
 BATCH_TIMEOUT_S = 120.0  # of one upload or look at a job, which the SDK may repeat
-
-
-class _Token(TypedDict):
-    token: str
-    logprob: float
 
 
 @dataclass(frozen=True)
@@ -86,46 +91,70 @@ async def connected_for_batches(target: Target) -> AsyncIterator[Connection]:
         await connection.aclose()
 
 
-def answer_of(
-    received: Received, request: Request, latency_ms: float, details: dict[str, Any] | None, raw: str = ""
-) -> StoredAnswer:
-    """What was received as the answer to a request, received now; log-probabilities are among the `details`."""
-    confidence = confidence_of(details) if request.wants_confidence else None
-    text = well_formed(chosen_label(without_thinking(received.text), request))
-    return stored_now(text, received.finish_reason, received.usage, latency_ms, confidence, raw)
+def url_of(target: Target) -> str:
+    """Where the target is asked; never what an SDK would take from the environment instead."""
+    return target.base_url or OWN_URL[target.provider]
 
 
-def thought(response: ModelResponse) -> bool:
-    """Whether the model thought before it answered, as far as it shows."""
-    reasoned = response.usage.details.get("reasoning_tokens") or 0
-    return bool(response.thinking or reasoned or shows_thinking(response.text or ""))
+def is_own_host(target: Target) -> bool:
+    """Whether it is asked at its maker's own address."""
+    return _variable_of_host(url_of(target)) is not None
 
 
-def chosen_label(text: str, request: Request) -> str:
-    """The label out of `{"label": …}`; what does not parse (cut off, say) is the model's answer as it stands."""
-    if request.choices is None:
-        return text
-    try:
-        label = json.loads(text)["label"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return text
-    return str(label) if isinstance(label, str | int | float) else text
+def key_of(target: Target) -> str:
+    """The key to send. BadInput where a host would need one that nobody has named, or a variable is not set."""
+    if target.api_key:
+        return target.api_key
+    if target.key_variable == NO_KEY:
+        return NO_KEY
+    variable = target.key_variable or _variable_of_host(url_of(target))
+    if variable is None:
+        return _key_of_nobody(target)
+    key = os.environ.get(variable)
+    if not key:
+        raise BadInput(f"{target.uri}: no API key; set {variable} in the environment")
+    hide(key)
+    return key
 
 
-def confidence_of(details: dict[str, Any] | None) -> float | None:
-    """The probability of a whole answer, from the log-probabilities of its tokens; None where there are none.
+def check_keys(use_case: UseCase) -> None:
+    """BadInput, before anything is spent, for a model whose key nobody has named or whose named variable is not set.
 
-    The mark that ends an answer says nothing of its content and is left out where it is there. What is no logarithm of
-    a probability (not a number, above 0) makes the whole unknown.
+    A provider's own key at its own host is looked for when it is asked: a climb may end before that.
     """
+    judge = use_case.judge_model
+    for model in (*filter(use_case.may_be_sent_to, use_case.models.candidates), *filter(None, [judge])):
+        if model.base_url or model.key_variable:
+            key_of(Target(model.uri, base_url=model.base_url, key_variable=model.key_variable))
+
+
+def _key_of_nobody(target: Target) -> str:
+    """Own weights and servers on this machine mostly need no key; nobody else's is sent to any other host."""
+    host = urlsplit(url_of(target)).hostname or ""
+    if "://" in target.uri or is_loopback(host):
+        return NO_KEY
+    raise BadInput(
+        f"{target.uri}: which key belongs to {host}? Set key_variable on the model to the environment variable that "
+        "holds it, or to none where it needs no key; a provider's own key is sent to the provider's own host only"
+    )
+
+
+def _variable_of_host(url: str) -> str | None:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "https":  # a key is not sent in the clear
+        return None
+    return next((name for own, name in KEY_VARIABLES.items() if host == own or host.endswith(f".{own}")), None)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name means this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
     try:
-        every: list[_Token] = (details or {}).get("logprobs") or []
-        logprobs = [float(token["logprob"]) for token in every if not token["token"].startswith("<|")]
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return None
-    if not logprobs or not all(value <= ROUNDING for value in logprobs):
-        return None
-    return min(1.0, math.exp(sum(logprobs)))
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _openai(target: Target, key: str, timeout_s: float, takes_batches: bool = False) -> Connection:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from leastwise.endpoints.received.body import UNREADABLE
+from leastwise.endpoints.received import UNREADABLE
 from leastwise.endpoints.request import Request, unknown_usage, usd_at_most, usd_worst
 from leastwise.stores.answer_store import StoredAnswer
 from leastwise.stores.caps import BudgetExceeded

@@ -12,13 +12,14 @@ from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from leastwise.endpoints.endpoint import Endpoint
-from leastwise.money.token_counts import CHOICE_TOKENS, most_request_tokens
 from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.habits import NO_HABITS, Habits, Reasoning
 from leastwise.use_case.price import Usage
 
 Provider = Literal["openai", "anthropic", "google"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+CHOICE_TOKENS = 32  # `{"label": ""}` around the label: llama.cpp's grammar allows line breaks and spaces in it
+TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per request, per message
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,8 @@ class Target:
 
     `model` is the name to say to the server (default: what follows `provider:`); `revision` must change whenever the
     weights, the adapter or the quantization behind `uri` change, for answers are kept under it. `api_key` defaults to
-    the provider's environment variable at the provider's own host (see `leastwise.endpoints.keys`). `habits` and
-    `reasoning` are how it is asked. `is_own`: a server of ours with these very weights, wherever it listens and
-    whatever it calls them.
+    the provider's environment variable at the provider's own host (see `key_of`). `habits` and `reasoning` are how it
+    is asked. `is_own`: a server of ours with these very weights, wherever it listens and whatever it calls them.
     """
 
     uri: str
@@ -76,10 +76,10 @@ class Target:
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False, compare=False)
     provider_cache: bool = False
-    is_own: bool = False
     key_variable: str | None = None
     reasoning: Reasoning | None = None
     habits: Habits = NO_HABITS
+    is_own: bool = False
 
     @classmethod
     def served(cls, endpoint: Endpoint, uri: str, revision: str) -> Self:
@@ -122,7 +122,7 @@ def _address(base_url: str) -> str:
 
 
 def request_key(target: Target, request: Request) -> str:
-    """The key an answer is stored under: everything that determines it, the endpoint and how it is asked with it.
+    """The key an answer is stored under: everything that determines it, the endpoint with it.
 
     Where a server of our own happens to listen is no part of it, and what was asked before endpoints were part of it at
     our own servers or a provider's own address keeps its key.
@@ -138,7 +138,9 @@ def request_key(target: Target, request: Request) -> str:
 def most_usage(request: Request) -> Usage:
     """An upper limit of a call's tokens: a byte-level tokenizer never makes more tokens than there are UTF-8 bytes."""
     constraint = json.dumps([request.json_schema, request.choices], ensure_ascii=False)
-    input_tokens = most_request_tokens((message.content for message in request.messages), constraint)
+    text_bytes = sum(len(m.content.encode()) for m in request.messages) + len(constraint.encode())
+    per_request, per_message = TEMPLATE_TOKENS
+    input_tokens = text_bytes + per_request + per_message * len(request.messages)
     return Usage(input_tokens=input_tokens, output_tokens=request.most_output_tokens)
 
 

@@ -14,7 +14,7 @@ from leastwise import metrics
 from leastwise.answering.answerer import Outage, Payer
 from leastwise.answering.served import open_asker
 from leastwise.answering.workspace import Workspace
-from leastwise.endpoints.asker import Asker
+from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request
 from leastwise.errors import BadInput, CannotBeAsked

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +19,7 @@ from leastwise.ladder.needs import student_venue
 from leastwise.models import encoder, weights
 from leastwise.money import PriceBook
 from leastwise.money.price_book import UnknownPrice
+from leastwise.money.retirement import retirement_warnings
 from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.model import Model
 from leastwise.use_case.price import Price
@@ -104,6 +106,12 @@ class Catalogue:
         model, output = self.model(candidate.model), self.use_case.traffic.output_tokens
         return price.worst_case_usd(model.context_tokens - output, model.most_output_tokens(output))
 
+    def retiring(self, today: date) -> tuple[str, ...]:
+        """A sentence for every model named in the use case that is gone or going soon."""
+        models, judge = self.use_case.models, self.use_case.judge
+        named = [*models.candidates, *filter(None, [models.base]), *(judge.models if judge else ())]
+        return retirement_warnings((model.uri for model in named), self.book.retirements, today)
+
     def candidate_prices(self) -> dict[str, Price]:
         """The price of every model that may be prompted, by URI."""
         return {model.uri: self.price(model.uri) for model in self.use_case.models.candidates}
@@ -127,7 +135,7 @@ class Catalogue:
 
     def asked_revision(self, model: Model) -> str:
         """The revision of a model as it is asked: what an endpoint of somebody else's serves is not ours to hash."""
-        return "" if model.base_url else self.revision(model.uri)
+        return model.revision if model.base_url else self.revision(model.uri)
 
     @property
     def encoder(self) -> Path | None:

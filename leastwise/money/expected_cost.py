@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import Field
 
@@ -148,6 +148,7 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     usd, calls, steps = 0.0, 0, []
     for each in tries:
         usage = request_usage(use_case, stage, facts.sizes, each.constrained)
+        usage = replace(usage, output_tokens=usage.output_tokens + each.thinking_tokens)
         spent = requests * each.price.usd(usage)
         usd, calls = usd + spent, calls + requests
         steps.append(
@@ -188,25 +189,33 @@ def _offered_cascade(use_case: UseCase, tries: Sequence[_Try], facts: Facts) -> 
 class _Try:
     price: Price
     constrained: bool
+    thinking_tokens: int
 
 
 def _tries(use_case: UseCase, stage: Stage, facts: Facts) -> list[_Try]:
     """Every allowed and priced model, unconstrained and constrained, cheapest first."""
     ways = (False, True) if use_case.task.can_be_constrained and stage != "cache" else (False,)
     models = [m for m in use_case.models.candidates if use_case.may_be_sent_to(m) and m.uri in facts.prices]
-    tries = [_Try(facts.prices[model.uri], constrained) for model in models for constrained in ways]
+    tries = [
+        _Try(facts.prices[model.uri], constrained, model.expected_reasoning_tokens)
+        for model in models
+        for constrained in ways
+    ]
     return sorted(tries, key=lambda each: (each.price.input, each.price.output, each.constrained))
 
 
 def _grading_usd(use_case: UseCase, facts: Facts, calls: int) -> float:
-    """Dollars of that many grades and of what people graded: the rubric and the material in, a few tokens out."""
+    """Dollars of that many grades and of what people graded: the rubric and the material in, a few tokens and what is
+    thought before them out.
+    """
     if facts.judge_price is None:
         return 0.0
     rubric = use_case.judge.system(use_case.task.instruction) if use_case.judge else ""
     material = facts.sizes.text + 2 * facts.sizes.answer  # an answer and a reference
     tokens_in = tokens_of(len(rubric) + material) + 2 * MESSAGE_TOKENS
-    graded = facts.rows.get("graded", 0)
-    return (calls + graded) * facts.judge_price.usd(Usage(tokens_in, 0, 0, CONSTRAINT_TOKENS))
+    model, graded = use_case.judge_model, facts.rows.get("graded", 0)
+    thinking = model.expected_reasoning_tokens if model else 0
+    return (calls + graded) * facts.judge_price.usd(Usage(tokens_in, 0, 0, CONSTRAINT_TOKENS + thinking))
 
 
 def training_tokens(use_case: UseCase, sizes: Sizes, rows: Mapping[str, int]) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
+from leastwise.redaction import without_user
 from leastwise.stores import lease, storage
 from leastwise.stores.sqlite_file import check_whole
 from leastwise.stores.uris import without_secrets
@@ -36,6 +37,11 @@ SERVERS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql":
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or a database under the state directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.home() / 'mlflow.db'}"
+
+
+def shown_uri() -> str:
+    """The same as links and lines may show it."""
+    return without_user(tracking_uri())
 
 
 def connect() -> MlflowClient:
@@ -62,7 +68,7 @@ def _check_reachable(uri: str, parsed: urllib.parse.ParseResult, usual_port: int
         socket.create_connection((parsed.hostname or "", parsed.port or usual_port), timeout=5).close()
     except OSError as error:
         raise BadInput(
-            f"MLFLOW_TRACKING_URI: the MLflow server {without_secrets(uri)} cannot be reached ({error}); start it with "
+            f"MLFLOW_TRACKING_URI: the MLflow server {without_user(uri)} cannot be reached ({error}); start it with "
             "`make up`, or unset the variable to use a local database"
         ) from None
 

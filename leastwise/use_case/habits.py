@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, field_validator
 
 from leastwise.part import Part
+from leastwise.redaction import is_secret_name
 
 Effort = Literal["none", "low", "medium", "high"]
 Reasoning = Effort | Annotated[int, Field(ge=64, le=200_000)]
@@ -55,6 +56,11 @@ class Habits(Part):
     def _leaves_ours_alone(cls, body: dict[str, JsonValue]) -> dict[str, JsonValue]:
         if taken := sorted(OURS & set(body)):
             raise ValueError(f"{', '.join(taken)}: is set by Leastwise (money and verdicts rest on it); remove it")
+        if secret := sorted(name for name in body if is_secret_name(name) and name != "prompt_cache_key"):
+            raise ValueError(
+                f"{', '.join(secret)}: use cases are logged, so no key may stand in one; put it into an environment "
+                "variable and name that in key_variable"
+            )
         return body
 
     def over(self, other: Habits) -> Self:

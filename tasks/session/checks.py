@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.answering.prompts import check_room
 from leastwise.answering.servers import check_servable
+from leastwise.endpoints.providers import check_keys
 from leastwise.errors import BadInput, Check, problems_of, refuse
 from leastwise.evaluating.judge_scorer import check_grades
 from leastwise.ladder.needs import Situation, ruled_out
@@ -61,6 +62,7 @@ def stated(prospect: Prospect) -> list[Check]:
     return [
         *_basics(prospect),
         partial(_check_weights, prospect, far=False),
+        partial(check_keys, question.use_case),
         *destinations(question.use_case),
         partial(check_grades, question),
         partial(check_general, question),

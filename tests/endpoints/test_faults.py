@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from aiohttp import web
 
-from leastwise.endpoints.asker import Asker
+from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.evaluating import evaluation
 from leastwise.evaluating.looks import Inputs

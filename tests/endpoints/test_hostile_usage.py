@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from leastwise.endpoints import reading
-from leastwise.endpoints.asker import Asker
+from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target, most_usage, usd_worst
 from leastwise.errors import BadInput
