@@ -38,7 +38,6 @@ CODES = frozenset(
         "moderation_blocked",
         "moderation",
         "responsibleaipolicyviolation",
-        "invalid_prompt",
         "prompt_blocked",
         "sensitive_content",
         "unsafe_content",
