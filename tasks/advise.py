@@ -8,11 +8,10 @@ cannot run here.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import partial
 
 from prefect import task
 
-from leastwise.errors import Check, problems_of, refuse
+from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.ladder.advice import Advice, advise
 from leastwise.ladder.alphas import first_alphas
 from leastwise.ladder.ending import AdviceEnding
@@ -20,7 +19,6 @@ from leastwise.ladder.premises import Premises
 from leastwise.record.advice_run import log_advice
 from leastwise.record.client import connect
 from leastwise.rows.use_case_file import Overrides, load
-from leastwise.stores import storage
 from leastwise.use_case import UseCase
 from tasks.session.artifacts import publish_markdown
 from tasks.session.checks import notes, reached, stated
@@ -38,10 +36,12 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     case, today = load(use_case, overrides), datetime.now(UTC).date()
     prospect = prospect_of(case)
     problems = problems_of(stated(prospect))
-    if _nothing_can_be_said(prospect):
+    try:
+        client = connect()
+        advice = advise(prospect.question.use_case, premises_of(prospect))
+    except BadInput:  # rows that cannot be read, prices nobody knows: there is nothing to advise
         refuse(problems)
-    client = connect()
-    advice = advise(prospect.question.use_case, premises_of(prospect))
+        raise
     beside = filter(None, [prospect.catalogue.book.stale(today), prospect.question.units_in_words])
     elsewhere = (f"not checked here: {text}" for text in problems_of(reached(prospect)))
     beware = (*notes(prospect), *beside, *prospect.catalogue.retiring(today), *elsewhere)
@@ -52,17 +52,6 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     publish_markdown(f"advice-{case.name}", note)
     refuse(problems)
     return AdviceEnding("advice", reason, advice.expected_stop, 0.0, 0, run_id)
-
-
-def _nothing_can_be_said(prospect: Prospect) -> bool:
-    """Whether rows cannot be read, prices are not known or nothing can be written down: then there is no advice."""
-    catalogue = prospect.catalogue
-    needed: list[Check] = [
-        prospect.question.tables.check,
-        partial(storage.check_writable, catalogue.home),
-        lambda: prospect.costing.worst,
-    ]
-    return bool(problems_of(needed))
 
 
 def premises_of(prospect: Prospect) -> Premises:

@@ -14,6 +14,7 @@ CHOICE_TOKENS = 32  # `{"label": ""}` around a label: llama.cpp's grammar allows
 TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per request, per message
 _LETTERS = string.ascii_letters.encode() + b" "
 _ASCII = bytes(range(128))
+_LETTERS_PER_TOKEN = 5.0  # of English without its digits and marks: up to one in six they are within the average
 _LIKELY_BYTES_PER_TOKEN = 3.0  # outside ASCII: a Chinese character a token, a Cyrillic letter two thirds of one
 
 
@@ -36,7 +37,7 @@ def ample_tokens(text: str, chars_per_token: float = AMPLE_CHARS_PER_TOKEN) -> f
     foreign = len(data.translate(None, _ASCII))
     letters = len(data) - len(data.translate(None, _LETTERS))
     marks = len(data) - foreign - letters
-    return max((letters + marks) / chars_per_token, letters / ENGLISH_CHARS_PER_TOKEN + marks) + foreign
+    return max((letters + marks) / chars_per_token, letters / _LETTERS_PER_TOKEN + marks) + foreign
 
 
 def likely_tokens(text: str) -> float:

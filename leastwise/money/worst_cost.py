@@ -22,6 +22,7 @@ from leastwise.use_case.price import MILLION, Price
 EXAMPLES_PER_S = 4.0
 CASCADE_DEV_ROWS = 200  # dev rows a cascade's threshold is chosen on, at most
 BYTES_PER_OUTPUT_TOKEN = 8  # of an answer as a judge reads it, escaped in JSON
+UNCONSTRAINED = 12  # tokens a request is taken to have for a constraint it has not
 SLOW_REQUEST_S = 10.0  # of an own machine while it is measured
 
 
@@ -71,13 +72,13 @@ class _Bill:
 
     def _prompt(self) -> float:
         around, judged = self.asked.prompt, self.asked.judged("prompt")
-        usd = self.ways * sum(self._usd(model, around, *judged, *self._samples) for model in self.models)
+        usd = sum(self._in_every_form(model, around, *judged, *self._samples) for model in self.models)
         pair = self._several(around, *judged, self.asked.again, self.asked.cascade_dev) if self._pairs else 0.0
         return usd + pair + self._several(around, self.asked.test)
 
     def _rag(self) -> float:
         around, judged = self.asked.rag, self.asked.judged("rag")
-        usd = self.ways * sum(self._usd(model, around, *judged, *self._samples) for model in self.models)
+        usd = sum(self._in_every_form(model, around, *judged, *self._samples) for model in self.models)
         guarded = self._dearest(around, *judged, self.asked.again, self.asked.guard_dev) if self._guards else 0.0
         return usd + guarded + self._dearest(around, self.asked.test)
 
@@ -139,24 +140,39 @@ class _Bill:
         each = sorted((self._usd(model, around, *draws) for model in self.models), reverse=True)
         return sum(each[: 2 if self._pairs else 1])
 
+    def _in_every_form(self, model: Model, around: int, *draws: Lengths) -> float:
+        """Asked unconstrained and, where an answer can be held to its format, constrained."""
+        price = self.prices[model.uri]
+        return sum(
+            self._priced(model, price, around, *draws, is_constrained=is_constrained)
+            for is_constrained in (False, True)[: self.ways]
+        )
+
     def _usd(self, model: Model, around: int, *draws: Lengths) -> float:
         return self._priced(model, self.prices[model.uri], around, *draws)
 
-    def _priced(self, model: Model, price: Price, around: int, *draws: Lengths) -> float:
-        """Every row of these draws asked once; no prompt is longer than the context takes."""
+    def _priced(
+        self, model: Model, price: Price, around: int, *draws: Lengths, is_constrained: bool | None = None
+    ) -> float:
+        """Every row of these draws asked once, in the dearer form unless it is said; no prompt is longer than the
+        context takes.
+        """
+        constrained = self.ways > 1 if is_constrained is None else is_constrained
+        constraint = self.asked.constraint if constrained else UNCONSTRAINED
         most = int(AMPLE_CHARS_PER_TOKEN * model.context_tokens) + TEMPLATE_TOKENS[0]  # what is let through unread
-        output = self._most_output(model)
+        output = self._most_output(model, constrained)
         usd = 0.0
         for draw in draws:
             content = min(draw.rows * around + draw.in_all, draw.rows * most)
-            longest = min(around + draw.longest, most) + self.asked.constraint
-            tokens = content + draw.rows * self.asked.constraint
+            longest = min(around + draw.longest, most) + constraint
+            tokens = content + draw.rows * constraint
             usd += _most_usd(price, draw.rows, tokens, longest, output)
         return usd
 
-    def _most_output(self, model: Model) -> int:
+    def _most_output(self, model: Model, constrained: bool = True) -> int:
         """The cap on output tokens that is sent to a model, the one place that says it."""
-        return model.most_output_tokens(self.use_case.traffic.output_tokens + (CHOICE_TOKENS if self.ways > 1 else 0))
+        is_chosen = constrained and self.use_case.task.answers is not None
+        return model.most_output_tokens(self.use_case.traffic.output_tokens + (CHOICE_TOKENS if is_chosen else 0))
 
     def _grading(self, stage: Stage) -> float:
         """A judge's grades of every try's answers, of what people graded, and of the winner's on test."""

@@ -17,7 +17,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder.alphas import Alphas
 from leastwise.models import hardware
 from leastwise.models.catalogue import Catalogue
-from leastwise.money.asked import Asked
+from leastwise.money.asked import Asked, Lengths
 from leastwise.money.expected_cost import ExpectedCost, Facts, expected_costs
 from leastwise.money.request_usage import Sizes, request_usage
 from leastwise.money.token_counts import ENGLISH_CHARS_PER_TOKEN, likely_tokens
@@ -47,13 +47,17 @@ class Costing:
     @cached_property
     def worst(self) -> dict[Stage, float]:
         """What each stage may cost at worst, dollars."""
+        return self._worst(self.asked())
+
+    def _worst(self, asked: Asked) -> dict[Stage, float]:
         use_case, catalogue = self.question.use_case, self.catalogue
         prices, base, judge = catalogue.candidate_prices(), catalogue.base_price(), catalogue.judge_price()
-        return worst_costs(use_case, prices, base, self.asked(), judge)
+        return worst_costs(use_case, prices, base, asked, judge)
 
     def check_start(self) -> None:
-        """BadInput where a cap is below what the first stage may cost."""
-        first, use_case = self.worst["prompt"], self.question.use_case
+        """BadInput where a cap is below what the first stage may cost until its winner is confirmed."""
+        until_confirmed = self.asked().model_copy(update={"test": Lengths()})
+        first, use_case = self._worst(until_confirmed)["prompt"], self.question.use_case
         caps = {"budget_usd": use_case.budget_usd, "budget_usd_per_month": use_case.budget_usd_per_month}
         for name, cap in caps.items():
             if first > cap:

@@ -53,6 +53,7 @@ def _basics(prospect: Prospect) -> list[Check]:
         partial(storage.check_writable, catalogue.home),
         lambda: catalogue.check_prices(possible(prospect)),
         lambda: prospect.costing.check_start(),
+        *destinations(prospect.question.use_case),
     ]
 
 
@@ -63,7 +64,6 @@ def stated(prospect: Prospect) -> list[Check]:
         *_basics(prospect),
         partial(_check_weights, prospect, far=False),
         partial(check_keys, question.use_case),
-        *destinations(question.use_case),
         partial(check_grades, question),
         partial(check_general, question),
         partial(_check_dev, prospect),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from leastwise.answering.prompts import _Context, check_room, shot
+from leastwise.answering.prompts import _Context, check_room
 from leastwise.answering.retrieval import Hit
+from leastwise.answering.shots import shot
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, Prompt
@@ -53,3 +54,45 @@ def test_a_row_that_no_context_is_left_for_is_refused_before_anything_is_asked(t
     prospect.question.tables.check()
     with pytest.raises(BadInput, match=r"data\.gate: row 20: .* more than the 388 tokens that openai:gpt-4o-mini has"):
         check_room(prospect.question, prospect.catalogue)
+
+
+LONG = {  # about a third more than the 388 tokens there is room for, by what tokenizers make of such text at most
+    "Chinese": "\u4eca\u5929\u5929\u6c14\u5f88\u597d" * 30,
+    "Thai": "\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35" * 30,
+    "Hindi": "\u0928\u092e\u0938\u094d\u0924\u0947 " * 30,
+    "Russian": "\u0437\u0434\u0440\u0430\u0432\u0441\u0442\u0432\u0443\u0439 " * 30,
+    "emoji": "\U0001f600\U0001f680" * 70,
+    "digits": "31415926535 " * 50,
+    "marks": "{}[]()<>=;" * 55,
+}
+
+
+@pytest.mark.parametrize("script", LONG)
+def test_text_in_any_script_that_may_not_fit_is_refused_before_the_first_call_and_its_rows_named(
+    script: str, tmp_path: Path, home: Path
+) -> None:
+    case = load(case_in(tmp_path))
+    spoiled = [questions(15, 25), questions(25, 27).assign(text=[LONG[script], LONG[script] + "!"]), questions(27, 35)]
+    pd.concat(spoiled).to_parquet(tmp_path / "gate.parquet")
+    prospect = prospect_of(case)
+    with pytest.raises(BadInput, match=r"data\.gate: rows 11, 12: "):
+        check_room(prospect.question, prospect.catalogue)
+
+
+def test_english_that_surely_fits_is_not_refused_and_other_scripts_that_fit_by_their_bytes_are_not(
+    tmp_path: Path, home: Path
+) -> None:
+    texts = ["The valve in hall 3, built in 1998, is from the motor maker; see page 12. " * 8, "\u4eca\u5929" * 25]
+    case = load(case_in(tmp_path))
+    pd.concat([questions(15, 33), questions(33, 35).assign(text=texts)]).to_parquet(tmp_path / "gate.parquet")
+    prospect = prospect_of(case)
+    check_room(prospect.question, prospect.catalogue)
+
+
+def test_a_row_a_teacher_would_label_is_refused_before_it_is_one(tmp_path: Path, home: Path) -> None:
+    path = case_in(tmp_path, data={"unlabelled": "unlabelled.parquet"})
+    questions(0, 4).assign(text=["a", "b", "long " * 400, "d"]).to_parquet(tmp_path / "unlabelled.parquet")
+    prospect = prospect_of(load(path))
+    check_room(prospect.question, prospect.catalogue)
+    with pytest.raises(BadInput, match=r"data\.unlabelled: row 3: "):
+        check_room(prospect.question, prospect.catalogue, has_teacher=True)

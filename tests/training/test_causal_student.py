@@ -71,7 +71,7 @@ def test_a_student_with_a_uri_needs_no_base(other: Path, tmp_path: Path) -> None
 def test_a_student_whose_weights_cannot_be_read_is_refused_before_anything_is_spent(tiny: Path, tmp_path: Path) -> None:
     missing = (tmp_path / "nowhere").as_uri()
     with pytest.raises(BadInput, match="nowhere"):
-        catalogue_of(tmp_path, {"uri": missing}, base=tiny.as_uri()).check()
+        catalogue_of(tmp_path, {"uri": missing}, base=tiny.as_uri()).check_weights()
 
 
 def test_a_student_that_is_no_open_weights_is_refused_when_the_use_case_is_read(tmp_path: Path) -> None:

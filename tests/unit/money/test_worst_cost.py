@@ -5,6 +5,7 @@ import pytest
 from leastwise.money.expected_cost import Facts, expected_costs
 from leastwise.money.worst_cost import worst_costs
 from leastwise.use_case import UseCase
+from leastwise.use_case.price import Price
 from tests.unit.use_cases import LISTED, PLENTY, asked, use_case
 
 ROWS = PLENTY | {"out_of_scope": 0, "shifted": 0, "graded": 0}
@@ -24,7 +25,7 @@ def test_a_guard_may_ask_everything_again_and_dev_rows_of_both_kinds() -> None:
     )
     judged = rows["gate"] + rows["out_of_scope"] + rows["shifted"]
     a_call = without["rag"] / (2 * judged + rows["test"])  # in two forms, and the winner on test
-    assert offered["rag"] - without["rag"] == pytest.approx(a_call * (judged + 600))
+    assert offered["rag"] - without["rag"] == pytest.approx(a_call * (judged + 600), rel=0.03)
     assert offered["prompt"] == without["prompt"] and offered["fine_tune"] > without["fine_tune"]
 
 
@@ -44,3 +45,35 @@ def test_what_a_model_and_a_judge_may_think_is_in_the_worst_case_and_the_expecta
     rows = ROWS["gate"]
     assert thinking_worst - worst >= 2 * rows * 1024 * LISTED.output / 1e6
     assert thinking_expected > expected
+
+
+def priced(**changes: object) -> dict[str, float]:
+    """Dollars at worst of rows of 20,000 bytes each, at $1 a million tokens in and nothing out."""
+    models = {"candidates": [{"uri": "openai:big", "context_tokens": 100_000}]}
+    case = use_case(models=models, **changes)
+    return dict(worst_costs(case, {"openai:big": Price(input=1.0, output=0.0)}, None, asked(ROWS, text=20_000)))
+
+
+def test_long_rows_are_estimated_at_their_length_and_not_at_a_usual_one() -> None:
+    each = 20_000 / 1e6  # dollars a row
+    assert priced()["prompt"] == pytest.approx(each * (2 * ROWS["gate"] + ROWS["test"]), rel=0.1)
+    assert priced()["cache"] == pytest.approx(each * (ROWS["traffic"] + ROWS["test"]), rel=0.2)
+    assert priced()["distill"] >= each * (ROWS["unlabelled"] + ROWS["gate"])
+
+
+def test_what_the_context_surely_cuts_or_refuses_is_not_estimated() -> None:
+    short = use_case(models={"candidates": [{"uri": "openai:big", "context_tokens": 1000}]})
+    worst = worst_costs(short, {"openai:big": Price(input=1.0, output=0.0)}, None, asked(ROWS, text=20_000))
+    assert worst["prompt"] < 0.2 * priced()["prompt"]
+
+
+def test_requests_sent_twice_and_every_row_asked_again_belong_to_the_worst() -> None:
+    plain, again = priced(), priced(traffic={"requests_per_month": 10, "retry_share": 0.5})
+    assert again["prompt"] == pytest.approx(1.5 * plain["prompt"])
+
+
+def test_an_own_machine_is_paid_for_as_long_as_every_row_may_take() -> None:
+    wanted = use_case(hosting={"usd_per_month_per_machine": 730.0})
+    hours = worst_costs(wanted, {"openai:big": LISTED}, LISTED, asked(ROWS))["self_host"]
+    rows = ROWS["gate"] + ROWS["test"]
+    assert hours >= rows * 10 / wanted.traffic.concurrency / 3600 and hours == int(hours)
