@@ -33,8 +33,10 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     client, case = connect(), prospect.question.use_case
     prospect.question.tables.check()
     advice = advise(case, premises_of(prospect))
-    if stale := prospect.catalogue.book.stale(datetime.now(UTC).date()):
-        advice = advice.model_copy(update={"warnings": (*advice.warnings, stale)})
+    today = datetime.now(UTC).date()
+    beware = (*filter(None, [prospect.catalogue.book.stale(today)]), *prospect.catalogue.retiring(today))
+    if beware:
+        advice = advice.model_copy(update={"warnings": (*advice.warnings, *beware)})
     note, reason = as_markdown(advice, case.name, _dates(prospect)), _reason(advice)
     show(advice, case)
     run_id = log_advice(client, case, advice, reason, note)

@@ -6,12 +6,15 @@ written down. Which step comes next is decided by `leastwise.ladder` from the lo
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from prefect import task
 
 from leastwise import ladder
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.prompts import check_room
 from leastwise.answering.workspace import Workspace
+from leastwise.endpoints.providers import check_keys
 from leastwise.evaluating import reference
 from leastwise.evaluating.confirmation import measure_all
 from leastwise.evaluating.judge_scorer import check_grades, open_scorer
@@ -20,7 +23,7 @@ from leastwise.ladder.ending import ClimbEnding, StageEnding
 from leastwise.ladder.needs import StageAnswer
 from leastwise.record import climb_run
 from leastwise.record.bills import Bills
-from leastwise.record.client import connect, tracking_uri
+from leastwise.record.client import connect, shown_uri
 from leastwise.record.figures import log_ladder
 from leastwise.record.money_figures import log_money_figures
 from leastwise.record.reports import ladder_note
@@ -45,7 +48,9 @@ def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     check(prospect)
     climb = climb_run.open_climb(client, case, prospect.question.key)
     climb.run.log_data(prospect.question.data_sets())
-    console.show_opening(case, climb, tracking_uri())
+    console.show_opening(case, climb, shown_uri())
+    for warning in prospect.catalogue.retiring(datetime.now(UTC).date()):
+        console.say(f"  … beware: {warning}")
     if climb.is_resumed:
         requirements = case.gate_requirements
         for record in climb.run.history(requirements):
@@ -56,6 +61,7 @@ def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
 def check(prospect: Prospect) -> None:
     """What must hold before a run that asks models is opened: `check_basics`, and grades, general tasks and room."""
     check_basics(prospect)
+    check_keys(prospect.question.use_case)
     check_grades(prospect.question)
     check_general(prospect.question)
     check_room(prospect.question, prospect.catalogue)
@@ -145,8 +151,8 @@ def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     log_money_figures(bills)
     publish_markdown(f"ladder-{use_case.name}", note)
     words = "ladder, cost against traffic, cost by stage and spend in MLflow"
-    publish_link(f"figures-{use_case.name}", work.run.artifacts_url(tracking_uri()), words)
-    console.show_ending(use_case, ending, history, tracking_uri())
+    publish_link(f"figures-{use_case.name}", work.run.artifacts_url(shown_uri()), words)
+    console.show_ending(use_case, ending, history, shown_uri())
     return ending
 
 

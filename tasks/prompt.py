@@ -48,7 +48,7 @@ def prompt_candidates(work: Workspace) -> list[Candidate]:
         Candidate(
             stage="prompt",
             model=model.uri,
-            revision=work.catalogue.revision(model.uri),
+            revision=work.catalogue.asked_revision(model),
             venue=model.venue,
             prompt=Prompt(system=system_prompt(task_), shots=shots, constrained=constrained),
         )

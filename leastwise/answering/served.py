@@ -6,7 +6,6 @@ It measures time and counts tokens; it scores nothing. A server it starts ends w
 from __future__ import annotations
 
 import math
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,7 +21,11 @@ from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
+from leastwise.models import weights
+from leastwise.models.chat import takes_system
 from leastwise.money.venue_cost import fixed_usd_per_request
+from leastwise.stores.remembered import Remembered
+from leastwise.use_case.habits import Habits
 from leastwise.use_case.model import Model
 from leastwise.use_case.price import Usage
 
@@ -46,6 +49,7 @@ class ServedAnswerer(PlainAnswerer):
         self.usd_worst_case = work.catalogue.worst_case_usd(candidate)
         self.fixed_usd_per_request = fixed_usd_per_request(work.use_case, candidate.venue, None)
         self._asker = open_asker(work, candidate, stack, payer)
+        self._reasoning_tokens = 0 if candidate.weights else work.catalogue.model(candidate.model).reasoning_tokens
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """Retrieve, render, ask; latency is the request's own plus its share of the retrieval."""
@@ -113,6 +117,7 @@ class ServedAnswerer(PlainAnswerer):
                 choices=task.answers if is_constrained else None,
                 json_schema=task.json_schema if is_constrained and task.kind == "extraction" else None,
                 wants_confidence=self._confident,
+                reasoning_tokens=self._reasoning_tokens,
             )
             for row_id, each in zip(rows["id"], fitted, strict=True)
         ]
@@ -141,14 +146,16 @@ def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: P
     Whatever is not served by ourselves is metered.
     """
     pays = payer or Payer(candidate.stage, "evaluation")
+    model = work.catalogue.model(candidate.model)
     price, concurrency = work.catalogue.price_in_venue(candidate), work.use_case.traffic.concurrency
     asker = Asker(
-        _target(work, candidate, work.catalogue.model(candidate.model), stack),
+        _target(work, candidate, model, stack),
         store=work.answers,
         price=price.usd if price else _free,
         meter=work.budget.meter(pays.stage, pays.purpose) if work.catalogue.is_metered(candidate) else None,
         concurrency=concurrency,
         warm_first=candidate.cache.provider,
+        memory=Remembered(work.home / "habits") if model.base_url or not model.is_open else None,
         place=f"{candidate.venue} at {concurrency}",
     )
     return stack.enter_context(asker)
@@ -158,11 +165,19 @@ def _target(work: Workspace, candidate: Candidate, model: Model, stack: ExitStac
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
     if work.catalogue.is_served_here(candidate):
         endpoint = stack.enter_context(causal_server(work.home, candidate, model.context_tokens))
-        return Target.served(endpoint, candidate.model, revision)
-    # Open weights behind somebody's own endpoint often need no key, and clients refuse to start without one.
-    key = os.environ.get("OPENAI_API_KEY", "none") if model.is_open else None
-    cached = candidate.cache.provider
-    return Target(candidate.model, revision, base_url=model.base_url, api_key=key, provider_cache=cached)
+        takes = takes_system(weights.materialize(model.uri, work.home))
+        habits = model.habits.over(Habits(system_role=None if takes else False))
+        return replace(Target.served(endpoint, candidate.model, revision), habits=habits)
+    return Target(
+        candidate.model,
+        revision,
+        model=model.name_served,
+        base_url=model.base_url,
+        provider_cache=candidate.cache.provider,
+        key_variable=model.key_variable,
+        reasoning=model.reasoning,
+        habits=model.habits,
+    )
 
 
 def _free(usage: Usage) -> float:

@@ -13,18 +13,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
 from leastwise.endpoints.failure import Failure, Wire
-from leastwise.endpoints.providers import (
-    Connection,
-    connected_for_batches,
-    parameters_of,
-    provider_messages,
-    settings_of,
-)
+from leastwise.endpoints.providers import Connection, connected_for_batches
 from leastwise.endpoints.reading import answer_read, outcome_of
 from leastwise.endpoints.received import body_of
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
@@ -264,9 +259,9 @@ def _batch_request(target: Target | None, key: str, request: Request) -> BatchRe
 
     return BatchRequest(
         custom_id=key,
-        messages=provider_messages(request.messages),
+        messages=provider_messages(request.messages, target.habits if target else None),
         model_settings=settings_of(target, request, None) if target else None,
-        model_request_parameters=parameters_of(request),
+        model_request_parameters=parameters_of(request, target),
     )
 
 
@@ -288,7 +283,8 @@ def _open_jobs(notes: sqlite3.Connection, target: Target) -> list[tuple[Batch, l
 
 
 def _name(target: Target) -> str:
-    return answer_key(**written_but_for({k: v for k, v in asdict(target).items() if k != "api_key"}, is_own=False))
+    named = ("uri", "revision", "model", "base_url", "provider_cache", "is_own")
+    return answer_key(**written_but_for({name: getattr(target, name) for name in named}, is_own=False))
 
 
 def is_offered(target: Target) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from leastwise.endpoints.received import CONTENT_FILTER, body_of, error_in
+from leastwise.redaction import redacted
 
 if TYPE_CHECKING:
     import httpx2
@@ -76,12 +77,11 @@ NO_SUCH_MODEL = re.compile(
     r"is not available|has been (deprecated|retired|removed)|is deprecated)",
     re.IGNORECASE,
 )
-SECRETS = re.compile(r"\b((?:sk|pk|rk|gsk|xai|hf|r8)[-_]|AIza|Bearer )[-_A-Za-z0-9*.]{8,}")
 PUT_RIGHT = {
-    401: "the key is refused; set a valid one for this endpoint",
+    401: "the key is refused; set a valid one for this endpoint, in the variable that key_variable names on the model",
     402: "the account is not paid for; top it up",
     403: "the key has no leave for this; ask whoever runs the endpoint, or use another key",
-    404: "no such model or address; check the model's name and base_url",
+    404: "no such model or address; check the model's name (served_name: what it is called there), base_url",
 }
 
 
@@ -206,14 +206,9 @@ def remedy_of(status: int, message: str, *, is_quota: bool = False) -> str | Non
     return PUT_RIGHT.get(status)
 
 
-def without_secrets(message: str) -> str:
-    """A provider's message without what looks like a key, which some repeat."""
-    return SECRETS.sub(r"\1***", message)
-
-
 def shown(message: str) -> str:
-    """As much of a message as is shown, without what looks like a key."""
-    return without_secrets(message)[:SHOWN_CHARACTERS]
+    """As much of a message as is shown, without keys, which some providers repeat."""
+    return redacted(message)[:SHOWN_CHARACTERS]
 
 
 def _status(code: object, otherwise: int) -> int:

@@ -17,15 +17,18 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Required, Self, TypedDict, Unpack
 
+from leastwise.endpoints.adaptation import Acquaintance, Attempt
+from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
 from leastwise.endpoints.failure import UNREACHABLE, Failure, watched
-from leastwise.endpoints.providers import connect, parameters_of, provider_messages, settings_of
-from leastwise.endpoints.reading import answer_read, outcome_of
+from leastwise.endpoints.providers import connect
+from leastwise.endpoints.reading import answer_read, outcome_of, thought
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key
 from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import ResponseStore, StoredAnswer
 from leastwise.stores.ledger import Meter
+from leastwise.stores.remembered import Remembered
 from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:
@@ -40,7 +43,8 @@ class AsyncAsker:
 
     `warm_first`: the first request of all goes out alone, so that those after it find their common prefix cached.
     `place`: where latencies are measured (venue, concurrency), which a stored answer's latency must be of; without one
-    any will do.
+    any will do. `memory`: what is found out of how it wants to be asked is kept there, and the first request of each
+    kind to an endpoint that is not its maker's own goes out alone.
     """
 
     def __init__(
@@ -55,24 +59,33 @@ class AsyncAsker:
         attempts: int = 5,
         warm_first: bool = False,
         place: str | None = None,
+        memory: Remembered | None = None,
     ) -> None:
-        self.target, self.store, self.price, self.meter, self.place = target, store, price, meter, place
+        self._known = Acquaintance(target, memory)
+        self.store, self.price, self.meter, self.place = store, price, meter, place
         self._till = Till(meter, price)
         self.timeout_s, self.attempts = timeout_s, attempts
         self.throttle = Throttle(concurrency)
         self._unreachable = self._has_answered = False
         self._closed_until = -math.inf
         self._warm = not warm_first
-        self._connection = connect(target, timeout_s)
+        self._connection = connect(self.target, timeout_s)
+
+    @property
+    def target(self) -> Target:
+        """Who is asked, with the habits that are known by now."""
+        return self._known.target
 
     async def ask(self, requests: Sequence[Request], on_reply: Callable[[Reply], None] | None = None) -> list[Reply]:
         """Replies in the order of the requests; `on_reply` sees each as soon as it is there (and stored).
 
         Requests that are the same under `request_key` are asked once. Raises BudgetExceeded when the next call could
         break a cap, after what is in flight has been received and stored; BadInput where a person must put something
-        right before anything is answered.
+        right before anything is answered; CannotBeAsked where the model does not take such requests.
         """
-        self._require_constraints(requests)
+        for request in requests:
+            self._known.require(request)
+        met = await self._meet(requests)
         keys = [request_key(self.target, request) for request in requests]
         replies: dict[int, Reply] = {}
 
@@ -84,7 +97,9 @@ class AsyncAsker:
         held = self.store.get_many(list(dict.fromkeys(keys)), self.place)
         waiting: dict[str, list[int]] = {}
         for index, key in enumerate(keys):
-            if key in held:
+            if index in met:
+                deliver(index, met[index])
+            elif key in held:
                 deliver(index, reply_of(requests[index], held[key], self.price, from_store=True))
             else:
                 waiting.setdefault(key, []).append(index)
@@ -123,17 +138,25 @@ class AsyncAsker:
     @property
     def offers_constraints(self) -> bool:
         """Whether the model can be held to a JSON schema."""
-        return self._connection.offers_constraints
+        return self.target.habits.json_schema is not False
 
-    def _require_constraints(self, requests: Sequence[Request]) -> None:
-        if not self.offers_constraints and any(r.choices is not None or r.json_schema is not None for r in requests):
-            raise BadInput(f"{self.target.uri}: this model offers no constrained output; use it unconstrained")
+    async def _meet(self, requests: Sequence[Request]) -> dict[int, Reply]:
+        """Ask the first request of each kind that is new here alone; gives back what came, by the request's place."""
+        met: dict[int, Reply] = {}
+        for index, request in enumerate(requests):
+            key = request_key(self.target, request)
+            if self._known.wants_to_meet(request) and not self.store.get_many([key], self.place):
+                self._known.have_met(request)
+                met[index], answer = await self._answer(request, key, alone=True)
+                self._warm = True
+                self._known.note_answer(request, answer)
+        return met
 
     async def aclose(self) -> None:
         """Close the HTTP connections."""
         await self._connection.aclose()
 
-    async def _answer(self, request: Request, key: str) -> tuple[Reply, StoredAnswer | None]:
+    async def _answer(self, request: Request, key: str, alone: bool = False) -> tuple[Reply, StoredAnswer | None]:
         """One answer, after at most `attempts` calls; only failures of the transport are tried again.
 
         Once a request found nobody listening at every attempt, the others are sent once each until one gets through.
@@ -143,7 +166,7 @@ class AsyncAsker:
             if (wait_s := self._closed_until - time.monotonic()) > 0:
                 return lost(request, f"the provider takes nothing for another {wait_s:.0f} s; run again then"), None
             async with self.throttle:
-                outcome = await self._metered_call(request, key)
+                outcome = await Attempt(self._known, request, alone).made(self._metered_call)
             if isinstance(outcome, StoredAnswer):
                 self._unreachable = False
                 return reply_of(request, outcome, self.price, from_store=False), outcome
@@ -154,7 +177,7 @@ class AsyncAsker:
                 await self._wait(failure, attempt)
         else:
             self._unreachable = failure.kind == UNREACHABLE
-        return lost(request, failure.message), None
+        return lost(request, self._known.remedy(failure)), None
 
     async def _wait(self, failure: Failure, attempt: int) -> None:
         if failure.retry_after_s is not None:
@@ -163,12 +186,12 @@ class AsyncAsker:
             first, most = BACKOFF_S
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(most, first * 2**attempt))
 
-    async def _metered_call(self, request: Request, key: str) -> StoredAnswer | Failure:
+    async def _metered_call(self, request: Request, target: Target) -> StoredAnswer | Failure:
         """One call: reserved before, settled after at its price, at its worst where it may be billed, or released."""
         reservation, started = self._till.reserve(request), time.perf_counter()
         with watched() as wire:
             try:
-                response, latency_ms = await self._send(request)
+                response, latency_ms = await self._send(request, target)
             except BaseException as error:
                 latency_ms = (time.perf_counter() - started) * 1000
                 outcome = outcome_of(error, wire, request, latency_ms)
@@ -182,7 +205,7 @@ class AsyncAsker:
             self._note(outcome)
             return outcome
         try:
-            self.store.put(key, outcome, self.place)
+            self.store.put(request_key(target, request), outcome, self.place)
         finally:
             self._till.settle(reservation, request, outcome)
         self._has_answered = True
@@ -201,21 +224,20 @@ class AsyncAsker:
         if failure.remedy and not (failure.kind in OF_ONE_REQUEST and self._has_answered):
             raise BadInput(f"{self.target.shown}: {failure.remedy} ({failure.message})")
 
-    async def _send(self, request: Request) -> tuple[ModelResponse, float]:
+    async def _send(self, request: Request, target: Target) -> tuple[ModelResponse, float]:
         """The provider's response and the milliseconds it took."""
         from pydantic_ai.direct import model_request
 
-        settings, parameters = settings_of(self.target, request, self.timeout_s), parameters_of(request)
-        messages = provider_messages(request.messages)
-        started = time.perf_counter()
+        settings, parameters = settings_of(target, request, self.timeout_s), parameters_of(request, target)
+        messages = provider_messages(request.messages, target.habits)
+        self._connection = self._connection.asked_with(target.habits)
+        model, started = self._connection.model, time.perf_counter()
         response = await model_request(
-            self._connection.model,
-            messages,
-            model_settings=settings,
-            model_request_parameters=parameters,
-            instrument=False,
+            model, messages, model_settings=settings, model_request_parameters=parameters, instrument=False
         )
-        return response, (time.perf_counter() - started) * 1000
+        latency_ms = (time.perf_counter() - started) * 1000
+        self._known.saw_thinking |= thought(response)
+        return response, latency_ms
 
 
 class Options(TypedDict, total=False):
@@ -229,6 +251,7 @@ class Options(TypedDict, total=False):
     attempts: int
     warm_first: bool
     place: str | None
+    memory: Remembered | None
 
 
 class Asker:

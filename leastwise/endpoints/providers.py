@@ -1,55 +1,65 @@
-"""How each provider wants to be asked and what it answers, through pydantic-ai.
+"""How each provider is connected to, through pydantic-ai, and whose key goes where: a provider's own to its own hosts,
+any other host's from the variable a model names.
 
 It sends nothing: `leastwise.endpoints.inference` does, and counts, stores and retries.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import ipaddress
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from leastwise.endpoints.failure import HOOKS
-from leastwise.endpoints.received import Received, well_formed
-from leastwise.endpoints.request import Message, Provider, Request, Target
+from leastwise.endpoints.habits import profile_of
+from leastwise.endpoints.request import Provider, Target
 from leastwise.errors import BadInput
-from leastwise.stores.answer_store import StoredAnswer, answer_key, stored_now
+from leastwise.redaction import hide
+from leastwise.use_case import UseCase
+from leastwise.use_case.habits import Habits
 
 if TYPE_CHECKING:
     import httpx2
-    from pydantic_ai.messages import ModelMessage
-    from pydantic_ai.models import Model, ModelRequestParameters
-    from pydantic_ai.settings import ModelSettings
+    from openai import AsyncOpenAI
+    from pydantic_ai.models import Model
+    from pydantic_ai.profiles import ModelProfile
 
-KEY_VARIABLES: dict[Provider, str] = {
-    "openai": "OPENAI_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "google": "GOOGLE_API_KEY",
+NO_TAG = ("\x00", "\x00")  # thinking is cut out here: the provider layer takes an unclosed thought for the answer
+NO_KEY = "none"  # what clients are given that refuse to start without one
+OWN_URL: dict[Provider, str] = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "google": "https://generativelanguage.googleapis.com",
 }
-ROUNDING = 1e-3  # how far above 0 a log-probability may be
+KEY_VARIABLES: dict[str, str] = {
+    "api.openai.com": "OPENAI_API_KEY",
+    "api.anthropic.com": "ANTHROPIC_API_KEY",
+    "generativelanguage.googleapis.com": "GOOGLE_API_KEY",
+}
 BATCH_TIMEOUT_S = 120.0  # of one upload or look at a job, which the SDK may repeat
-
-
-class _Token(TypedDict):
-    token: str
-    logprob: float
 
 
 @dataclass(frozen=True)
 class Connection:
     """A provider's model and the HTTP client it is asked with, which is ours to close."""
 
-    model: Model
+    make: Callable[[Habits], Model]
     client: httpx2.AsyncClient
+    habits: Habits
 
-    @property
-    def offers_constraints(self) -> bool:
-        """Whether the model can be held to a JSON schema."""
-        return bool(self.model.profile.get("supports_json_schema_output", False))
+    @cached_property
+    def model(self) -> Model:
+        """The model as it is known to want to be asked."""
+        return self.make(self.habits)
+
+    def asked_with(self, habits: Habits) -> Connection:
+        """The same over the same client, asked with these habits."""
+        return self if habits == self.habits else replace(self, habits=habits)
 
     async def aclose(self) -> None:
         """Close the HTTP connections."""
@@ -58,7 +68,7 @@ class Connection:
 
 def connect(target: Target, timeout_s: float) -> Connection:
     """The provider's model with its SDK's own retries off, for two layers of retries multiply."""
-    key = _key_of(target)
+    key = key_of(target)
     if target.provider == "anthropic":
         return _anthropic(target, key, timeout_s)
     return _google(target, key, timeout_s) if target.provider == "google" else _openai(target, key, timeout_s)
@@ -68,7 +78,7 @@ def connect_for_batches(target: Target) -> Connection:
     """The provider's model for its batch interface; OpenAI's takes batches of its Responses interface."""
     if target.provider != "openai":
         return connect(target, BATCH_TIMEOUT_S)
-    return _openai(target, _key_of(target), BATCH_TIMEOUT_S, takes_batches=True)
+    return _openai(target, key_of(target), BATCH_TIMEOUT_S, takes_batches=True)
 
 
 @asynccontextmanager
@@ -81,120 +91,70 @@ async def connected_for_batches(target: Target) -> AsyncIterator[Connection]:
         await connection.aclose()
 
 
-def answer_of(
-    received: Received, request: Request, latency_ms: float, details: dict[str, Any] | None, raw: str = ""
-) -> StoredAnswer:
-    """What was received as the answer to a request, received now; log-probabilities are among the `details`."""
-    confidence = confidence_of(details) if request.wants_confidence else None
-    text = well_formed(chosen_label(received.text, request))
-    return stored_now(text, received.finish_reason, received.usage, latency_ms, confidence, raw)
+def url_of(target: Target) -> str:
+    """Where the target is asked; never what an SDK would take from the environment instead."""
+    return target.base_url or OWN_URL[target.provider]
 
 
-def chosen_label(text: str, request: Request) -> str:
-    """The label out of `{"label": …}`; what does not parse (cut off, say) is the model's answer as it stands."""
-    if request.choices is None:
-        return text
-    try:
-        label = json.loads(text)["label"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return text
-    return str(label) if isinstance(label, str | int | float) else text
+def is_own_host(target: Target) -> bool:
+    """Whether it is asked at its maker's own address."""
+    return _variable_of_host(url_of(target)) is not None
 
 
-def confidence_of(details: dict[str, Any] | None) -> float | None:
-    """The probability of a whole answer, from the log-probabilities of its tokens; None where there are none.
-
-    The mark that ends an answer says nothing of its content and is left out where it is there. What is no logarithm of
-    a probability (not a number, above 0) makes the whole unknown.
-    """
-    try:
-        every: list[_Token] = (details or {}).get("logprobs") or []
-        logprobs = [float(token["logprob"]) for token in every if not token["token"].startswith("<|")]
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return None
-    if not logprobs or not all(value <= ROUNDING for value in logprobs):
-        return None
-    return min(1.0, math.exp(sum(logprobs)))
-
-
-def parameters_of(request: Request) -> ModelRequestParameters:
-    """What holds the output to the request's schema or choices, if it has any."""
-    from pydantic_ai.models import ModelRequestParameters
-    from pydantic_ai.output import OutputObjectDefinition
-
-    schema = request.json_schema
-    if request.choices is not None:
-        label = {"type": "string", "enum": list(request.choices)}
-        schema = {
-            "type": "object",
-            "properties": {"label": label},
-            "required": ["label"],
-            "additionalProperties": False,
-        }
-    if schema is None:
-        return ModelRequestParameters()
-    output = OutputObjectDefinition(json_schema=schema, name="answer", strict=True)
-    return ModelRequestParameters(output_mode="native", output_object=output, allow_text_output=True)
-
-
-def settings_of(target: Target, request: Request, timeout_s: float | None) -> ModelSettings:
-    """Sampling, limits and the provider's own prompt cache; without `timeout_s` a request has no time of its own."""
-    if target.provider == "openai":
-        settings = _openai_settings(target, request)
-    elif target.provider == "anthropic":
-        settings = _anthropic_settings(target)
-    else:
-        settings = {}
-    settings["max_tokens"], settings["temperature"] = request.most_output_tokens, request.temperature
-    if timeout_s is not None:
-        settings["request_timeout"] = timeout_s
-    return settings
-
-
-def _openai_settings(target: Target, request: Request) -> ModelSettings:
-    from pydantic_ai.models.openai import OpenAIChatModelSettings
-
-    settings = OpenAIChatModelSettings()
-    if request.wants_confidence:
-        settings["openai_logprobs"] = True
-    if target.provider_cache:
-        system = [m.content for m in request.messages if m.role == "system"]
-        settings["openai_prompt_cache_key"] = answer_key(uri=target.uri, system=system)[:32]
-    return settings
-
-
-def _anthropic_settings(target: Target) -> ModelSettings:
-    from pydantic_ai.models.anthropic import AnthropicModelSettings
-
-    if not target.provider_cache:
-        return AnthropicModelSettings()
-    return AnthropicModelSettings(anthropic_cache_instructions=True, anthropic_cache_messages=True)
-
-
-def provider_messages(messages: Sequence[Message]) -> list[ModelMessage]:
-    """A conversation as pydantic-ai writes it: what is said between two answers is one request."""
-    from pydantic_ai.messages import ModelRequest, ModelResponse, SystemPromptPart, TextPart, UserPromptPart
-
-    made: list[ModelMessage] = []
-    for message in messages:
-        if message.role == "assistant":
-            made.append(ModelResponse(parts=[TextPart(message.content)]))
-            continue
-        part = (SystemPromptPart if message.role == "system" else UserPromptPart)(message.content)
-        last = made[-1] if made else None
-        if isinstance(last, ModelRequest):
-            made[-1] = ModelRequest(parts=[*last.parts, part])
-        else:
-            made.append(ModelRequest(parts=[part]))
-    return made
-
-
-def _key_of(target: Target) -> str:
-    variable = KEY_VARIABLES[target.provider]
-    key = target.api_key or os.environ.get(variable)
+def key_of(target: Target) -> str:
+    """The key to send. BadInput where a host would need one that nobody has named, or a variable is not set."""
+    if target.api_key:
+        return target.api_key
+    if target.key_variable == NO_KEY:
+        return NO_KEY
+    variable = target.key_variable or _variable_of_host(url_of(target))
+    if variable is None:
+        return _key_of_nobody(target)
+    key = os.environ.get(variable)
     if not key:
         raise BadInput(f"{target.uri}: no API key; set {variable} in the environment")
+    hide(key)
     return key
+
+
+def check_keys(use_case: UseCase) -> None:
+    """BadInput, before anything is spent, for a model whose key nobody has named or whose named variable is not set.
+
+    A provider's own key at its own host is looked for when it is asked: a climb may end before that.
+    """
+    judge = use_case.judge_model
+    for model in (*filter(use_case.may_be_sent_to, use_case.models.candidates), *filter(None, [judge])):
+        if model.base_url or model.key_variable:
+            key_of(Target(model.uri, base_url=model.base_url, key_variable=model.key_variable))
+
+
+def _key_of_nobody(target: Target) -> str:
+    """Own weights and servers on this machine mostly need no key; nobody else's is sent to any other host."""
+    host = urlsplit(url_of(target)).hostname or ""
+    if "://" in target.uri or is_loopback(host):
+        return NO_KEY
+    raise BadInput(
+        f"{target.uri}: which key belongs to {host}? Set key_variable on the model to the environment variable that "
+        "holds it, or to none where it needs no key; a provider's own key is sent to the provider's own host only"
+    )
+
+
+def _variable_of_host(url: str) -> str | None:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "https":  # a key is not sent in the clear
+        return None
+    return next((name for own, name in KEY_VARIABLES.items() if host == own or host.endswith(f".{own}")), None)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name means this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _openai(target: Target, key: str, timeout_s: float, takes_batches: bool = False) -> Connection:
@@ -204,9 +164,36 @@ def _openai(target: Target, key: str, timeout_s: float, takes_batches: bool = Fa
 
     # httpx slows down under concurrency; the SDK's aiohttp transport does not (see docs).
     transport = DefaultAioHttpClient(timeout=timeout_s, event_hooks=HOOKS)
-    client = AsyncOpenAI(base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
+    url = url_of(target)
+    client = AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
+    _keep_accounts_at_home(client, target)
     kind = OpenAIResponsesModel if takes_batches else OpenAIChatModel
-    return Connection(kind(target.model_name, provider=OpenAIProvider(openai_client=client)), transport)
+
+    def make(habits: Habits) -> Model:
+        provider = OpenAIProvider(openai_client=client)
+        return kind(target.model_name, provider=provider, profile=_adjusted(target, habits))
+
+    return Connection(make, transport, target.habits)
+
+
+def _keep_accounts_at_home(client: AsyncOpenAI, target: Target) -> None:
+    """What the SDK takes from the environment of an OpenAI account is nobody else's business."""
+    if not is_own_host(target):
+        client.organization = client.project = None
+
+
+def _adjusted(target: Target, habits: Habits) -> Callable[[ModelProfile], ModelProfile]:
+    """The provider layer's profile of a model, with what is known better."""
+
+    def adjust(default: ModelProfile) -> ModelProfile:
+        named = profile_of(target.provider, target.model_name, target.base_url or "")
+        profile: dict[str, Any] = {**default, **named, "thinking_tags": NO_TAG}
+        profile["supports_json_schema_output"] = habits.json_schema is not False
+        profile["openai_chat_supports_max_completion_tokens"] = habits.cap_field != "max_tokens"
+        profile["openai_supports_strict_tool_definition"] = habits.strict_schema is not False
+        return cast("ModelProfile", profile)
+
+    return adjust
 
 
 def _anthropic(target: Target, key: str, timeout_s: float) -> Connection:
@@ -215,10 +202,10 @@ def _anthropic(target: Target, key: str, timeout_s: float) -> Connection:
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
     transport = DefaultAsyncHttpxClient(timeout=timeout_s, event_hooks=HOOKS)
-    client = AsyncAnthropic(
-        base_url=target.base_url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport
-    )
-    return Connection(AnthropicModel(target.model_name, provider=AnthropicProvider(anthropic_client=client)), transport)
+    url = url_of(target)
+    client = AsyncAnthropic(base_url=url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
+    provider = AnthropicProvider(anthropic_client=client)
+    return Connection(lambda _: AnthropicModel(target.model_name, provider=provider), transport, target.habits)
 
 
 def _google(target: Target, key: str, timeout_s: float) -> Connection:
@@ -229,4 +216,4 @@ def _google(target: Target, key: str, timeout_s: float) -> Connection:
 
     transport = httpx2.AsyncClient(timeout=timeout_s, event_hooks=HOOKS)
     provider = GoogleProvider(api_key=key, base_url=target.base_url, http_client=transport)
-    return Connection(GoogleModel(target.model_name, provider=provider), transport)
+    return Connection(lambda _: GoogleModel(target.model_name, provider=provider), transport, target.habits)

@@ -6,11 +6,12 @@ nothing.
 
 from __future__ import annotations
 
+import json
 import logging
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from leastwise.endpoints.failure import Failure, Wire, failure_of
-from leastwise.endpoints.providers import answer_of
 from leastwise.endpoints.received import (
     CONTENT_FILTER,
     STOPPED,
@@ -23,6 +24,7 @@ from leastwise.endpoints.received import (
     well_formed,
 )
 from leastwise.endpoints.request import Request
+from leastwise.metrics.thinking import shows_thinking, without_thinking
 from leastwise.stores.answer_store import StoredAnswer, stored_now
 from leastwise.use_case.price import Usage
 
@@ -30,6 +32,55 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
 
 log = logging.getLogger(__name__)
+
+ROUNDING = 1e-3  # how far above 0 a log-probability may be
+
+
+class _Token(TypedDict):
+    token: str
+    logprob: float
+
+
+def answer_of(
+    received: Received, request: Request, latency_ms: float, details: dict[str, Any] | None, raw: str = ""
+) -> StoredAnswer:
+    """What was received as the answer to a request, received now; log-probabilities are among the `details`."""
+    confidence = confidence_of(details) if request.wants_confidence else None
+    text = well_formed(chosen_label(without_thinking(received.text), request))
+    return stored_now(text, received.finish_reason, received.usage, latency_ms, confidence, raw)
+
+
+def thought(response: ModelResponse) -> bool:
+    """Whether the model thought before it answered, as far as it shows."""
+    reasoned = response.usage.details.get("reasoning_tokens") or 0
+    return bool(response.thinking or reasoned or shows_thinking(response.text or ""))
+
+
+def chosen_label(text: str, request: Request) -> str:
+    """The label out of `{"label": …}`; what does not parse (cut off, say) is the model's answer as it stands."""
+    if request.choices is None:
+        return text
+    try:
+        label = json.loads(text)["label"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return text
+    return str(label) if isinstance(label, str | int | float) else text
+
+
+def confidence_of(details: dict[str, Any] | None) -> float | None:
+    """The probability of a whole answer, from the log-probabilities of its tokens; None where there are none.
+
+    The mark that ends an answer says nothing of its content and is left out where it is there. What is no logarithm of
+    a probability (not a number, above 0) makes the whole unknown.
+    """
+    try:
+        every: list[_Token] = (details or {}).get("logprobs") or []
+        logprobs = [float(token["logprob"]) for token in every if not token["token"].startswith("<|")]
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+    if not logprobs or not all(value <= ROUNDING for value in logprobs):
+        return None
+    return min(1.0, math.exp(sum(logprobs)))
 
 
 def answer_read(response: ModelResponse, wire: Wire, request: Request, latency_ms: float) -> StoredAnswer:

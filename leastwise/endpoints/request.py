@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from leastwise.endpoints.endpoint import Endpoint
 from leastwise.stores.answer_store import answer_key
+from leastwise.use_case.habits import NO_HABITS, Habits, Reasoning
 from leastwise.use_case.price import Usage
 
 Provider = Literal["openai", "anthropic", "google"]
@@ -35,7 +36,7 @@ class Request:
 
     With `choices` the label itself comes back as text, and `max_tokens` speaks of the label alone: the JSON around it
     is allowed for. `sample` tells repeated samples of the same row apart. `wants_confidence` asks for the probability
-    of the answer, which only OpenAI-compatible endpoints tell.
+    of the answer, which only OpenAI-compatible endpoints tell. `reasoning_tokens` may be thought before the answer.
     """
 
     row_id: str
@@ -46,11 +47,17 @@ class Request:
     choices: tuple[str, ...] | None = None
     sample: int = 0
     wants_confidence: bool = False
+    reasoning_tokens: int = 0
 
     @property
     def most_output_tokens(self) -> int:
-        """The cap on output tokens that is sent."""
-        return self.max_tokens + (CHOICE_TOKENS if self.choices else 0)
+        """The cap on output tokens that is sent: the answer's own, what holds it, and what may be thought before."""
+        return self.max_tokens + (CHOICE_TOKENS if self.choices else 0) + self.reasoning_tokens
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether the output is held to a schema."""
+        return self.choices is not None or self.json_schema is not None
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,8 @@ class Target:
 
     `model` is the name to say to the server (default: what follows `provider:`); `revision` must change whenever the
     weights, the adapter or the quantization behind `uri` change, for answers are kept under it. `api_key` defaults to
-    the provider's environment variable. `is_own`: a server of ours with these very weights, wherever it listens and
-    whatever it calls them.
+    the provider's environment variable at the provider's own host (see `key_of`). `habits` and `reasoning` are how it
+    is asked. `is_own`: a server of ours with these very weights, wherever it listens and whatever it calls them.
     """
 
     uri: str
@@ -69,6 +76,9 @@ class Target:
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False, compare=False)
     provider_cache: bool = False
+    key_variable: str | None = None
+    reasoning: Reasoning | None = None
+    habits: Habits = NO_HABITS
     is_own: bool = False
 
     @classmethod
@@ -117,7 +127,10 @@ def request_key(target: Target, request: Request) -> str:
     Where a server of our own happens to listen is no part of it, and what was asked before endpoints were part of it at
     our own servers or a provider's own address keeps its key.
     """
-    content = {k: v for k, v in asdict(request).items() if k != "row_id" and (k != "wants_confidence" or v)}
+    later = ("wants_confidence", "reasoning_tokens")  # fields that older keys do not have
+    content = {k: v for k, v in asdict(request).items() if k != "row_id" and (k not in later or v)}
+    habits = dict(target.habits.determining) | ({} if target.reasoning is None else {"reasoning": target.reasoning})
+    content |= {"habits": habits} if habits else {}
     who = {"uri": target.uri, "revision": target.revision, "provider_cache": target.provider_cache}
     return answer_key(**who, **target.place, **content)
 

@@ -17,7 +17,7 @@ from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.evaluating.scorer import ExactScorer, Scorer
 from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.evidence.prediction_powered import error_interval
@@ -29,13 +29,14 @@ from leastwise.metrics.grades import Grades
 from leastwise.rows.question import Question
 from leastwise.use_case import Stage
 from leastwise.use_case.judge import LEAST_HUMAN_GRADES, Judge
+from leastwise.use_case.model import Model
 from leastwise.use_case.task import completion_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 JudgingStage = Stage | Literal["reference"]
-GRADE_TOKENS = 8
+FIRST_GRADES = 10  # people's graded answers that are asked first: a judge that cannot grade is found out by them
 
 
 @contextmanager
@@ -112,11 +113,16 @@ class JudgeScorer:
         """The judge's grades of what people graded; asked once, for the store keeps them."""
         if self._people is None:
             rows = self._work.tables.need("graded")
-            grades = self._graded(rows, list(rows["answer"]))
+            first = self._graded(rows.head(FIRST_GRADES), list(rows["answer"].head(FIRST_GRADES)))
+            if not any(grade is not None for grade in first):
+                self._check_caps(len(first))
+            rest = rows.iloc[FIRST_GRADES:]
+            grades = first + self._graded(rest, list(rest["answer"]))
             lost = sum(grade is None for grade in grades)
             if lost > MAX_LOST_SHARE * len(grades):
+                self._check_caps(len(grades))
                 raise RuntimeError(
-                    f"the judge gave no grade to {lost} of the {len(grades)} answers in data.graded; run again"
+                    f"the judge gave no grade to {lost} of the {len(grades)} answers in data.graded{self._what_came()}"
                 )
             both = zip(rows["id"], rows["grade"], grades, strict=True)
             ids, human, judge = zip(
@@ -125,16 +131,48 @@ class JudgeScorer:
             self._people = Grades(tuple(map(str, ids)), tuple(map(float, human)), judge)
         return self._people
 
+    def _check_caps(self, of: int) -> None:
+        """BadInput where the judge's grades are missing because its cap cut them off: running again changes nothing."""
+        cut = [reply for reply in self._replies if self._read(reply) is None and reply.finish_reason == "length"]
+        if 2 * len(cut) > sum(self._read(reply) is None for reply in self._replies):
+            uri, cap = self._model.uri, self._model.most_output_tokens(self._judge.output_tokens)
+            raise BadInput(
+                f"judge: {len(cut)} of {of} replies of {uri} were cut off by its cap of {cap} tokens before a grade "
+                "(finish_reason length); set reasoning on that model of judge.models (low, medium, high or a number of "
+                "tokens), or raise judge.output_tokens"
+            )
+
+    def _what_came(self) -> str:
+        """The first reply that is no grade, or why there was none."""
+        first = next((reply for reply in self._replies if self._read(reply) is None), None)
+        if first is None:
+            return ""
+        if first.error:
+            return f" ({first.error}); run again when it answers"
+        return f" (it said {first.text[:60]!r}, finish_reason {first.finish_reason or 'unknown'}); choose another judge"
+
     def _graded(self, rows: pd.DataFrame, texts: Sequence[str]) -> list[float | None]:
         """A grade a row: 0 without asking for an empty answer, None where no readable grade came."""
         worded = [at for at, text in enumerate(texts) if text.strip()]
-        requests = self._requests(rows.iloc[worded], [texts[at] for at in worded])
-        replies = self._client.ask(requests) if requests else []
+        replies = self._asked(rows.iloc[worded], [texts[at] for at in worded]) if worded else []
         self._replies += replies
         grades: list[float | None] = [0.0] * len(texts)
         for at, reply in zip(worded, replies, strict=True):
             grades[at] = self._read(reply)
         return grades
+
+    def _asked(self, rows: pd.DataFrame, texts: Sequence[str]) -> list[Reply]:
+        """The judge's replies, held to the grades where it takes that, else in its own words.
+
+        BadInput where it cannot be asked at all: there is no other to ask instead.
+        """
+        is_held = self._client.offers_constraints
+        try:
+            return self._client.ask(self._requests(rows, texts))
+        except CannotBeAsked as error:
+            if is_held and not self._client.offers_constraints:
+                return self._client.ask(self._requests(rows, texts))
+            raise BadInput(f"judge.models: {error}") from None
 
     def _read(self, reply: Reply) -> float | None:
         return None if reply.error else self._judge.grade(reply.text)
@@ -148,21 +186,27 @@ class JudgeScorer:
             Request(
                 row_id=str(row_id),
                 messages=(system, Message("user", judge.message(text, answer, reference))),
-                max_tokens=GRADE_TOKENS,
+                max_tokens=judge.output_tokens,
                 choices=choices,
+                reasoning_tokens=self._model.reasoning_tokens,
             )
             for row_id, text, answer, reference in zip(rows["id"], rows["text"], texts, expected, strict=True)
         ]
 
     @property
+    def _model(self) -> Model:
+        model = self._work.use_case.judge_model
+        assert model is not None
+        return model
+
+    @property
     def _client(self) -> Asker:
         if self._asker is None:
-            model = self._work.use_case.judge_model
-            assert model is not None
+            model = self._model
             judge = Candidate(
                 stage=self._stage,
                 model=model.uri,
-                revision=self._work.catalogue.revision(model.uri),
+                revision=self._work.catalogue.asked_revision(model),
                 venue=model.venue,
                 cache=CachePolicy(provider=True),
             )

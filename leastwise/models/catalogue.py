@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import encoder, weights
 from leastwise.money import PriceBook
+from leastwise.money.retirement import retirement_warnings
 from leastwise.use_case import UseCase
 from leastwise.use_case.model import Model
 from leastwise.use_case.price import Price
@@ -91,8 +93,14 @@ class Catalogue:
         price = self.price_in_venue(candidate)
         if price is None:
             return 0.0
-        context, output = self.model(candidate.model).context_tokens, self.use_case.traffic.output_tokens
-        return price.worst_case_usd(context - output, output)
+        model, output = self.model(candidate.model), self.use_case.traffic.output_tokens
+        return price.worst_case_usd(model.context_tokens - output, model.most_output_tokens(output))
+
+    def retiring(self, today: date) -> tuple[str, ...]:
+        """A sentence for every model named in the use case that is gone or going soon."""
+        models, judge = self.use_case.models, self.use_case.judge
+        named = [*models.candidates, *filter(None, [models.base]), *(judge.models if judge else ())]
+        return retirement_warnings((model.uri for model in named), self.book.retirements, today)
 
     def candidate_prices(self) -> dict[str, Price]:
         """The price of every model that may be prompted, by URI."""
@@ -114,6 +122,10 @@ class Catalogue:
             return encoder.encoder_hash(encoder.embedder_dir(uri))
         hosted = next((model.revision for model in self._listed() if model.uri == uri), "")
         return (weights.revision(uri) if "://" in uri else "") + hosted
+
+    def asked_revision(self, model: Model) -> str:
+        """The revision of a model as it is asked: what an endpoint of somebody else's serves is not ours to hash."""
+        return model.revision if model.base_url else self.revision(model.uri)
 
     @property
     def encoder(self) -> Path | None:

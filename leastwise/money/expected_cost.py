@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import Field
 
@@ -161,13 +161,14 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     usd, calls, steps = 0.0, 0, []
     for each in tries:
         usage = request_usage(use_case, stage, facts.sizes, each.constrained)
+        usage = replace(usage, output_tokens=usage.output_tokens + each.thinking_tokens)
         spent = requests * each.price.usd(usage)
         usd, calls = usd + spent, calls + requests
         steps.append(
             f"{requests} calls × ({usage.input_tokens} tokens in, {usage.cached_tokens} of them cached, "
             f"{usage.output_tokens} out) = ${spent:.4g}"
         )
-    usd, calls = usd + _grading_usd(facts, calls), calls * (2 if facts.judge_price else 1)
+    usd, calls = usd + _grading_usd(use_case, facts, calls), calls * (2 if facts.judge_price else 1)
     return ExpectedCost(usd=usd, calls=calls, steps=tuple(steps))
 
 
@@ -175,13 +176,18 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
 class _Try:
     price: Price
     constrained: bool
+    thinking_tokens: int
 
 
 def _tries(use_case: UseCase, stage: Stage, facts: Facts) -> list[_Try]:
     """Every allowed and priced model, unconstrained and constrained, cheapest first."""
     ways = (False, True) if use_case.task.can_be_constrained and stage != "cache" else (False,)
     models = [m for m in use_case.models.candidates if use_case.may_be_sent_to(m) and m.uri in facts.prices]
-    tries = [_Try(facts.prices[model.uri], constrained) for model in models for constrained in ways]
+    tries = [
+        _Try(facts.prices[model.uri], constrained, model.expected_reasoning_tokens)
+        for model in models
+        for constrained in ways
+    ]
     return sorted(tries, key=lambda each: (each.price.input, each.price.output, each.constrained))
 
 
@@ -208,12 +214,13 @@ def _tokens(chars: float) -> int:
     return math.ceil(chars / CHARS_PER_TOKEN)
 
 
-def _grading_usd(facts: Facts, calls: int) -> float:
+def _grading_usd(use_case: UseCase, facts: Facts, calls: int) -> float:
     if facts.judge_price is None:
         return 0.0
     tokens_in, tokens_out = JUDGE_TOKENS
-    graded = facts.rows.get("graded", 0)
-    return (calls + graded) * facts.judge_price.usd(Usage(tokens_in, 0, 0, tokens_out // 4))
+    model, graded = use_case.judge_model, facts.rows.get("graded", 0)
+    thinking = model.expected_reasoning_tokens if model else 0
+    return (calls + graded) * facts.judge_price.usd(Usage(tokens_in, 0, 0, tokens_out // 4 + thinking))
 
 
 def training_tokens(use_case: UseCase, sizes: Sizes, rows: Mapping[str, int]) -> float:
@@ -249,7 +256,7 @@ def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     grading, calls = 0.0, 0
     if facts.judge_price:
         calls = examples_of(use_case, stage, facts).examples
-        grading = _grading_usd(facts, calls)
+        grading = _grading_usd(use_case, facts, calls)
     operations = FLOPS_PER_PARAMETER_AND_TOKEN * share
     return ExpectedCost(
         usd=usd + grading,

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from leastwise.evidence.halving import schedule
 from leastwise.money.economics import HOURS_PER_MONTH
 from leastwise.use_case import LADDER, Stage, UseCase
+from leastwise.use_case.judge import DEFAULT_GRADE_TOKENS
 from leastwise.use_case.price import Price
 
 PROMPT_TOKENS: dict[Stage, int] = {"prompt": 500, "rag": 900, "cache": 900, "fine_tune": 200, "pretrain": 200}
-JUDGE_TOKENS = (600, 40)  # rubric, input and answer; the grade in its JSON
+JUDGE_TOKENS = (600, 40)  # rubric, input and answer; the grade in its JSON, without what is thought before it
 EXAMPLES_PER_S = 4.0
 COUNTED = ("gate", "traffic", "out_of_scope", "shifted", "unlabelled", "graded", "paraphrases")
 
@@ -29,7 +30,7 @@ def worst_costs(
     """Dollars of every stage at worst (rule 6); `rows` has a count for each of COUNTED."""
     at_gate = rows["gate"] + rows["out_of_scope"] + rows["shifted"]
     ways = 2 if use_case.task.can_be_constrained else 1
-    a_grade = judge_price.worst_case_usd(*JUDGE_TOKENS) if judge_price else 0.0
+    a_grade = judge_price.worst_case_usd(JUDGE_TOKENS[0], most_grade_tokens(use_case)) if judge_price else 0.0
     grading = a_grade * (rows["gate"] + rows["shifted"])
     worst: dict[Stage, float] = dict.fromkeys(LADDER, 0.0)
     for stage in ("prompt", "rag"):
@@ -91,4 +92,13 @@ def hosting_hour_usd(use_case: UseCase) -> float:
 
 def _usd_a_call(use_case: UseCase, price: Price, stage: Stage) -> float:
     tokens = min(PROMPT_TOKENS[stage], max(m.context_tokens for m in use_case.models.candidates))
-    return price.worst_case_usd(tokens, use_case.traffic.output_tokens)
+    answer = use_case.traffic.output_tokens
+    return price.worst_case_usd(tokens, max(m.most_output_tokens(answer) for m in use_case.models.candidates))
+
+
+def most_grade_tokens(use_case: UseCase) -> int:
+    """The most output tokens a grade is billed for, with what the judge thinks before it."""
+    judge, model = use_case.judge, use_case.judge_model
+    if judge is None or model is None:
+        return JUDGE_TOKENS[1]
+    return model.most_output_tokens(JUDGE_TOKENS[1] - DEFAULT_GRADE_TOKENS + judge.output_tokens)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
+from leastwise.redaction import without_user
 from leastwise.stores import storage
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or a database under the state directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.home() / 'mlflow.db'}"
+
+
+def shown_uri() -> str:
+    """The same as links and lines may show it."""
+    return without_user(tracking_uri())
 
 
 def connect() -> MlflowClient:
@@ -44,8 +50,8 @@ def _check_reachable(uri: str, parsed: urllib.parse.ParseResult) -> None:
         socket.create_connection((parsed.hostname or "", port), timeout=5).close()
     except OSError as error:
         raise BadInput(
-            f"MLFLOW_TRACKING_URI: the MLflow server {uri} cannot be reached ({error}); start it with `make up`, or "
-            "unset the variable to use a local database"
+            f"MLFLOW_TRACKING_URI: the MLflow server {without_user(uri)} cannot be reached ({error}); start it with "
+            "`make up`, or unset the variable to use a local database"
         ) from None
 
 

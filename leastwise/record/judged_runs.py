@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.record.client import find_experiment, tracking_uri
+from leastwise.record.client import find_experiment, shown_uri
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.run import OUTCOME, RecordedRun, read_run
 from leastwise.record.stage_run import StageRun
@@ -37,7 +37,7 @@ def _of_run(client: MlflowClient, run_id: str) -> Iterator[StageRun]:
     try:
         run = StageRun.read(client, run_id)
     except MlflowException:
-        what = f"{run_id} is neither a run id nor an experiment in {tracking_uri()}"
+        what = f"{run_id} is neither a run id nor an experiment in {shown_uri()}"
         raise BadInput(
             f"run_or_experiment: {what}; take the mlflow_run_id a flow printed, or a use case's name"
         ) from None

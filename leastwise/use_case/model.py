@@ -8,6 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from leastwise.part import Part, written_but_for
+from leastwise.redaction import holds_credentials
+from leastwise.use_case.habits import EXPECTED_SHARE, NO_HABITS, Habits, Reasoning, reasoning_tokens
 from leastwise.use_case.price import Price
 
 Venue = Literal["api", "managed", "self_host"]
@@ -36,6 +38,25 @@ class Model(Part):
         "judge favours its own; empty: told from the name.",
     )
     training_on_output: bool | None = Field(None, description="Whether its licence allows training on its answers.")
+    served_name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="The name the endpoint knows it by; empty: what follows the provider, or org/name of hf://org/name.",
+    )
+    key_variable: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Environment variable with the key of base_url's host; `none`: it needs no key. Empty: the "
+        "provider's own variable, which is sent to the provider's own host only.",
+    )
+    reasoning: Reasoning | None = Field(
+        None,
+        description="How much it thinks before it answers: none, low, medium, high, or a number of tokens. The budget "
+        "(1,024, 4,096 or 16,384 tokens) is added to the cap of the answer and to its cost. Empty: as the model does "
+        "by itself.",
+    )
+    habits: Habits = Field(NO_HABITS, description="What it takes and refuses, where that is not found out rightly.")
     revision: str = Field(
         "",
         max_length=100,
@@ -43,15 +64,42 @@ class Model(Part):
         "answered before counts for it.",
     )
 
-    @model_serializer(mode="wrap")
-    def _defaults_are_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """What was asked before there was a revision is still the same question."""
-        return written_but_for(write(self), revision="")
-
     @model_validator(mode="after")
     def _uri_is_readable(self) -> Self:
         check_model_uri(self.uri)
+        if self.base_url and holds_credentials(self.base_url):
+            raise ValueError(
+                "base_url: carries a user, a password or a key; take it out, put the key into an environment variable "
+                "and name that variable in key_variable"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Use cases from before these fields keep their keys."""
+        defaults: dict[str, object] = {"served_name": None, "key_variable": None, "reasoning": None, "revision": ""}
+        return written_but_for(write(self), habits=NO_HABITS.model_dump(mode="json"), **defaults)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Output tokens it may think for, beside its answer."""
+        return reasoning_tokens(self.reasoning)
+
+    @property
+    def expected_reasoning_tokens(self) -> int:
+        """About how many of them it uses."""
+        return round(self.reasoning_tokens * EXPECTED_SHARE)
+
+    def most_output_tokens(self, answer_tokens: int) -> int:
+        """The most output tokens that are billed for an answer of so many: thinking comes on top."""
+        return answer_tokens + self.reasoning_tokens
+
+    @property
+    def name_served(self) -> str | None:
+        """The name to say to the endpoint, where it is not what follows the provider."""
+        if self.served_name or not self.base_url:
+            return self.served_name
+        return self.uri.removeprefix("hf://").partition("@")[0] if self.uri.startswith("hf://") else None
 
     @property
     def is_open(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from leastwise.answering.workspace import Workspace
+from leastwise.endpoints.habits import with_known_reasoning
 from leastwise.ladder.alphas import first_alphas
 from leastwise.ladder.needs import Situation
 from leastwise.models.catalogue import Catalogue, priced
@@ -55,9 +56,9 @@ def price_book() -> PriceBook:
 def prospect_of(use_case: UseCase) -> Prospect:
     """The parts of a use case that need no run."""
     book = price_book()
-    with_gpu_price = priced(use_case, book)
-    question = Question(with_gpu_price, Tables(use_case))
-    return Prospect(question, Catalogue(with_gpu_price, book, storage.home()))
+    known = with_known_reasoning(priced(use_case, book))
+    question = Question(known, Tables(use_case))
+    return Prospect(question, Catalogue(known, book, storage.home()))
 
 
 def open_workspace(run_id: RunId) -> Workspace:

@@ -27,7 +27,7 @@ from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target, most_usage, request_key
 from leastwise.endpoints.throttle import Pace, Throttle
 from leastwise.engines.llama_cpp import serve_causal
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import BudgetExceeded, Caps
 from leastwise.stores.ledger import Ledger, Meter
@@ -178,7 +178,7 @@ def test_the_anthropic_path_speaks_to_a_real_server_and_counts_cached_tokens(
     first, second = (ask(target, [request("a", sample=n)], store=store, price=price)[0] for n in (0, 1))
     assert first.error is None and first.text and first.output_tokens <= 6
     assert second.cached_tokens > 40 and second.cached_tokens <= second.input_tokens
-    with pytest.raises(BadInput, match="constrained"):
+    with pytest.raises(CannotBeAsked, match="constrained"):
         ask(target, [request("a", choices=LABELS)], store=store, price=price)
 
 

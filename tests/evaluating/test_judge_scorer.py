@@ -38,6 +38,7 @@ class Minds:
         self.kind = 8  # of ten wrong answers, how many it takes for right
         self.strict = 0  # of ten right answers, how many it takes for wrong
         self.mute = 0  # of a hundred answers, how many get words instead of a grade
+        self.thinks = 0  # tokens the judge needs before a grade; under a lower cap it says nothing
         self.calls: Counter[str] = Counter()
         self.seen: list[dict[str, Any]] = []
 
@@ -46,6 +47,8 @@ class Minds:
         self.calls[asked["model"]] += 1
         self.seen.append(asked)
         said = asked["messages"][-1]["content"]
+        if asked["model"] == "critic" and asked["max_completion_tokens"] < self.thinks:
+            return chat_completion("critic", "", 100, asked["max_completion_tokens"], finish_reason="length")
         text = self.graded(json.loads(said)) if asked["model"] == "critic" else self.written(number_in(said))
         return chat_completion(asked["model"], text, 100, 10)
 
@@ -173,6 +176,21 @@ def test_replies_that_are_no_grade_are_lost_never_a_zero(home: Path, tmp_path: P
     mind.right, mind.mute = 10, 10
     with pytest.raises(RuntimeError, match="the judge gave no grade to"):
         prompt_stage(case(tmp_path, base_url))
+
+
+def test_a_judge_that_is_cut_off_by_its_cap_is_bad_input_after_a_few_calls_and_is_asked_anew_with_another_cap(
+    home: Path, tmp_path: Path, minds: Any
+):
+    mind, base_url = minds
+    mind.thinks = 2000
+    critic = {"uri": "openai:critic", "price": PRICE, "base_url": base_url, "family": "other", "reasoning": 500}
+    judge = {"models": [critic], "criteria": "The number of the question is named.", "levels": ["wrong", "right"]}
+    with pytest.raises(BadInput, match=r"10 of 10 replies.*finish_reason length.*reasoning.*judge\.output_tokens"):
+        prompt_stage(case(tmp_path, base_url, judge=judge, budget_usd=1000, budget_usd_per_month=1000))
+    assert mind.calls["critic"] == 10
+    for changed in (judge | {"output_tokens": 4000}, judge | {"models": [critic | {"reasoning": "medium"}]}):
+        path = case(tmp_path, base_url, judge=changed, budget_usd=1000, budget_usd_per_month=1000)
+        assert prompt_stage(path).figures["judge.lost"] == 0
 
 
 def test_too_few_human_grades_are_refused_before_anything_is_asked(home: Path, tmp_path: Path, minds: Any):

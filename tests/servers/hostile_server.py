@@ -463,3 +463,176 @@ def _wrong(asked: Asked) -> web.Response:
 
 
 # -- further habits: add below ----------------------------------------------------------------------------------------
+
+
+# -- how it wants to be asked -----------------------------------------------------------------------------------------
+
+
+@habit("no_system")
+def _no_system(asked: Asked) -> web.Response:
+    """Gemma's template: a system message is an error."""
+    if any(message["role"] == "system" for message in asked.messages):
+        return refused(400, "System role not supported")
+    return completion(asked)
+
+
+@habit("alternating")
+def _alternating(asked: Asked) -> web.Response:
+    """Mistral's first template, rendered by llama.cpp: the server's own error."""
+    if any(message["role"] == "system" for message in asked.messages):
+        return refused(500, "Conversation roles must alternate user/assistant/user/assistant/...")
+    return completion(asked)
+
+
+@habit("old_cap")
+def _old_cap(asked: Asked) -> web.Response:
+    """Knows max_tokens alone."""
+    if "max_completion_tokens" in asked.body:
+        return refused(422, "body.max_completion_tokens: extra inputs are not permitted")
+    return completion(asked)
+
+
+@habit("own_temperature")
+def _own_temperature(asked: Asked) -> web.Response:
+    if "temperature" in asked.body:
+        return refused(400, "Unsupported value: 'temperature' does not support 0 with this model.", "unsupported_value")
+    return completion(asked)
+
+
+@habit("no_cache_key")
+def _no_cache_key(asked: Asked) -> web.Response:
+    if "prompt_cache_key" in asked.body:
+        return refused(400, "Unsupported parameter(s): `prompt_cache_key`")
+    return completion(asked)
+
+
+@habit("no_logprobs")
+def _no_logprobs(asked: Asked) -> web.Response:
+    if asked.body.get("logprobs"):
+        return refused(400, "logprobs is not supported")
+    return completion(asked)
+
+
+@habit("no_effort")
+def _no_effort(asked: Asked) -> web.Response:
+    if "reasoning_effort" in asked.body:
+        return refused(400, "Unrecognized request argument supplied: reasoning_effort")
+    return completion(asked)
+
+
+@habit("no_schema")
+def _no_schema(asked: Asked) -> web.Response:
+    if asked.is_constrained:
+        return refused(400, "This response_format type is unavailable now")
+    return completion(asked)
+
+
+@habit("no_strict")
+def _no_strict(asked: Asked) -> web.Response:
+    """Takes a schema, but not the field `strict`."""
+    if "strict" in (asked.body.get("response_format") or {}).get("json_schema", {}):
+        return refused(422, "body.response_format.json_schema.strict: extra inputs are not permitted")
+    return completion(asked)
+
+
+@habit("no_seed_no_nothing")
+def _no_seed_no_nothing(asked: Asked) -> web.Response:
+    """Takes nothing but model, messages and max_tokens, and names one offender at a time."""
+    known = {"model", "messages", "max_tokens", "stream"}
+    if extra := sorted(set(asked.body) - known):
+        return refused(400, f"Unrecognized request argument supplied: {extra[0]}")
+    if any(message["role"] == "system" for message in asked.messages):
+        return refused(400, "System role not supported")
+    return completion(asked)
+
+
+@habit("wordless")
+def _wordless(asked: Asked) -> web.Response:
+    """Refuses a temperature without a word of it."""
+    return (
+        web.json_response({"detail": "Bad Request"}, status=400) if "temperature" in asked.body else completion(asked)
+    )
+
+
+@habit("misleading")
+def _misleading(asked: Asked) -> web.Response:
+    """Refuses everything, and blames the temperature, whatever is sent."""
+    return refused(400, "temperature out of range")
+
+
+@habit("named")
+def _named(asked: Asked) -> web.Response:
+    if asked.body["model"] != "acme/tiny-chat":
+        return refused(404, f"The model `{asked.body['model']}` does not exist.", "NotFoundError")
+    return completion(asked)
+
+
+@habit("switched_off")
+def _switched_off(asked: Asked) -> web.Response:
+    """Thinks aloud unless its template is told not to."""
+    told = asked.body.get("chat_template_kwargs") == {"enable_thinking": False}
+    return completion(asked) if told else _thinking_on(asked)
+
+
+@habit("locked")
+def _locked(asked: Asked) -> web.Response:
+    """Takes its own key alone, and says the one it got, as some gateways do."""
+    sent = asked.headers.get("Authorization", "")
+    if sent != "Bearer the-right-key-0001":
+        return refused(401, f"Invalid token: {sent}", "invalid_api_key")
+    return completion(asked)
+
+
+# -- thinking ---------------------------------------------------------------------------------------------------------
+
+
+@habit("think")
+def _think(asked: Asked) -> web.Response:
+    return completion(asked, f"<think>The sender asks for {asked.right}?</think>\n{asked.content}")
+
+
+@habit("half_think")
+def _half_think(asked: Asked) -> web.Response:
+    """The template opened the thought in the prompt."""
+    return completion(asked, f"The sender asks about money. </think>\n\n{asked.content}")
+
+
+@habit("endless_think")
+def _endless_think(asked: Asked) -> web.Response:
+    """A thought that names the right answer and is cut off."""
+    return _thinking_on(asked)
+
+
+def _thinking_on(asked: Asked) -> web.Response:
+    usage = {"prompt_tokens": 50, "completion_tokens": asked.cap, "total_tokens": 50 + asked.cap}
+    return completion(asked, f"<think>{asked.right} or not {asked.right}", usage=usage, finish="length")
+
+
+@habit("thinking_field")
+def _thinking_field(asked: Asked) -> web.Response:
+    return completion(asked, reasoning_content="nonsense, surely")
+
+
+@habit("starved")
+def _starved(asked: Asked) -> web.Response:
+    """Needs 500 tokens to think; whoever caps it lower gets nothing."""
+    if asked.cap >= 500:
+        usage = {"prompt_tokens": 50, "completion_tokens": 480, "total_tokens": 530}
+        return completion(asked, usage=usage, reasoning_content="hm")
+    return _all_thought(asked)
+
+
+@habit("insatiable")
+def _insatiable(asked: Asked) -> web.Response:
+    """Thinks for as long as it may, whatever that is."""
+    return _all_thought(asked)
+
+
+def _all_thought(asked: Asked) -> web.Response:
+    usage = {
+        "prompt_tokens": 50,
+        "completion_tokens": asked.cap,
+        "total_tokens": 50 + asked.cap,
+        "completion_tokens_details": {"reasoning_tokens": asked.cap},
+    }
+    return completion(asked, "", usage=usage, finish="length", reasoning_content="Let me think")

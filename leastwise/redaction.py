@@ -1,0 +1,54 @@
+"""Keys and passwords taken out of text that people, logs and MLflow see. It decides nothing about who may have them."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+HIDDEN = "***"
+LEAST_SECRET = 6  # characters: shorter ones (placeholders) would blot out ordinary words
+_QUERY_NAME = r"(?:key(?:[-_]?id)?|token|secret|password|passwd|pwd|sig|signature|credential)s?"
+_IN_QUERY = re.compile(rf"([?&;][^=&\s]*{_QUERY_NAME}=)[^&\s'\"]+", re.IGNORECASE)
+_USER_INFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s'\"@]*:[^/\s'\"@]*@", re.IGNORECASE)
+_WEB_USER = re.compile(r"(\bhttps?://)[^/\s'\"@]+@", re.IGNORECASE)
+_BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+_SHAPED = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|AIza|ghp|glpat|AKIA)[-_]?[A-Za-z0-9_-]{16,}")
+_known: set[str] = set()
+
+
+def hide(secret: str) -> None:
+    """From now on this value is taken out wherever it appears."""
+    if len(secret) >= LEAST_SECRET:
+        _known.add(secret)
+
+
+def redacted(text: str) -> str:
+    """The text without credentials in URIs, values of `hide`, and what has the shape of a key."""
+    for secret in _known:
+        text = text.replace(secret, HIDDEN)
+    for pattern in (_USER_INFO, _WEB_USER):
+        text = pattern.sub(rf"\1{HIDDEN}@", text)
+    for pattern in (_IN_QUERY, _BEARER):
+        text = pattern.sub(rf"\1{HIDDEN}", text)
+    return _SHAPED.sub(HIDDEN, text)
+
+
+def without_user(uri: str) -> str:
+    """A web address as a link or a line may show it: without user and password."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark or scheme.startswith("sqlite"):
+        return uri
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a field of this name holds a key or a password."""
+    return re.search(rf"{_QUERY_NAME}$", name, re.IGNORECASE) is not None
+
+
+def holds_credentials(uri: str) -> bool:
+    """Whether a web address carries a user, a password, or a key in its query."""
+    parts = urlsplit(uri)
+    names = (name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    return "@" in parts.netloc or any(is_secret_name(name) for name in names)
