@@ -62,7 +62,6 @@ def test_what_nobody_can_put_right_has_no_remedy(message: str) -> None:
 
 
 def test_what_looks_like_a_key_is_not_shown() -> None:
-    said = shown(
-        "Incorrect API key provided: sk-proj-AbCdEfGhIjKl. gsk_0123456789abc, AIzaSyA-0123456789, Bearer abc.def.ghi"
-    )
-    assert not any(secret in said for secret in ("AbCdEf", "0123456789", "abc.def"))
+    key = "AbCdEfGhIjKl0123456789"
+    said = shown(f"Incorrect API key provided: sk-proj-{key}. gsk_{key}, AIza{key}, Bearer {key}")
+    assert said.startswith("Incorrect API key") and key not in said
