@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from leastwise.evidence.halving import schedule
 from leastwise.money.economics import HOURS_PER_MONTH
 from leastwise.use_case import LADDER, Stage, UseCase
-from leastwise.use_case.judge import DEFAULT_GRADE_TOKENS
+from leastwise.use_case.judge import GRADE_TOKENS
 from leastwise.use_case.price import Price
 
 PROMPT_TOKENS: dict[Stage, int] = {"prompt": 500, "rag": 900, "cache": 900, "fine_tune": 200, "pretrain": 200}
@@ -101,4 +101,4 @@ def most_grade_tokens(use_case: UseCase) -> int:
     judge, model = use_case.judge, use_case.judge_model
     if judge is None or model is None:
         return JUDGE_TOKENS[1]
-    return model.most_output_tokens(JUDGE_TOKENS[1] - DEFAULT_GRADE_TOKENS + judge.output_tokens)
+    return model.most_output_tokens(JUDGE_TOKENS[1] - GRADE_TOKENS + judge.output_tokens)
