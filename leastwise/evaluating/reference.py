@@ -28,7 +28,7 @@ from leastwise.models.student import MOST_FALSE_DECLINES, fit_dev_threshold
 from leastwise.record.reports import gate_table, reference_table, run_name
 from leastwise.record.run import KEY, OPEN_WEIGHTS, VENUE, Figure
 from leastwise.record.stage_run import StageRun
-from leastwise.rows.gate_rows import unit_count, unit_scores
+from leastwise.rows.gate_rows import first_units, seeded, unit_count, unit_scores
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_TRAIN_ROWS, MOST_GATE_ROWS = 50_000, 20_000  # more tell little more of it and take hours to embed
 ANSWERED_IN_PROCESS = frozenset({"quality", "adherence"})
 
 
@@ -56,10 +57,11 @@ def measure_reference(work: Workspace) -> ReferenceResult:
 
     Where `reference: stop` has to be served to be judged (latency, cost, out-of-scope or shifted inputs are required),
     the logistic regression stands for the references, even if another did better on dev: it alone can be served.
-    Otherwise the best on dev does. The table shows every reference's quality over the whole gate set either way. Raises
+    Otherwise the best on dev does. The table shows every reference's quality over the whole gate set either way, or
+    over its first 20,000 rows in seeded order; they are fitted on a seeded sample of at most 50,000 rows. Raises
     RuntimeError where too many requests were lost: nothing is logged, and the climb can be resumed.
     """
-    fits, rows = _fits(work), work.question.gate.rows
+    fits, rows = _fits(work), _judged_rows(work)
     scores = {fit.name: _scores(fit, rows) for fit in fits}
     quality: dict[str, float] = {name: sum(each) / len(each) for name, each in scores.items()}
     obstacle = _obstacle(work.use_case)
@@ -90,13 +92,25 @@ def _best(fits: list[Reference]) -> Reference:
 def _fits(work: Workspace) -> list[Reference]:
     encoder, seed = work.catalogue.encoder, work.use_case.training.seed
     assert encoder is not None
-    train, cache, on_chunk = work.tables.need("train"), work.catalogue.embeddings, work.display.show_embedding
+    train, cache, on_chunk = _sample(work, "train"), work.catalogue.embeddings, work.display.show_embedding
     return fit_reference(train, _dev(work), encoder, cache, seed, on_chunk=on_chunk)
 
 
 def _dev(work: Workspace) -> pd.DataFrame:
-    dev = work.tables.get("dev")
-    return dev if dev is not None else work.tables.need("train")
+    return _sample(work, "dev" if work.tables.get("dev") is not None else "train")
+
+
+def _sample(work: Workspace, table: str) -> pd.DataFrame:
+    """A table's rows; where there are more than can be embedded in reasonable time, a sample that its content fixes."""
+    rows = work.tables.need(table)
+    if len(rows) <= MOST_TRAIN_ROWS:
+        return rows
+    log.info(f"the reference is fitted on {MOST_TRAIN_ROWS:,} of the {len(rows):,} rows of data.{table}")
+    return seeded(rows, content_key(work.tables.hashes[table])).head(MOST_TRAIN_ROWS)
+
+
+def _judged_rows(work: Workspace) -> pd.DataFrame:
+    return first_units(work.question.gate.rows, MOST_GATE_ROWS)
 
 
 def _scores(fit: Reference, rows: pd.DataFrame) -> list[float]:
@@ -120,11 +134,11 @@ def _obstacle(use_case: UseCase) -> str | None:
 
 def _in_process(work: Workspace, name: str, scores: list[float]) -> Evaluation:
     """Quality and adherence over the whole gate set; whatever else is required is not measured, which is ERROR."""
-    gate = work.question.gate
+    gate, rows = work.question.gate, _judged_rows(work)
     tests = GateTests(work.use_case, work.alphas, dict.fromkeys(ANSWERED_IN_PROCESS, unit_count(gate.rows)))
-    tests.count(ANSWERED_IN_PROCESS, len(gate.rows), 0)
-    tests.add("quality", unit_scores(gate.rows, scores))
-    tests.add("adherence", unit_scores(gate.rows, [1.0] * len(gate.rows)))
+    tests.count(ANSWERED_IN_PROCESS, len(rows), 0)
+    tests.add("quality", unit_scores(rows, scores))
+    tests.add("adherence", unit_scores(rows, [1.0] * len(rows)))
     return Evaluation(stage="reference", candidate=name, gate_hash=gate.set_hash, measurements=tests.measurements())
 
 

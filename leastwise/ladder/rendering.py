@@ -1,16 +1,25 @@
 """The messages of one request, laid out so that they cache well: stable parts first, the request last.
 
-It sends nothing, retrieves nothing and counts no tokens.
+What comes from data can neither end its turn nor pass for another part: marks of chat templates in it are broken up,
+and every document stands between marks of its own. It sends nothing, retrieves nothing and counts no tokens.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Literal
 
 from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.part import Part
+
+_MARK = re.compile(
+    r"<(?=[|｜][^<>\s][^<>\n]{0,40}[|｜]>"  # <|im_start|>, <|eot_id|>, <|user|>, DeepSeek's
+    r"|/?s>|(?:bos|eos|pad|unk)>|(?:start|end)_of_turn>|</?SYS>>|/?document\b)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])",
+    re.IGNORECASE,
+)
 
 
 class Turn(Part):
@@ -31,14 +40,25 @@ def render(
     turns = [Turn(role="system", content=prompt.system)]
     for shot in (*prompt.shots, *examples):
         turns += [
-            Turn(role="user", content=shot.text),
-            Turn(role="assistant", content=_answer(shot.label, prompt.constrained and enumerated)),
+            Turn(role="user", content=without_marks(shot.text)),
+            Turn(role="assistant", content=_answer(shot.label, prompt.constrained, enumerated)),
         ]
-    context = "".join(f"[{i}] {document}\n" for i, document in enumerate(documents, 1))
-    turns.append(Turn(role="user", content=f"{context}{text}"))
+    context = "".join(f"<document>\n{without_marks(document)}\n</document>\n" for document in documents)
+    turns.append(Turn(role="user", content=f"{context}{without_marks(text)}"))
     return tuple(turns)
 
 
-def _answer(label: str, wrapped: bool) -> str:
+def without_marks(text: str) -> str:
+    """A text from data whose marks of chat templates are broken up by a blank; any other text as it is.
+
+    Templates write messages out as they are, and servers read marks in them as marks: `<|im_end|>` in a document would
+    end the user's turn, and what follows could speak as the system.
+    """
+    return _MARK.sub(lambda mark: f"{mark[0]} ", text)
+
+
+def _answer(label: str, constrained: bool, enumerated: bool) -> str:
     """An example's answer in the format the request is held to: a model copies the form of its examples."""
-    return json.dumps({"label": label}) if wrapped else label
+    if not enumerated:
+        return without_marks(label)
+    return json.dumps({"label": label}) if constrained else label

@@ -35,6 +35,7 @@ _NEIGHBOURS = (1, 3, 5, 9, 15, 25)
 _INVERSE_REGULARIZATION = (0.25, 1.0, 4.0, 16.0)  # rising: each fit starts warm from the one before
 _QUICK_REGULARIZATION = 4.0  # inverse; what dev mostly chooses
 _FIT_ITERATIONS = 200
+_SIMILARITIES_AT_ONCE = 2**24  # 64 MB of them
 _RECIPE = 1  # part of the key: raise it when any of the above changes what is fitted
 
 
@@ -231,6 +232,13 @@ class _Nearest:
 
 
 def _neighbours(queries: Vectors, vectors: Floats | LabelNumbers, k: int) -> _Nearest:
+    at_once = max(1, _SIMILARITIES_AT_ONCE // len(vectors))
+    blocks = [_nearest(queries[at : at + at_once], vectors, k) for at in range(0, len(queries), at_once)]
+    rows, similarity = ([getattr(each, name) for each in blocks] for name in ("rows", "similarity"))
+    return _Nearest(np.concatenate(rows), np.concatenate(similarity))
+
+
+def _nearest(queries: Vectors, vectors: Floats | LabelNumbers, k: int) -> _Nearest:
     similarity = queries @ vectors.T
     rows = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(vectors))]
     return _Nearest(rows, np.take_along_axis(similarity, rows, axis=1))

@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from leastwise.answering.workspace import Workspace
+from leastwise.content import content_key
 from leastwise.record.run import FINISHED
 from leastwise.record.stage_run import StageRun
+from leastwise.rows import gate_rows
 from tasks.climb import confirm, measure_reference, next_step
 from tests.workspaces import case_file, opened
 
@@ -133,3 +135,22 @@ def test_a_reference_that_ends_the_climb_is_confirmed_on_test_as_it_was_judged(
     metrics = work.run.again().figures
     assert metrics["test.quality"] > 0.4
     assert metrics["test.adherence"] == 1.0
+
+
+def test_row_0_of_very_many_rows_works_from_samples(
+    tmp_path: Path, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leastwise.evaluating.reference.MOST_GATE_ROWS", 60)
+    monkeypatch.setattr("leastwise.evaluating.reference.MOST_TRAIN_ROWS", 300)
+    case["reference"] = "report"
+    del case["data"]["out_of_scope"], case["data"]["shifted"]
+    work, run = measured(tmp_path, case)
+    quality = run.evaluation().measurements["quality"]
+    first = work.question.gate.rows.head(60)
+    assert quality.n == 60 and quality.estimate > 0.3
+    assert run.figures["reference.majority_class"] == pytest.approx((first["label"] == _commonest(work)).mean())
+
+
+def _commonest(work: Workspace) -> str:
+    train = gate_rows.seeded(work.tables.need("train"), content_key(work.tables.hashes["train"])).head(300)
+    return str(train["label"].value_counts().sort_index().idxmax())

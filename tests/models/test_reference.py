@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
+from leastwise.models import reference as references_room
 from leastwise.models.encoder import embedder_dir
 from leastwise.models.reference import fit_reference, quick_probabilities
 from leastwise.models.reference_student import as_student
@@ -154,3 +155,12 @@ def test_only_the_logistic_regression_on_a_mean_of_tokens_can_be_served(referenc
     with pytest.raises(BadInput, match="mean over tokens"):
         as_student(dataclasses.replace(references[2], encoder=other), tmp_path / "student")
     assert not (tmp_path / "student").exists()
+
+
+def test_nearest_neighbours_are_found_in_blocks_as_they_are_at_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    queries, vectors = (rng.integers(-2, 3, (n, 4)).astype(np.float32) for n in (70, 90))  # many ties
+    whole = references_room._neighbours(queries, vectors, 9)
+    monkeypatch.setattr(references_room, "_SIMILARITIES_AT_ONCE", 90 * 8)
+    blocks = references_room._neighbours(queries, vectors, 9)
+    assert (blocks.rows == whole.rows).all() and (blocks.similarity == whole.similarity).all()
