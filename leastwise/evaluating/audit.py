@@ -114,6 +114,8 @@ class _Table:
 
     def differences(self) -> Iterator[str]:
         """What is wrong with the rows themselves."""
+        if not self.run.has_examples_as_logged:
+            yield f"examples: {EXAMPLES} is not the table that was logged"
         for name, rows in self.rows.groupby("set"):
             logged = self.run.figures.get(f"rows.{name}")
             if logged is not None and logged != len(rows):

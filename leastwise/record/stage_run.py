@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
+from leastwise.content import content_key
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder import Evaluation, Record, Verdict, judge
 from leastwise.ladder.candidate import Candidate
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from leastwise.ladder.history import Resolution
 
+EXAMPLES_HASH = "leastwise.examples"  # of the table as it was written
 GRADES = "judge_grades.json"  # people's and the judge's grades of the same answers
 EXAMPLES, INTERVALS, CANDIDATE_FILE = "examples.json", "intervals.json", "candidate.json"
 SHOWN = "mlflow.loggedArtifacts"  # which files MLflow's UI shows as tables
@@ -175,6 +177,12 @@ class StageRun(RecordedRun):
         frame = self.every_example()
         return frame[frame["set"] == "gate"]
 
+    @property
+    def has_examples_as_logged(self) -> bool:
+        """Whether the table of examples is the one that was logged; True where no hash of it was kept."""
+        logged = self.tag(EXAMPLES_HASH)
+        return not logged or logged == content_key(json.dumps(self.origin.read_json(EXAMPLES)))
+
     def every_example(self) -> pd.DataFrame:
         """The per-example table of all rows it was measured on, the set of each in column `set`."""
         import pandas as pd
@@ -261,9 +269,10 @@ class StageRun(RecordedRun):
         columns[5:5] = [name for name in SELDOM if any(name in row for row in measured.rows)]
         columns += ["set", "error", "unit"]
         rows = [[_cell(dict(row).get(name)) for name in columns] for row in measured.rows]
+        written = json.dumps({"columns": columns, "data": rows}, default=str)
         # Not MLflow's log_table: that adds to a table that a killed process left, and every row would count twice.
-        self.log_text(json.dumps({"columns": columns, "data": rows}, default=str), EXAMPLES)
-        self.write(tags={SHOWN: json.dumps([{"path": EXAMPLES, "type": "table"}])})
+        self.log_text(written, EXAMPLES)
+        self.write(tags={SHOWN: json.dumps([{"path": EXAMPLES, "type": "table"}]), EXAMPLES_HASH: content_key(written)})
         if measured.grades:
             self.client.log_dict(self.id, asdict(measured.grades), GRADES)
         narrowing: list[object] = [asdict(each) for each in measured.intervals]

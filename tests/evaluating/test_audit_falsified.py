@@ -123,6 +123,8 @@ FALSIFICATIONS: dict[str, tuple[Callable[[StageRun], None], str]] = {
     "row duplicated": (in_rows(lambda rows: [*rows, rows[-1]]), "more than once"),
     "rows in another order": (in_rows(lambda rows: sorted(rows, key=lambda row: str(row["score"]))), "quality: logged"),
     "latency lowered": (in_rows(lambda rows: [row | {"latency_ms": 1.0} for row in rows]), "p95_latency_ms: logged"),
+    "latency of one row lowered": (in_row(slow, latency_ms=0.5), "not the table that was logged"),
+    "input changed": (in_row(slow, input="number 0"), "not the table that was logged"),
     "p95 lowered": (figures(p95_latency_ms=1.0, p95_latency_ms__upper=1.0), "p95_latency_ms: logged"),
     "usd lowered": (
         in_rows(lambda rows: [row | {"usd": row["usd"] / 2} for row in rows]),
