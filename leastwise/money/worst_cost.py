@@ -160,7 +160,8 @@ class _Bill:
         constrained = self.ways > 1 if is_constrained is None else is_constrained
         constraint = self.asked.constraint if constrained else UNCONSTRAINED
         most = int(AMPLE_CHARS_PER_TOKEN * model.context_tokens) + TEMPLATE_TOKENS[0]  # what is let through unread
-        output = self._most_output(model, constrained)
+        is_chosen = constrained and self.use_case.task.answers is not None
+        output = _most_output(model, self.use_case.traffic.output_tokens, is_chosen)
         usd = 0.0
         for draw in draws:
             content = min(draw.rows * around + draw.in_all, draw.rows * most)
@@ -169,11 +170,6 @@ class _Bill:
             usd += _most_usd(price, draw.rows, tokens, longest, output)
         return usd
 
-    def _most_output(self, model: Model, constrained: bool = True) -> int:
-        """The cap on output tokens that is sent to a model, the one place that says it."""
-        is_chosen = constrained and self.use_case.task.answers is not None
-        return model.most_output_tokens(self.use_case.traffic.output_tokens + (CHOICE_TOKENS if is_chosen else 0))
-
     def _grading(self, stage: Stage) -> float:
         """A judge's grades of every try's answers, of what people graded, and of the winner's on test."""
         judge, model = self.use_case.judge, self.use_case.judge_model
@@ -181,10 +177,10 @@ class _Bill:
             return 0.0
         asked, tries = self.asked, self._tries(stage)
         main = asked.traffic if stage == "cache" else asked.gate
-        answer = BYTES_PER_OUTPUT_TOKEN * max(self._most_output(model) for model in self.models)
+        answer = BYTES_PER_OUTPUT_TOKEN * self.use_case.traffic.output_tokens
         around = asked.judge + answer + asked.references
         each = [(draw, around) for draw in (*(main, asked.shifted) * tries, asked.test)]
-        output = model.most_output_tokens(judge.output_tokens + CHOICE_TOKENS)
+        output = _most_output(model, judge.output_tokens, is_chosen=True)
         return sum(
             _most_usd(
                 self.judge_price,
@@ -222,6 +218,11 @@ class _Bill:
         rows = sum(draw.rows for draw in (*self.asked.judged("self_host"), *self._samples, self.asked.test))
         hours = 1 + rows * SLOW_REQUEST_S / self.use_case.traffic.concurrency / 3600
         return ceil(hours) * hosting_hour_usd(self.use_case)
+
+
+def _most_output(model: Model, tokens: int, is_chosen: bool) -> int:
+    """The cap on output tokens that is sent to a model for an answer of so many, the one place that says it."""
+    return model.most_output_tokens(tokens + (CHOICE_TOKENS if is_chosen else 0))
 
 
 def _most_usd(price: Price, calls: int, tokens_in: int, longest: int, tokens_out: int) -> float:

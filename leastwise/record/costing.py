@@ -31,6 +31,8 @@ from leastwise.use_case.task import completion_of
 
 log = logging.getLogger(__name__)
 
+SLOWER = 2.0  # times what a training is expected to take; measured: 0.3 to 1.7 (docs/log.md)
+TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain"})
 NEIGHBOURS, REGRESSION = "reference.nearest_neighbours", "reference.embeddings_logistic_regression"
 
 
@@ -52,7 +54,26 @@ class Costing:
     def _worst(self, asked: Asked) -> dict[Stage, float]:
         use_case, catalogue = self.question.use_case, self.catalogue
         prices, base, judge = catalogue.candidate_prices(), catalogue.base_price(), catalogue.judge_price()
-        return worst_costs(use_case, prices, base, asked, judge)
+        worst = worst_costs(use_case, prices, base, asked, judge)
+        return worst | {stage: max(worst[stage], usd) for stage, usd in self._slow_training().items()}
+
+    def _slow_training(self) -> dict[Stage, float]:
+        """Dollars of a training that takes twice what is expected of this model on this machine."""
+        use_case = self.question.use_case
+        if use_case.models.base is None or not use_case.training.machines_usd_per_hour:
+            return {}
+        facts = Facts(
+            prices={},
+            rows=self.question.counts(),
+            sizes=self._sizes(),
+            hardware=hardware.of(use_case, self.catalogue.home),
+            base_parameters=hardware.parameters(use_case.models.base.uri),
+            ruled_out=frozenset(LADDER) - TRAINED,
+            alpha_pass=use_case.alpha,
+            alpha_fail=use_case.alpha,
+        )
+        expected = expected_costs(use_case, facts)
+        return {stage: SLOWER * expected[stage].usd for stage in TRAINED}
 
     def check_start(self) -> None:
         """BadInput where a cap is below what the first stage may cost until its winner is confirmed."""

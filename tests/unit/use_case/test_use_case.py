@@ -223,3 +223,13 @@ def test_another_search_is_another_candidate_and_the_default_is_not_written() ->
     by_words = candidate.model_copy(update={"retriever": retriever.model_copy(update={"mode": "bm25"})})
     assert by_words.key != candidate.key and Candidate.model_validate_json(by_words.model_dump_json()) == by_words
     assert "mode" not in UseCase.model_validate(GOOD).model_dump()["retrieval"]
+
+
+def test_a_length_that_was_always_so_leaves_the_question_as_it_was() -> None:
+    from tests.unit.use_cases import use_case
+
+    written = use_case().model_dump(mode="json")["training"]
+    assert "max_tokens" not in written and "max_tokens" not in written["student"]
+    longer = use_case(training={"max_tokens": 1024, "student": {"kind": "encoder", "max_tokens": 128}})
+    written = longer.model_dump(mode="json")["training"]
+    assert (written["max_tokens"], written["student"]["max_tokens"]) == (1024, 128)
