@@ -110,7 +110,7 @@ class Tables:
         uri = getattr(data, name)
         if uri is None:
             return None
-        if not storage.exists(uri):
+        if not _is_there(name, uri):
             raise BadInput(
                 f"data.{name}: {uri} does not exist; build it (`make data` builds the shipped ones) or correct the path"
             )
@@ -177,6 +177,13 @@ def window(uri: str, data: Data, source: str) -> pd.DataFrame:
     rows = _named(_raw(uri, data, source), data, source)
     row_checks.check_rows(rows, source, label=None, id=None)
     return personal_data.mask_columns(rows, data.mask)
+
+
+def _is_there(name: str, uri: str) -> bool:
+    try:
+        return storage.exists(uri)
+    except (BadInput, OSError, ValueError) as error:  # a name too long, or with a NUL
+        raise BadInput(f"data.{name}: {str(error)[:300]}; correct the path") from None
 
 
 def _raw(uri: str, data: Data, source: str) -> pd.DataFrame:

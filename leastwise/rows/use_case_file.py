@@ -148,5 +148,12 @@ def _explain_one(each: ErrorDetails) -> str:
 def _with_absolute_paths(use_case: UseCase, uri: str) -> UseCase:
     base_dir = uri.rsplit("/", 1)[0]
     paths = {name: getattr(use_case.data, name) for name in TABLES}
-    absolute = {name: storage.resolve(path, base_dir) for name, path in paths.items() if path}
+    absolute = {name: _absolute(name, path, base_dir, uri) for name, path in paths.items() if path}
     return use_case.model_copy(update={"data": use_case.data.model_copy(update=absolute)})
+
+
+def _absolute(name: str, path: str, base_dir: str, uri: str) -> str:
+    try:
+        return storage.resolve(path, base_dir)
+    except (BadInput, OSError, ValueError, RuntimeError) as error:  # a name too long, with a NUL, of a user who is none
+        raise BadInput(f"{uri}: data.{name}: {str(error)[:300]}; correct the path") from None

@@ -381,7 +381,7 @@ def test_long_traffic_is_read_and_checked_in_a_few_times_the_size_of_its_file(tm
     (tmp_path / "gate.csv").write_text("text,label\ngate,0\n")
     (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"train {at},0\n" for at in range(1000)))
     words = "the request that came with a number and some more words than that"
-    for name, rows in (("short", 10), ("long", 200_000)):
+    for name, rows in (("short", 10), ("long", 40_000)):
         body = "".join(f"{at},{at} {words} {at * 7},0,{1_700_000_000 + at}\n" for at in range(rows))
         (tmp_path / f"{name}.csv").write_text("id,text,label,at\n" + body)
     paths = [str(tmp_path / f"{name}.csv") for name in ("gate", "short", "train", "long")]
@@ -393,7 +393,8 @@ def test_long_traffic_is_read_and_checked_in_a_few_times_the_size_of_its_file(tm
         env={**os.environ, "PYTHONPATH": "."},
     )
     rows, more_bytes = map(int, run.stdout.split())
-    assert rows == 200_000 and more_bytes < 12 * (tmp_path / "long.csv").stat().st_size
+    print(f"{more_bytes / (tmp_path / 'long.csv').stat().st_size:.1f} times the file")
+    assert rows == 40_000 and more_bytes < 12 * (tmp_path / "long.csv").stat().st_size
 
 
 # -- the use case's file -----------------------------------------------------------------------------------------------
@@ -419,7 +420,7 @@ allow_no_test: true
         ("[a, b]", "[yes, no]", "task.labels.0: YAML reads True as no text; write it in quotes"),
         ("[a, b]", "&a [*a]", "line 2: holds itself"),
         ("name: one", "name: 2026-13-01", "is not YAML: month must be"),
-        ("name: one", "name: [" + "[" * 3000, "nested too deep"),
+        ("name: one", "name: [" + "[" * 700, "nested too deep"),
         ("name: one", "name: \udcff", "is not YAML"),
         (
             "labels: [a, b]",
