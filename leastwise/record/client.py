@@ -203,4 +203,5 @@ def _renew() -> None:
         time.sleep(HEARD_S)
         for run_id, (client, sign) in list(_kept_up.items()):
             with contextlib.suppress(Exception):  # a server that is away for a moment; the next sign may reach it
-                _write_sign(client, run_id, sign)
+                if run_id in _kept_up:  # not left meanwhile
+                    _write_sign(client, run_id, sign)
