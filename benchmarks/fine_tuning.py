@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leastwise.models import weights
+from leastwise.models import machine, weights
 from leastwise.models.causal_model import loaded, tokenizer_of
 from leastwise.models.chat import format_chat
-from leastwise.models.threads import torch_threads
+from leastwise.models.machine import torch_threads
 from leastwise.stores import storage
 from leastwise.stores.tables import table_files
 from leastwise.training import training_rows
@@ -93,7 +93,7 @@ def train_with_trl(base: Path, pairs: Sequence[Row], chosen: TrainingSettings, o
         **({} if checkpointing else {"gradient_checkpointing": False}),
     )
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base, dtype=weights.native_dtype()),
+        model=AutoModelForCausalLM.from_pretrained(base, dtype=machine.native_dtype()),
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": row.prompt, "completion": row.completion} for row in pairs]),
         processing_class=tokenizer_of(str(base)),

@@ -16,7 +16,7 @@ from pathlib import Path
 from leastwise.evaluating.forgetting import GeneralAbility, ability_of
 from leastwise.metrics.general_tasks import is_held, tasks_of
 from leastwise.models import causal_model, weights
-from leastwise.models.threads import torch_threads
+from leastwise.models.machine import torch_threads
 from leastwise.stores import storage
 from leastwise.stores.tables import table_files
 from leastwise.training.pretraining import Replay, continue_pretraining

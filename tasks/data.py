@@ -18,7 +18,7 @@ from prefect import task
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.models.encoder import embed
-from leastwise.models.threads import THREADS
+from leastwise.models.machine import THREADS
 from leastwise.record.run import FAILED
 from leastwise.rows import data_quality, row_checks, validation
 from leastwise.run_id import RunId

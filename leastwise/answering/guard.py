@@ -21,7 +21,7 @@ from leastwise.answering.workspace import Workspace
 from leastwise.evidence.abstention import Guard, ScoreName
 from leastwise.metrics.answer import Answer
 from leastwise.models.encoder import embed
-from leastwise.models.threads import THREADS
+from leastwise.models.machine import THREADS
 
 if TYPE_CHECKING:
     import pandas as pd

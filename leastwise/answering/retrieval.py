@@ -22,7 +22,7 @@ from leastwise.content import content_key
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Retriever
 from leastwise.models.encoder import embed, encoder_hash
-from leastwise.models.threads import THREADS
+from leastwise.models.machine import THREADS
 from leastwise.rows.question import Question
 from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.settings import SearchMode

@@ -15,7 +15,7 @@ from leastwise.engines import llama_cpp, mlflow_server
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import gguf_export, weights
-from leastwise.models.threads import THREADS
+from leastwise.models.machine import THREADS
 from leastwise.stores import storage
 
 log = logging.getLogger(__name__)

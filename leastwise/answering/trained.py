@@ -21,7 +21,7 @@ from leastwise.metrics.answer import Answer
 from leastwise.models import label_likelihood, weights
 from leastwise.models.causal_model import Generator, tokenizer_of
 from leastwise.models.chat import format_chat
-from leastwise.models.threads import THREADS
+from leastwise.models.machine import THREADS
 from leastwise.money.venue_cost import fixed_usd_per_request
 from leastwise.stores import storage
 from leastwise.stores.answer_store import StoredAnswer, answer_key, stored_now

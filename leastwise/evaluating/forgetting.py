@@ -25,7 +25,7 @@ from leastwise.metrics.answer import Answer
 from leastwise.metrics.general_tasks import GeneralTask, accuracy_choice
 from leastwise.metrics.grades import Grades
 from leastwise.models import causal_model, weights
-from leastwise.models.threads import THREADS, torch_threads
+from leastwise.models.machine import THREADS, torch_threads
 from leastwise.part import Part
 from leastwise.rows.general_text import followed_texts, general_tasks
 from leastwise.stores import storage

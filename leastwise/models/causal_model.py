@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, overload
 
 from leastwise.errors import BadInput
-from leastwise.models.threads import THREADS, torch_threads
-from leastwise.models.weights import built, native_dtype, training_attention
+from leastwise.models.machine import THREADS, native_dtype, torch_threads, training_attention
+from leastwise.models.weights import built
 from leastwise.use_case.training import LONGEST_TOKENS
 
 if TYPE_CHECKING:

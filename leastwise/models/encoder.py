@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from leastwise.errors import BadInput
-from leastwise.models import weights
-from leastwise.models.threads import THREADS, torch_threads
+from leastwise.models import machine
+from leastwise.models.machine import THREADS, torch_threads
 from leastwise.stores.sqlite_file import check_whole
 
 if TYPE_CHECKING:
@@ -118,14 +118,14 @@ def _encoder_model(encoder: Path, _content: str) -> SentenceTransformer:
         device="cpu",
         local_files_only=True,
         trust_remote_code=False,
-        model_kwargs={"dtype": weights.native_dtype()},
+        model_kwargs={"dtype": machine.native_dtype()},
     )
 
 
 def _embed_cached(texts: list[str], encoder: Path, threads: int, cache: Path, on_chunk: OnEmbedded | None) -> Vectors:
     cache.mkdir(parents=True, exist_ok=True)
     keys = [hashlib.sha256(text.encode()).digest() for text in texts]
-    precision = str(weights.native_dtype()).removeprefix("torch.")
+    precision = str(machine.native_dtype()).removeprefix("torch.")
     file = cache / f"embeddings-{encoder_hash(encoder)[:16]}-{precision}.sqlite"
     check_whole(file)
     with closing(sqlite3.connect(file, timeout=60)) as store:

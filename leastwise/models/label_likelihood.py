@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import IGNORED, pad_token_id
-from leastwise.models.threads import torch_threads
+from leastwise.models.machine import torch_threads
 
 if TYPE_CHECKING:
     import torch

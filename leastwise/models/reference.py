@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from leastwise.errors import BadInput
 from leastwise.models.encoder import OnEmbedded, Vectors, embed, encoder_hash
-from leastwise.models.threads import THREADS
+from leastwise.models.machine import THREADS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from leastwise.models.machine import THREADS
 from leastwise.models.student import Student
 from leastwise.models.student_runtime import RUNTIMES, Runtime, RuntimeSpeed, compute_in
-from leastwise.models.threads import THREADS
 
 MOST_LOST = 0.003  # share of dev texts a runtime may get wrong beyond what float32 does, before it is no candidate
 _BATCH = 32

@@ -19,9 +19,9 @@ from scipy.special import logsumexp, softmax
 from leastwise.errors import BadInput
 from leastwise.evidence.abstention import compare
 from leastwise.models.causal_model import tokenizer_of
+from leastwise.models.machine import THREADS
 from leastwise.models.student_network import Compute, Network
 from leastwise.models.student_runtime import Runtime, RuntimeSpeed, compute_in
-from leastwise.models.threads import THREADS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

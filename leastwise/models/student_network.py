@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from leastwise.models.threads import torch_threads
+from leastwise.models.machine import torch_threads
 
 if TYPE_CHECKING:
     import torch

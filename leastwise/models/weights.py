@@ -22,7 +22,6 @@ from urllib.parse import unquote, urlsplit
 from leastwise.errors import BadInput
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 T = TypeVar("T")
@@ -290,21 +289,3 @@ def _s3_revision(uri: str) -> str:
     from leastwise.stores import storage
 
     return storage.sha256(uri)[:16]
-
-
-def native_dtype() -> torch.dtype:
-    """bf16 where the hardware multiplies in it, else fp32: emulated bf16 is slower than fp32."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()
-    return torch.bfloat16 if words & {"avx512_bf16", "amx_bf16"} else torch.float32
-
-
-def training_attention() -> str:
-    """The attention to train with: on a CPU the backward pass of `sdpa` is slow."""
-    import torch
-
-    return "sdpa" if torch.cuda.is_available() else "eager"

@@ -14,8 +14,8 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from mlflow.types.schema import ColSpec, Schema, TensorSpec
 
+from leastwise.models.machine import THREADS
 from leastwise.models.student import Student
-from leastwise.models.threads import THREADS
 
 _LIBRARY = Path(__file__).resolve().parents[1]
 _PACKAGES = (

@@ -20,7 +20,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from leastwise.models.causal_model import IGNORED, greedy_batch
-from leastwise.models.weights import native_dtype
+from leastwise.models.machine import native_dtype
 from leastwise.training.request import DevMetric
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training_rows import TokenRow

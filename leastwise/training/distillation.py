@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
 from leastwise.models.encoder import encoder_hash
+from leastwise.models.machine import THREADS, torch_threads
 from leastwise.models.student import (
     MOST_FALSE_DECLINES,
     DeclineThreshold,
@@ -31,7 +32,6 @@ from leastwise.models.student import (
     tokenized,
 )
 from leastwise.models.student_network import Network, forward, padded
-from leastwise.models.threads import THREADS, torch_threads
 from leastwise.progress import TrainingProgress
 from leastwise.use_case.student import EncoderStudent
 from leastwise.use_case.training import LONGEST_TOKENS

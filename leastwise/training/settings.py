@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from leastwise.errors import BadInput
-from leastwise.models.threads import THREADS
+from leastwise.models.machine import THREADS
 from leastwise.use_case.training import LONGEST_TOKENS, PACKED_TOKENS, Launch, Training
 
 _DEFAULT = Training()  # what a use case says that says nothing of it

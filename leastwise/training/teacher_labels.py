@@ -27,8 +27,8 @@ from leastwise.metrics import normalize
 from leastwise.metrics.answer import Answer
 from leastwise.metrics.task_metric import metric_of
 from leastwise.models.encoder import embed
+from leastwise.models.machine import THREADS
 from leastwise.models.reference import quick_probabilities
-from leastwise.models.threads import THREADS
 from leastwise.progress import EvaluationProgress
 from leastwise.use_case.task import Task
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.models.causal_model import IGNORED, PROOF, loaded, proof_inputs, tokenizer_of
-from leastwise.models.weights import native_dtype, training_attention
+from leastwise.models.machine import native_dtype, training_attention
 from leastwise.money.lora import upper_blocks
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import loaded, pad_token_id, prove_reload, spare_head, tokenizer_of
-from leastwise.models.threads import torch_threads
-from leastwise.models.weights import built, directory_hash, native_dtype
+from leastwise.models.machine import native_dtype, torch_threads
+from leastwise.models.weights import built, directory_hash
 from leastwise.progress import TrainingProgress
 from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
