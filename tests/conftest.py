@@ -21,6 +21,30 @@ os.environ["PREFECT_HOME"] = str(PREFECT_HOME)
 
 import flows  # noqa: E402, F401 - quiets Prefect, MLflow and the hubs before anything imports them
 
+LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichever process is done first
+    "e2e/test_climb.py",
+    "e2e/test_kinds.py",
+    "e2e/test_servers.py",
+    "training/test_training_processes.py",
+    "endpoints/test_faults.py",
+    "models/test_gguf_export.py",
+    "evaluating/test_reference.py",
+    "e2e",
+    "flows",
+    "training",
+    "endpoints",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first, or one process would end with them while the other has nothing to do."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    file = item.path.relative_to(REPOSITORY / "tests").as_posix()
+    return next((at for at, name in enumerate(LONGEST_FIRST) if file.startswith(name)), len(LONGEST_FIRST))
+
 
 @pytest.fixture(scope="session")
 def triage_data() -> Path:
