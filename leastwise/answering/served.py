@@ -74,6 +74,7 @@ class ServedAnswerer(PlainAnswerer):
             price=self.price.usd if self.price else _free,
             meter=self._asker.meter,
             concurrency=concurrency,
+            place=f"{self._candidate.venue} at {concurrency}",
         ) as asker:
             answers = [_answer(*each) for each in zip(asker.ask(requests), self._retrieval_ms(rows), strict=True)]
         return latencies_of(answers)

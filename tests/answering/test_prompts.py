@@ -14,6 +14,10 @@ from leastwise.answering.shots import shot
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.ladder.rendering import render
+from leastwise.models import weights
+from leastwise.models.causal_model import tokenizer_of
+from leastwise.models.chat import format_chat
 from leastwise.rows.use_case_file import load
 from tasks.session.workspace import prospect_of
 from tests.parts import case_in, open_parts, questions
