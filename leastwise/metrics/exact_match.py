@@ -16,6 +16,7 @@ _APART = re.compile(r"([<>]=?) +(?=[-.$]?\d)")  # a comparison from its number
 _NO_ZERO = re.compile(r"^([-<>=]*)\.(?=\d)")
 _WITHIN_A_NUMBER = ".:/-"
 _BEFORE_A_NUMBER, _CLOSING = "$.-=£€", ".,;:!?)]}'\""
+MOST_MARKS = 8  # in a row before a number, or behind a name
 _SHORT = 2  # letters of a grade or a blood group, whose sign is a part of it
 
 
@@ -52,7 +53,7 @@ def required(expected: Sequence[str]) -> Sequence[str]:
 
 def _words_in(chunk: str) -> Iterator[str]:
     """The words of what stands between two blanks."""
-    word = ""
+    word, first = "", next((at for at, char in enumerate(chunk) if char.isalnum()), len(chunk))
     for at, char in enumerate(chunk):
         if stands_alone(char) and not is_punctuation(char):
             if word:
@@ -62,24 +63,26 @@ def _words_in(chunk: str) -> Iterator[str]:
         elif char == "," and _digit(chunk, at - 1) and _digit(chunk, at + 1):
             yield word
             word = ""
-        elif not is_punctuation(char) or means_something(chunk, at):
+        elif not is_punctuation(char) or _means_something(chunk, at, first):
             word += char
     if word:
         yield word
 
 
-def means_something(chunk: str, at: int) -> bool:
-    """Whether the mark there is a part of a number, or of a name that ends in it; blanks are around the chunk."""
+def _means_something(chunk: str, at: int, first: int) -> bool:
+    """Whether the mark there is a part of a number, or of a name that ends in it; blanks are around the chunk, whose
+    first letter or digit is at `first`. It looks no further than MOST_MARKS, however long the chunk is.
+    """
     char, before = chunk[at], chunk[at - 1 : at]
     if char in _WITHIN_A_NUMBER and _digit(chunk, at - 1) and _digit(chunk, at + 1):
         return True
     if char in "+#" and before:
-        return before.isalnum() or (before in "+#" and means_something(chunk, at - 1))
+        return chunk[max(0, at - MOST_MARKS) : at].rstrip("+#")[-1:].isalnum()
     if char == "-" and before == "e" and _digit(chunk, at - 2):
         return _digit(chunk, at + 1)  # of an exponent
-    is_first = not any(map(str.isalnum, chunk[:at]))
-    if (char in "-<>." and is_first) or (char == "=" and before in tuple("<>")):
-        return chunk[at + 1 :].lstrip("" if char == "." else _BEFORE_A_NUMBER)[:1].isdigit()
+    if at < first and (char in "-<>." or (char == "=" and before in tuple("<>"))):
+        ahead = chunk[at + 1 : at + 1 + MOST_MARKS]
+        return ahead.lstrip("" if char == "." else _BEFORE_A_NUMBER)[:1].isdigit()
     return char == "-" and before.isalpha() and at <= _SHORT and not chunk[at + 1 :].strip(_CLOSING)
 
 
