@@ -12,6 +12,7 @@ It asks no model, spends nothing and writes nothing. Records of before a figure 
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -165,8 +166,8 @@ class _Table:
                 test.add(values)
             if lost:
                 test.add_lost(lost)
-        again = (test.n, test.estimate, test.lower, test.upper)
-        if again != (logged.n, logged.estimate, logged.lower, logged.upper):
+        again = (test.n, *map(_as_stored, (test.estimate, test.lower, test.upper)))
+        if again != (logged.n, *map(_as_stored, (logged.estimate, logged.lower, logged.upper))):
             yield (
                 f"{name}: logged {logged.estimate:.6g} [{logged.lower:.6g}, {logged.upper:.6g}] n={logged.n}, the "
                 f"answers give {test.estimate:.6g} [{test.lower:.6g}, {test.upper:.6g}] n={test.n}"
@@ -225,3 +226,8 @@ def _some(ids: list[object] | list[str]) -> str:
     named = ", ".join(map(str, ids[:MOST_ROWS_NAMED]))
     more = f" and {len(ids) - MOST_ROWS_NAMED} more" if len(ids) > MOST_ROWS_NAMED else ""
     return f"row {named}{more} {'are' if len(ids) > 1 else 'is'}"
+
+
+def _as_stored(figure: float) -> float:
+    """A figure as a database of MLflow gives it back: infinity is its largest number there."""
+    return min(max(figure, -sys.float_info.max), sys.float_info.max)

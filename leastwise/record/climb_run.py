@@ -142,16 +142,17 @@ class ClimbRun(RecordedRun):
         return linked.again()
 
     def log_skip(self, stage: Stage, reason: str) -> None:
-        """A skipped stage with its reason; a stage that was skipped before in this climb has one run."""
-        query = f"{is_tag(PARENT, self.id)} and {is_tag(STAGE, stage)} and {is_tag(VERDICT, SKIPPED)}"
-        skipped = self.client.search_runs([self.experiment_id], query, max_results=1)
+        """A skipped stage with its reason: one run, unless a stage below it was measured since it was skipped."""
+        runs = self._under("stage")
+        ours = (at for at, run in enumerate(runs) if (run.stage, run.verdict) == (stage, SKIPPED))
+        skipped = next((runs[at] for at in ours if not _is_stale(runs[at], runs[at + 1 :])), None)
         tags = {KIND: "stage", STAGE: stage, VERDICT: SKIPPED, REASON: reason, PARENT: self.id}
         tags[RUN_NAME] = f"{LADDER.index(stage) + 1} {stage} · SKIPPED {reason[:120]}"
         tags[NOTE] = f"**Skipped**: {reason}"
-        run = skipped[0] if skipped else self.client.create_run(self.experiment_id, tags=tags)
+        run = skipped or StageRun(self.client, self.client.create_run(self.experiment_id, tags=tags))
         if skipped:
-            StageRun(self.client, run).write(tags=tags)
-        StageRun(self.client, run).close()
+            run.write(tags=tags)
+        run.close()
 
     def reconsider_skips(self) -> None:
         """Take the skips out of the history: why a stage was skipped (an approval) may have changed since."""

@@ -13,7 +13,7 @@ _SECRETS = (
     (re.compile(r"(?i)((?:bearer|basic)\s+)[\w.~+/=-]{8,}"), r"\1***"),
     (
         re.compile(
-            r"(?i)([\w-]*(?:api[_-]?key|token|secret|passw(?:or)?d|signature)[\w-]*['\"]?\s*[=:]\s*['\"]?)[^\s'\"&,;)}]{6,}"
+            r"(?i)([\w-]*(?:api[_-]?key|token|secret|passw(?:or)?d|signature)['\"]?\s*[=:]\s*['\"]?)[^\s'\"&,;)}]{6,}"
         ),
         r"\1***",
     ),

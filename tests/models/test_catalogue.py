@@ -124,4 +124,4 @@ def test_one_uri_with_two_addresses_is_refused_since_one_would_be_taken_for_the_
     models = case.models.model_copy(update={"candidates": (first, other)})
     listed = Catalogue(case.model_copy(update={"models": models}), PriceBook(as_of=date(2026, 1, 1)), Path("nowhere"))
     with pytest.raises(BadInput, match="two addresses"):
-        listed.check()
+        listed.check_prices(["prompt"])

@@ -20,7 +20,10 @@ from leastwise.record.climb_run import ClimbRun, open_climb
 from leastwise.record.registry import Registry
 from leastwise.record.run import FINISHED
 from leastwise.record.upkeep_run import open_upkeep
+from leastwise.rows.use_case_file import load
 from leastwise.stores import lease
+from tasks.session.workspace import prospect_of
+from tests.parts import case_in
 from tests.servers.s3_server import S3, s3_server
 from tests.unit.use_cases import use_case
 
@@ -135,9 +138,10 @@ def test_of_climbs_that_are_opened_at_once_on_machines_that_share_only_mlflow_at
     assert not open_climb(tracking.connect(), CASE, "key").run.is_finished  # all have ended: it is free at once
 
 
-def test_a_deleted_experiment_is_named_with_how_to_restore_or_remove_it(client: MlflowClient) -> None:
+def test_a_deleted_experiment_is_named_with_how_to_restore_or_remove_it(client: MlflowClient, tmp_path: Path) -> None:
     account, registry = AlphaAccount(client), Registry(client, CASE.name)
-    account.draw("gate", "question", 0.05)
+    question = prospect_of(load(case_in(tmp_path))).question
+    account.draw(question, "question", 0.05)
     open_climb(client, CASE, "key")
     for name in (CASE.name, EXPERIMENT):
         client.delete_experiment(client.get_experiment_by_name(name).experiment_id)
@@ -145,7 +149,7 @@ def test_a_deleted_experiment_is_named_with_how_to_restore_or_remove_it(client: 
     with pytest.raises(BadInput, match=remedy.format(CASE.name)):
         open_climb(client, CASE, "key")
     with pytest.raises(BadInput, match=remedy.format(EXPERIMENT)):
-        account.draw("gate", "another", 0.05)
+        account.draw(question, "another", 0.05)
     with pytest.raises(BadInput, match=remedy.format(CASE.name)):
         registry.log()
 

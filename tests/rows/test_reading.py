@@ -13,13 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from leastwise.stores.table_files import read_table
 
 from leastwise.errors import BadInput
 from leastwise.rows.near_duplicates import near_duplicates, normalised
 from leastwise.rows.row_checks import unix_seconds
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
+from leastwise.stores.tables.table_files import read_table
 from leastwise.use_case import UseCase
 from tasks.drift import read_window
 
