@@ -145,6 +145,13 @@ class Teller(PlainAnswerer):
         return self.context.fitted(text, shots, drawn.sample(found, min(len(found), settings_.documents))).turns
 
 
+class GuardedTeller(Teller):
+    """One behind a guard: it tells a confidence, and a guard is not sampled."""
+
+    def samples(self, rows: pd.DataFrame, count: int, temperature: float) -> list[list[Answer]]:
+        return []
+
+
 class Grader(ExactScorer):
     """A judge behind the same kind of endpoint."""
 
@@ -261,9 +268,9 @@ class Spending:
         asked = [each.model_copy(update={"stage": "rag", "prompt": _bare(each.prompt)}) for each in self.candidates]
         for each in asked:
             self.measure(each, self.teller(each))
-        winner = self.teller(asked[-1])
+        winner: Answerer = self.teller(asked[-1])
         if self.use_case.offers_guards:
-            winner = guarded = self.teller(asked[-1], confident=True)
+            winner = guarded = GuardedTeller(self.question, self.catalogue, asked[-1], self.bought, confident=True)
             guarded.answer(self.question.tables.need("dev").head(self.use_case.guard.dev_rows))
             self.measure(asked[-1], guarded)
         self.confirm(winner)
