@@ -28,11 +28,18 @@ LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichev
     "training/test_training_processes.py",
     "endpoints/test_faults.py",
     "models/test_gguf_export.py",
+    "evaluating/test_kills.py",
     "evaluating/test_reference.py",
+    "evaluating/test_forgetting.py",
+    "evaluating/test_hostile_stage.py",
     "e2e",
     "flows",
     "training",
     "endpoints",
+    "rows/test_fuzz.py",
+    "tasks/test_retrain.py",
+    "evaluating",
+    "tasks",
 )
 
 
