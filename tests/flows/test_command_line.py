@@ -39,6 +39,7 @@ def small(first: str, second: str = "", overrides: Overrides = Overrides()) -> U
     if first == "refuse":
         raise BadInput("first: is refused; give another")
     if first == "interrupt":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell is started without one
         signal.raise_signal(signal.SIGINT)
     if first == "terminate":
         signal.raise_signal(signal.SIGTERM)
