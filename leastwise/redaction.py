@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 HIDDEN = "***"
@@ -10,10 +11,16 @@ LEAST_SECRET = 6  # characters: shorter ones (placeholders) would blot out ordin
 _QUERY_NAME = r"(?:key(?:[-_]?id)?|token|secret|password|passwd|pwd|sig|signature|credential)s?"
 _IN_QUERY = re.compile(rf"([?&;][^=&\s]*{_QUERY_NAME}=)[^&\s'\"]+", re.IGNORECASE)
 _USER_INFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s'\"@]*:[^/\s'\"@]*@", re.IGNORECASE)
-_WEB_USER = re.compile(r"(\bhttps?://)[^/\s'\"@]+@", re.IGNORECASE)
+_WEB_USER = re.compile(r"(\b(?:https?|s3)://)[^/\s'\"@]+@", re.IGNORECASE)
+_NAMED = re.compile(
+    r"([\w-]*(?:api[_-]?key|token|secret|passw(?:or)?d|signature)['\"]?\s*[=:]\s*['\"]?)[^\s'\"&,;)}]{6,}",
+    re.IGNORECASE,
+)
+_SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 _BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _SHAPED = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|r8)[-_][-_A-Za-z0-9*.]{8,}|\b(?:hf|AIza|ghp|glpat|AKIA)[-_]?[A-Za-z0-9_-]{16,}"
+    r"\b(?:sk|pk|rk|gsk|xai|r8|xox[a-z])[-_][-_A-Za-z0-9*.]{8,}|"
+    r"\b(?:hf|AIza|ghp|gho|glpat|AKIA|ASIA)[-_]?[A-Za-z0-9_-]{12,}"
 )
 _known: set[str] = set()
 
@@ -24,13 +31,20 @@ def hide(secret: str) -> None:
         _known.add(secret)
 
 
+def hide_all(environment: Mapping[str, str]) -> None:
+    """Hide the values of variables whose names say that they hold a secret."""
+    for name, value in environment.items():
+        if _SECRET_VARIABLE.search(name):
+            hide(value)
+
+
 def redacted(text: str) -> str:
-    """The text without credentials in URIs, values of `hide`, and what has the shape of a key."""
-    for secret in _known:
+    """The text without credentials in URIs, values of `hide`, what is named as a secret and what looks like a key."""
+    for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     for pattern in (_USER_INFO, _WEB_USER):
         text = pattern.sub(rf"\1{HIDDEN}@", text)
-    for pattern in (_IN_QUERY, _BEARER):
+    for pattern in (_IN_QUERY, _BEARER, _NAMED):
         text = pattern.sub(rf"\1{HIDDEN}", text)
     return _SHAPED.sub(HIDDEN, text)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from leastwise.errors import BadInput
+from leastwise.redaction import hide_all, redacted
 from leastwise.stores import storage
 from leastwise.stores.caps import BudgetExceeded
-from leastwise.stores.uris import blotted
 
 GOES_ON = "run the same command again: it goes on from here and buys no answer twice"
 MOST_REASON_CHARACTERS = 400
@@ -67,9 +67,9 @@ def ended_by(error: BaseException, name: str) -> Ended:
     """The ending of the command `name` that raised this; a trace is written where nobody foresaw it."""
     cause = _innermost(error)
     if isinstance(cause, BadInput):
-        return _plain("bad_input", blotted(str(cause)), 2)
+        return _plain("bad_input", _shown(str(cause)), 2)
     if isinstance(cause, BudgetExceeded):
-        return _plain("budget", blotted(str(cause)), 3)
+        return _plain("budget", _shown(str(cause)), 3)
     if isinstance(cause, KeyboardInterrupt | Terminated):
         how, status = ("interrupted", 130) if isinstance(cause, KeyboardInterrupt) else ("terminated", 143)
         return _plain("interrupted", f"{how}; {GOES_ON}", status)
@@ -111,7 +111,7 @@ def _sentence(error: BaseException) -> str:
     what = f"{type(error).__name__}: {said}" if said else type(error).__name__
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = DISK_IS_FULL if is_full else next((REMEDIES[part] for part in REMEDIES if part in said), "")
-    short = blotted(what)
+    short = _shown(what)
     if len(short) > MOST_REASON_CHARACTERS:
         short = f"{short[:MOST_REASON_CHARACTERS]} …"
     return f"{remedy} ({short})" if remedy else f"unexpected: {short}"
@@ -119,7 +119,7 @@ def _sentence(error: BaseException) -> str:
 
 def _written(error: BaseException, name: str) -> str | None:
     """Where the trace was written: under the state directory, else where temporary files go; None where nowhere."""
-    trace = blotted("".join(traceback.format_exception(error)))
+    trace = _shown("".join(traceback.format_exception(error)))
     file = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     for folder in (storage.home() / "errors", Path(tempfile.gettempdir()) / "leastwise-errors"):
         try:
@@ -129,3 +129,8 @@ def _written(error: BaseException, name: str) -> str | None:
             continue
         return str(folder / file)
     return None
+
+
+def _shown(text: str) -> str:
+    hide_all(os.environ)
+    return redacted(text)

@@ -24,7 +24,7 @@ import numpy as np
 
 from leastwise.evaluating.consistency import Repetition, ask_again
 from leastwise.evaluating.gate_tests import GateTests, RequestCost
-from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, macro_f1, sums, why_lost, why_unpriced
+from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, macro_f1, sums, why_lost
 from leastwise.evaluating.scorer import Scorer
 from leastwise.evidence.examples_needed import more_to_decide
 from leastwise.evidence.measurement import MAX_LOST_SHARE, Measurement
@@ -155,9 +155,7 @@ class _Evaluation:
             return why_lost(self._lost, len(self._rows))
         if self._untimed > most:
             return f"{self._untimed} of {len(self._rows)} requests that were timed were lost to the infrastructure"
-        if self._unpriced > most and "usd_per_1k_requests" in self._tests.by_name:
-            return why_unpriced(self._unpriced, len(self._rows))
-        return None
+        return self._tests.usage_problem(of)
 
     def look_beyond(self) -> None:
         """Requirements with rows of their own: out-of-scope inputs, shifted inputs, general tasks."""

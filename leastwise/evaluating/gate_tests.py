@@ -170,6 +170,16 @@ class GateTests:
         test = self.by_name.get(name)
         return test is not None and test.outcome == "undecided" and not (isinstance(test, CostTest) and test.above)
 
+    def usage_problem(self, of: int) -> str | None:
+        """Why cost cannot be told where it is required: more than 1% of so many requests came without usage."""
+        unmetered = self._lost[COST]
+        if COST not in self.by_name or unmetered <= max(1.0, MAX_LOST_SHARE * of):
+            return None
+        return (
+            f"{COST} cannot be told: {unmetered} of {unmetered + self._rows[COST]} answers came without usage (budgets "
+            "count the most it can be); name an endpoint that reports it, or leave the requirement out"
+        )
+
     def cost_problem(self) -> str | None:
         """Why nothing can be said of cost where it is required; None where it can, or where a failure decides anyway.
 
@@ -178,12 +188,8 @@ class GateTests:
         test = self.by_name.get(COST)
         if test is None or any(each.outcome == "fail" for each in self.by_name.values()):
             return None
-        unmetered, of = self._lost[COST], self._lost[COST] + self._rows[COST]
-        if unmetered > max(1.0, MAX_LOST_SHARE * of):
-            return (
-                f"{COST} cannot be told: {unmetered} of {of} answers came without usage; let the endpoint report it "
-                "(usage in its answers), or leave the requirement out"
-            )
+        if problem := self.usage_problem(self._lost[COST] + self._rows[COST]):
+            return problem
         if isinstance(test, CostTest) and test.above:
             return (
                 f"{COST} cannot be told: {test.above} of {test.n} requests cost up to ${test.most:.4g} a thousand, "

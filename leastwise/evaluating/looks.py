@@ -177,14 +177,6 @@ class Inputs:
         )
 
 
-def why_unpriced(unpriced: int, of: int) -> str:
-    """Why an evaluation stops that many answers did not say the cost of."""
-    return (
-        f"{unpriced} of {of} answers came without usage, so what a request costs is not known (budgets "
-        "count the most it can be); name an endpoint that reports usage, or drop requirements.usd_per_1k_requests"
-    )
-
-
 def why_lost(lost: Sequence[ExampleRow], of: int) -> str:
     """How many requests were lost, and for which reasons."""
     reasons = sorted({str(row["error"] or "the judge gave no grade") for row in lost})

@@ -66,7 +66,13 @@ def _command(folder: Path, config: Path, ports: dict[str, int]) -> list[str]:
     return [
         *(weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
         *(f"-{part}.port={port}" for part, port in ports.items()),
-        *("-master.volumeSizeLimitMB=64", "-volume.max=50", "-s3.port.iceberg=0", f"-s3.config={config}"),
+        *(
+            "-master.volumeSizeLimitMB=64",
+            "-volume.max=50",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            f"-s3.config={config}",
+        ),
     ]
 
 
