@@ -80,14 +80,20 @@ def empty_tracking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path) -> Path:
-    """A state directory of one test, with no tracking server."""
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path) -> Path:
+    """A state directory of one test, with no tracking server, also where a module's tests share their `home`."""
     folder = tmp_path / "state"
     folder.mkdir()
     shutil.copy(empty_tracking, folder / "mlflow.db")
     monkeypatch.setenv("LEASTWISE_HOME", str(folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
+
+
+@pytest.fixture
+def home(own_home: Path) -> Path:
+    """The state directory of a test."""
+    return own_home
 
 
 @pytest.fixture(scope="session")

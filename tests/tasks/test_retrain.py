@@ -1,6 +1,5 @@
 """A retraining: the union of old and new examples, and what the paired comparison makes of the challenger."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,17 +112,6 @@ def test_what_the_champion_was_trained_on_is_not_forgotten_by_the_next_retrainin
 def test_new_examples_that_do_not_fit_are_bad_input(home, small, tmp_path, row, said):
     with pytest.raises(BadInput, match=said):
         with_examples(small, None, examples(tmp_path / "new.parquet", row))
-
-
-@pytest.fixture
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path) -> Path:
-    """A state directory of one test: the others here share one."""
-    folder = tmp_path / "state"
-    folder.mkdir()
-    shutil.copy(empty_tracking, folder / "mlflow.db")
-    monkeypatch.setenv("LEASTWISE_HOME", str(folder))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return folder
 
 
 class Scripted(PlainAnswerer):
