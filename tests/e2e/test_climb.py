@@ -23,8 +23,11 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def case(tmp_path: Path, triage_data: Path, home_with_models: Path) -> dict[str, Any]:
+def case(
+    tmp_path: Path, triage_data: Path, home_with_models: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
     """A small cut of the triage use case, with a bar that retrieval meets and a bare prompt does not."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
     return small_triage(tmp_path, triage_data) | {
         "name": "small-triage",
@@ -73,8 +76,9 @@ def stages(home: Path, climb_id: str, kind: str = "stage") -> dict[str, Any]:
 
 
 def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_one_pays_for_nothing(
-    tmp_path: Path, case: dict[str, Any], home_with_models: Path
+    tmp_path: Path, case: dict[str, Any], home_with_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PREFECT_API_URL")  # a command without a server starts its own, and tells people on stderr
     _kill_after_some_answers(tmp_path, case, home_with_models)
 
     status, first, err = climb(tmp_path, case)

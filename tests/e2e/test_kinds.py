@@ -70,7 +70,8 @@ def stage_runs(home: Path, name: str, stage: str) -> list[Any]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, home_with_models: Path) -> Path:
+def folder(tmp_path: Path, home_with_models: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     return tmp_path
 
 

@@ -118,15 +118,13 @@ def test_the_flow_ends_with_one_line_of_json_and_an_artifact(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from prefect.client.orchestration import get_client
-    from prefect.testing.utilities import prefect_test_harness
 
     monkeypatch.setattr(sys, "argv", ["advise", "use_cases/support-llama-vllm.yaml"])
-    with prefect_test_harness(server_startup_timeout=120):
-        with pytest.raises(SystemExit) as exit_:
-            run(advise)
-        with get_client(sync_client=True) as client:
-            keys = [artifact.key for artifact in client.read_artifacts()]
+    with pytest.raises(SystemExit) as exit_:
+        run(advise)
+    with get_client(sync_client=True) as client:
+        keys = [artifact.key for artifact in client.read_artifacts()]
     printed = capsys.readouterr().out.strip().splitlines()
     assert (exit_.value.code, len(printed)) == (0, 1)
     assert json.loads(printed[0])["outcome"] == "advice"
-    assert keys == ["advice-support-llama-vllm"]
+    assert keys.count("advice-support-llama-vllm") == 1

@@ -57,7 +57,9 @@ run(small)
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Path:
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> Path:
+    """A flow that does as it is told, under a server that is there already."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     file = tmp_path / "small.py"
     file.write_text(SMALL)
     return file
@@ -208,7 +210,10 @@ def test_bad_input_raised_inside_a_flow_is_exit_2_with_one_line(small: Path) -> 
     assert "leastwise: first: is refused; give another" in done.stderr
 
 
-def test_an_ending_is_one_line_of_its_fields_and_its_own_exit_status(small: Path) -> None:
+def test_an_ending_is_one_line_of_its_fields_and_its_own_exit_status(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL")  # the command starts a server of its own
     done = ended(small, "drift", "the inputs moved")
     assert done.returncode == 3, done.stderr
     (line,) = lines(done)
