@@ -31,7 +31,8 @@ def asked_of(question: Question) -> Asked:
     use_case, tables = question.use_case, question.tables
     bounds = use_case.requirements.bounds
     again = use_case.consistency.rows if use_case.consistency else 0
-    gate, traffic = _texts(tables.get("gate")), list(dict.fromkeys(_texts(tables.get("traffic"))))
+    replayed = None if tables.get("traffic") is None else question.traffic.rows
+    gate, traffic = _texts(tables.get("gate")), list(dict.fromkeys(_texts(replayed)))
     dev = _texts(tables.get("dev"))
     guard = (dev, _texts(tables.get("out_of_scope_dev")))
     guarded = [text for texts in guard for text in _longest(texts, use_case.guard.dev_rows)]

@@ -41,6 +41,7 @@ from leastwise.use_case import Stage
 log = logging.getLogger(__name__)
 
 ASKED_BY_THE_TOKEN = ("prompt", "rag", "cache")
+MEASURED_AS: dict[Stage, tuple[str, ...]] = {"cache": ("replayed whole",)}  # raised where the way of measuring changed
 ANNOUNCED_HERE = (*ASKED_BY_THE_TOKEN, "self_host")  # what the others cost is spent by the time they are measured
 
 
@@ -70,7 +71,7 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     An offer of a cascade is taken up when its turn comes, if it is worth it; last comes the offer of a guard.
     """
     candidates = [*listed, *guards_offered(work.use_case, stage)]
-    key = content_key(stage, work.question.key, *(each.key for each in candidates))
+    key = content_key(stage, work.question.key, *(each.key for each in candidates), *MEASURED_AS.get(stage, ()))
     done = work.run.finished(key)
     if done is not None:
         return _reuse(work, done)

@@ -144,7 +144,8 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
         tries = tries[:1]
     requests = length.examples + _beside(use_case, stage, facts, passes=length.passes)
     if stage == "cache":
-        requests = round(min(length.examples, facts.rows.get("traffic", length.examples)) * (1 - facts.repeat_share))
+        replayed = min(facts.rows.get("traffic", length.examples), use_case.caching.replay_requests)
+        requests = round(replayed * (1 - facts.repeat_share))  # all of it, each text once
     usd, calls, steps = 0.0, 0, []
     for each in tries:
         usage = request_usage(use_case, stage, facts.sizes, each.constrained)
