@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.steps.stages import STAGES
+from flows.steps.stages import STAGES, UNMEASURABLE
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.run_id import RunId
 from leastwise.stores.caps import BudgetExceeded
@@ -25,6 +25,8 @@ def rebaseline(use_case: str) -> UpkeepEnding:
                 break
     except BudgetExceeded as limit:
         return rebaselining.recommend(run, tried, str(limit))
+    except UNMEASURABLE as why:
+        return rebaselining.recommend(run, tried, str(why), "error")
     return rebaselining.recommend(run, tried)
 
 

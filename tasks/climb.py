@@ -188,10 +188,10 @@ def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
     return StageEnding(verdict, run.reason, usd, calls, run.id, sure=verdict in ("PASS", "FAIL"))
 
 
-def stage_halted(climb: RunId, why: str) -> StageEnding:
-    """The ending of a stage on its own that a cap stopped; run again, it goes on."""
+def stage_halted(climb: RunId, why: str, outcome: str = "budget") -> StageEnding:
+    """The ending of a stage on its own that a cap or an outage stopped; run again, it goes on."""
     budget = open_workspace(climb).budget
-    return StageEnding("budget", why, budget.usd_spent, budget.calls, climb)
+    return StageEnding(outcome, why, budget.usd_spent, budget.calls, climb)
 
 
 def leave_climb(climb: RunId) -> None:

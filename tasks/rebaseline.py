@@ -56,8 +56,11 @@ def suffices(stage_run: RunId) -> bool:
 
 
 @task(name="recommend")
-def recommend(run_id: RunId, tried: Sequence[RunId], halted: str = "") -> UpkeepEnding:
-    """What the record of a rebaseline recommends: step_down or stay; nothing is changed."""
+def recommend(run_id: RunId, tried: Sequence[RunId], halted: str = "", outcome: str = "budget") -> UpkeepEnding:
+    """What the record of a rebaseline recommends: step_down or stay; nothing is changed.
+
+    `halted`: why it was cut short, with the outcome that names it.
+    """
     work = open_workspace(run_id)
     run, budget = UpkeepRun.read(work.run.client, run_id), work.budget
 
@@ -65,7 +68,7 @@ def recommend(run_id: RunId, tried: Sequence[RunId], halted: str = "") -> Upkeep
         return say_ending("rebaseline", run.end(outcome, reason, budget.usd_spent, budget.calls))
 
     if halted:
-        return end("budget", halted)
+        return end(outcome, halted)
     runs, champion = [work.run.stage(each) for each in tried], run.champion_stage
     reasons = "; ".join(each.name for each in runs) or f"nothing untrained is below {champion}"
     verdicts = [each.verdict or "ERROR" for each in runs]

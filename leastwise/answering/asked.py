@@ -15,6 +15,7 @@ from leastwise.answering.shots import fixed_shots, shot
 from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render
 from leastwise.money.asked import Asked, Lengths
+from leastwise.money.capacity import most_loops
 from leastwise.money.token_counts import most_request_tokens, most_tokens
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.rows.question import Question
@@ -45,6 +46,7 @@ def asked_of(question: Question) -> Asked:
         paraphrases=_lengths(_texts(tables.get("paraphrases"))),
         traffic=_lengths(traffic),
         again=_lengths(_longest(gate, again)),
+        under_load=_lengths(text for loop in most_loops(len(gate)) for text in _longest(gate, loop)),
         traffic_again=_lengths(_longest(traffic, again)),
         test=_lengths(test),
         cascade_dev=_lengths(dev[:CASCADE_DEV_ROWS]),

@@ -29,11 +29,11 @@ from leastwise.ladder import Evaluation, Verdict, judge
 from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.measured import Measured
-from leastwise.money.worst_cost import hosting_hour_usd
+from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.progress import EvaluationProgress
 from leastwise.record.figures import log_intervals
 from leastwise.record.reports import gate_table, run_name
-from leastwise.record.run import FAILED, FINISHED, JUDGE, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
+from leastwise.record.run import FAILED, FINISHED, JUDGE, MAY_TEACH, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
 from leastwise.record.stage_run import StageRun
 from leastwise.stores.ledger import Machine
 from leastwise.use_case import Stage
@@ -252,6 +252,7 @@ def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Ve
     judge_model = work.use_case.judge_model
     tags = _resolved(work, logged, verdict) | {
         VENUE: candidate.venue,
+        MAY_TEACH: "yes" if work.catalogue.may_teach(candidate) else "no",
         OPEN_WEIGHTS: "yes" if candidate.weights or work.catalogue.model(candidate.model).is_open else "no",
     }
     if judge_model:

@@ -15,8 +15,9 @@ from pydantic import Field
 
 from leastwise.evidence.examples_needed import LOOK, ExpectedLength, examples_for_p95, expected_examples
 from leastwise.money.economics import FLOPS_PER_PARAMETER_AND_TOKEN, training_hours
+from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.money.request_usage import CONSTRAINT_TOKENS, MESSAGE_TOKENS, Sizes, request_usage, tokens_of
-from leastwise.money.worst_cost import CASCADE_DEV_ROWS, hosting_hour_usd
+from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.part import Part, Result
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.price import Price, Usage
@@ -269,10 +270,10 @@ def _distilled(use_case: UseCase, facts: Facts) -> ExpectedCost:
     """Labels of an api teacher, and the student's training."""
     labels = min(facts.rows.get("unlabelled", 0), use_case.training.teacher_labels)
     usage = request_usage(use_case, "rag" if use_case.models.embedder else "prompt", facts.sizes)
-    dearest = max(facts.prices.values(), key=lambda price: price.usd(usage))
     buying, calls = 0.0, 0
     steps = [f"{labels:,} labels by a trained teacher, in process: nothing is bought"]
     if facts.teacher_is_asked:
+        dearest = max(facts.prices.values(), key=lambda price: price.usd(usage))
         buying, calls = labels * dearest.usd(usage, batch=use_case.training.label_in_batches), labels
         steps = [f"{labels:,} labels × {usage.input_tokens} tokens = ${buying:.4g}"]
     training = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -139,4 +140,4 @@ def test_rows_that_share_a_unit_stay_together_in_the_drawn_order() -> None:
     rows = traffic([f"text {at % 30}" for at in range(120)]).assign(**{UNIT: [f"u{at % 40}" for at in range(120)]})
     wanted = use_case({"quality": (0.9, 0.2)}, unit_by="conversation")
     units = [str(row["unit"]) for row in replayed(rows, Model(), wanted).rows]
-    assert len(set(units)) == sum(a != b for a, b in zip(units, units[1:], strict=False)) + 1
+    assert len(set(units)) == sum(a != b for a, b in pairwise(units)) + 1

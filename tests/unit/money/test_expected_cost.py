@@ -14,7 +14,8 @@ from leastwise.money.expected_cost import (
     request_usage,
     training_tokens,
 )
-from leastwise.money.worst_cost import EXAMPLES_PER_S, worst_costs
+from leastwise.money.machine_cost import EXAMPLES_PER_S
+from leastwise.money.worst_cost import worst_costs
 from leastwise.use_case import LADDER
 from leastwise.use_case.price import Price
 from tests.unit.use_cases import CHEAP, LISTED, PLENTY, QUALITY, asked, use_case
