@@ -20,6 +20,8 @@ def rebaseline(use_case: str) -> UpkeepEnding:
     tried: list[RunId] = []
     try:
         for stage in rebaselining.stages_below(run):
+            if short := rebaselining.short_of_money(run, stage):
+                return rebaselining.recommend(run, tried, short)
             tried.append(STAGES[stage](run))
             if rebaselining.suffices(tried[-1]):
                 break

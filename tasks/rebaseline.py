@@ -23,7 +23,7 @@ from leastwise.run_id import RunId
 from leastwise.use_case import LADDER, Stage
 from tasks.session.checks import check
 from tasks.session.console import say, say_ending
-from tasks.session.workspace import open_workspace, prospect_of
+from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 UNTRAINED: tuple[Stage, ...] = ("prompt", "rag")
 
@@ -48,6 +48,12 @@ def stages_below(run_id: RunId) -> list[Stage]:
     champion = UpkeepRun.read(work.run.client, run_id).champion_stage
     reachable = [stage for stage in LADDER[: LADDER.index(champion)] if stage in UNTRAINED]
     return [stage for stage in reachable if ladder.could_run(work.use_case, stage, [])]
+
+
+def short_of_money(run_id: RunId, stage: Stage) -> str | None:
+    """Why a stage could pass a budget, and so does not start; None where it cannot."""
+    work = open_workspace(run_id)
+    return ladder.short_of_money(work.use_case, stage, situation_of(work))
 
 
 def suffices(stage_run: RunId) -> bool:

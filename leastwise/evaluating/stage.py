@@ -32,7 +32,7 @@ from leastwise.ladder.measured import Measured
 from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.progress import EvaluationProgress
 from leastwise.record.figures import log_intervals
-from leastwise.record.reports import gate_table, run_name
+from leastwise.record.reports import gate_table, run_name, unknown_usage
 from leastwise.record.run import FAILED, FINISHED, JUDGE, MAY_TEACH, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
 from leastwise.record.stage_run import StageRun
 from leastwise.stores.ledger import Machine
@@ -233,6 +233,8 @@ def _log(
     run.log_evaluation(evaluation, measured.totals | estimated | dict(retrieval.metrics), model_id)
     logged = run.judged(requirements)
     table = gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha) + retrieval.note
+    if limit := unknown_usage(measured.totals):
+        table += f"\n\n{limit}."
     name = run_name(candidate.stage, logged.verdict, logged.evaluation, suffix)
     tags = _tags(work, candidate, logged.evaluation, logged.verdict) | dict(retrieval.tags)
     run.log_examples(measured)
