@@ -14,9 +14,12 @@ from leastwise.answering.answerer import Outage
 from leastwise.errors import CannotBeAsked
 from leastwise.ladder import Step
 from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.record.run import CHAMPION_VERSION, STAGE
+from leastwise.record.upkeep_run import UpkeepRun, open_upkeep
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.use_case import Stage
 from tasks import climb as climbing
+from tasks import rebaseline as rebaselining
 from tests.conversations import conversations
 from tests.workspaces import log_stage, quality
 
@@ -114,6 +117,21 @@ def test_a_stage_on_its_own_that_reaches_a_cap_is_a_budget_outcome(tmp_path: Pat
     work = conversations(tmp_path)
     ending = climbing.stage_halted(work.run.id, "budget_usd would be passed")
     assert (ending.outcome, ending.exit_status, ending.mlflow_run_id) == ("budget", 3, work.run.id)
+
+
+def test_a_rebaseline_starts_no_stage_that_could_pass_a_budget(tmp_path: Path, home: Path) -> None:
+    work = conversations(tmp_path)
+    assert rebaselining.short_of_money(work.run.id, "prompt") is None
+    work.budget.meter("prompt").pay(work.use_case.budget_usd)
+    assert "prompt may cost $" in (rebaselining.short_of_money(work.run.id, "prompt") or "")
+
+
+def test_a_rebaseline_that_cannot_be_measured_is_an_error_to_be_taken_up_again(tmp_path: Path, home: Path) -> None:
+    work = conversations(tmp_path)
+    run = open_upkeep(work.run.client, work.use_case, "rebaseline", "k", {CHAMPION_VERSION: "1", STAGE: "fine_tune"})
+    ending = rebaselining.recommend.fn(run.id, [], "openai:m: takes no system role", "error")
+    assert (ending.outcome, ending.exit_status) == ("error", 1) and "no system role" in ending.reason
+    assert not UpkeepRun.read(work.run.client, run.id).is_finished
 
 
 @pytest.mark.parametrize("stage", ["fine_tune", "self_host"])
