@@ -53,6 +53,9 @@ class Facts(Part):
     teacher_is_asked: bool = Field(
         True, description="False where the teacher is trained: it labels in process, for nothing."
     )
+    cannot_pass: frozenset[Stage] = Field(
+        frozenset(), description="Stages that do not remedy all that the best candidate so far surely fails."
+    )
     quality: dict[Stage, float] = Field(
         {}, description="Guesses of a stage's quality; a stage without one: see `expected`."
     )
@@ -104,14 +107,14 @@ def examples_of(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedLength
     """About how many gate examples decide a stage's candidate, and whether they are expected to pass it.
 
     Quality decides first where it fails; without a guess, by the median over all qualities. To pass, every share must
-    be decided, and latency.
+    be decided, and latency. Where cost or latency will surely fail, quality is measured to its end all the same.
     """
     most = max(facts.rows.get("gate", 0), 1)
     by_quality = _by_quality(use_case, stage, facts)
     n = by_quality.examples
     if by_quality.passes:
         n = max([n, *_to_pass_the_rest(use_case, facts)])
-    return ExpectedLength(min(_looks(n), most), by_quality.passes)
+    return ExpectedLength(min(_looks(n), most), by_quality.passes and stage not in facts.cannot_pass)
 
 
 def _by_quality(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedLength:

@@ -157,6 +157,7 @@ class Costing:
             repeat_share=self.question.repeat_share or 0.0,
             teacher_is_asked=self._is_teacher_asked(),
             quality=self._guesses(),
+            cannot_pass=self._cannot_pass(),
             ruled_out=frozenset(stage for stage in LADDER if ladder.ruled_out(use_case, stage)),
             alpha_pass=alphas.to_pass,
             alpha_fail=alphas.to_fail,
@@ -184,6 +185,12 @@ class Costing:
 
     def _history(self) -> list[ladder.Record]:
         return self.run.history(self.question.use_case.gate_requirements) if self.run else []
+
+    def _cannot_pass(self) -> frozenset[Stage]:
+        """What the best candidate so far surely fails and a stage does not remedy, it fails too."""
+        best = ladder.best(self._history())
+        failing = set(best.verdict.named("FAIL")) if best and best.verdict else set[str]()
+        return frozenset(stage for stage in LADDER if failing - ladder.REMEDIES[stage])
 
     def _requests_per_s(self) -> float:
         """What the best candidate so far answered a second; 1 before one is measured."""

@@ -13,7 +13,7 @@ from leastwise.part import Part, written_but_for
 from leastwise.use_case.price import Price
 
 SearchMode = Literal["dense", "hybrid", "bm25"]
-REPLAY_REQUESTS = 5_000
+REPLAY_REQUESTS = 1_000
 
 
 class Retrieval(Part):

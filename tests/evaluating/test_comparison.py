@@ -124,10 +124,10 @@ class Counted(Toy):
         (Counted(lost=range(400)), Counted(), (25, 0)),  # nothing is paid for beside what is lost already
         (Counted(), Counted(lost=range(400)), (25, 25)),
         (Counted(lost=range(30, 400)), Counted(), (50, 25)),
-        (Counted(lost=range(1)), Counted(wrong=range(0, 400, 9)), (175, 175)),  # one lost row is borne
+        (Counted(lost=range(1)), Counted(wrong=range(0, 400, 9)), (100, 100)),  # one lost row is borne
     ],
 )
 def test_a_comparison_stops_paying_once_an_outage_has_taken_its_conclusion(champion, challenger, asked) -> None:
     result = compared(champion, challenger)
     assert (champion.asked, challenger.asked) == asked
-    assert result.too_many_lost is (asked != (175, 175))
+    assert result.too_many_lost is (asked != (100, 100))
