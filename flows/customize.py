@@ -41,6 +41,9 @@ def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()
             except BudgetExceeded as limit:
                 halt = Step(action="end", outcome="budget", stage=step.stage, reason=str(limit))
                 return stages.ended(climb, halt)
+            except stages.UNMEASURABLE as why:
+                halt = Step(action="end", outcome="error", stage=step.stage, reason=f"{step.stage}: {why}")
+                return stages.ended(climb, halt)
 
 
 if __name__ == "__main__":

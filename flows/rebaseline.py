@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from flows.steps.stages import STAGES
+from flows.steps.stages import STAGES, UNMEASURABLE
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.run_id import RunId
 from leastwise.stores.caps import BudgetExceeded
@@ -20,11 +20,15 @@ def rebaseline(use_case: str) -> UpkeepEnding:
     tried: list[RunId] = []
     try:
         for stage in rebaselining.stages_below(run):
+            if short := rebaselining.short_of_money(run, stage):
+                return rebaselining.recommend(run, tried, short)
             tried.append(STAGES[stage](run))
             if rebaselining.suffices(tried[-1]):
                 break
     except BudgetExceeded as limit:
         return rebaselining.recommend(run, tried, str(limit))
+    except UNMEASURABLE as why:
+        return rebaselining.recommend(run, tried, str(why), "error")
     return rebaselining.recommend(run, tried)
 
 

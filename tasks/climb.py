@@ -26,7 +26,7 @@ from leastwise.record.bills import Bills
 from leastwise.record.client import connect, leave, shown_uri
 from leastwise.record.figures import log_ladder
 from leastwise.record.money_figures import log_money_figures
-from leastwise.record.reports import ladder_note
+from leastwise.record.reports import ladder_note, unknown_usage
 from leastwise.rows.use_case_file import Overrides, load
 from leastwise.run_id import RunId
 from leastwise.use_case import LADDER, Stage
@@ -144,7 +144,7 @@ def _ending(work: Workspace, step: Step, confirmed: str, history: list[Record]) 
     outcome, calls = step.outcome or "error", work.run.calls()
     return ClimbEnding(
         outcome=outcome,
-        reason=step.reason,
+        reason="; ".join(filter(None, [step.reason, _upper_limit(work, outcome)])),
         usd_spent=work.budget.usd_spent,
         usd_avoided=_avoided(work, history) if outcome in WINNERS else 0.0,
         calls_paid=max(calls.paid, work.budget.calls),  # the ledger knows of confirming and labelling
@@ -154,6 +154,11 @@ def _ending(work: Workspace, step: Step, confirmed: str, history: list[Record]) 
         sure=step.sure,
         accepted=step.accepted or (not step.sure and work.use_case.accept_estimate),
     )
+
+
+def _upper_limit(work: Workspace, outcome: str) -> str:
+    """That what the winner costs is an upper limit, where answers came without usage."""
+    return unknown_usage(work.run.latest(outcome).figures) if outcome in LADDER else ""
 
 
 def _venue(work: Workspace, outcome: str) -> str:
@@ -185,13 +190,14 @@ def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
     run = open_workspace(climb).run.stage(run_id)
     usd, calls = run.figures.get("usd.spent", 0.0), int(run.figures.get("calls.paid", 0))
     verdict = run.verdict or "ERROR"
-    return StageEnding(verdict, run.reason, usd, calls, run.id, sure=verdict in ("PASS", "FAIL"))
+    reason = "; ".join(filter(None, [run.reason, unknown_usage(run.figures)]))
+    return StageEnding(verdict, reason, usd, calls, run.id, sure=verdict in ("PASS", "FAIL"))
 
 
-def stage_halted(climb: RunId, why: str) -> StageEnding:
-    """The ending of a stage on its own that a cap stopped; run again, it goes on."""
+def stage_halted(climb: RunId, why: str, outcome: str = "budget") -> StageEnding:
+    """The ending of a stage on its own that a cap or an outage stopped; run again, it goes on."""
     budget = open_workspace(climb).budget
-    return StageEnding("budget", why, budget.usd_spent, budget.calls, climb)
+    return StageEnding(outcome, why, budget.usd_spent, budget.calls, climb)
 
 
 def leave_climb(climb: RunId) -> None:

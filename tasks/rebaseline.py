@@ -23,7 +23,7 @@ from leastwise.run_id import RunId
 from leastwise.use_case import LADDER, Stage
 from tasks.session.checks import check
 from tasks.session.console import say, say_ending
-from tasks.session.workspace import open_workspace, prospect_of
+from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 UNTRAINED: tuple[Stage, ...] = ("prompt", "rag")
 
@@ -50,14 +50,23 @@ def stages_below(run_id: RunId) -> list[Stage]:
     return [stage for stage in reachable if ladder.could_run(work.use_case, stage, [])]
 
 
+def short_of_money(run_id: RunId, stage: Stage) -> str | None:
+    """Why a stage could pass a budget, and so does not start; None where it cannot."""
+    work = open_workspace(run_id)
+    return ladder.short_of_money(work.use_case, stage, situation_of(work))
+
+
 def suffices(stage_run: RunId) -> bool:
     """Whether a stage surely passed or could not be measured: either way there is nothing more to ask."""
     return (StageRun.read(connect(), stage_run).verdict or "ERROR") in ("PASS", "ERROR")
 
 
 @task(name="recommend")
-def recommend(run_id: RunId, tried: Sequence[RunId], halted: str = "") -> UpkeepEnding:
-    """What the record of a rebaseline recommends: step_down or stay; nothing is changed."""
+def recommend(run_id: RunId, tried: Sequence[RunId], halted: str = "", outcome: str = "budget") -> UpkeepEnding:
+    """What the record of a rebaseline recommends: step_down or stay; nothing is changed.
+
+    `halted`: why it was cut short, with the outcome that names it.
+    """
     work = open_workspace(run_id)
     run, budget = UpkeepRun.read(work.run.client, run_id), work.budget
 
@@ -65,7 +74,7 @@ def recommend(run_id: RunId, tried: Sequence[RunId], halted: str = "") -> Upkeep
         return say_ending("rebaseline", run.end(outcome, reason, budget.usd_spent, budget.calls))
 
     if halted:
-        return end("budget", halted)
+        return end(outcome, halted)
     runs, champion = [work.run.stage(each) for each in tried], run.champion_stage
     reasons = "; ".join(each.name for each in runs) or f"nothing untrained is below {champion}"
     verdicts = [each.verdict or "ERROR" for each in runs]

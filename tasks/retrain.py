@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from prefect import task
 
+from leastwise.answering.answerer import Outage
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.evaluating.comparison import PairedComparison, compare, paired_margin
 from leastwise.evaluating.judge_scorer import open_scorer
 from leastwise.evaluating.stage import evaluate_challenger
@@ -29,7 +30,6 @@ from leastwise.record.run import CANDIDATE, CHAMPION_VERSION, QUESTION, STAGE, V
 from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun, ended_before, open_upkeep
 from leastwise.rows import data_quality
-from leastwise.rows.gate_rows import looks
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
@@ -37,7 +37,7 @@ from leastwise.stores import storage
 from leastwise.use_case import UseCase
 from tasks.data import JUDGED
 from tasks.fine_tune import retrain_adapter
-from tasks.session.checks import check_basics
+from tasks.session.checks import check_retraining
 from tasks.session.console import say_ending
 from tasks.session.results import show_result
 from tasks.session.workspace import open_workspace, prospect_of
@@ -69,7 +69,7 @@ def open_retraining(use_case: str, new_examples: str = "") -> Opening:
     union = with_examples(case, registry.training_data(champion), new_examples)
     check_apart(case, new_examples)
     prospect = prospect_of(union)
-    check_basics(prospect)
+    check_retraining(prospect)
     key = content_key("retrain", champion.version, prospect.question.tables.hashes["train"])
     ended = ended_before(client, union, "retrain", key)
     if ended:
@@ -158,10 +158,17 @@ def challenge(run_id: RunId, trained: Weights) -> UpkeepEnding:
     passes every requirement and is surely not worse.
 
     The gate keeps champions from getting a little worse each time, which no comparison with the last one would notice.
-    One share of alpha serves both tests, since both must pass.
+    One share of alpha serves both tests, since both must pass. What cannot be measured (a model that cannot be asked,
+    an outage) ends in `error` with the reason, to be taken up again.
     """
     work = open_workspace(run_id)
-    champion = _champion(work)
+    try:
+        return _challenged(work, _champion(work), trained)
+    except (CannotBeAsked, Outage) as why:
+        return _end(work, "error", f"{why}; run it again when that is put right")
+
+
+def _challenged(work: Workspace, champion: Registered, trained: Weights) -> UpkeepEnding:
     old = champion.candidate
     if old.weights and trained.revision == old.weights.revision:
         return _end(work, "unchanged", "the training data are those the champion was trained on")
@@ -177,7 +184,7 @@ def challenge(run_id: RunId, trained: Weights) -> UpkeepEnding:
         return _kept_by_gate(work, champion.version, new, gate.verdict)
     with open_answerer(work, old) as theirs, open_answerer(work, new) as ours, open_scorer(work, new.stage) as scorer:
         test = PairedTest(margin, alpha_pass=drawn, alpha_fail=alpha)
-        comparison = compare(scorer, looks(work.question.gate.rows), theirs, ours, test)
+        comparison = compare(scorer, work.question.gate.rows, theirs, ours, test)
     figures = comparison.figures | {"paired.margin": margin, "paired.alpha_pass": drawn}
     if comparison.too_many_lost:
         pairs = f"{comparison.lost} of {comparison.n + comparison.lost} pairs"

@@ -6,6 +6,7 @@ import logging
 
 from prefect import task
 
+from leastwise.answering.answerer import Outage
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
@@ -27,7 +28,7 @@ def smoke_test(climb: RunId) -> None:
         answer = answerer.answer(row)[0]
         took = [ms for ms in answerer.timed(row, [answer]) if ms is not None]  # over the wire, though it is stored
     if answer.text is None or not took:
-        raise RuntimeError(f"the endpoint of {candidate.stage} gave no answer: {answer.error or 'it was lost'}")
+        raise Outage(f"the endpoint of {candidate.stage} gave no answer: {answer.error or 'it was lost'}")
     log.info(f"smoke test: the endpoint answers {answer.text!r} in {took[0]:.0f} ms")
 
 

@@ -20,6 +20,8 @@ PREFECT_HOME = REPOSITORY / ".leastwise" / "tests" / PROCESS
 PREFECT_HOME.mkdir(parents=True, exist_ok=True)
 os.environ["PREFECT_HOME"] = str(PREFECT_HOME)
 
+os.environ.setdefault("OPENAI_API_KEY", "none")  # looked for before a climb opens, whether it will be asked or not
+
 import flows  # noqa: E402, F401 - quiets Prefect, MLflow and the hubs before anything imports them
 
 LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichever process is done first

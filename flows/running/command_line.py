@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 from prefect import Flow
 
 from flows.running.endings import end_on_sigterm, finish, tell
+from leastwise.answering.answerer import Outage
 from leastwise.engines import leftovers
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.ladder.ending import Ending, StageEnding
 from leastwise.run_id import RunId
 from leastwise.stores import storage
@@ -29,6 +30,7 @@ from leastwise.stores.uris import without_secrets
 from tasks import climb as climbing
 from tasks import data
 
+UNMEASURABLE = (CannotBeAsked, Outage)
 P = ParamSpec("P")
 E = TypeVar("E", bound=Ending)
 
@@ -49,6 +51,8 @@ def run_stage_alone(stage_flow: Flow[[RunId], RunId]) -> NoReturn:
             return climbing.stage_ending(climb, stage_flow(climb))
         except BudgetExceeded as limit:
             return climbing.stage_halted(climb, str(limit))
+        except UNMEASURABLE as why:
+            return climbing.stage_halted(climb, str(why), "error")
         finally:
             climbing.leave_climb(climb)
 

@@ -17,6 +17,8 @@ from flows.pretrain import pretrain
 from flows.prompt import prompt
 from flows.rag import rag
 from flows.self_host import self_host
+from leastwise.answering.answerer import Outage
+from leastwise.errors import CannotBeAsked
 from leastwise.ladder import Step
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.run_id import RunId
@@ -25,6 +27,7 @@ from leastwise.use_case import Stage
 from tasks import climb as climbing
 
 STAGES = {flow.name: flow for flow in (prompt, rag, cache, fine_tune, pretrain, distill, self_host)}
+UNMEASURABLE = (CannotBeAsked, Outage)  # evidence of nothing: the reason is said, and a rerun measures it
 ON_GPU_POOL = frozenset({"fine_tune", "pretrain", "distill", "self_host"})
 
 
@@ -56,12 +59,17 @@ def _run_on_pool(stage: Stage, climb: RunId) -> RunId:
 
 
 def require_completed(stage: Stage, state: State | None) -> None:
-    """Raise what ended a stage in another process: BudgetReachedOnPool for a cap, RuntimeError for anything else."""
+    """Raise what ended a stage in another process: BudgetReachedOnPool for a cap, what could not be measured as it is,
+    RuntimeError for anything else.
+    """
     if state is not None and state.is_completed():
         return
     message = (state and state.message) or "no message"
     if f"{BudgetExceeded.__name__}: " in message:
         raise BudgetReachedOnPool(message.partition(f"{BudgetExceeded.__name__}: ")[2])
+    for kind in UNMEASURABLE:
+        if f"{kind.__name__}: " in message:
+            raise kind(message.partition(f"{kind.__name__}: ")[2])
     raise RuntimeError(f"the {stage} stage ended as {state.name if state else 'unknown'}: {message}")
 
 
@@ -77,4 +85,7 @@ def ended(climb: RunId, step: Step) -> ClimbEnding:
         why = f"{step.outcome} meets the requirements, and is not confirmed on test: {limit}"
         halt = Step(action="end", outcome="budget", stage=step.stage, reason=why)
         return climbing.finish(climb, halt, climbing.NOT_MEASURED)
+    except UNMEASURABLE as why:
+        step = step.model_copy(update={"reason": f"{step.reason}; it is not confirmed on test: {why}"})
+        confirmed = climbing.NOT_MEASURED
     return climbing.finish(climb, step, confirmed)

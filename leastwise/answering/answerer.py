@@ -17,7 +17,7 @@ from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
-from leastwise.money.capacity import Load, capacity, next_concurrency
+from leastwise.money.capacity import Load, capacity, cold_requests, next_concurrency, requests_at
 from leastwise.stores import storage
 from leastwise.stores.caps import Purpose
 from leastwise.use_case.price import Price
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LEAST_UNDER_LOAD = 20
 REPORTS = ("training.json", "report.json")  # of an adapter, of a student
 
 
@@ -128,8 +127,7 @@ def measured_capacity(work: Workspace, candidate: Candidate, send: Send) -> Load
         return Load(stored["concurrency"], tuple(stored["latencies_ms"]))
     rows, at, loads = question.gate.rows, 0, list[Load]()
     while (concurrency := next_concurrency(loads, bound_ms)) is not None:
-        cold = concurrency if len(rows) > concurrency else 0  # connections are new, and nothing is queued yet
-        wanted = min(cold + max(LEAST_UNDER_LOAD, 3 * concurrency), len(rows))
+        cold, wanted = cold_requests(concurrency, len(rows)), requests_at(concurrency, len(rows))
         at = at if at + wanted <= len(rows) else 0
         loads.append(Load(concurrency, tuple(send(rows.iloc[at : at + wanted], concurrency)[cold:])))
         at += wanted

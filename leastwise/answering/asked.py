@@ -15,6 +15,7 @@ from leastwise.answering.shots import fixed_shots, shot
 from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render
 from leastwise.money.asked import Asked, Lengths
+from leastwise.money.capacity import most_loops
 from leastwise.money.token_counts import most_request_tokens, most_tokens
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.rows.question import Question
@@ -31,7 +32,8 @@ def asked_of(question: Question) -> Asked:
     use_case, tables = question.use_case, question.tables
     bounds = use_case.requirements.bounds
     again = use_case.consistency.rows if use_case.consistency else 0
-    gate, traffic = _texts(tables.get("gate")), list(dict.fromkeys(_texts(tables.get("traffic"))))
+    replayed = None if tables.get("traffic") is None else question.traffic.rows
+    gate, traffic = _texts(tables.get("gate")), list(dict.fromkeys(_texts(replayed)))
     dev = _texts(tables.get("dev"))
     guard = (dev, _texts(tables.get("out_of_scope_dev")))
     guarded = [text for texts in guard for text in _longest(texts, use_case.guard.dev_rows)]
@@ -44,6 +46,7 @@ def asked_of(question: Question) -> Asked:
         paraphrases=_lengths(_texts(tables.get("paraphrases"))),
         traffic=_lengths(traffic),
         again=_lengths(_longest(gate, again)),
+        under_load=_lengths(text for loop in most_loops(len(gate)) for text in _longest(gate, loop)),
         traffic_again=_lengths(_longest(traffic, again)),
         test=_lengths(test),
         cascade_dev=_lengths(dev[:CASCADE_DEV_ROWS]),

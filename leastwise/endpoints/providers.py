@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from leastwise.endpoints.failure import HOOKS
 from leastwise.endpoints.habits import profile_of
 from leastwise.endpoints.request import Provider, Target
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.redaction import hide
 from leastwise.use_case import UseCase
 from leastwise.use_case.habits import Habits
+from leastwise.use_case.model import Model as Declared
 
 if TYPE_CHECKING:
     import httpx2
@@ -118,14 +119,35 @@ def key_of(target: Target) -> str:
 
 
 def check_keys(use_case: UseCase) -> None:
-    """BadInput, before anything is spent, for a model whose key nobody has named or whose named variable is not set.
+    """BadInput, before anything is spent, for a model whose key nobody has named or whose named variable is not set."""
+    _need_keys(model for model in _asked(use_case) if model.base_url or model.key_variable)
 
-    A provider's own key at its own host is looked for when it is asked: a climb may end before that.
+
+def check_own_keys(use_case: UseCase) -> None:
+    """BadInput, before anything is spent, where a provider's own variable is not set for any model that may be asked at
+    its own host: the second model, the judge or the teacher may be needed only after the first was paid.
     """
-    judge = use_case.judge_model
-    for model in (*filter(use_case.may_be_sent_to, use_case.models.candidates), *filter(None, [judge])):
-        if model.base_url or model.key_variable:
-            key_of(Target(model.uri, base_url=model.base_url, key_variable=model.key_variable))
+    _need_keys(model for model in _asked(use_case) if not (model.base_url or model.key_variable))
+
+
+def check_judge_key(use_case: UseCase) -> None:
+    """BadInput where the key of the model that grades cannot be found."""
+    _need_keys(filter(None, [use_case.judge_model]))
+
+
+def _asked(use_case: UseCase) -> Iterator[Declared]:
+    yield from filter(use_case.may_be_sent_to, use_case.models.candidates)
+    yield from filter(None, [use_case.judge_model])
+
+
+def _need_keys(models: Iterable[Declared]) -> None:
+    targets = [Target(model.uri, base_url=model.base_url, key_variable=model.key_variable) for model in models]
+    refuse(problems_of(partial(key_of, target) for target in targets if not _is_served_here(target)))
+
+
+def _is_served_here(target: Target) -> bool:
+    """Open weights without an address: a server of ours asks for no key."""
+    return "://" in target.uri and not (target.base_url or target.key_variable)
 
 
 def _key_of_nobody(target: Target) -> str:

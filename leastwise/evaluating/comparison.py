@@ -5,7 +5,6 @@ It promotes nothing. Cost and latency are those of the same architecture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from leastwise.evidence import PairedTest
 from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.metrics import Score
 from leastwise.record.stage_run import StageRun
-from leastwise.rows.gate_rows import unit_count, unit_scores, whole_units
+from leastwise.rows.gate_rows import looks, unit_count, unit_scores, whole_units
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ class PairedComparison:
     lost: int
     champion_quality: float
     challenger_quality: float
+    is_cut_short: bool = False
 
     @property
     def figures(self) -> dict[str, float]:
@@ -62,22 +62,27 @@ class PairedComparison:
     @property
     def too_many_lost(self) -> bool:
         """Whether the infrastructure lost so many pairs that nothing may be concluded."""
-        return self.lost > MAX_LOST_SHARE * max(self.n, 1)
+        return self.is_cut_short or self.lost > MAX_LOST_SHARE * max(self.n, 1)
 
 
 def compare(
-    scorer: Scorer, looks_of_rows: Iterable[pd.DataFrame], champion: Answerer, challenger: Answerer, test: PairedTest
+    scorer: Scorer, judged: pd.DataFrame, champion: Answerer, challenger: Answerer, test: PairedTest
 ) -> PairedComparison:
     """Both answer the same rows look by look until the test is decided or the rows run out.
 
-    A row that the infrastructure lost for either counts against both outcomes. Where rows share a unit, a unit is one
-    pair: the means over its rows; it is lost with any of them. Where a judge grades, the difference is between its
-    grades.
+    A row that the infrastructure lost for either counts against both outcomes; more than 1% of the rows end it at once,
+    before the other side is paid for what can no longer be concluded. Where rows share a unit, a unit is one pair: the
+    means over its rows; it is lost with any of them. Where a judge grades, the difference is between its grades.
     """
     theirs: list[float] = []
     ours: list[float] = []
-    for rows in looks_of_rows:
-        old, new = (scorer.score(rows, each.answer(rows)) for each in (champion, challenger))
+    lost_rows, is_cut_short = 0, False
+    for rows in looks(judged):
+        old = scorer.score(rows, champion.answer(rows))
+        is_cut_short = lost_rows + old.count(None) > max(1.0, MAX_LOST_SHARE * len(judged))
+        new = [None] * len(rows) if is_cut_short else scorer.score(rows, challenger.answer(rows))
+        lost_rows += sum(a is None or b is None for a, b in zip(old, new, strict=True))
+        is_cut_short = lost_rows > max(1.0, MAX_LOST_SHARE * len(judged))
         whole = whole_units(rows, [a is None or b is None for a, b in zip(old, new, strict=True)])
         kept, before = rows.iloc[whole], len(ours)
         theirs += _quality(kept, [old[at] for at in whole])
@@ -86,12 +91,11 @@ def compare(
             test.add(ours[before:], theirs[before:])
         if len(kept) < len(rows):
             test.add_lost(unit_count(rows) - unit_count(kept))
-        if test.outcome != "undecided":
+        if test.outcome != "undecided" or is_cut_short:
             break
-    n = max(len(ours), 1)
-    return PairedComparison(
-        test.outcome, test.estimate, test.lower, test.upper, len(ours), test.lost, sum(theirs) / n, sum(ours) / n
-    )
+    n, interval = max(len(ours), 1), (test.lower, test.upper)
+    means = sum(theirs) / n, sum(ours) / n
+    return PairedComparison(test.outcome, test.estimate, *interval, len(ours), test.lost, *means, is_cut_short)
 
 
 def _quality(rows: pd.DataFrame, scores: list[Score | None]) -> list[float]:

@@ -9,8 +9,10 @@ latency by one row drawn by hash (quantiles need independent times). The estiman
 row of a random unit scores, costs or takes. A unit that lost any row is lost as a whole, against PASS and against FAIL.
 
 **Population `this_set`.** Each share is judged on its own table as a closed set (gate rows, `out_of_scope`, `shifted`),
-counted in units where rows share one. Cost and latency stay claims about future traffic. Sampled traffic, on which
-`cache` is judged, keeps its own order, so there a verdict before the last row takes that order for a random one.
+counted in units where rows share one. Cost and latency stay claims about future traffic.
+
+**Replayed traffic**, on which `cache` is judged: what a request costs and takes depends on those before it, so all of
+it is asked in its own order first, and what came is judged in an order drawn by the seed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 
 from leastwise.evaluating.consistency import Repetition, ask_again
 from leastwise.evaluating.gate_tests import GateTests, RequestCost
-from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, macro_f1, sums, why_lost
+from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, Replay, macro_f1, sums, why_lost
 from leastwise.evaluating.scorer import Scorer
 from leastwise.evidence.examples_needed import more_to_decide
 from leastwise.evidence.measurement import MAX_LOST_SHARE, Measurement
@@ -103,6 +105,7 @@ class _Evaluation:
         self._tests = GateTests(use_case, alphas, sizes, cost, scorer.grades)
         self._rows: list[ExampleRow] = []
         self._lost: list[ExampleRow] = []
+        self._unjudged: list[Answer] = []  # of a replay: paid, and not needed for the verdict
         self._untimed = 0
         self._usd_paid = 0.0
         self._timed_ms: list[float] = []
@@ -115,11 +118,19 @@ class _Evaluation:
 
     def look_at_gate(self) -> str | None:
         """Look after look over the judged rows; gives back why it had to stop, if the infrastructure failed."""
-        rows = self._inputs.judged.rows
+        judged = self._inputs.judged
+        if not judged.is_replayed:
+            return self._look_at(judged.rows, self._answerer.answer)
+        replay = Replay.of(judged, self._answerer.answer, self._tests.usage_problem, self._show_replay)
+        problem = replay.problem or self._look_at(replay.rows, replay.answers_to)
+        self._unjudged = replay.answers[len(self._rows) :]
+        return problem
+
+    def _look_at(self, rows: pd.DataFrame, answer: Callable[[pd.DataFrame], list[Answer]]) -> str | None:
         for look in looks(rows):
             if not self._tests.is_open(*MAIN):
                 break
-            answered = AnsweredLook.of(self._scorer, look, self._answerer.answer(look))
+            answered = AnsweredLook.of(self._scorer, look, answer(look))
             self._keep(answered.records("gate", timed=self._add(answered)))
             self._count_shortfalls(answered)
             self._note()
@@ -152,7 +163,7 @@ class _Evaluation:
         """
         most = max(1.0, MAX_LOST_SHARE * of)
         if len(self._lost) > most:
-            return why_lost(self._lost, len(self._rows))
+            return why_lost([row["error"] for row in self._lost], len(self._rows))
         if self._untimed > most:
             return f"{self._untimed} of {len(self._rows)} requests that were timed were lost to the infrastructure"
         return self._tests.usage_problem(of)
@@ -171,7 +182,8 @@ class _Evaluation:
 
     def measured(self, error: str | None, again: Repetition) -> Measured:
         """What all of it came to."""
-        spent = self._usd_paid + self._scorer.usd_paid + again.usd
+        unjudged = [each for each in self._unjudged if not each.from_store and each.error is None]
+        spent = self._usd_paid + self._scorer.usd_paid + again.usd + sum(each.usd for each in unjudged)
         measurements = self._tests.measurements()
         self._intervals += [
             Interval(m.name, m.n, m.estimate, m.lower, m.upper)
@@ -190,7 +202,9 @@ class _Evaluation:
         totals = self._totals() | self._scorer.figures() | again.figures | self._tests.premises()
         totals |= {f"rows.{name}": float(count) for name, count in Counter(row["set"] for row in self._rows).items()}
         totals |= {f"answers.{name}": float(count) for name, count in self._shortfalls.items()}
-        totals["calls.paid"] += sum(totals.get(f"{name}.calls", 0.0) for name in CALLS_BESIDE)
+        if self._unjudged:
+            totals["usd.unjudged"] = sum(each.usd for each in self._unjudged)
+        totals["calls.paid"] += len(unjudged) + sum(totals.get(f"{name}.calls", 0.0) for name in CALLS_BESIDE)
         return Measured(evaluation, totals, self._rows, self._scorer.grades, self._intervals)
 
     def _add(self, answered: AnsweredLook) -> dict[int, float | None]:
@@ -246,6 +260,11 @@ class _Evaluation:
         usd = self._usd_paid + self._scorer.usd_paid
         rows, to_go = len(self._rows), self._rows_to_go(of)
         self._on_look(EvaluationProgress(self._candidate.stage, rows, of, usd, estimates, to_go))
+
+    def _show_replay(self, answers: Sequence[Answer]) -> None:
+        if self._on_look:
+            usd, of = sum(each.usd for each in answers if not each.from_store), len(self._inputs.judged.rows)
+            self._on_look(EvaluationProgress(f"{self._candidate.stage}, replayed", len(answers), of, usd, {}))
 
     def _rows_to_go(self, of: int) -> int | None:
         """About how many more rows decide every open requirement, at most those that are left."""

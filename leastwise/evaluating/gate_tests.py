@@ -170,13 +170,17 @@ class GateTests:
         test = self.by_name.get(name)
         return test is not None and test.outcome == "undecided" and not (isinstance(test, CostTest) and test.above)
 
-    def usage_problem(self, of: int) -> str | None:
-        """Why cost cannot be told where it is required: more than 1% of so many requests came without usage."""
-        unmetered = self._lost[COST]
+    def usage_problem(self, of: int, unmetered: int | None = None, answered: int = 0) -> str | None:
+        """Why cost cannot be told where it is required: more than 1% of so many requests came without usage.
+
+        `unmetered` of `answered`: where they have not been added yet.
+        """
+        if unmetered is None:
+            unmetered, answered = self._lost[COST], self._lost[COST] + self._rows[COST]
         if COST not in self.by_name or unmetered <= max(1.0, MAX_LOST_SHARE * of):
             return None
         return (
-            f"{COST} cannot be told: {unmetered} of {unmetered + self._rows[COST]} answers came without usage (budgets "
+            f"{COST} cannot be told: {unmetered} of {answered} answers came without usage (budgets "
             "count the most it can be); name an endpoint that reports it, or leave the requirement out"
         )
 

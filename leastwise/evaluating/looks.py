@@ -17,10 +17,12 @@ import numpy.typing as npt
 from leastwise import metrics
 from leastwise.evaluating.scorer import Scorer
 from leastwise.evidence.betting import FloatArray
+from leastwise.evidence.examples_needed import LOOK
+from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.ladder.measured import ExampleRow
 from leastwise.metrics import Score
 from leastwise.metrics.answer import Answer
-from leastwise.rows.gate_rows import unit_count, unit_numbers, unit_scores, whole_units
+from leastwise.rows.gate_rows import seeded, unit_count, unit_numbers, unit_scores, whole_units
 from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import KIND, UNIT
 from leastwise.use_case import UseCase
@@ -29,6 +31,47 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DECLINED = "ood_decline"  # the rows whose score is whether they were declined
+_PLACE = "place in the replay"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Traffic that was asked in its own order, with its answers, in an order drawn at random to be judged in.
+
+    At first a cache misses and later it hits: in the order of a replay costs and times fall, and a test that may stop
+    at any look would take its beginning for the whole. In an order drawn by the seed each look is a sample of it all.
+    """
+
+    rows: pd.DataFrame
+    answers: list[Answer]
+    problem: str | None
+
+    @classmethod
+    def of(
+        cls,
+        judged: JudgedRows,
+        answer: Callable[[pd.DataFrame], list[Answer]],
+        usage_problem: Callable[[int, int, int], str | None],
+        on_part: Callable[[Sequence[Answer]], None],
+    ) -> Replay:
+        """All of the judged rows asked, whole units drawn together; a part of them where there is a `problem`: so many
+        lost, or without usage (`usage_problem` of so many rows, so many of so many answers), that there is no verdict.
+        """
+        answers, problem, of = list[Answer](), None, len(judged.rows)
+        while len(answers) < of and problem is None:
+            answers += answer(judged.rows.iloc[len(answers) : len(answers) + LOOK])
+            on_part(answers)
+            lost = [each.error or "lost" for each in answers if each.text is None]
+            unmetered = sum(not each.usage_known for each in answers if each.text is not None)
+            is_outage = len(lost) > max(1.0, MAX_LOST_SHARE * of)
+            problem = why_lost(lost, len(answers)) if is_outage else usage_problem(of, unmetered, len(answers))
+        asked = judged.rows.head(len(answers))
+        drawn = seeded(asked.assign(**{_PLACE: range(len(answers))}), judged.set_hash)
+        return cls(drawn.drop(columns=_PLACE), [answers[at] for at in drawn[_PLACE]], problem)
+
+    def answers_to(self, look: pd.DataFrame) -> list[Answer]:
+        """What was answered to these of its rows."""
+        return [self.answers[at] for at in look.index]
 
 
 @dataclass(frozen=True)
@@ -177,10 +220,10 @@ class Inputs:
         )
 
 
-def why_lost(lost: Sequence[ExampleRow], of: int) -> str:
-    """How many requests were lost, and for which reasons."""
-    reasons = sorted({str(row["error"] or "the judge gave no grade") for row in lost})
-    return f"{len(lost)} of {of} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
+def why_lost(errors: Sequence[str | None], of: int) -> str:
+    """How many requests were lost, and for which reasons; None: its answer came, and no grade."""
+    reasons = sorted({error or "the judge gave no grade" for error in errors})
+    return f"{len(errors)} of {of} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
 
 
 def macro_f1(use_case: UseCase, rows: Sequence[ExampleRow]) -> dict[str, float]:

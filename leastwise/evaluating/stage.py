@@ -29,11 +29,11 @@ from leastwise.ladder import Evaluation, Verdict, judge
 from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.measured import Measured
-from leastwise.money.worst_cost import hosting_hour_usd
+from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.progress import EvaluationProgress
 from leastwise.record.figures import log_intervals
-from leastwise.record.reports import gate_table, run_name
-from leastwise.record.run import FAILED, FINISHED, JUDGE, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
+from leastwise.record.reports import gate_table, run_name, unknown_usage
+from leastwise.record.run import FAILED, FINISHED, JUDGE, MAY_TEACH, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
 from leastwise.record.stage_run import StageRun
 from leastwise.stores.ledger import Machine
 from leastwise.use_case import Stage
@@ -41,6 +41,7 @@ from leastwise.use_case import Stage
 log = logging.getLogger(__name__)
 
 ASKED_BY_THE_TOKEN = ("prompt", "rag", "cache")
+MEASURED_AS: dict[Stage, tuple[str, ...]] = {"cache": ("replayed whole",)}  # raised where the way of measuring changed
 ANNOUNCED_HERE = (*ASKED_BY_THE_TOKEN, "self_host")  # what the others cost is spent by the time they are measured
 
 
@@ -70,7 +71,7 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     An offer of a cascade is taken up when its turn comes, if it is worth it; last comes the offer of a guard.
     """
     candidates = [*listed, *guards_offered(work.use_case, stage)]
-    key = content_key(stage, work.question.key, *(each.key for each in candidates))
+    key = content_key(stage, work.question.key, *(each.key for each in candidates), *MEASURED_AS.get(stage, ()))
     done = work.run.finished(key)
     if done is not None:
         return _reuse(work, done)
@@ -232,6 +233,8 @@ def _log(
     run.log_evaluation(evaluation, measured.totals | estimated | dict(retrieval.metrics), model_id)
     logged = run.judged(requirements)
     table = gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha) + retrieval.note
+    if limit := unknown_usage(measured.totals):
+        table += f"\n\n{limit}."
     name = run_name(candidate.stage, logged.verdict, logged.evaluation, suffix)
     tags = _tags(work, candidate, logged.evaluation, logged.verdict) | dict(retrieval.tags)
     run.log_examples(measured)
@@ -251,6 +254,7 @@ def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Ve
     judge_model = work.use_case.judge_model
     tags = _resolved(work, logged, verdict) | {
         VENUE: candidate.venue,
+        MAY_TEACH: "yes" if work.catalogue.may_teach(candidate) else "no",
         OPEN_WEIGHTS: "yes" if candidate.weights or work.catalogue.model(candidate.model).is_open else "no",
     }
     if judge_model:

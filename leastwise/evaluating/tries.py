@@ -36,7 +36,9 @@ class Try:
     @property
     def usd(self) -> float:
         """What asking came to, at the price of the call that bought each answer, and grading."""
-        return sum(row["usd"] for row in self.measured.rows) + self.measured.totals.get("judge.usd", 0.0)
+        totals = self.measured.totals
+        beside = totals.get("judge.usd", 0.0) + totals.get("usd.unjudged", 0.0)
+        return sum(row["usd"] for row in self.measured.rows) + beside
 
 
 @dataclass

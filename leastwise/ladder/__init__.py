@@ -7,7 +7,7 @@ It is a pure fold: it never runs a stage, reads a clock, a log or a file. Start 
 from leastwise.ladder.gate import Evaluation, Verdict, judge, plain_outcome
 from leastwise.ladder.history import Record, best, evaluated, resolve, teacher
 from leastwise.ladder.needs import MIN_TRAINING_ROWS, REMEDIES, Situation, could_run, ruled_out, student_venue
-from leastwise.ladder.next_step import Step, next_step
+from leastwise.ladder.next_step import Step, next_step, short_of_money
 
 __all__ = [
     "MIN_TRAINING_ROWS",
@@ -25,6 +25,7 @@ __all__ = [
     "plain_outcome",
     "resolve",
     "ruled_out",
+    "short_of_money",
     "student_venue",
     "teacher",
 ]

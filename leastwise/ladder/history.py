@@ -29,6 +29,7 @@ class Record(Result):
     resolution: Resolution | None = Field(None, description="How UNDECIDED was resolved, as logged.")
     by_person: bool = Field(False, description="Whether a person resolved it.")
     open_weights: bool = Field(False, description="Whether the candidate's weights can be served by oneself.")
+    may_teach: bool = Field(True, description="Whether the terms of its models allow training on its answers.")
     usd_per_1k: float = Field(float("inf"), description="For choosing the cheapest among equals.")
 
     @property
@@ -76,11 +77,12 @@ def best(history: Sequence[Record]) -> Record | None:
 
 
 def teacher(history: Sequence[Record]) -> Record | None:
-    """Who may teach a student: the highest lower bound of quality among the candidates that surely pass quality.
+    """Who may teach a student: the highest lower bound of quality among the candidates that surely pass quality and
+    whose terms allow it.
 
     A cache answers as what is behind it, and is measured on traffic with its repetition: its quality is no teacher's.
     """
-    passing = [r for r in evaluated(history) if r.passes("quality") and r.stage != "cache"]
+    passing = [r for r in evaluated(history) if r.passes("quality") and r.may_teach and r.stage != "cache"]
     return max(passing, key=lambda r: r.quality_lower, default=None)
 
 

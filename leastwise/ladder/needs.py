@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from leastwise.ladder.gate import RequirementVerdict, Verdict
-from leastwise.ladder.history import Record, best, teacher
+from leastwise.ladder.history import Record, best, evaluated, teacher
 from leastwise.part import Part
 from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.model import Venue
@@ -87,7 +87,9 @@ def _if_all_went_well(use_case: UseCase) -> Record:
     models = use_case.models
     met = tuple(RequirementVerdict(name=name, outcome="PASS", reason="") for name in use_case.requirements.bounds)
     is_open = bool(models.base or models.student or any(model.is_open for model in models.candidates))
-    return Record(stage="prompt", verdict=Verdict(outcome="PASS", reason="", requirements=met), open_weights=is_open)
+    may_teach = bool(models.base) or any(model.training_on_output is not False for model in models.candidates)
+    passed = Verdict(outcome="PASS", reason="", requirements=met)
+    return Record(stage="prompt", verdict=passed, open_weights=is_open, may_teach=may_teach)
 
 
 def _lacks_for_prompt(use_case: UseCase, history: Sequence[Record], now: Situation) -> str | None:
@@ -143,6 +145,10 @@ def _lacks_for_distill(use_case: UseCase, history: Sequence[Record], now: Situat
             "{kind: causal} can"
         )
     if teacher(history) is None:
+        passing = [each.stage for each in evaluated(history) if each.passes("quality") and not each.may_teach]
+        if passing:
+            who = " and ".join(passing)
+            return f"{who} may not teach (training_on_output is not true), and nothing else passes quality"
         return "no candidate passes quality, so there is no teacher"
     if is_encoder and not use_case.models.student:
         return "models.student is not set"

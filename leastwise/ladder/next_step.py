@@ -117,16 +117,23 @@ def _cannot(use_case: UseCase, stage: Stage, history: Sequence[Record], now: Sit
     return lacks(use_case, stage, history, now)
 
 
+def short_of_money(use_case: UseCase, stage: Stage, now: Situation) -> str | None:
+    """Why a stage could pass a budget, and so does not start (rule 6); None where it cannot."""
+    estimate = now.estimates.get(stage, 0.0)
+    left = min(use_case.budget_usd - now.usd_spent, use_case.budget_usd_per_month - now.usd_spent_this_month)
+    if estimate <= left:
+        return None
+    return (
+        f"{stage} may cost ${estimate:.4g}, ${max(left, 0):.4g} is left of budget_usd {use_case.budget_usd:g} and "
+        f"budget_usd_per_month {use_case.budget_usd_per_month:g}; raise the one that binds"
+    )
+
+
 def _afford(use_case: UseCase, stage: Stage, now: Situation) -> Step:
     """Money (rule 6) and leave (rule 7) for a stage that could help: run it, ask, or end as rejected or budget."""
     estimate = now.estimates.get(stage, 0.0)
-    left = min(use_case.budget_usd - now.usd_spent, use_case.budget_usd_per_month - now.usd_spent_this_month)
-    if estimate > left:
-        why = (
-            f"{stage} may cost ${estimate:.4g}, ${max(left, 0):.4g} is left of budget_usd {use_case.budget_usd:g} and "
-            f"budget_usd_per_month {use_case.budget_usd_per_month:g}; raise the one that binds"
-        )
-        return Step(action="end", outcome="budget", stage=stage, reason=why)
+    if short := short_of_money(use_case, stage, now):
+        return Step(action="end", outcome="budget", stage=stage, reason=short)
     if use_case.approval(stage, estimate) == "granted" or now.answers.get(stage) == "granted":
         return Step(action="run", stage=stage, reason=f"estimated at most ${estimate:.4g}")
     if now.can_ask and stage not in now.answers:

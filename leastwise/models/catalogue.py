@@ -98,6 +98,11 @@ class Catalogue:
             return candidate.venue == "api"
         return candidate.venue != "self_host" or not _is_in_own_network(self.model(candidate.model))
 
+    def may_teach(self, candidate: Candidate) -> bool:
+        """Whether the terms of every model behind it allow training on its answers."""
+        first = candidate.cascade.first if candidate.cascade else None
+        return self.model(candidate.model).may_teach and (first is None or self.may_teach(first))
+
     def worst_case_usd(self, candidate: Candidate) -> float:
         """The most one request to a candidate may cost by its tokens; 0 where machines are paid instead."""
         price = self.price_in_venue(candidate)
@@ -115,6 +120,19 @@ class Catalogue:
     def candidate_prices(self) -> dict[str, Price]:
         """The price of every model that may be prompted, by URI."""
         return {model.uri: self.price(model.uri) for model in self.use_case.models.candidates}
+
+    def billed_prices(self) -> dict[str, Price]:
+        """As `candidate_prices`, as it is billed: nothing for a model on a server of our own."""
+        return {model.uri: self._billed(model) for model in self.use_case.models.candidates}
+
+    def _billed(self, model: Model) -> Price:
+        is_metered = self.is_metered(Candidate(stage="prompt", model=model.uri, venue=model.venue))
+        return self.price(model.uri) if is_metered else Price(input=0.0, output=0.0)
+
+    def billed_judge_price(self) -> Price | None:
+        """As `judge_price`, as it is billed."""
+        judge = self.use_case.judge_model
+        return self._billed(judge) if judge else None
 
     def base_price(self) -> Price | None:
         """The price of the base; None without one."""

@@ -1,7 +1,8 @@
 """How fast the training machine computes, and how large a model is: what the cost of a training is estimated from.
 
 A GPU's speed is its data sheet's peak times the share that training usually reaches; none was measured here. This
-machine's is measured once, by a second of matrix products, and kept. It estimates no cost and trains nothing.
+machine's is measured once, by matrix products, and kept: by the processor's time, for whatever else runs in that second
+says nothing of the hour a training takes. It estimates no cost and trains nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 import time
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 
@@ -28,6 +30,7 @@ PEAK_FLOPS_PER_S: dict[Gpu, float] = {
     "H200": 989e12,
 }  # dense bf16
 GPU_SHARE = 0.4
+SIZE = 1536  # rows and columns of the matrices
 # of a large matrix product's speed, reached by the embedded training: 0.08 on one machine, 0.31 on another
 CPU_SHARE = {"bfloat16": 0.16, "float32": 0.6}
 
@@ -80,7 +83,7 @@ def _in_safetensors(directory: Path) -> float:
 
 
 def _this_machine(home: Path) -> float:
-    note = home / "matrix_products.json"
+    note = home / "matrix_products_cpu_time.json"
     if not note.exists():
         storage.write_bytes(note, json.dumps(_measured()).encode())
     speeds = json.loads(note.read_text())
@@ -91,13 +94,18 @@ def _measured() -> dict[str, float]:
     """Operations a second of large matrix products on this processor, by number format."""
     import torch
 
-    size, speeds = 1536, {}
+    speeds = {}
     for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
-        left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
-        best = float("inf")
-        for _ in range(4):
-            started = time.perf_counter()
-            left @ right
-            best = min(best, time.perf_counter() - started)
-        speeds[name] = 2 * size**3 / best
+        pair = [torch.randn(SIZE, SIZE).to(dtype) for _ in range(2)]
+        torch.matmul(*pair)  # the first one also sets up threads and memory
+        speeds[name] = max(2 * SIZE**3 / _seconds_alone(partial(torch.matmul, *pair)) for _ in range(4))
     return speeds
+
+
+def _seconds_alone(work: Callable[[], object]) -> float:
+    """What a piece of work takes on all threads where nothing else runs: the processor's time, shared among them."""
+    import torch
+
+    started = time.process_time()
+    work()
+    return (time.process_time() - started) / torch.get_num_threads()

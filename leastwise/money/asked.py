@@ -40,6 +40,9 @@ class Asked(Part):
     traffic: Lengths = Field(Lengths(), description="Each text once.")
     again: Lengths = Field(Lengths(), description="Gate rows that are asked again.")
     traffic_again: Lengths = Lengths()
+    under_load: Lengths = Field(
+        Lengths(), description="Gate rows that are sent to measure the capacity of own machines, the longest."
+    )
     test: Lengths = Field(Lengths(), description="The rows the winner is confirmed on.")
     cascade_dev: Lengths = Lengths()
     guard_dev: Lengths = Field(Lengths(), description="Dev rows of either kind a guard is chosen on.")
@@ -54,7 +57,7 @@ class Asked(Part):
     constraint: int = Field(0, ge=0, description="Schema or choices that hold an answer to its format.")
 
     def judged(self, stage: Stage) -> tuple[Lengths, ...]:
-        """What every candidate of a stage is asked once."""
+        """What every candidate of a stage is asked once; under load only where it answers on own machines."""
         main = self.traffic if stage == "cache" else self.gate
         beyond = () if stage == "cache" else (self.paraphrases,)
-        return (main, self.out_of_scope, self.shifted, *beyond)
+        return (main, self.out_of_scope, self.shifted, *beyond, self.under_load)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MOST_IN_FLIGHT = 64
+LEAST_UNDER_LOAD = 20
 WORTHWHILE = 1.05  # a doubled load that answers less than this much more is more queue than speed
 MOST_LOST_SHARE = 0.05
 
@@ -43,6 +44,21 @@ class Load:
     def is_within(self, bound_ms: float | None) -> bool:
         """Whether this load is answered, and within the bound."""
         return not self.is_lost and (bound_ms is None or self.p95_ms <= bound_ms)
+
+
+def cold_requests(concurrency: int, rows: int) -> int:
+    """Requests of a loop that are sent first and not counted: connections are new, and nothing is queued yet."""
+    return concurrency if rows > concurrency else 0
+
+
+def requests_at(concurrency: int, rows: int) -> int:
+    """Requests of the loop at this concurrency where there are so many rows to send."""
+    return min(cold_requests(concurrency, rows) + max(LEAST_UNDER_LOAD, 3 * concurrency), rows)
+
+
+def most_loops(rows: int) -> list[int]:
+    """Requests of each loop where the load may rise to its end."""
+    return [requests_at(2**power, rows) for power in range(MOST_IN_FLIGHT.bit_length())]
 
 
 def next_concurrency(loads: Sequence[Load], bound_ms: float | None) -> int | None:

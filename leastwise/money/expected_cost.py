@@ -15,8 +15,9 @@ from pydantic import Field
 
 from leastwise.evidence.examples_needed import LOOK, ExpectedLength, examples_for_p95, expected_examples
 from leastwise.money.economics import FLOPS_PER_PARAMETER_AND_TOKEN, training_hours
+from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.money.request_usage import CONSTRAINT_TOKENS, MESSAGE_TOKENS, Sizes, request_usage, tokens_of
-from leastwise.money.worst_cost import CASCADE_DEV_ROWS, hosting_hour_usd
+from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.part import Part, Result
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.price import Price, Usage
@@ -51,6 +52,9 @@ class Facts(Part):
     )
     teacher_is_asked: bool = Field(
         True, description="False where the teacher is trained: it labels in process, for nothing."
+    )
+    cannot_pass: frozenset[Stage] = Field(
+        frozenset(), description="Stages that do not remedy all that the best candidate so far surely fails."
     )
     quality: dict[Stage, float] = Field(
         {}, description="Guesses of a stage's quality; a stage without one: see `expected`."
@@ -103,14 +107,14 @@ def examples_of(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedLength
     """About how many gate examples decide a stage's candidate, and whether they are expected to pass it.
 
     Quality decides first where it fails; without a guess, by the median over all qualities. To pass, every share must
-    be decided, and latency.
+    be decided, and latency. Where cost or latency will surely fail, quality is measured to its end all the same.
     """
     most = max(facts.rows.get("gate", 0), 1)
     by_quality = _by_quality(use_case, stage, facts)
     n = by_quality.examples
     if by_quality.passes:
         n = max([n, *_to_pass_the_rest(use_case, facts)])
-    return ExpectedLength(min(_looks(n), most), by_quality.passes)
+    return ExpectedLength(min(_looks(n), most), by_quality.passes and stage not in facts.cannot_pass)
 
 
 def _by_quality(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedLength:
@@ -144,7 +148,8 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
         tries = tries[:1]
     requests = length.examples + _beside(use_case, stage, facts, passes=length.passes)
     if stage == "cache":
-        requests = round(min(length.examples, facts.rows.get("traffic", length.examples)) * (1 - facts.repeat_share))
+        replayed = min(facts.rows.get("traffic", length.examples), use_case.caching.replay_requests)
+        requests = round(replayed * (1 - facts.repeat_share))  # all of it, each text once
     usd, calls, steps = 0.0, 0, []
     for each in tries:
         usage = request_usage(use_case, stage, facts.sizes, each.constrained)
@@ -268,10 +273,10 @@ def _distilled(use_case: UseCase, facts: Facts) -> ExpectedCost:
     """Labels of an api teacher, and the student's training."""
     labels = min(facts.rows.get("unlabelled", 0), use_case.training.teacher_labels)
     usage = request_usage(use_case, "rag" if use_case.models.embedder else "prompt", facts.sizes)
-    dearest = max(facts.prices.values(), key=lambda price: price.usd(usage))
     buying, calls = 0.0, 0
     steps = [f"{labels:,} labels by a trained teacher, in process: nothing is bought"]
     if facts.teacher_is_asked:
+        dearest = max(facts.prices.values(), key=lambda price: price.usd(usage))
         buying, calls = labels * dearest.usd(usage, batch=use_case.training.label_in_batches), labels
         steps = [f"{labels:,} labels × {usage.input_tokens} tokens = ${buying:.4g}"]
     training = 0.0

@@ -3,23 +3,21 @@
 Tokens are bounded by UTF-8 bytes of what is really asked (no byte-level tokenizer makes more of a text), and every row
 that may be asked is taken to be asked, of every model in every form. What the transport loses and has to be sent again
 is counted by `traffic.retry_share`; a call beyond that is held by the caps, not by the estimate. It reads no data:
-lengths and prices are handed in, and training speed is a stated constant.
+lengths and prices are handed in; machines are in `leastwise.money.machine_cost`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 
-from leastwise.evidence.halving import schedule
 from leastwise.money.asked import Asked, Lengths
-from leastwise.money.economics import HOURS_PER_MONTH
+from leastwise.money.machine_cost import hosting_hour_usd, worst_machines_usd
 from leastwise.money.token_counts import AMPLE_CHARS_PER_TOKEN, CHOICE_TOKENS, TEMPLATE_TOKENS
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.model import Model
 from leastwise.use_case.price import MILLION, Price
 
-EXAMPLES_PER_S = 4.0
 CASCADE_DEV_ROWS = 200  # dev rows a cascade's threshold is chosen on, at most
 BYTES_PER_OUTPUT_TOKEN = 8  # of an answer as a judge reads it, escaped in JSON
 UNCONSTRAINED = 12  # tokens a request is taken to have for a constraint it has not
@@ -36,6 +34,15 @@ def worst_costs(
     """Dollars of every stage at worst (rule 6), each with confirming its winner."""
     bill = _Bill(use_case, prices, base_price, asked, judge_price)
     return {stage: bill.of(stage) for stage in LADDER}
+
+
+def worst_retraining_usd(
+    use_case: UseCase, base_price: Price | None, asked: Asked, judge_price: Price | None = None
+) -> float:
+    """Dollars of training a champion again at worst, until it is decided which of the two stays; labels of people are
+    booked apart.
+    """
+    return _Bill(use_case, {}, base_price, asked, judge_price).retraining()
 
 
 class _Bill:
@@ -89,29 +96,39 @@ class _Bill:
 
     def _trained(self) -> float:
         """What is timed over HTTP; answers in process are free. Behind a guard it is timed once more."""
-        base, times = self.use_case.models.base, 2 if self._guards else 1
-        if base is None:
+        return (2 if self._guards else 1) * self._timed()
+
+    def _timed(self) -> float:
+        """The gate rows of trained weights over HTTP, where latency is required.
+
+        They are asked of a server of ours, so the calls are metered only where it stands in for an api.
+        """
+        base, price, is_required = self.use_case.models.base, self.base_price, "p95_latency_ms" in self._required
+        if base is None or price is None or base.venue != "api" or not is_required:
             return 0.0
-        own = [price for price in (self.base_price, self.use_case.hosting.managed_price) if price]
-        return times * max((self._priced(base, each, self.asked.trained, self.asked.gate) for each in own), default=0.0)
+        return self._priced(base, price, self.asked.trained, self.asked.gate)
 
     def _distill(self) -> float:
-        """What the teacher labels; then all that a student may hand on to it, and the student's own timing."""
+        """What the teacher labels; then all that a student may hand on to it. The student is on a server of ours."""
         asked = self.asked
         usd = self._several(self._around_best, asked.unlabelled)
         if self.has_cascade:
             handed_on = (*asked.judged("distill"), asked.again, asked.cascade_dev, asked.test)
-            usd += self._several(self._around_best, *handed_on, *([asked.guard_dev] if self._guards else []))
-        return usd + (self._trained() if self.use_case.training.student.kind == "causal" else 0.0)
+            asks = self._several(self._around_best, *handed_on, *([asked.guard_dev] if self._guards else []))
+            usd += max(asks, self._timed())  # a trained teacher answers in process, and is timed
+        return usd
 
     def _self_host(self) -> float:
-        """Nothing by the token on a machine of one's own; an endpoint that is named may be somebody's."""
-        base, asked = self.use_case.models.base, (*self.asked.judged("self_host"), *self._samples, self.asked.test)
-        priced = [(model, self.prices[model.uri]) for model in self.models]
-        priced += [(base, self.base_price)] if base and self.base_price else []
+        """Nothing by the token on a machine of one's own.
+
+        An endpoint that is named may be somebody's, and the cheap side of a cascade stays where it is.
+        """
+        asked = (*self.asked.judged("self_host"), *self._samples, self.asked.test)
         around = max(self._around_best, self.asked.trained)
-        named = [(model, price) for model, price in priced if model.is_open and model.base_url]
-        return max((self._priced(*each, around, *asked) for each in named), default=0.0)
+        open_ones = [model for model in self.models if model.is_open]
+        named = [model for model in open_ones if model.base_url and model.venue == "self_host"]
+        usd = max((self._usd(model, around, *asked) for model in named), default=0.0)
+        return usd + (self._dearest(around, *asked) if self._pairs and open_ones else 0.0)
 
     @property
     def _samples(self) -> tuple[Lengths, ...]:
@@ -122,6 +139,10 @@ class _Bill:
     @property
     def _pairs(self) -> bool:
         return self.has_cascade and len(self.models) > 1
+
+    @property
+    def _required(self) -> frozenset[str]:
+        return frozenset(self.use_case.requirements.bounds)
 
     @property
     def _guards(self) -> bool:
@@ -155,7 +176,7 @@ class _Bill:
         self, model: Model, price: Price, around: int, *draws: Lengths, is_constrained: bool | None = None
     ) -> float:
         """Every row of these draws asked once, in the dearer form unless it is said; no prompt is longer than the
-        context takes.
+        context takes. Only own machines are asked under load.
         """
         constrained = self.ways > 1 if is_constrained is None else is_constrained
         constraint = self.asked.constraint if constrained else UNCONSTRAINED
@@ -164,6 +185,8 @@ class _Bill:
         output = _most_output(model, self.use_case.traffic.output_tokens, is_chosen)
         usd = 0.0
         for draw in draws:
+            if draw is self.asked.under_load and model.venue != "self_host":
+                continue
             content = min(draw.rows * around + draw.in_all, draw.rows * most)
             longest = min(around + draw.longest, most) + constraint
             tokens = content + draw.rows * constraint
@@ -172,14 +195,22 @@ class _Bill:
 
     def _grading(self, stage: Stage) -> float:
         """A judge's grades of every try's answers, of what people graded, and of the winner's on test."""
-        judge, model = self.use_case.judge, self.use_case.judge_model
-        if self.judge_price is None or judge is None or model is None:
-            return 0.0
         asked, tries = self.asked, self._tries(stage)
         main = asked.traffic if stage == "cache" else asked.gate
+        each = [(draw, self._graded_around) for draw in (*(main, asked.shifted) * tries, asked.test)]
+        return self._grades([*each, (asked.graded, asked.judge)])
+
+    @property
+    def _graded_around(self) -> int:
+        """What stands around a text that is graded: the rubric, an answer and a reference."""
         answer = BYTES_PER_OUTPUT_TOKEN * self.use_case.traffic.output_tokens
-        around = asked.judge + answer + asked.references
-        each = [(draw, around) for draw in (*(main, asked.shifted) * tries, asked.test)]
+        return self.asked.judge + answer + self.asked.references
+
+    def _grades(self, each: Sequence[tuple[Lengths, int]]) -> float:
+        """Grades of these draws, with what stands around each text; nothing without a judge."""
+        judge, model, asked = self.use_case.judge, self.use_case.judge_model, self.asked
+        if self.judge_price is None or judge is None or model is None:
+            return 0.0
         output = _most_output(model, judge.output_tokens, is_chosen=True)
         return sum(
             _most_usd(
@@ -189,7 +220,7 @@ class _Bill:
                 ceil(fixed + asked.escaped * draw.longest),
                 output,
             )
-            for draw, fixed in (*each, (asked.graded, asked.judge))
+            for draw, fixed in each
         )
 
     def _tries(self, stage: Stage) -> int:
@@ -204,18 +235,18 @@ class _Bill:
             "distill": 1 + self.has_cascade + guards,
         }.get(stage, 1)
 
+    def retraining(self) -> float:
+        """Dollars of training the champion again: a challenger as a stage, and the champion's answers graded beside."""
+        graded = self._grades([(self.asked.gate, self._graded_around)])
+        return self.of("fine_tune") + graded * (1 + self.use_case.traffic.retry_share)
+
     def _machines(self, stage: Stage) -> float:
-        if stage == "fine_tune":
-            return worst_training_usd(self.use_case)
-        if stage == "pretrain":
-            return worst_training_usd(self.use_case) + worst_pretraining_usd(self.use_case)
-        if stage == "distill":
-            return worst_student_training_usd(self.use_case)
-        return self._hosting() if stage == "self_host" else 0.0
+        return self._hosting() if stage == "self_host" else worst_machines_usd(self.use_case, stage)
 
     def _hosting(self) -> float:
-        """Whole hours of the machine while every row is asked slowly, at the traffic's concurrency."""
+        """Whole hours of the machine while every row is asked slowly, at the traffic's concurrency, and graded."""
         rows = sum(draw.rows for draw in (*self.asked.judged("self_host"), *self._samples, self.asked.test))
+        rows += rows if self.judge_price else 0
         hours = 1 + rows * SLOW_REQUEST_S / self.use_case.traffic.concurrency / 3600
         return ceil(hours) * hosting_hour_usd(self.use_case)
 
@@ -229,32 +260,3 @@ def _most_usd(price: Price, calls: int, tokens_in: int, longest: int, tokens_out
     """The most that many calls can cost: every token written to the cache, in the dearest tier the longest reaches."""
     reachable = [price, *(tier for tier in price.tiers if longest > tier.above_input_tokens)]
     return max((rates.dearest_input * tokens_in + rates.output * tokens_out * calls) / MILLION for rates in reachable)
-
-
-def worst_training_usd(use_case: UseCase) -> float:
-    """Dollars one training may cost at worst: its examples, a search's too, at a slow EXAMPLES_PER_S."""
-    training = use_case.training
-    search = training.search
-    rounds = schedule(search.trials, search.first_examples, training.max_examples) if search else ()
-    examples = training.max_examples + sum(each.trials * each.examples for each in rounds)
-    return examples / EXAMPLES_PER_S / 3600 * training.machines_usd_per_hour
-
-
-def worst_pretraining_usd(use_case: UseCase) -> float:
-    """Dollars continued pre-training may cost at worst: as much as a training, or more for more packed sequences."""
-    training = use_case.training
-    sequences = training.pretrain_steps * training.batch_size
-    return max(worst_training_usd(use_case), sequences / EXAMPLES_PER_S / 3600 * training.machines_usd_per_hour)
-
-
-def worst_student_training_usd(use_case: UseCase) -> float:
-    """Dollars training the student may cost at worst: a quarter of a training for an encoder, else its examples."""
-    student = use_case.training.student
-    if student.kind == "encoder":
-        return worst_training_usd(use_case) / 4
-    return student.max_examples / EXAMPLES_PER_S / 3600 * use_case.training.machines_usd_per_hour
-
-
-def hosting_hour_usd(use_case: UseCase) -> float:
-    """Dollars of one hour of an own machine."""
-    return use_case.hosting.usd_per_month_per_machine / HOURS_PER_MONTH

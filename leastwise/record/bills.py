@@ -18,6 +18,7 @@ from leastwise.money.curves import SECONDS_PER_MONTH, Machines, Option, cheapest
 from leastwise.money.economics import payback_months, true_cost_of_fine_tuning
 from leastwise.money.venue_cost import retraining_usd_per_month
 from leastwise.record.climb_run import ClimbRun
+from leastwise.record.reports import unknown_usage
 from leastwise.record.stage_run import StageRun
 from leastwise.stores.budget import Budget
 from leastwise.use_case import LADDER, UseCase
@@ -153,12 +154,19 @@ class Bills:
             bill = option.month(self.now, self.peak_ratio)
             parts = (bill.variable_usd, bill.fixed_usd, bill.recurring_usd, bill.total_usd)
             lines.append(f"| {option.name} | {' | '.join(f'${usd:,.2f}' for usd in parts)} |")
+        lines += self._upper_limits()
         if decline:
             later = ", ".join(f"{option.name} ${self.usd_per_month(option, months=12):,.2f}" for option in options)
             lines += ["", f"In a year, with token prices {decline:.0%} lower: {later}."]
         if stale := book.stale(datetime.now(UTC).date()):
             lines += ["", f"**Beware**: {stale}."]
         return lines
+
+    def _upper_limits(self) -> list[str]:
+        """Of whom the bill is the most it can be, for answers came without usage."""
+        runs = [(run.stage, unknown_usage(run.figures)) for run in self.run.stage_runs() if run.is_evidence]
+        said = [f"- {stage}: {why}" for stage, why in runs if why]
+        return ["", "Upper limits, and no more:", "", *said] if said else []
 
     def _crossing_lines(self, options: Sequence[Option]) -> list[str]:
         """Where owning becomes cheaper than renting for each pair of one of each, and how that moves."""

@@ -19,9 +19,10 @@ from leastwise.models import hardware
 from leastwise.models.catalogue import Catalogue
 from leastwise.money.asked import Asked, Lengths
 from leastwise.money.expected_cost import ExpectedCost, Facts, expected_costs
+from leastwise.money.machine_cost import worst_machines_usd
 from leastwise.money.request_usage import Sizes, request_usage
 from leastwise.money.token_counts import ENGLISH_CHARS_PER_TOKEN, likely_tokens
-from leastwise.money.worst_cost import worst_costs
+from leastwise.money.worst_cost import worst_costs, worst_retraining_usd
 from leastwise.record.climb_run import ClimbRun
 from leastwise.rows.question import Question
 from leastwise.stores.budget import Budget
@@ -32,7 +33,7 @@ from leastwise.use_case.task import completion_of
 log = logging.getLogger(__name__)
 
 SLOWER = 2.0  # times what a training is expected to take; measured: 0.3 to 1.7 (docs/log.md)
-TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain"})
+TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain", "distill"})
 NEIGHBOURS, REGRESSION = "reference.nearest_neighbours", "reference.embeddings_logistic_regression"
 
 
@@ -53,38 +54,59 @@ class Costing:
 
     def _worst(self, asked: Asked) -> dict[Stage, float]:
         use_case, catalogue = self.question.use_case, self.catalogue
-        prices, base, judge = catalogue.candidate_prices(), catalogue.base_price(), catalogue.judge_price()
+        prices, base, judge = catalogue.billed_prices(), catalogue.base_price(), catalogue.billed_judge_price()
         worst = worst_costs(use_case, prices, base, asked, judge)
-        return worst | {stage: max(worst[stage], usd) for stage, usd in self._slow_training().items()}
+        return {stage: usd + self._slower_by(stage) for stage, usd in worst.items()}
 
-    def _slow_training(self) -> dict[Stage, float]:
-        """Dollars of a training that takes twice what is expected of this model on this machine."""
+    def _slower_by(self, stage: Stage) -> float:
+        """Dollars by which a training that takes twice what is expected of this model on this machine passes the worst
+        case of its examples.
+        """
+        return max(0.0, SLOWER * self._training_usd.get(stage, 0.0) - worst_machines_usd(self.question.use_case, stage))
+
+    @cached_property
+    def _training_usd(self) -> dict[Stage, float]:
+        """What training is expected to cost, without anything that is asked."""
         use_case = self.question.use_case
-        if use_case.models.base is None or not use_case.training.machines_usd_per_hour:
+        if not use_case.training.machines_usd_per_hour:
             return {}
+        base = use_case.models.base
         facts = Facts(
             prices={},
             rows=self.question.counts(),
             sizes=self._sizes(),
             hardware=hardware.of(use_case, self.catalogue.home),
-            base_parameters=hardware.parameters(use_case.models.base.uri),
+            base_parameters=hardware.parameters(base.uri) if base else 0.0,
+            student_parameters=hardware.parameters(self._student_weights()),
+            teacher_is_asked=False,
             ruled_out=frozenset(LADDER) - TRAINED,
             alpha_pass=use_case.alpha,
             alpha_fail=use_case.alpha,
         )
         expected = expected_costs(use_case, facts)
-        return {stage: SLOWER * expected[stage].usd for stage in TRAINED}
+        return {stage: expected[stage].usd for stage in TRAINED}
 
     def check_start(self) -> None:
         """BadInput where a cap is below what the first stage may cost until its winner is confirmed."""
-        until_confirmed = self.asked().model_copy(update={"test": Lengths()})
-        first, use_case = self._worst(until_confirmed)["prompt"], self.question.use_case
+        self._check_caps(self._worst(self._until_confirmed)["prompt"], "the first stage")
+
+    def check_retraining(self) -> None:
+        """BadInput where a cap is below what a retraining may cost."""
+        base, judge = self.catalogue.base_price(), self.catalogue.billed_judge_price()
+        usd = worst_retraining_usd(self.question.use_case, base, self._until_confirmed, judge)
+        self._check_caps(usd + self._slower_by("fine_tune"), "a retraining")
+
+    @property
+    def _until_confirmed(self) -> Asked:
+        return self.asked().model_copy(update={"test": Lengths()})
+
+    def _check_caps(self, usd: float, what: str) -> None:
+        use_case = self.question.use_case
         caps = {"budget_usd": use_case.budget_usd, "budget_usd_per_month": use_case.budget_usd_per_month}
         for name, cap in caps.items():
-            if first > cap:
+            if usd > cap:
                 raise BadInput(
-                    f"{name}: ${cap:g} is below the estimate of the first stage, ${first:.4g}; raise it to at least "
-                    "that"
+                    f"{name}: ${cap:g} is below the estimate of {what}, ${usd:.4g}; raise it to at least that"
                 )
 
     def expected(self) -> dict[Stage, ExpectedCost]:
@@ -124,8 +146,8 @@ class Costing:
         use_case, models = self.question.use_case, self.question.use_case.models
         trains, alphas = models.base or models.student, self.alphas()
         return Facts(
-            prices=self.catalogue.candidate_prices(),
-            judge_price=self.catalogue.judge_price(),
+            prices=self.catalogue.billed_prices(),
+            judge_price=self.catalogue.billed_judge_price(),
             rows={name: count or 0 for name, count in self.question.counts().items()},
             sizes=self._sizes(),
             hardware=hardware.of(use_case, self.catalogue.home) if trains else None,
@@ -135,6 +157,7 @@ class Costing:
             repeat_share=self.question.repeat_share or 0.0,
             teacher_is_asked=self._is_teacher_asked(),
             quality=self._guesses(),
+            cannot_pass=self._cannot_pass(),
             ruled_out=frozenset(stage for stage in LADDER if ladder.ruled_out(use_case, stage)),
             alpha_pass=alphas.to_pass,
             alpha_fail=alphas.to_fail,
@@ -162,6 +185,12 @@ class Costing:
 
     def _history(self) -> list[ladder.Record]:
         return self.run.history(self.question.use_case.gate_requirements) if self.run else []
+
+    def _cannot_pass(self) -> frozenset[Stage]:
+        """What the best candidate so far surely fails and a stage does not remedy, it fails too."""
+        best = ladder.best(self._history())
+        failing = set(best.verdict.named("FAIL")) if best and best.verdict else set[str]()
+        return frozenset(stage for stage in LADDER if failing - ladder.REMEDIES[stage])
 
     def _requests_per_s(self) -> float:
         """What the best candidate so far answered a second; 1 before one is measured."""

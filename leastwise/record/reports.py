@@ -121,6 +121,15 @@ def more_needed(logged: Evaluation, verdict: Verdict) -> list[str]:
     return lines
 
 
+def unknown_usage(figures: Mapping[str, float]) -> str:
+    """That what a candidate costs is an upper limit, where answers came without usage; else empty."""
+    unknown = int(figures.get("calls.usage_unknown", 0))
+    if not unknown:
+        return ""
+    answers = max(int(figures.get("rows.gate", 0)), unknown)
+    return f"usd_per_1k_requests is the most it can be: {unknown:,} of {answers:,} answers came without usage"
+
+
 def ladder_note(use_case: UseCase, history: Sequence[Record], ending: ClimbEnding) -> str:
     """The whole ladder in Markdown, on the parent run."""
     lines = [f"## {decision(use_case, ending, history)}", "", "| stage | verdict | why |", "|---|---|---|"]

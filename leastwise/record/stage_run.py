@@ -27,6 +27,7 @@ from leastwise.record.run import (
     FINDING,
     GATE_HASH,
     KEY,
+    MAY_TEACH,
     MEASURED,
     MODEL_ID,
     NOTE,
@@ -165,6 +166,7 @@ class StageRun(RecordedRun):
             resolution=self.resolution,
             by_person=self.is_overridden,
             open_weights=self.has_open_weights,
+            may_teach=self.tag(MAY_TEACH) != "no",
             usd_per_1k=self.figures.get("usd_per_1k_requests", float("inf")),
         )
 

@@ -48,10 +48,14 @@ ASKED_BESIDE = {"ood_decline": "out_of_scope", "shift_quality": "shifted"}
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """Rows a stage is judged on, in the order they are asked; `set_hash` names them and that order."""
+    """Rows a stage is judged on, in the order they are asked; `set_hash` names them and that order.
+
+    `is_replayed`: what a request costs and takes depends on those before it, so all are asked before any is judged.
+    """
 
     rows: pd.DataFrame
     set_hash: str
+    is_replayed: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,9 @@ class Question:
 
     @property
     def traffic(self) -> JudgedRows:
-        """Sampled traffic in its own order, on which caching is judged."""
-        return JudgedRows(self.tables.need("traffic"), self._set_hash("traffic"))
+        """Sampled traffic in its own order, on which caching is judged, as far as it is replayed."""
+        table, most = self.tables.need("traffic"), self.use_case.caching.replay_requests
+        return JudgedRows(gate_rows.first_units(table, most), self._set_hash("traffic"), is_replayed=True)
 
     def judged_rows(self, stage: str) -> JudgedRows:
         """What a stage is judged on: the gate set, but for `cache`, whose worth is in the repetition of traffic."""
@@ -121,9 +126,10 @@ class Question:
 
     @cached_property
     def repeat_share(self) -> float | None:
-        """Share of sampled traffic whose text came before; None without traffic."""
-        traffic = self.tables.get("traffic")
-        return None if traffic is None else float(traffic["text"].duplicated().mean())
+        """Share of the replayed traffic whose text came before; None without traffic."""
+        if self.tables.get("traffic") is None:
+            return None
+        return float(self.traffic.rows["text"].duplicated().mean())
 
     @property
     def units_in_words(self) -> str:

@@ -21,7 +21,7 @@ from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.models import encoder, runtime_choice, weights
 from leastwise.models.student import texts_cut
 from leastwise.money.lora import LLAMA_3_8B, LLAMA_3_70B, trainable_share
-from leastwise.money.worst_cost import worst_training_usd
+from leastwise.money.machine_cost import worst_training_usd
 from leastwise.progress import TrainingProgress
 from leastwise.rows.general_text import followed_texts, replayed_texts
 from leastwise.stores.tables import table_files
@@ -166,11 +166,10 @@ def need_teacher(work: Workspace) -> Candidate:
 
 
 def _check_licence(work: Workspace, teacher: Candidate) -> None:
-    model = work.catalogue.model(teacher.model)
-    if not model.is_open and model.training_on_output is not True:
+    if not work.catalogue.may_teach(teacher):
         raise BadInput(
-            f"models.candidates: {model.uri} would teach, but training_on_output is not set to true; read its terms "
-            "and say whether they allow training on its answers, or set last_stage before distill"
+            f"models.candidates: {teacher.model} would teach, but training_on_output is not set to true; read its "
+            "terms and say whether they allow training on its answers, or set last_stage before distill"
         )
 
 

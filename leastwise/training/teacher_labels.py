@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from leastwise.answering.answerer import Payer
+from leastwise.answering.answerer import Outage, Payer
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.served import ServedAnswerer
 from leastwise.answering.trained import TrainedAnswerer
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.evidence import label_choice
+from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics import normalize
 from leastwise.metrics.answer import Answer
@@ -123,8 +124,14 @@ def tells_probabilities(work: Workspace, teacher: Candidate) -> bool:
 
 
 def hard_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> pd.DataFrame:
-    """The texts (columns id, text) with the teacher's answer as `label`, without those it lost."""
+    """The texts (columns id, text) with the teacher's answer as `label`.
+
+    Raises Outage where the infrastructure lost more than 1% of them: what is kept would be the labels for good.
+    """
     answers, task = _answers(work, teacher, texts.assign(label=None)), work.use_case.task
+    lost = [answer.error or "lost" for answer in answers if answer.text is None]
+    if len(lost) > max(1.0, MAX_LOST_SHARE * len(texts)):
+        raise Outage(f"the teacher {teacher.model} lost {len(lost)} of {len(texts)} texts ({lost[0][:200]})")
     labels = [None if answer.text is None else learnable(task, answer.text) for answer in answers]
     return texts[["id", "text"]].assign(label=np.asarray(labels, dtype=object)).dropna()
 

@@ -42,7 +42,11 @@ class Model(Part):
         description="Whose model it is at heart (llama, qwen, gpt), since a "
         "judge favours its own; empty: told from the name.",
     )
-    training_on_output: bool | None = Field(None, description="Whether its licence allows training on its answers.")
+    training_on_output: bool | None = Field(
+        None,
+        description="Whether its licence allows training on its answers. False: it never teaches. Empty: nobody has "
+        "read it, and where distill may be reached that is asked for first.",
+    )
     revision: str = Field(
         "",
         max_length=100,
@@ -143,6 +147,11 @@ class Model(Part):
     def is_open(self) -> bool:
         """Whether the weights themselves are at hand, so that they can be trained and served."""
         return "://" in self.uri
+
+    @property
+    def may_teach(self) -> bool:
+        """Whether a student may be trained on its answers."""
+        return self.is_open or self.training_on_output is True
 
     @property
     def kin(self) -> str:

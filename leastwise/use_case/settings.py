@@ -13,6 +13,7 @@ from leastwise.part import Part, written_but_for
 from leastwise.use_case.price import Price
 
 SearchMode = Literal["dense", "hybrid", "bm25"]
+REPLAY_REQUESTS = 1_000
 
 
 class Retrieval(Part):
@@ -40,6 +41,18 @@ class Caching(Part):
 
     ttl_s: int = Field(86_400, ge=1, le=31_536_000, description="How long an answer may be given out again, seconds.")
     most_mb: float = Field(256.0, gt=0, le=1_000_000, description="Size of the store in megabytes.")
+    replay_requests: int = Field(
+        REPLAY_REQUESTS,
+        ge=50,
+        le=1_000_000,
+        description="How many requests of data.traffic are replayed, from the first on. All of them are, each text "
+        "asked once: what a cache is worth shows only over the whole.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """What was asked before this was a setting is still the same question."""
+        return written_but_for(write(self), replay_requests=REPLAY_REQUESTS)
 
 
 class Consistency(Part):

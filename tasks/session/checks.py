@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.answering.prompts import check_room
 from leastwise.answering.servers import check_servable
-from leastwise.endpoints.providers import check_keys
+from leastwise.endpoints.providers import check_judge_key, check_keys, check_own_keys
 from leastwise.errors import BadInput, Check, problems_of, refuse
 from leastwise.evaluating.judge_scorer import check_grades
 from leastwise.ladder.needs import Situation, ruled_out
@@ -41,18 +41,22 @@ def check(prospect: Prospect) -> None:
     refuse(problems_of([*stated(prospect), *reached(prospect)]))
 
 
-def check_basics(prospect: Prospect) -> None:
-    """What must hold before any run is opened: readable rows, writable state, known prices, money for a start."""
-    refuse(problems_of([*_basics(prospect), prospect.catalogue.check_weights]))
+def check_retraining(prospect: Prospect) -> None:
+    """What must hold before a retraining is opened: readable rows, writable state, known prices, the judge's key, and
+    money for the whole of it.
+    """
+    costing, judged = prospect.costing, partial(check_judge_key, prospect.question.use_case)
+    weights_ = prospect.catalogue.check_weights
+    refuse(problems_of([*_basics(prospect, lambda: costing.check_retraining()), weights_, judged]))
 
 
-def _basics(prospect: Prospect) -> list[Check]:
+def _basics(prospect: Prospect, check_money: Check | None = None) -> list[Check]:
     catalogue = prospect.catalogue
     return [
         prospect.question.tables.check,
         partial(storage.check_writable, catalogue.home),
         lambda: catalogue.check_prices(possible(prospect)),
-        lambda: prospect.costing.check_start(),
+        check_money or (lambda: prospect.costing.check_start()),
         *destinations(prospect.question.use_case),
     ]
 
@@ -67,13 +71,16 @@ def stated(prospect: Prospect) -> list[Check]:
         partial(check_grades, question),
         partial(check_general, question),
         partial(_check_dev, prospect),
+        partial(_check_teachers, prospect),
         lambda: check_room(question, catalogue, has_teacher="distill" in possible(prospect)),
     ]
 
 
 def reached(prospect: Prospect) -> list[Check]:
-    """The checks of models that are elsewhere: advice on a machine that does not reach them is advice all the same."""
-    return [partial(_check_weights, prospect, far=True)]
+    """The checks of what is elsewhere, weights and keys: advice on a machine that does not reach them is advice all the
+    same.
+    """
+    return [partial(_check_weights, prospect, far=True), partial(check_own_keys, prospect.question.use_case)]
 
 
 def possible(prospect: Prospect) -> list[Stage]:
@@ -99,6 +106,21 @@ def _check_dev(prospect: Prospect) -> None:
         raise BadInput(
             f"data.dev: {' and '.join(needing)} may be reached, which keep what does best on dev rows, and there are "
             f"none; add data.dev (labelled rows apart from the other splits), or set last_stage before {needing[0]}"
+        )
+
+
+def _check_teachers(prospect: Prospect) -> None:
+    """Whoever may come to teach a student may do so by its terms, or is known not to: else the stages below would be
+    paid for first.
+    """
+    use_case = prospect.question.use_case
+    asked = [model for model in use_case.models.candidates if use_case.may_be_sent_to(model) and not model.is_open]
+    unread = [model.uri for model in asked if model.training_on_output is None]
+    if unread and "distill" in possible(prospect):
+        raise BadInput(
+            f"models.candidates: training_on_output of {' and '.join(unread)} is not set, and distill may be reached, "
+            "where a student is trained on the answers of the best candidate; read the terms and set it to true or "
+            "false (then it never teaches), or set last_stage before distill"
         )
 
 

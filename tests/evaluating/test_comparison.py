@@ -15,7 +15,6 @@ from leastwise.evidence import PairedTest
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.record.stage_run import StageRun
-from leastwise.rows.gate_rows import looks
 from leastwise.use_case import Stage
 from leastwise.use_case.task import Classification
 from tasks.distill import compare_with_teacher
@@ -88,7 +87,7 @@ def gate_rows(n: int = 400) -> pd.DataFrame:
 
 
 def compared(champion: Toy, challenger: Toy, n: int = 400) -> PairedComparison:
-    return compare(ExactScorer(TASK), looks(gate_rows(n)), champion, challenger, PairedTest(0.1, 0.05, 0.05))
+    return compare(ExactScorer(TASK), gate_rows(n), champion, challenger, PairedTest(0.1, 0.05, 0.05))
 
 
 def test_a_challenger_that_answers_alike_is_surely_not_worse_before_the_rows_run_out():
@@ -104,5 +103,31 @@ def test_a_challenger_that_errs_more_fails_and_one_seen_too_little_is_undecided(
 
 def test_rows_lost_for_either_are_no_evidence_of_being_as_good():
     measured = compared(Toy(lost=range(200)), Toy(), n=200)
-    assert measured.outcome != "pass" and (measured.n, measured.lost) == (0, 200)
+    assert measured.outcome != "pass" and (measured.n, measured.lost) == (0, 25)  # and it stops there
     assert math.isnan(measured.difference)
+
+
+@dataclass
+class Counted(Toy):
+    """One that counts what it is asked."""
+
+    asked: int = 0
+
+    def answer(self, rows):
+        self.asked += len(rows)
+        return super().answer(rows)
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "asked"),
+    [
+        (Counted(lost=range(400)), Counted(), (25, 0)),  # nothing is paid for beside what is lost already
+        (Counted(), Counted(lost=range(400)), (25, 25)),
+        (Counted(lost=range(30, 400)), Counted(), (50, 25)),
+        (Counted(lost=range(1)), Counted(wrong=range(0, 400, 9)), (100, 100)),  # one lost row is borne
+    ],
+)
+def test_a_comparison_stops_paying_once_an_outage_has_taken_its_conclusion(champion, challenger, asked) -> None:
+    result = compared(champion, challenger)
+    assert (champion.asked, challenger.asked) == asked
+    assert result.too_many_lost is (asked != (100, 100))

@@ -1,18 +1,25 @@
 """What a stage that ended on another machine, a cap, or a question to a person does to a climb."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import get_args
 
 import pytest
 from prefect import flow
 
+from flows.customize import customize
 from flows.steps import asking, stages
 from flows.steps.stages import require_completed
+from leastwise.answering.answerer import Outage
+from leastwise.errors import CannotBeAsked
 from leastwise.ladder import Step
 from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.record.run import CHAMPION_VERSION, STAGE
+from leastwise.record.upkeep_run import UpkeepRun, open_upkeep
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.use_case import Stage
 from tasks import climb as climbing
+from tasks import rebaseline as rebaselining
 from tests.conversations import conversations
 from tests.workspaces import log_stage, quality
 
@@ -60,10 +67,71 @@ def test_a_winner_that_cannot_be_paid_to_be_confirmed_ends_the_climb_at_its_budg
     assert not work.run.again().is_finished
 
 
+UNMEASURABLE = [CannotBeAsked("openai:m: takes no system role"), Outage("the judge gave no grade")]
+
+
+@pytest.mark.parametrize("why", UNMEASURABLE)
+def test_a_winner_that_cannot_be_asked_on_test_stands_unconfirmed_with_the_reason(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
+    work = conversations(tmp_path)
+    prompted = Candidate(stage="prompt", model="openai:gpt-4o-mini", venue="api", prompt=Prompt(system="Answer."))
+    log_stage(work, prompted, quality(0.85, 0.95))
+
+    def refusing(*_: object, **__: object) -> object:
+        raise why
+
+    monkeypatch.setattr(climbing, "confirm", refusing)
+    ending = stages.ended(work.run.id, Step(action="end", outcome="prompt", stage="prompt", reason="it passes"))
+    assert (ending.outcome, ending.confirmed) == ("prompt", "not measured")
+    assert ending.reason == f"it passes; it is not confirmed on test: {why}"
+
+
+@pytest.mark.parametrize("why", UNMEASURABLE)
+def test_a_stage_that_cannot_be_measured_ends_a_climb_as_an_error_that_can_be_resumed(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
+    work = conversations(tmp_path)
+
+    def refusing(*_: object) -> object:
+        raise why
+
+    monkeypatch.setattr("leastwise.evaluating.stage.open_scorer", refusing)
+    monkeypatch.setattr("leastwise.evaluating.stage._counted", lambda *_: nullcontext())
+    ending = customize(str(tmp_path / "case.yaml"))
+    assert (ending.outcome, ending.exit_status) == ("error", 1) and ending.reason == f"prompt: {why}"
+    assert not work.run.again().is_finished
+
+
+@pytest.mark.parametrize("why", UNMEASURABLE)
+def test_what_could_not_be_measured_on_a_pool_is_said_as_it_is_here(why: Exception) -> None:
+    @flow
+    def fails() -> None:
+        raise why
+
+    with pytest.raises(type(why), match=str(why)):
+        require_completed("distill", fails(return_state=True))
+
+
 def test_a_stage_on_its_own_that_reaches_a_cap_is_a_budget_outcome(tmp_path: Path, home: Path) -> None:
     work = conversations(tmp_path)
     ending = climbing.stage_halted(work.run.id, "budget_usd would be passed")
     assert (ending.outcome, ending.exit_status, ending.mlflow_run_id) == ("budget", 3, work.run.id)
+
+
+def test_a_rebaseline_starts_no_stage_that_could_pass_a_budget(tmp_path: Path, home: Path) -> None:
+    work = conversations(tmp_path)
+    assert rebaselining.short_of_money(work.run.id, "prompt") is None
+    work.budget.meter("prompt").pay(work.use_case.budget_usd)
+    assert "prompt may cost $" in (rebaselining.short_of_money(work.run.id, "prompt") or "")
+
+
+def test_a_rebaseline_that_cannot_be_measured_is_an_error_to_be_taken_up_again(tmp_path: Path, home: Path) -> None:
+    work = conversations(tmp_path)
+    run = open_upkeep(work.run.client, work.use_case, "rebaseline", "k", {CHAMPION_VERSION: "1", STAGE: "fine_tune"})
+    ending = rebaselining.recommend.fn(run.id, [], "openai:m: takes no system role", "error")
+    assert (ending.outcome, ending.exit_status) == ("error", 1) and "no system role" in ending.reason
+    assert not UpkeepRun.read(work.run.client, run.id).is_finished
 
 
 @pytest.mark.parametrize("stage", ["fine_tune", "self_host"])

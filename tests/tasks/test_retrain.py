@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from leastwise.answering.answerer import PlainAnswerer
-from leastwise.errors import BadInput
+from leastwise.answering.answerer import Outage, PlainAnswerer
+from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.evaluating.audit import differences
 from leastwise.evaluating.comparison import PairedComparison
 from leastwise.ladder.candidate import Candidate, Weights
@@ -21,7 +21,7 @@ from leastwise.record.judged_runs import use_case_above
 from leastwise.record.registry import Registry
 from leastwise.record.run import CHAMPION_VERSION, STAGE
 from leastwise.record.stage_run import StageRun
-from leastwise.record.upkeep_run import open_upkeep
+from leastwise.record.upkeep_run import UpkeepRun, open_upkeep
 from leastwise.rows.use_case_file import load
 from leastwise.use_case import UseCase
 from tasks.promote import promote_run
@@ -195,6 +195,28 @@ def test_a_challenger_passes_every_requirement_itself_and_is_surely_not_worse_or
         return
     with pytest.raises(BadInput, match="only what passed is promoted"):
         promote_run.fn(str(tmp_path / "case.yaml"), ending.mlflow_run_id)
+
+
+class Unmeasurable(Scripted):
+    """One whose provider cannot take it, or whose judge is down."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(80, 20.0)
+        self.why = why
+
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        raise self.why
+
+
+@pytest.mark.parametrize("why", [CannotBeAsked("openai:m: takes no JSON schema"), Outage("the judge gave no grade")])
+def test_a_challenger_that_cannot_be_measured_is_an_error_to_be_taken_up_again(
+    own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
+    ending = retrained(tmp_path, monkeypatch, 80, Unmeasurable(why))
+    assert (ending.outcome, ending.exit_status) == ("error", 1) and str(why) in ending.reason
+    assert not UpkeepRun.read(connect(), ending.mlflow_run_id).is_finished
+    champion = Registry(connect(), "retrained").champion()
+    assert champion is not None and champion.version == "1"
 
 
 def test_new_examples_that_say_nearly_what_a_judged_row_says_are_refused_by_name(small, tmp_path):

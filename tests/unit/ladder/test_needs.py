@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from leastwise.ladder import REMEDIES, Situation, could_run, next_step, ruled_out
+from leastwise.ladder.history import teacher
 from leastwise.use_case import LADDER, Stage
 from tests.unit.ladder.climbs import BOUNDS, CAUSAL, NO_TRAINING, RECORDS, ROWS, record, skipped, use_case
 
@@ -112,3 +113,19 @@ def test_lost_general_ability_is_remedied_by_no_training_and_never_asked_of_a_st
     assert [stage for stage in LADDER if "general_ability" in REMEDIES[stage]] == ["prompt"]
     assert "no general ability" in (ruled_out(wanted, "distill", ROWS) or "")
     assert not wanted.offers_cascades and use_case().offers_cascades
+
+
+def test_a_model_whose_terms_forbid_it_never_teaches_and_distill_is_skipped_aloud() -> None:
+    barred = record("prompt", fail="p95_latency_ms").model_copy(update={"may_teach": False})
+    step = next_step(use_case(), [barred, *skipped(*LADDER[1 : LADDER.index("distill")])], ROWS)
+    assert (step.action, step.stage) == ("skip", "distill") and "prompt may not teach" in step.reason
+    tuned = record("fine_tune", fail="p95_latency_ms")
+    below = [barred, *skipped("rag", "cache"), tuned, *skipped("pretrain")]
+    assert next_step(use_case(), below, ROWS).action == "run"
+    assert teacher([barred, tuned]) == tuned and teacher([barred]) is None
+
+
+def test_distill_is_ruled_out_where_no_model_of_a_use_case_may_ever_teach() -> None:
+    hosted = [{"uri": "openai:a", "training_on_output": False}, {"uri": "openai:b", "training_on_output": False}]
+    assert "may not teach" in (ruled_out(use_case(models={"candidates": hosted, "base": None}), "distill") or "")
+    assert ruled_out(use_case(models={"candidates": hosted}), "distill") is None, "what is trained may teach"

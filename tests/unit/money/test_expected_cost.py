@@ -14,7 +14,8 @@ from leastwise.money.expected_cost import (
     request_usage,
     training_tokens,
 )
-from leastwise.money.worst_cost import EXAMPLES_PER_S, worst_costs
+from leastwise.money.machine_cost import EXAMPLES_PER_S
+from leastwise.money.worst_cost import worst_costs
 from leastwise.use_case import LADDER
 from leastwise.use_case.price import Price
 from tests.unit.use_cases import CHEAP, LISTED, PLENTY, QUALITY, asked, use_case
@@ -111,3 +112,18 @@ def test_what_is_expected_is_never_above_what_caps_are_held_by(price: Price) -> 
     expected = expected_costs(wanted, facts(prices={"openai:big": price}, hardware=slow))
     assert all(expected[stage].usd <= worst[stage] for stage in LADDER)
     assert all(expected[stage].usd > 0 for stage in ("prompt", "rag", "fine_tune", "distill", "self_host"))
+
+
+def test_a_stage_that_does_not_remedy_what_surely_fails_is_expected_to_try_every_form() -> None:
+    wanted = use_case(
+        requirements={"quality": {"bound": 0.6, "margin": 0.2}, "p95_latency_ms": {"bound": 9, "margin": 1}}
+    )
+    passing = expected_costs(wanted, facts(quality={"rag": 0.95}))["rag"]
+    barred = expected_costs(wanted, facts(quality={"rag": 0.95}, cannot_pass=frozenset({"rag"})))["rag"]
+    assert len(barred.steps) == 2 * len(passing.steps) and barred.usd > 1.5 * passing.usd
+
+
+def test_a_replay_is_expected_to_buy_each_of_its_texts_once() -> None:
+    wanted = use_case(caching={"replay_requests": 400})
+    replay = expected_costs(wanted, facts(rows=ROWS | {"traffic": 10_000}, repeat_share=0.25))["cache"]
+    assert replay.calls == 300
