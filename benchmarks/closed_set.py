@@ -97,9 +97,9 @@ def plain_loop(count: int) -> None:
         total += row["answer"] == row["label"]
 
 
-def seconds(work: Callable[[], None]) -> float:
+def seconds(work: Callable[..., None], *sizes: int) -> float:
     started = time.perf_counter()
-    work()
+    work(*sizes)
     return time.perf_counter() - started
 
 
@@ -113,9 +113,9 @@ def main() -> None:
     print("| rows | test alone | evaluation | ten rows a unit | a plain loop | evaluation to loop |")
     print("|---|---|---|---|---|---|")
     for count in sizes:
-        alone = seconds(lambda: closed_test(count))
-        whole, shared = seconds(lambda: stage(count, 1)), seconds(lambda: stage(count, ROWS_A_UNIT))
-        loop = seconds(lambda: plain_loop(count))
+        alone = seconds(closed_test, count)
+        whole, shared = seconds(stage, count, 1), seconds(stage, count, ROWS_A_UNIT)
+        loop = seconds(plain_loop, count)
         print(f"| {count:,} | {alone:.1f} s | {whole:.1f} s | {shared:.1f} s | {loop:.2f} s | {whole / loop:.0f} |")
     if args.profile:
         profile = cProfile.Profile()

@@ -62,9 +62,7 @@ def main() -> None:
     pairs = 500 if args.quick else 4_000
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rounds = [
-            [pairs_per_s(work, folder, pairs, args.processes) for work in (metered, bare)] for _ in range(ROUNDS)
-        ]
+        rounds = [[pairs_per_s(work, folder, pairs, args.processes) for work in (metered, bare)] for _ in range(ROUNDS)]
     print("| round | ledger, pairs/s | bare SQLite, pairs/s | ratio |")
     print("|---|---|---|---|")
     for number, (ledger, plain) in enumerate(rounds, 1):

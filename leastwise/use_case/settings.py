@@ -40,6 +40,17 @@ class Caching(Part):
 
     ttl_s: int = Field(86_400, ge=1, le=31_536_000, description="How long an answer may be given out again, seconds.")
     most_mb: float = Field(256.0, gt=0, le=1_000_000, description="Size of the store in megabytes.")
+    most_requests: int = Field(
+        100_000,
+        ge=1_000,
+        le=1_000_000,
+        description="Requests of data.traffic that are replayed, one after another; of longer traffic a stretch.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _default_length_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """What was asked before traffic could be too long is still the same question."""
+        return written_but_for(write(self), most_requests=100_000)
 
 
 class Consistency(Part):

@@ -265,7 +265,7 @@ def test_records_are_masked_by_value_and_held_to_their_schema(tmp_path: Path) ->
 
 def test_a_window_of_traffic_is_masked_and_read_as_every_table_is(tmp_path: Path) -> None:
     (tmp_path / "window.csv").write_text("text,body\nwrong,mail eve@example.com please\n")
-    read = read_window(case(None, text_column="body", **MASKED), str(tmp_path / "window.csv"))
+    (read,) = read_window(case(None, text_column="body", **MASKED), str(tmp_path / "window.csv"))
     assert list(read["text"]) == ["mail [email] please"]
 
 

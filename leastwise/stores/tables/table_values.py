@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -20,16 +21,26 @@ from leastwise.errors import BadInput
 if TYPE_CHECKING:
     import pandas as pd
 
+Value = TypeVar("Value")
+
 
 def texts(values: Iterable[object], column: str, source: str) -> list[str | None]:
     """Each value as text, None where it is missing; BadInput names the row (from 1) whose value is none."""
     written = []
-    for row, value in enumerate(values, 1):
+    for row, value in numbered(values):
         try:
             written.append(as_text(value))
         except ValueError as error:
             raise BadInput(f"{source}: row {row}: {column!r} {error}. Correct the row.") from None
     return written
+
+
+def numbered(values: Iterable[Value]) -> Iterator[tuple[int, Value]]:
+    """Each value with its row in the file, from 1: a column of a later block of rows knows where it stands."""
+    index: Any = getattr(values, "index", None)
+    first = 0 if index is None or callable(index) or not len(index) else int(index[0])  # a list's `index` is a method
+    held: Iterable[Value] = values.tolist() if hasattr(values, "tolist") else values  # much faster than a column is
+    return zip(itertools.count(first + 1), held, strict=False)
 
 
 def as_text(value: object) -> str | None:
@@ -65,9 +76,20 @@ def text_column(table: pd.DataFrame, column: str, source: str) -> pd.Series:
     import pandas as pd
 
     held = table[column]
-    if isinstance(held.dtype, pd.StringDtype) and not held.str.contains("\0", regex=False).fillna(False).any():
+    if is_text(held):
         return held
     return pd.Series(texts(held, column, source), dtype="str", index=table.index)
+
+
+def is_text(values: object) -> TypeGuard[pd.Series]:
+    """Whether it is a column that holds nothing but text that can be written, and what is missing."""
+    import pandas as pd
+
+    return isinstance(values, pd.Series) and isinstance(values.dtype, pd.StringDtype) and not _holds_nul(values)
+
+
+def _holds_nul(values: pd.Series) -> bool:
+    return bool(values.str.contains("\0", regex=False).fillna(False).any())
 
 
 def derived_ids(texts: Iterable[str]) -> list[str]:
