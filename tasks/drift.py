@@ -21,10 +21,10 @@ from leastwise.record.client import connect
 from leastwise.record.run import WINDOW
 from leastwise.record.upkeep_run import open_upkeep
 from leastwise.rows import tables
-from leastwise.rows.drawn_rows import Outline, at_positions
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
+from leastwise.stores.tables.drawn_rows import Outline, at_positions
 from leastwise.use_case import UseCase
 from tasks.session.console import say_ending
 

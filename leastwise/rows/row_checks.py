@@ -1,31 +1,19 @@
-"""Plain checks of rows before anything is spent: columns, missing values, labels, ids, grades and times.
+"""Plain checks of rows before anything is spent: columns, missing values, labels, ids, grades and units.
 
 It looks at no content beyond that (see `leastwise.rows.data_quality`) and repairs nothing: BadInput names the row.
 """
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from leastwise.errors import BadInput
-from leastwise.stores.tables import table_values
+from leastwise.stores.tables.table_values import MAX_NAMED_ROWS, as_number, named
 from leastwise.use_case.data import Data
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MAX_NAMED_ROWS = 5
-LATEST = 9.2e9  # seconds: in the year 2261, the last that dates in nanoseconds reach
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_DIGITS_OF_A_DATE = re.compile(r"(?:1[6-9]|2[01])\d\d(?:(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))?")  # YYYY, YYYYMMDD
 
 
 def check_rows(
@@ -80,103 +68,16 @@ def grades(df: pd.DataFrame, source: str) -> list[float]:
     missing = df["answer"].isna()
     if missing.any():
         raise BadInput(
-            f"{source}: {_rows(missing)}: missing (NaN) 'answer'. Give the answer that was graded, empty if it was."
+            f"{source}: {named(missing)}: missing (NaN) 'answer'. Give the answer that was graded, empty if it was."
         )
-    values = [_number(grade) for grade in df["grade"]]
+    values = [as_number(grade) for grade in df["grade"]]
     outside = [value is None or not 0 <= value <= 1 for value in values]
     if any(outside):
         first = df["grade"].iloc[outside.index(True)]
         raise BadInput(
-            f"{source}: {_rows(outside)}: 'grade' {first!r} is no number in 0..1. Scale the grades, 1 being best."
+            f"{source}: {named(outside)}: 'grade' {first!r} is no number in 0..1. Scale the grades, 1 being best."
         )
     return [value for value in values if value is not None]
-
-
-@dataclass(frozen=True)
-class Times:
-    """Times of some rows as they are written: seconds for dates, numbers whose unit the largest of the table tells."""
-
-    column: str
-    values: npt.NDArray[np.float64]
-    is_number: npt.NDArray[np.bool_]
-
-
-def unix_seconds(df: pd.DataFrame, column: str, source: str) -> pd.Series[float]:
-    """A column of times as unix seconds; BadInput names the first row that holds none.
-
-    Dates in ISO form (without a zone: UTC), or unix time as numbers, in text too: seconds, or milli-, micro- or
-    nanoseconds where seconds would lie beyond the year 2262 (by the largest of the column).
-    """
-    import pandas as pd
-
-    return pd.Series(unix_seconds_of([times_of(df, column, source)], source), index=df.index)
-
-
-def times_of(df: pd.DataFrame, column: str, source: str) -> Times:
-    """A column of times, of all rows or a block of them; BadInput names the first row that holds none."""
-    import pandas as pd
-
-    if column not in df.columns:
-        raise BadInput(
-            f"{source}: no column {column!r}, which data.time_column or data.date_column names. Add it, or remove that."
-        )
-    held = df[column]
-    if pd.api.types.is_datetime64_any_dtype(held):
-        numbers, seconds = pd.Series(np.nan, index=held.index), _since_1970(held)
-    elif held.dtype.kind in "iuf":
-        numbers = seconds = held.astype(float).where(np.isfinite(held))
-    else:
-        numbers = pd.Series([_unix_number(value) for value in held], index=held.index, dtype=float)
-        dates = held[numbers.isna()].map(lambda value: value if table_values.is_missing(value) else str(value))
-        seconds = _since_1970(dates).reindex(held.index) if len(dates) else numbers
-    is_number = numbers.notna()
-    unread = ~is_number & (seconds.isna() | (seconds.abs() > LATEST))
-    if unread.any():
-        raise _no_time(source, _rows(unread), column, held[unread].iloc[0])
-    values = np.asarray(numbers.where(is_number, seconds), dtype=np.float64)
-    return Times(column, values, np.asarray(is_number, dtype=bool))
-
-
-def unix_seconds_of(parts: Sequence[Times], source: str) -> npt.NDArray[np.float64]:
-    """The unix seconds of a whole table, from the times of its blocks."""
-    values, is_number = (np.concatenate([getattr(part, name) for part in parts]) for name in ("values", "is_number"))
-    largest, unit = float(np.abs(values[is_number]).max(initial=0.0)), 1.0
-    while largest / unit > LATEST and unit < 1e9:
-        unit *= 1000
-    seconds: npt.NDArray[np.float64] = np.where(is_number, values / unit, values)
-    late = np.abs(seconds) > LATEST
-    if late.any():
-        raise _no_time(source, _rows(late.tolist()), parts[0].column, float(values[late][0]))
-    return seconds
-
-
-def _no_time(source: str, rows: str, column: str, value: object) -> BadInput:
-    return BadInput(f"{source}: {rows}: {column!r} is no time ({value!r}). Give an ISO date or unix seconds.")
-
-
-def _since_1970(dates: pd.Series) -> pd.Series[float]:
-    import pandas as pd
-
-    read = pd.to_datetime(dates, errors="coerce", utc=True, format="ISO8601")
-    return (read - pd.Timestamp("1970-01-01", tz="UTC")).dt.total_seconds()
-
-
-def _unix_number(value: object) -> float | None:
-    """A value as a number; None for a date that is written in digits alone (2026, 20260131)."""
-    if isinstance(value, str) and _DIGITS_OF_A_DATE.fullmatch(value.strip()):
-        return None
-    return None if isinstance(value, bool) else _number(value)
-
-
-def _number(value: object) -> float | None:
-    """A finite number, or one in text; None for anything else."""
-    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
-        return None
-    try:
-        number = float(value) if isinstance(value, (str, int, float, np.number, Decimal)) else math.nan
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _check_column(df: pd.DataFrame, source: str, column: str) -> None:
@@ -189,10 +90,10 @@ def _check_filled(values: pd.Series, source: str, column: str) -> None:
 
     missing = values.isna()
     if missing.any():
-        raise BadInput(f"{source}: {_rows(missing)}: missing (NaN) {column!r}. Fill it in or drop the row.")
+        raise BadInput(f"{source}: {named(missing)}: missing (NaN) {column!r}. Fill it in or drop the row.")
     empty = pd.Series([not str(value).strip() for value in values.tolist()], values.index)
     if empty.any():
-        raise BadInput(f"{source}: {_rows(empty)}: empty {column!r}. Fill it in or drop the row.")
+        raise BadInput(f"{source}: {named(empty)}: empty {column!r}. Fill it in or drop the row.")
 
 
 def _check_labels(values: pd.Series, source: str, column: str, labels: Collection[str]) -> None:
@@ -200,7 +101,7 @@ def _check_labels(values: pd.Series, source: str, column: str, labels: Collectio
     if outside.any():
         shown = ", ".join(repr(value) for value in values[outside].unique()[:MAX_NAMED_ROWS])
         raise BadInput(
-            f"{source}: {_rows(outside)}: {column!r} {shown} is not in the label set ({', '.join(sorted(labels))}). "
+            f"{source}: {named(outside)}: {column!r} {shown} is not in the label set ({', '.join(sorted(labels))}). "
             "Correct the row, or add the label to the use case."
         )
 
@@ -209,17 +110,7 @@ def _check_unique(values: pd.Series, source: str, column: str) -> None:
     double = values.duplicated(keep=False)
     if double.any():
         shown = ", ".join(repr(value) for value in values[double].unique()[:MAX_NAMED_ROWS])
-        raise BadInput(f"{source}: {_rows(double)}: duplicate {column!r} {shown}. Give every row its own, or drop one.")
-
-
-def _rows(bad: Iterable[bool]) -> str:
-    return named_rows([number for number, is_bad in table_values.numbered(bad) if is_bad])
-
-
-def named_rows(numbers: Sequence[int]) -> str:
-    """These rows, the first five of them by their number."""
-    more = f" and {len(numbers) - MAX_NAMED_ROWS} more" if len(numbers) > MAX_NAMED_ROWS else ""
-    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:MAX_NAMED_ROWS]))}{more}"
+        raise BadInput(f"{source}: {named(double)}: duplicate {column!r} {shown}. Give every row its own, or drop one.")
 
 
 def units_of(raw: pd.DataFrame, data: Data, name: str, source: str) -> pd.Series | None:

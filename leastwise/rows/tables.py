@@ -10,9 +10,9 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput, problems_of, refuse
-from leastwise.rows import drawn_rows, expected_answers, gold, made_rows, personal_data, row_checks, splits
+from leastwise.rows import expected_answers, gold, made_rows, personal_data, row_checks, splits
 from leastwise.stores import storage
-from leastwise.stores.tables import table_files, table_values
+from leastwise.stores.tables import drawn_rows, table_files, table_times, table_values
 from leastwise.use_case import UseCase
 from leastwise.use_case.data import Data
 
@@ -147,7 +147,7 @@ class Tables:
             part = raw if drawn is None else raw[drawn[raw.index]]
             if drawn is not None and not len(part):
                 continue
-            times = row_checks.times_of(part, data.time_column, source) if data.time_column else None
+            times = table_times.times_of(part, data.time_column, source) if data.time_column else None
             yield drawn_rows.Block(self._with_own_columns("traffic", part, source), times)
 
     def _with_own_columns(self, name: str, raw: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -16,10 +16,10 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.rows.near_duplicates import near_duplicates, normalised
-from leastwise.rows.row_checks import unix_seconds
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores.tables.table_files import read_table
+from leastwise.stores.tables.table_times import unix_seconds
 from leastwise.use_case import UseCase
 from tasks.drift import read_window
 

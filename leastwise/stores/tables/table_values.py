@@ -9,10 +9,11 @@ import datetime
 import hashlib
 import itertools
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from leastwise.errors import BadInput
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MAX_NAMED_ROWS = 5
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
 Value = TypeVar("Value")
 
@@ -37,10 +41,34 @@ def texts(values: Iterable[object], column: str, source: str) -> list[str | None
 
 def numbered(values: Iterable[Value]) -> Iterator[tuple[int, Value]]:
     """Each value with its row in the file, from 1: a column of a later block of rows knows where it stands."""
-    index: Any = getattr(values, "index", None)
-    first = 0 if index is None or callable(index) or not len(index) else int(index[0])  # a list's `index` is a method
-    held: Iterable[Value] = values.tolist() if hasattr(values, "tolist") else values  # much faster than a column is
-    return zip(itertools.count(first + 1), held, strict=False)
+    import pandas as pd
+
+    if not isinstance(values, pd.Series):
+        return zip(itertools.count(1), values, strict=False)
+    first = int(values.index[0]) if len(values) else 0
+    return zip(itertools.count(first + 1), values.tolist(), strict=False)  # a list is gone through much faster
+
+
+def named(bad: Iterable[bool]) -> str:
+    """The rows where this holds, the first five by their number."""
+    return named_rows([number for number, is_bad in numbered(bad) if is_bad])
+
+
+def named_rows(numbers: Sequence[int]) -> str:
+    """These rows, the first five of them by their number."""
+    more = f" and {len(numbers) - MAX_NAMED_ROWS} more" if len(numbers) > MAX_NAMED_ROWS else ""
+    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:MAX_NAMED_ROWS]))}{more}"
+
+
+def as_number(value: object) -> float | None:
+    """A finite number, or one in text; None for anything else."""
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        return None
+    try:
+        number = float(value) if isinstance(value, (str, int, float, np.number, Decimal)) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def as_text(value: object) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leastwise.errors import BadInput
-from leastwise.rows import row_checks
+from leastwise.stores.tables import table_times, table_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ class Block:
     """Rows that were checked, without ids where they have none, and when each request came, where that is known."""
 
     rows: pd.DataFrame
-    times: row_checks.Times | None = None
+    times: table_times.Times | None = None
 
 
 Blocks = Callable[[IsDrawn | None], Iterator[Block]]  # the blocks of a table, or what is drawn of each
@@ -59,7 +59,7 @@ def stretch(blocks: Blocks, most: int, seed_hex: str, source: str) -> Stretch:
     for block in blocks(None):
         seen.add(block, most)
     seen.check_ids(blocks, source)
-    seconds = row_checks.unix_seconds_of(seen.times, source) if seen.times else None
+    seconds = table_times.unix_seconds_of(seen.times, source) if seen.times else None
     order = np.arange(seen.count) if seconds is None else np.argsort(seconds, kind="stable")
     if seen.count > most:
         start = int(np.random.default_rng(int(seed_hex[:12], 16)).integers(seen.count - most + 1))
@@ -81,7 +81,7 @@ class _Seen:
     count: int = 0
     kept: list[pd.DataFrame] = field(default_factory=list)
     ids: list[Hashes] = field(default_factory=list)
-    times: list[row_checks.Times] = field(default_factory=list)
+    times: list[table_times.Times] = field(default_factory=list)
 
     def add(self, block: Block, most: int) -> None:
         self.count += len(block.rows)
@@ -111,8 +111,8 @@ class _Seen:
                 rows.setdefault(str(row_id), []).append(int(str(row)) + 1)
         shared = {row_id: numbers for row_id, numbers in rows.items() if len(numbers) > 1}  # two may share a hash
         if shared:
-            shown = ", ".join(map(repr, list(shared)[: row_checks.MAX_NAMED_ROWS]))
-            named = row_checks.named_rows(sorted(number for numbers in shared.values() for number in numbers))
+            shown = ", ".join(map(repr, list(shared)[: table_values.MAX_NAMED_ROWS]))
+            named = table_values.named_rows(sorted(number for numbers in shared.values() for number in numbers))
             raise BadInput(f"{source}: {named}: duplicate 'id' {shown}. Give every row its own, or drop one.")
 
 
