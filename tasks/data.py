@@ -20,11 +20,11 @@ from leastwise.content import content_key
 from leastwise.models.encoder import embed
 from leastwise.models.machine import THREADS
 from leastwise.record.run import FAILED
-from leastwise.rows import data_quality, row_checks, validation
+from leastwise.rows import data_quality, validation
 from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.shipped import EXPECTATIONS
-from leastwise.stores.tables import table_files
+from leastwise.stores.tables import table_files, table_times
 from tasks.session.artifacts import publish_markdown
 from tasks.session.workspace import open_workspace
 
@@ -188,7 +188,7 @@ def _coverage(table: pd.DataFrame, column: str | None) -> str:
 
     if column is None or column not in table:
         return ""
-    seconds = row_checks.unix_seconds(table, column, "rows")
+    seconds = table_times.unix_seconds(table, column, "rows")
     months = pd.to_datetime(seconds, unit="s").dt.to_period("M")
     empty = pd.period_range(months.min(), months.max(), freq="M").difference(pd.PeriodIndex(months.unique()))
     without = f", no rows in {', '.join(map(str, empty[:12]))}" if len(empty) else ", rows in every month"

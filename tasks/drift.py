@@ -6,11 +6,10 @@ changed a share of alpha alarms.
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from prefect import task
 
 from leastwise.content import content_key
@@ -25,6 +24,7 @@ from leastwise.rows import tables
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
+from leastwise.stores.tables.drawn_rows import Outline, at_positions
 from leastwise.use_case import UseCase
 from tasks.session.console import say_ending
 
@@ -40,9 +40,11 @@ def watch_drift(use_case: str, window: str) -> UpkeepEnding:
     """Compare a window of recent inputs with the rows the champion was judged on (dev and gate): quiet, or drift."""
     case, client = load(use_case), connect()
     encoder = _encoder(case)
-    recent, reference = read_window(case, window), _reference(Tables(case))
-    unit, seed = _unit(case, recent, reference), _seed(recent)
-    samples = [independent(rows, unit, _seed(rows)) for rows in (reference, recent)]
+    reference = _reference(Tables(case))
+    unit = _unit(case, next(read_window(case, window)), reference)
+    recent = Outline.of(read_window(case, window), unit)
+    seed, drawn = recent.seed, at_positions(read_window(case, window), recent.drawn(MOST_ROWS))
+    samples = [independent(reference, unit), drawn]
     _check_size(samples[1], window, unit)
     vectors = [embed(list(rows["text"]), encoder, cache=storage.home() / "embeddings") for rows in samples]
     result = drift_test(vectors[0], vectors[1], alpha=case.alpha, seed=seed)
@@ -58,29 +60,21 @@ def watch_drift(use_case: str, window: str) -> UpkeepEnding:
         "drift.rows.window": float(len(samples[1])),
     }
     counted = f"one row of each {unit}" if unit else "rows taken as independent"
-    reason = f"{result.reason}; {len(samples[1])} of {len(recent)} window rows, {counted}"
+    reason = f"{result.reason}; {len(samples[1])} of {len(recent.texts)} window rows, {counted}"
     return say_ending("drift", run.end("drift" if result.drifted else "quiet", reason, 0.0, 0, figures))
 
 
-def read_window(use_case: UseCase, uri: str) -> pd.DataFrame:
-    """Recent inputs, masked as all text of the use case is; BadInput for missing or empty text."""
+def read_window(use_case: UseCase, uri: str) -> Iterator[pd.DataFrame]:
+    """Recent inputs a block at a time, masked as all text of the use case is; BadInput for missing or empty text."""
     return tables.window(uri, use_case.data, f"window ({uri})")
 
 
-def independent(rows: pd.DataFrame, unit: str | None, seed: int, most: int = MOST_ROWS) -> pd.DataFrame:
-    """At most `most` distinct texts in seeded order, one of each unit: sentences of one source are near-copies, and a
-    window from other sources would alarm though nothing changed. A row without a unit is a unit of its own.
+def independent(rows: pd.DataFrame, unit: str | None, most: int = MOST_ROWS) -> pd.DataFrame:
+    """At most `most` distinct texts in the order that their content seeds, one of each unit: sentences of one source
+    are near-copies, and a window from other sources would alarm though nothing changed. A row without a unit is a unit
+    of its own. The seed is of each sample alone, so that every window meets the same reference rows, embedded once.
     """
-    order = np.random.default_rng(seed).permutation(len(rows))
-    shuffled = rows.iloc[order].drop_duplicates("text")
-    if unit:
-        shuffled = shuffled[shuffled[unit].isna() | ~shuffled[unit].duplicated()]
-    return shuffled.head(most)
-
-
-def _seed(rows: pd.DataFrame) -> int:
-    """From the content of each sample alone, so that every window meets the same reference rows, embedded once."""
-    return int(hashlib.sha256("\n".join(rows["text"]).encode()).hexdigest()[:8], 16)
+    return rows.iloc[Outline.of([rows], unit).drawn(most)]
 
 
 def _check_size(rows: pd.DataFrame, window: str, unit: str | None) -> None:

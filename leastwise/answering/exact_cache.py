@@ -47,7 +47,7 @@ class ExactCache:
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """Every request in the order of the traffic: from the cache, or as the candidate behind it answers."""
         fresh = rows.drop_duplicates("text")
-        fresh = fresh[~fresh["text"].isin(self._known.keys())]
+        fresh = fresh[[text not in self._known for text in fresh["text"]]]
         new = dict(zip(fresh["text"], self.inner.answer(fresh) if len(fresh) else [], strict=True))
         times = rows[TIME] if TIME in rows else [None] * len(rows)
         return [self._one(text, at, new) for text, at in zip(rows["text"], times, strict=True)]

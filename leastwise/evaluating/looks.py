@@ -7,8 +7,10 @@ It answers nothing and tests nothing (see `leastwise.evaluating.evaluation`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,10 +21,11 @@ from leastwise.evaluating.scorer import Scorer
 from leastwise.evidence.betting import FloatArray
 from leastwise.evidence.examples_needed import LOOK
 from leastwise.evidence.measurement import MAX_LOST_SHARE
+from leastwise.evidence.units import unit_means
 from leastwise.ladder.measured import ExampleRow
 from leastwise.metrics import Score
 from leastwise.metrics.answer import Answer
-from leastwise.rows.gate_rows import seeded, unit_count, unit_numbers, unit_scores, whole_units
+from leastwise.rows.gate_rows import seeded, unit_numbers
 from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import KIND, UNIT
 from leastwise.use_case import UseCase
@@ -87,10 +90,15 @@ class AnsweredLook:
         """The answers to these rows, scored."""
         return cls(rows, answers, scorer.score(rows, answers, is_labelled))
 
-    @property
+    @cached_property
+    def _units(self) -> npt.NDArray[np.intp]:
+        return unit_numbers(self.rows)
+
+    @cached_property
     def whole(self) -> npt.NDArray[np.intp]:
         """Positions of the rows whose unit lost none."""
-        return whole_units(self.rows, [score is None for score in self.scores])
+        lost = np.array([score is None for score in self.scores], dtype=bool)
+        return np.flatnonzero(~np.isin(self._units, self._units[lost])) if lost.any() else np.arange(len(lost))
 
     @property
     def lost_rows(self) -> int:
@@ -110,23 +118,24 @@ class AnsweredLook:
     @property
     def lost_units(self) -> int:
         """Units that lost any row."""
-        return unit_count(self.rows) - unit_count(self.rows.iloc[self.whole])
+        return np.unique(self._units).size - np.unique(self._units[self.whole]).size
 
     def means(self, value: Callable[[Score, Answer], float]) -> FloatArray:
         """One value for each unit that lost no row."""
-        positions = self.whole
-        scored = ((self.scores[at], self.answers[at]) for at in positions)
+        scored = ((self.scores[at], self.answers[at]) for at in self.whole)
         values = [value(score, answer) for score, answer in scored if score is not None]
-        return unit_scores(self.rows.iloc[positions], values)
+        return unit_means(values, self._units[self.whole].tolist(), high=math.inf)
 
     def one_a_unit(self, salt: str) -> list[int]:
         """Positions of one row for each unit that lost none, drawn by a hash so that long units' first rows have no
         lead.
         """
-        numbers = unit_numbers(self.rows)
+        if UNIT not in self.rows:
+            return [int(at) for at in self.whole]
         drawn: dict[int, int] = {}
-        for at in sorted(self.whole, key=lambda at: _draw(salt, self.rows["id"].iloc[at])):
-            drawn.setdefault(int(numbers[at]), int(at))
+        ids = self.rows["id"].tolist()
+        for at in sorted(self.whole, key=lambda at: _draw(salt, ids[at])):
+            drawn.setdefault(int(self._units[at]), int(at))
         return sorted(drawn.values())
 
     @property
@@ -140,13 +149,14 @@ class AnsweredLook:
 
         `timed`: the latencies that entered the test, by position, which is what is kept of them.
         """
-        rows = self.rows.to_dict("records")
-        records = [self._record(row, at, split) for at, row in enumerate(rows)]
+        columns = [name for name in ("id", "text", "label", UNIT, KIND) if name in self.rows]
+        rows = zip(*(self.rows[name].tolist() for name in columns), strict=True)
+        records = [self._record(dict(zip(columns, row, strict=True)), at, split) for at, row in enumerate(rows)]
         for at, took in (timed or {}).items():
             records[at]["latency_ms"], records[at]["timed"] = took, True
         return records
 
-    def _record(self, row: Mapping[Hashable, Any], at: int, split: str) -> ExampleRow:
+    def _record(self, row: Mapping[str, Any], at: int, split: str) -> ExampleRow:
         answer, score = self.answers[at], self.scores[at]
         is_beyond = split == DECLINED
         record = ExampleRow(

@@ -52,7 +52,7 @@ class ExactScorer:
 
     def score(self, rows: pd.DataFrame, answers: Sequence[Answer], is_labelled: bool = True) -> list[Score | None]:
         """As `Scorer.score`."""
-        wants = rows["label"] if is_labelled else [None] * len(rows)
+        wants = rows["label"].tolist() if is_labelled else [None] * len(rows)
         return [None if a.text is None else self._score(a.text, want) for a, want in zip(answers, wants, strict=True)]
 
     def figures(self) -> dict[str, float]:

@@ -6,6 +6,7 @@ drawn and with certainty then. Guarantees otherwise as in `leastwise.evidence`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -120,11 +121,10 @@ class _Draws:
         """
         scores = np.concatenate(self._parts)
         self._parts = [scores]
-        won, nothing = np.log1p(scores * self._odds[:, None]), _Before(0, 0.0, np.zeros(self._odds.size))
+        won = np.log1p(scores * self._odds[:, None])
 
         def ahead(tick: int) -> float:
-            capital, _ = self._capital(scores, won, nothing, tick / TICKS)
-            return float(capital.max()) - float(self._threshold)
+            return self._peak(scores, won, tick / TICKS) - float(self._threshold)
 
         low, high = int(reached * TICKS), TICKS
         at_low, at_high = ahead(low), -self._threshold
@@ -150,16 +150,39 @@ class _Draws:
         self, scores: FloatArray, won: FloatArray, before: _Before, null: float
     ) -> tuple[FloatArray, FloatArray]:
         """Log capital after each of these scores, whose bets `won` that much, and the grid's sums at the end."""
+        sums, is_refuted = self._grown(scores, won, before, null)
+        log_e = _mixed(sums)
+        log_e[is_refuted] = np.inf
+        return log_e, sums[:, -1]
+
+    def _peak(self, scores: FloatArray, won: FloatArray, null: float) -> float:
+        """The largest log capital after any of these scores, the first ones drawn."""
+        sums, is_refuted = self._grown(scores, won, _Before(0, 0.0, np.zeros(self._odds.size)), null)
+        if is_refuted.any():
+            return math.inf
+        top = sums.max(axis=0)
+        # A mixture is at most its best part and at least its share of that: only there may the largest one be.
+        return float(_mixed(sums[:, top >= top.max() - math.log(self._odds.size)]).max())
+
+    def _grown(
+        self, scores: FloatArray, won: FloatArray, before: _Before, null: float
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """The grid's sums after each score, and where the total drawn is already more than the whole set's under the
+        null, which refutes it outright.
+        """
         left = self._size - before.drawn - np.arange(scores.size)
         mean_left = (self._size * null - (before.total + np.cumsum(scores) - scores)) / left
         fair = np.clip(mean_left, 0.0, 1.0)
         steps = won - np.log1p(fair * self._odds[:, None])
         sums = np.cumsum(np.column_stack([before.growth, steps]), axis=1)[:, 1:]
-        top = sums.max(axis=0)
-        log_e: FloatArray = top + np.log(np.exp(sums - top).mean(axis=0))
-        # A total that is already more than the whole set's under the null refutes it outright.
-        log_e[np.maximum.accumulate(mean_left < -1e-9)] = np.inf
-        return log_e, sums[:, -1]
+        return sums, np.maximum.accumulate(mean_left < -1e-9)
+
+
+def _mixed(sums: FloatArray) -> FloatArray:
+    """The log of the mean capital over the grid."""
+    top = sums.max(axis=0)
+    mixed: FloatArray = top + np.log(np.exp(sums - top).mean(axis=0))
+    return mixed
 
 
 @dataclass(frozen=True)

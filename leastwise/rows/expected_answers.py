@@ -22,6 +22,10 @@ def label_texts(allowed: Sequence[str], labels: Iterable[object], source: str) -
 
     What is none of them stays as it is (`leastwise.rows.row_checks` says which row); BadInput for a list or record.
     """
+    if table_values.is_text(labels):  # equal texts are equal labels, which 1, 1.0 and true are not
+        codes, distinct = labels.factorize(use_na_sentinel=False)
+        each = label_texts(allowed, distinct.tolist(), source)
+        return [each[code] for code in codes]
     forms = {one_form(label): label for label in allowed}
     cases = {label.casefold(): label for label in allowed}
     texts: list[str | None] = []
@@ -41,10 +45,10 @@ def expected_texts(task: Task, labels: Iterable[object], source: str, mask: tupl
     which is right. `mask`: kinds of personal data masked in each of them, as in the texts they answer.
     """
     if task.kind == "classification":
-        return [str(label) for label in labels]
+        return [str(label) for _, label in table_values.numbered(labels)]
     write = _written_record(task, mask) if task.kind == "extraction" else partial(_written_texts, mask)
     written = []
-    for row, label in enumerate(labels, 1):
+    for row, label in table_values.numbered(labels):
         try:
             written.append(write(label))
         except ValueError as error:

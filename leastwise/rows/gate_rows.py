@@ -58,13 +58,13 @@ def seeded(frame: pd.DataFrame, seed_hex: str) -> pd.DataFrame:
 
 def looks(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """The rows in slices of one look; no unit is ever split."""
-    numbers, units = unit_numbers(rows), unit_count(rows)
-    for start in range(0, units, LOOK):
-        yield (
-            rows.iloc[start : start + LOOK]
-            if units == len(rows)
-            else rows[(numbers >= start) & (numbers < start + LOOK)]
-        )
+    numbers = unit_numbers(rows)
+    order = np.flatnonzero(numbers >= 0)
+    order = order[np.argsort(numbers[order] // LOOK, kind="stable")]  # once for all looks, whatever their number
+    edges = np.flatnonzero(np.diff(numbers[order] // LOOK)) + 1
+    for look in np.split(order, edges) if order.size else ():
+        is_slice = look[-1] - look[0] == look.size - 1
+        yield rows.iloc[look[0] : look[-1] + 1] if is_slice else rows.iloc[look]
 
 
 def first_units(rows: pd.DataFrame, most_rows: int) -> pd.DataFrame:

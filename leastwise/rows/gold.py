@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
+from leastwise.stores.tables import table_values
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ NAMED = ("gate", "dev", "test", "train")
 def written(values: Iterable[object], column: str, source: str) -> list[str]:
     """The ids of each row as a JSON list; BadInput names the row whose value is neither an id nor a list of ids."""
     rows = []
-    for row, value in enumerate(values, 1):
+    for row, value in table_values.numbered(values):
         ids = _listed(value)
         if not all(isinstance(each, (str, int)) for each in ids):
             raise BadInput(

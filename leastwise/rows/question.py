@@ -149,4 +149,4 @@ class Question:
     def data_sets(self, *names: str) -> list[DataSet]:
         """These tables, all of the use case's without names, as the record shows them."""
         paths, hashes = self.use_case.data.model_dump(), self.tables.hashes
-        return [DataSet(name, hashes[name], paths[name], self.tables.rows(name) or 0) for name in names or hashes]
+        return [DataSet(name, hashes[name], paths[name], self.tables.written_rows(name)) for name in names or hashes]

@@ -6,7 +6,9 @@ It reads no table (they are handed in by name) and finds no paraphrases: see `le
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import numpy.typing as npt
 
 from leastwise.errors import BadInput
 from leastwise.rows.near_duplicates import normalised
+from leastwise.text_forms import one_form
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -39,6 +42,10 @@ APART = (
     ("out_of_scope_dev", "out_of_scope"),
 )
 REPLAY = ("dev", "traffic")
+_MARK = re.compile(r"[\W_]+")
+_MARKS = {code: None for code in range(128) if not chr(code).isalnum()}
+
+Hashes = npt.NDArray[np.uint64]
 
 
 def check_lengths(use_case: UseCase, table: Callable[[str], pd.DataFrame | None]) -> None:
@@ -59,28 +66,78 @@ def check_lengths(use_case: UseCase, table: Callable[[str], pd.DataFrame | None]
             )
 
 
-def check_leakage(use_case: UseCase, table: Callable[[str], pd.DataFrame | None]) -> None:
+def check_leakage(
+    use_case: UseCase, table: Callable[[str], pd.DataFrame | None], texts: Callable[[str], Iterable[pd.Series]]
+) -> None:
     """BadInput for a text, or a group of `data.split_by`, that is in two splits which must be apart.
 
     Traffic that is nothing but dev rows is a replay made of them: it is told and let through, since it says how
-    requests repeat. A part of the traffic that is in dev is a leak.
+    requests repeat. A part of the traffic that is in dev is a leak. `texts`: all of a table's, a block at a time.
     """
-    forms = cache(lambda name: None if (frame := table(name)) is None else _forms(frame["text"]))
-    for first, second in APART:
-        one, other, seen, theirs = table(first), table(second), forms(first), forms(second)
-        if one is None or other is None or seen is None or theirs is None:
+    said = cache(lambda name: _Said.of(texts(name)))
+    for second in dict.fromkeys(second for _, second in APART):
+        firsts = [first for first, other in APART if other == second and table(first) is not None]
+        other = table(second)
+        if other is None or not firsts:
             continue
-        if second != "traffic":  # people come again
-            _check_groups(use_case.data.split_by, first, one, second, other)
-        leaks = np.flatnonzero(np.isin(theirs, seen))
-        if (first, second) == REPLAY and leaks.size == len(other):
-            log.info("data.traffic repeats rows of data.dev: it is taken as a replay, judged for its repetition")
-        elif leaks.size:
-            text = str(other["text"].iloc[leaks[0]])
-            raise BadInput(
-                f"data.{second}: {leaks.size} texts are in data.{first} too, so the gate would measure memory "
-                f"(first: row {leaks[0] + 1}, {text[:80]!r}); remove them from one of the two"
-            )
+        for first in firsts if second != "traffic" else ():  # people come again
+            _check_groups(use_case.data.split_by, first, table(first), second, other)
+        for leak in _leaks({first: said(first) for first in firsts}, texts(second)):
+            if (leak.split, second) == REPLAY and leak.texts == leak.of:
+                log.info("data.traffic repeats rows of data.dev: it is taken as a replay, judged for its repetition")
+            elif leak.texts:
+                raise BadInput(
+                    f"data.{second}: {leak.texts} texts are in data.{leak.split} too, so the gate would measure memory "
+                    f"(first: row {leak.row}, {leak.text[:80]!r}); remove them from one of the two"
+                )
+
+
+@dataclass
+class _Leak:
+    """How many texts of a table are in a split too, and the first of them."""
+
+    split: str
+    texts: int = 0
+    of: int = 0
+    row: int = 0
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the texts of a table say, as sorted hashes: their forms, and these without any mark, which are made fast."""
+
+    forms: Hashes
+    bare: Hashes
+
+    @classmethod
+    def of(cls, blocks: Iterable[pd.Series]) -> _Said:
+        """Of all the texts of a table."""
+        parts = [(_forms(block.tolist()), _bare(block.tolist())) for block in blocks]
+        return cls(*(np.unique(np.concatenate(each)) for each in zip(*parts, strict=True)))
+
+
+def _leaks(seen: Mapping[str, _Said], blocks: Iterable[pd.Series]) -> list[_Leak]:
+    leaks = [_Leak(split) for split in seen]
+    for block in blocks:
+        codes, distinct = block.factorize()  # traffic repeats
+        texts = np.asarray(distinct, dtype=object)
+        bare = _bare(texts)
+        for leak in leaks:
+            said, is_in = seen[leak.split], np.zeros(len(texts), dtype=bool)
+            alike = np.flatnonzero(_are_among(bare, said.bare))
+            is_in[alike] = _are_among(_forms(texts[alike]), said.forms)
+            rows = np.flatnonzero(is_in[codes])
+            if rows.size and not leak.texts:
+                leak.row, leak.text = int(block.index[rows[0]]) + 1, str(block.iloc[rows[0]])
+            leak.texts, leak.of = leak.texts + rows.size, leak.of + len(block)
+    return leaks
+
+
+def _are_among(hashes: Hashes, ordered: Hashes) -> npt.NDArray[np.bool_]:
+    if not ordered.size:
+        return np.zeros(hashes.size, dtype=bool)
+    return np.asarray(ordered[np.minimum(np.searchsorted(ordered, hashes), ordered.size - 1)] == hashes)
 
 
 def leakage(train: Iterable[str], other: Iterable[str]) -> tuple[str, ...]:
@@ -89,15 +146,25 @@ def leakage(train: Iterable[str], other: Iterable[str]) -> tuple[str, ...]:
     return tuple(text for text in other if normalised(text) in theirs)
 
 
-def _forms(texts: Iterable[str]) -> npt.NDArray[np.uint64]:
+def _forms(texts: Iterable[str]) -> Hashes:
     """A hash of what each text says: millions of texts are held in a few bytes each."""
+    return _hashed(map(normalised, texts))
+
+
+def _bare(texts: Iterable[str]) -> Hashes:
+    """A hash of the letters and digits of each text alone: those of texts that say the same are the same."""
+    forms = (one_form(text).casefold() for text in texts)
+    return _hashed(form.translate(_MARKS) if form.isascii() else _MARK.sub("", form) for form in forms)
+
+
+def _hashed(texts: Iterable[str]) -> Hashes:
     import xxhash
 
-    return np.fromiter((xxhash.xxh64_intdigest(normalised(text).encode()) for text in texts), np.uint64)
+    return np.fromiter((xxhash.xxh64_intdigest(text.encode()) for text in texts), np.uint64)
 
 
-def _check_groups(column: str | None, first: str, one: pd.DataFrame, second: str, other: pd.DataFrame) -> None:
-    if column and column in one and column in other:
+def _check_groups(column: str | None, first: str, one: pd.DataFrame | None, second: str, other: pd.DataFrame) -> None:
+    if column and one is not None and column in one and column in other:
         shared = set(one[column].dropna()) & set(other[column].dropna())
         if shared:
             raise BadInput(

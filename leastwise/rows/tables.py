@@ -5,14 +5,14 @@ It does not decide what a row may look like beyond that (see `leastwise.rows.val
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.rows import expected_answers, gold, made_rows, personal_data, row_checks, splits
 from leastwise.stores import storage
-from leastwise.stores.tables import table_files, table_values
+from leastwise.stores.tables import drawn_rows, table_files, table_times, table_values
 from leastwise.use_case import UseCase
 from leastwise.use_case.data import Data
 
@@ -41,8 +41,9 @@ LABELLED_OR_GRADED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  #
 MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
 KINDS = frozenset({"out_of_scope", "out_of_scope_dev", "shifted"})
 TIME = "leastwise_time"  # when a request of the traffic came, unix seconds, where data.time_column says it
+MOST_REQUESTS = 100_000  # of longer traffic a stretch is looked at, which holds all that are replayed
 KIND = "leastwise_kind"  # the column of data.kind_column in out-of-scope and shifted rows
-ACROSS = (gold.check, splits.check_lengths, splits.check_leakage)  # looked at once every table is read
+ACROSS = (gold.check, splits.check_lengths)  # looked at once every table is read
 UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
 
 
@@ -53,6 +54,7 @@ class Tables:
         self.use_case = use_case
         self._frames: dict[str, pd.DataFrame | None] = {}
         self._whole: dict[str, pd.DataFrame | None] = {}  # with the rows whose labels are held out
+        self._lengths: dict[str, int] = {}  # rows of a file of which only some are used
 
     def get(self, name: str) -> pd.DataFrame | None:
         """A table with columns id, text and (where it is labelled) label, or None where the use case has none.
@@ -75,6 +77,14 @@ class Tables:
         frame = self.get(name)
         return 0 if frame is None else len(frame)
 
+    def written_rows(self, name: str) -> int:
+        """How many rows the file of a table has where it is longer than what is used of it; else those of the table."""
+        return self._lengths[name] if self._is_part(name) else self.rows(name)
+
+    def _is_part(self, name: str) -> bool:
+        whole = self._whole_table(name)
+        return whole is not None and self._lengths.get(name, len(whole)) > len(whole)
+
     def _made(self, name: str) -> pd.DataFrame | None:
         """A table as it is used: its own rows, without what is held out of them, and with what is made."""
         data = self.use_case.data
@@ -85,9 +95,13 @@ class Tables:
         frame = self._whole_table(name)
         if name == "shifted" and data.made_shifts:
             return _together([frame, made_rows.shifted(self.need("gate"), data.made_shifts, KIND)], f"data.{name}")
-        if frame is None or not data.held_out_labels or name not in LABELLED:
+        return None if frame is None else self._without_held_out(name, frame)
+
+    def _without_held_out(self, name: str, frame: pd.DataFrame) -> pd.DataFrame:
+        held_out = self.use_case.data.held_out_labels
+        if not held_out or name not in LABELLED:
             return frame
-        return frame[~frame["label"].isin(data.held_out_labels)].reset_index(drop=True)
+        return frame[~frame["label"].isin(held_out)].reset_index(drop=True)
 
     def _out_of_scope(self, name: str, labelled: Sequence[str], judges: bool) -> pd.DataFrame | None:
         """Inputs to decline: the table itself, the held-out rows of labelled ones, and a half of what is unrelated."""
@@ -115,24 +129,54 @@ class Tables:
                 f"data.{name}: {uri} does not exist; build it (`make data` builds the shipped ones) or correct the path"
             )
         source = f"data.{name} ({uri})"
+        if name == "traffic":
+            return self._traffic(uri, source)
         raw = _raw(uri, data, source)
+        return self._identified(name, self._with_own_columns(name, raw, source), source)
+
+    def _traffic(self, uri: str, source: str) -> pd.DataFrame:
+        """The requests that are replayed, in the order they came; all rows of the table are checked."""
+        blocks = partial(self._blocks, uri, source)
+        most = max(MOST_REQUESTS, self.use_case.caching.replay_requests)
+        drawn = drawn_rows.stretch(blocks, most, self.hashes["traffic"], source)
+        self._lengths["traffic"] = drawn.of
+        frame = self._identified("traffic", drawn.rows, source)
+        return frame if drawn.seconds is None else frame.assign(**{TIME: drawn.seconds})
+
+    def _blocks(self, uri: str, source: str, drawn: drawn_rows.IsDrawn | None) -> Iterator[drawn_rows.Block]:
+        data = self.use_case.data
+        for raw in _raw_blocks(uri, data, source):
+            part = raw if drawn is None else raw[drawn[raw.index]]
+            if drawn is not None and not len(part):
+                continue
+            times = table_times.times_of(part, data.time_column, source) if data.time_column else None
+            yield drawn_rows.Block(self._with_own_columns("traffic", part, source), times)
+
+    def _with_own_columns(self, name: str, raw: pd.DataFrame, source: str) -> pd.DataFrame:
+        """Rows as their file has them, checked, all but their ids, with what only some tables have."""
+        data = self.use_case.data
         frame = self._checked(name, _named(raw, data, source), source)
-        if data.time_column and name == "traffic":
-            frame[TIME] = row_checks.unix_seconds(raw, data.time_column, source)
-            order = frame[TIME].argsort(kind="stable")
-            frame, raw = frame.iloc[order].reset_index(drop=True), raw.iloc[order].reset_index(drop=True)
         if name in KINDS and data.kind_column in raw:
             frame[KIND] = raw[data.kind_column]
         if data.gold_column and data.gold_column in raw:
             frame[gold.GOLD] = gold.written(raw[data.gold_column], data.gold_column, source)
         if data.unit_by and name in MEASURED:
-            units = _units(raw, data, name, source)
+            units = row_checks.units_of(raw, data, name, source)
             if units is not None:
                 frame[UNIT] = units
         return frame
 
+    def _identified(self, name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
+        """The rows with an id each, or the id of the row that each paraphrases."""
+        if name == "paraphrases":
+            row_checks.check_paraphrases(frame, self.get("gate"), source)
+            return frame
+        frame = _with_ids(frame, self.use_case.data)
+        row_checks.check_ids(frame, source)
+        return frame
+
     def _checked(self, name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
-        """The frame with its texts masked, its ids, and its labels as one string each, once its rows hold."""
+        """The frame with its texts masked and its labels as one string each, once its rows hold."""
         data, task = self.use_case.data, self.use_case.task
         is_labelled = name in LABELLED and ("label" in frame or not self._may_lack_labels(name))
         allowed = (*task.answers, *data.held_out_labels) if is_labelled and task.answers else None
@@ -142,11 +186,6 @@ class Tables:
         row_checks.check_rows(frame, source=source, text="text", label=label, labels=allowed, id=None)
         also = () if name in LABELLED else ("choices", "label")
         frame = personal_data.mask_columns(frame, data.mask, *also)
-        if name == "paraphrases":
-            _check_paraphrases(frame, self.get("gate"), source)
-        else:
-            frame = _with_ids(frame, data)
-            row_checks.check_ids(frame, source)
         if name in LABELLED:
             frame["label"] = (
                 expected_answers.expected_texts(task, frame["label"], source, data.mask) if is_labelled else None
@@ -169,14 +208,27 @@ class Tables:
         """Read and check every table, leakage between splits and text lengths, before anything is spent."""
         each = [partial(self.get, name) for name in TABLES]
         across = [partial(check, self.use_case, self.get) for check in ACROSS]
-        refuse(problems_of([*each, *across]))
+        refuse(problems_of([*each, *across, partial(splits.check_leakage, self.use_case, self.get, self._texts)]))
+
+    def _texts(self, name: str) -> Iterator[pd.Series]:
+        """The texts of a whole table, of traffic those too that are not replayed, masked as they are asked."""
+        if not self._is_part(name):
+            yield self.need(name)["text"]
+            return
+        data, uri = self.use_case.data, str(getattr(self.use_case.data, name))
+        for raw in _raw_blocks(uri, data, source := f"data.{name} ({uri})"):
+            rows = self._with_own_columns(name, raw, source) if data.held_out_labels else _named(raw, data, source)
+            yield personal_data.mask_columns(self._without_held_out(name, rows), data.mask)["text"]
 
 
-def window(uri: str, data: Data, source: str) -> pd.DataFrame:
-    """Recent inputs, their text as every table of the use case has it; BadInput for missing or empty text."""
-    rows = _named(_raw(uri, data, source), data, source)
-    row_checks.check_rows(rows, source, label=None, id=None)
-    return personal_data.mask_columns(rows, data.mask)
+def window(uri: str, data: Data, source: str) -> Iterator[pd.DataFrame]:
+    """Recent inputs a block at a time, their text as every table of the use case has it; BadInput for missing or empty
+    text.
+    """
+    for raw in _raw_blocks(uri, data, source):
+        rows = _named(raw, data, source)
+        row_checks.check_rows(rows, source, label=None, id=None)
+        yield personal_data.mask_columns(rows, data.mask)
 
 
 def _is_there(name: str, uri: str) -> bool:
@@ -188,7 +240,15 @@ def _is_there(name: str, uri: str) -> bool:
 
 def _raw(uri: str, data: Data, source: str) -> pd.DataFrame:
     """A table as its file has it, but for the columns that group or name rows: those are text."""
-    raw = table_files.read_table(uri)
+    return _grouped(table_files.read_table(uri), data, source)
+
+
+def _raw_blocks(uri: str, data: Data, source: str) -> Iterator[pd.DataFrame]:
+    """The same a block of rows at a time."""
+    return (_grouped(block, data, source) for block in table_files.read_blocks(uri))
+
+
+def _grouped(raw: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:
     for column in {data.unit_by, data.split_by, data.kind_column} & set(raw.columns):
         raw[column] = table_values.text_column(raw, str(column), source)
     return raw
@@ -239,46 +299,3 @@ def _together(parts: Sequence[pd.DataFrame | None], source: str) -> pd.DataFrame
     if UNIT in frame:
         frame[UNIT] = frame[UNIT].where(frame[UNIT].notna(), "row " + frame["id"].astype(str))
     return frame
-
-
-def _check_paraphrases(frame: pd.DataFrame, gate: pd.DataFrame | None, source: str) -> None:
-    """Each says which gate row it paraphrases; several may paraphrase one."""
-    gate_ids = set() if gate is None else set(gate["id"].astype(str))
-    ids = frame["id"].astype(str) if "id" in frame else frame["text"].map(lambda _: "")
-    unknown = ~ids.isin(gate_ids)
-    if unknown.any():
-        row = int(unknown.to_numpy().argmax())
-        raise BadInput(
-            f"{source}: row {row + 1}: id {ids.iloc[row]!r} is no row of data.gate; "
-            "give the id of the row it paraphrases"
-        )
-
-
-def _units(raw: pd.DataFrame, data: Data, name: str, source: str) -> pd.Series | None:
-    """Each row's unit. Groups of split_by are a rule of ours, so only gate rows must have one: elsewhere, and where it
-    is empty, a row is a unit of its own.
-    """
-    column = str(data.unit_by)
-    if not data.counts_groups:
-        _check_units(raw, column, source)
-        return raw[column]
-    if column not in raw and name != "gate":
-        return None
-    if column not in raw:
-        raise BadInput(
-            f"{source}: no column {column!r}, which data.split_by names as the group of its rows; add it, or "
-            f"correct or remove data.split_by (columns: {', '.join(map(str, raw.columns))})"
-        )
-    return raw[column].where(raw[column].notna(), [f"row {number}" for number in range(len(raw))])
-
-
-def _check_units(raw: pd.DataFrame, column: str, source: str) -> None:
-    if column not in raw:
-        raise BadInput(
-            f"{source}: no column {column!r}, which data.unit_by names as the unit of its rows; add it, or correct or "
-            f"remove data.unit_by (columns: {', '.join(map(str, raw.columns))})"
-        )
-    missing = raw[column].isna().to_numpy()
-    if missing.any():
-        row = int(missing.argmax()) + 1
-        raise BadInput(f"{source}: row {row} has no {column!r}, the unit it belongs to (data.unit_by); fill it in")

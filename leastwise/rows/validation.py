@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.rows import data_quality, suites
-from leastwise.rows.row_checks import MAX_NAMED_ROWS
+from leastwise.stores.tables.table_values import MAX_NAMED_ROWS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ import posixpath
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -65,6 +65,22 @@ def read_bytes(uri: str | Path) -> bytes:
         bucket, key = bucket_and_key(uri)
         body: bytes = s3.client().get_object(Bucket=bucket, Key=key)["Body"].read()
         return body
+
+
+@contextmanager
+def opened(uri: str | Path) -> Iterator[IO[bytes]]:
+    """A file to read and seek in; an object is downloaded to a temporary file for as long as the block lasts."""
+    uri = str(uri)
+    with ExitStack() as stack:
+        with _explained(uri):
+            if not is_s3(uri):
+                file: IO[bytes] = stack.enter_context(local_path(uri).open("rb"))
+            else:
+                file = stack.enter_context(tempfile.TemporaryFile())
+                bucket, key = bucket_and_key(uri)
+                s3.client().download_fileobj(bucket, key, file)
+                file.seek(0)
+        yield file
 
 
 def write_bytes(uri: str | Path, data: bytes) -> None:

@@ -328,7 +328,8 @@ def test_a_corrupted_use_case_is_read_as_it_stands_or_refused_by_field(
         assert "case.yaml" in str(error)
         return
     if place and isinstance(value, (int, float)) and place[0] != "task":
-        assert _held(case.model_dump(mode="python"), place) == value
+        held = _held(case.model_dump(mode="python"), place)
+        assert held == (float(value) if isinstance(held, float) else value)  # 10**30 is no float: the nearest is held
     try:
         tables = Tables(case)
         tables.check()

@@ -1,5 +1,11 @@
 """The order of the gate's rows is fixed by their content, and neither a look nor a sample ever splits a unit."""
 
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pandas as pd
+
 from leastwise.rows import gate_rows
 from leastwise.rows.tables import UNIT
 from tests.toys import SEED, table
@@ -29,6 +35,21 @@ def test_traffic_in_its_own_order_is_cut_between_units_too():
     slices = list(gate_rows.looks(table([1] * 30, per_unit=3)))
     assert [len(part) for part in slices] == [75, 15]
     assert not set(slices[0][UNIT]) & set(slices[1][UNIT])
+
+
+def test_looks_at_shared_units_take_no_longer_than_plain_slices_of_as_many_rows():
+    rows = gate_rows.seeded(table(np.ones(20_000, dtype=int), per_unit=10), SEED)
+
+    def seconds(slices: Callable[[], Iterable[pd.DataFrame]]) -> float:
+        taken = []
+        for _ in range(3):
+            started = time.process_time()
+            assert sum(map(len, slices())) == len(rows)
+            taken.append(time.process_time() - started)
+        return min(taken)
+
+    plain = seconds(lambda: (rows.iloc[start : start + 250] for start in range(0, len(rows), 250)))
+    assert seconds(lambda: gate_rows.looks(rows)) < 5 * plain
 
 
 def test_a_sample_of_the_test_split_takes_whole_units():

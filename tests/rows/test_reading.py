@@ -16,10 +16,10 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.rows.near_duplicates import near_duplicates, normalised
-from leastwise.rows.row_checks import unix_seconds
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores.tables.table_files import read_table
+from leastwise.stores.tables.table_times import unix_seconds
 from leastwise.use_case import UseCase
 from tasks.drift import read_window
 
@@ -265,7 +265,7 @@ def test_records_are_masked_by_value_and_held_to_their_schema(tmp_path: Path) ->
 
 def test_a_window_of_traffic_is_masked_and_read_as_every_table_is(tmp_path: Path) -> None:
     (tmp_path / "window.csv").write_text("text,body\nwrong,mail eve@example.com please\n")
-    read = read_window(case(None, text_column="body", **MASKED), str(tmp_path / "window.csv"))
+    (read,) = read_window(case(None, text_column="body", **MASKED), str(tmp_path / "window.csv"))
     assert list(read["text"]) == ["mail [email] please"]
 
 

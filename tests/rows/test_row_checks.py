@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
-from leastwise.rows.row_checks import unix_seconds
+from leastwise.stores.tables.table_times import unix_seconds
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_a_window_that_cannot_be_compared_is_bad_input(use_case, home, tmp_path,
 
 def test_a_source_is_counted_once_and_rows_without_a_source_all_count():
     rows = pd.DataFrame({"text": ["a", "b", "b", "c", "d"], "source": ["x", "x", "y", None, None]})
-    assert sorted(independent(rows, None, 0)["text"]) == ["a", "b", "c", "d"]
-    taken = independent(rows, "source", 0)
+    assert sorted(independent(rows, None)["text"]) == ["a", "b", "c", "d"]
+    taken = independent(rows, "source")
     assert {"c", "d"} < set(taken["text"]) and sum(taken["source"] == "x") == 1
-    assert len(independent(rows, None, 0, most=2)) == 2
+    assert len(independent(rows, None, most=2)) == 2

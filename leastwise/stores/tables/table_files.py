@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import codecs
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.stores.storage import read_bytes, write_bytes
+from leastwise.stores.storage import opened, write_bytes
 from leastwise.stores.tables import table_formats
 from leastwise.stores.uris import without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_READERS: dict[str, Callable[[bytes], pd.DataFrame]] = {
-    ".parquet": table_formats.from_parquet,
-    ".csv": table_formats.from_csv,
-    ".jsonl": table_formats.from_json_lines,
+_READERS: dict[str, Callable[[IO[bytes]], Iterator[pd.DataFrame]]] = {
+    ".parquet": table_formats.parquet_blocks,
+    ".csv": table_formats.csv_blocks,
+    ".jsonl": table_formats.json_lines_blocks,
 }
 
 
@@ -29,15 +29,41 @@ def read_table(uri: str | Path) -> pd.DataFrame:
 
     Text is UTF-8, with or without a byte-order mark. BadInput names the file, and the line of what cannot be read.
     """
+    import pandas as pd
+
+    blocks = list(read_blocks(uri))
+    return pd.concat(blocks) if len(blocks) > 1 else blocks[0]
+
+
+def read_blocks(uri: str | Path) -> Iterator[pd.DataFrame]:
+    """The same table a block of rows at a time, its index going on through the blocks; at least one, if without rows.
+
+    It takes the memory of a block, however long the table is. An S3 object is downloaded, for as long as it is read.
+    """
     shown = without_secrets(str(uri))
     reader = _READERS.get(posixpath.splitext(str(uri))[1].lower())
     if reader is None:
         raise BadInput(f"{shown}: unknown kind of table. Use a file ending in {', '.join(_READERS)}.")
-    data = read_bytes(uri)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise BadInput(f"{shown}: is UTF-16. Save it as UTF-8.")
+    at = 0
+    with opened(uri) as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise BadInput(f"{shown}: is UTF-16. Save it as UTF-8.")
+        file.seek(0)
+        blocks = _begun(reader, file)
+        while (block := _next(blocks, shown)) is not None:
+            block.index = block.index + at
+            at += len(block)
+            yield block
+
+
+def _begun(reader: Callable[[IO[bytes]], Iterator[pd.DataFrame]], file: IO[bytes]) -> Iterator[pd.DataFrame]:
+    """What a reader yields; it begins, and finds its first faults, with the first block."""
+    yield from reader(file)
+
+
+def _next(blocks: Iterator[pd.DataFrame], shown: str) -> pd.DataFrame | None:
     try:
-        return reader(data)
+        return next(blocks, None)
     except BadInput as error:
         raise BadInput(f"{shown}: {error}") from error
     except Exception as error:  # each library raises its own kinds

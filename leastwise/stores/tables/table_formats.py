@@ -1,5 +1,6 @@
 """Parquet, CSV and JSON lines as data frames whose values are exactly what the file says; BadInput names the line.
 
+Each is read a block of rows at a time, so that a long one need never be held whole (an array of JSON objects is).
 Nothing is guessed: `007` and `NA` stay text, 0.1 is 0.1, an integer stays one beside a missing value. What a column
 should hold is said by who uses it (`leastwise.stores.tables.table_values`).
 """
@@ -9,11 +10,12 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from io import BytesIO, TextIOWrapper
+from io import TextIOWrapper
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from leastwise.errors import BadInput
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_AT_A_TIME = 50_000  # read as objects before they are kept as columns
+BYTES_AT_A_TIME = 1 << 20
 _SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 _BOM = b"\xef\xbb\xbf"
 
@@ -33,11 +36,11 @@ class _Record(NamedTuple):
     fields: dict[str, object]
 
 
-def from_csv(data: bytes) -> pd.DataFrame:
+def csv_blocks(file: IO[bytes]) -> Iterator[pd.DataFrame]:
     """Every column as text, empty cells missing; separated by commas, or by semicolons or tabs where the header is."""
-    _check_utf8(data)
-    separator = max(_SEPARATORS, key=lambda each: len(_first(data, each)))  # a comma among equals
-    lines = _lines(data, separator)
+    _check_utf8(file)
+    separator = max(_SEPARATORS, key=lambda each: len(_first(file, each)))  # a comma among equals
+    lines = _lines(file, separator)
     header = next(lines, _EMPTY).cells
     if not header:
         raise BadInput("is empty. Write a header with the names of the columns, and rows.")
@@ -55,25 +58,30 @@ class _Line(NamedTuple):
 _EMPTY = _Line(0, [])
 
 
-def _opened(data: bytes) -> TextIOWrapper:
-    return TextIOWrapper(BytesIO(data), encoding="utf-8-sig", newline="")
-
-
-def _first(data: bytes, separator: str) -> list[str]:
+def _rows_of(file: IO[bytes], separator: str, strict: bool = False) -> Iterator[_Line]:
     csv.field_size_limit(sys.maxsize)
-    return next(filter(None, csv.reader(_opened(data), delimiter=separator)), [])
-
-
-def _lines(data: bytes, separator: str) -> Iterator[_Line]:
-    reader = csv.reader(_opened(data), delimiter=separator, strict=True)
+    file.seek(0)
+    text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        for cells in reader:
-            if cells:
-                yield _Line(reader.line_num, cells)
-    except csv.Error as error:
-        raise BadInput(
-            f'line {reader.line_num}: {error}. Put a text with a quote in it in quotes, that quote written twice ("").'
-        ) from None
+        reader = csv.reader(text, delimiter=separator, strict=strict)
+        try:
+            yield from (_Line(reader.line_num, cells) for cells in reader)
+        except csv.Error as error:
+            raise BadInput(
+                f"line {reader.line_num}: {error}. Put a text with a quote in it in quotes, that quote written twice "
+                '("").'
+            ) from None
+    finally:
+        if not file.closed:
+            text.detach()  # the file is not ours to close
+
+
+def _first(file: IO[bytes], separator: str) -> list[str]:
+    return next((row.cells for row in _rows_of(file, separator) if row.cells), [])
+
+
+def _lines(file: IO[bytes], separator: str) -> Iterator[_Line]:
+    return (row for row in _rows_of(file, separator, strict=True) if row.cells)
 
 
 def _record(line: _Line, header: Sequence[str], separator: str) -> _Record:
@@ -86,13 +94,34 @@ def _record(line: _Line, header: Sequence[str], separator: str) -> _Record:
     return _Record(line.number, {name: cell or None for name, cell in fields if name})
 
 
-def from_json_lines(data: bytes) -> pd.DataFrame:
+def json_lines_blocks(file: IO[bytes]) -> Iterator[pd.DataFrame]:
     """One object a line (or one array of them): each value as JSON has it, a field that is absent or null missing."""
-    _check_utf8(data)
-    body = data.removeprefix(_BOM)
-    if body.lstrip()[:1] == b"[":
-        return _framed(_listed(body), ())
-    return _framed((_object(line, at) for at, line in enumerate(body.split(b"\n"), 1) if line.strip()), ())
+    _check_utf8(file)
+    if _begins_with(file).lstrip()[:1] == b"[":
+        return _framed(_listed(file.read()), ())
+    file.seek(0)
+    is_long = len(list(islice(file, ROWS_AT_A_TIME + 1))) > ROWS_AT_A_TIME
+    names = dict.fromkeys(name for record in _objects(file) for name in record.fields) if is_long else {}
+    return _framed(_objects(file), list(names))  # a field may appear first in a later block
+
+
+def _begins_with(file: IO[bytes]) -> bytes:
+    """What follows byte-order mark and blanks, which the file is left at."""
+    at = 0
+    file.seek(at)
+    for line in file:
+        said = line.removeprefix(_BOM) if not at else line
+        if said.strip():
+            file.seek(at + len(line) - len(said))
+            return said
+        at += len(line)
+    return b""
+
+
+def _objects(file: IO[bytes]) -> Iterator[_Record]:
+    file.seek(0)
+    lines = (line.removeprefix(_BOM) if at == 1 else line for at, line in enumerate(file, 1))
+    return (_object(line, at) for at, line in enumerate(lines, 1) if line.strip())
 
 
 def _listed(body: bytes) -> Iterator[_Record]:
@@ -137,14 +166,27 @@ def _refused(constant: str) -> None:
     raise ValueError(f"{constant} is no value of JSON, write null")
 
 
-def from_parquet(data: bytes) -> pd.DataFrame:
+def parquet_blocks(file: IO[bytes]) -> Iterator[pd.DataFrame]:
     """Every column in its own type: text as text (dictionaries decoded), integers exact beside missing values."""
-    import pandas as pd
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(BytesIO(data)).read()
+    # Without a buffer of so many bytes a column of a whole row group is held, which may be the file.
+    read = pq.ParquetFile(file, buffer_size=BYTES_AT_A_TIME, pre_buffer=False)
+    names = read.schema_arrow.names
+    _check_names(names)
+    has_rows = False
+    for batch in read.iter_batches(batch_size=ROWS_AT_A_TIME):
+        has_rows = True
+        yield _as_frame(pa.Table.from_batches([batch]))
+    if not has_rows:
+        yield _as_frame(read.schema_arrow.empty_table())
+
+
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    import pandas as pd
+
     table.validate(full=True)
-    _check_names(table.column_names)
     return pd.DataFrame({name: _series(column) for name, column in zip(table.column_names, table.columns, strict=True)})
 
 
@@ -163,17 +205,18 @@ def _series(column: pa.ChunkedArray) -> pd.Series:
     return pd.Series(column.to_pylist(maps_as_pydicts="strict"), dtype=object)
 
 
-def _framed(records: Iterator[_Record], columns: Sequence[str]) -> pd.DataFrame:
-    """The records as a table, a block at a time, so that a long one is never held as objects whole."""
+def _framed(records: Iterator[_Record], columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """The records as tables, each of a block of rows; `columns`: those of every block, whatever a block's rows have."""
     import pandas as pd
 
-    blocks = []
-    while block := list(islice(records, ROWS_AT_A_TIME)):
-        names = list(dict.fromkeys(name for record in block for name in record.fields))
-        blocks.append(pd.DataFrame({name: _column([record.fields.get(name) for record in block]) for name in names}))
-    if not blocks:
-        return pd.DataFrame(columns=list(filter(None, columns)))
-    return pd.concat(blocks, ignore_index=True) if len(blocks) > 1 else blocks[0]
+    block: list[_Record] = list(islice(records, ROWS_AT_A_TIME))
+    named = dict.fromkeys(filter(None, columns))
+    if not block:
+        yield pd.DataFrame(columns=list(named))
+    while block:
+        names = list(named or dict.fromkeys(name for record in block for name in record.fields))
+        yield pd.DataFrame({name: _column([record.fields.get(name) for record in block]) for name in names})
+        block = list(islice(records, ROWS_AT_A_TIME))
 
 
 def _column(values: list[object]) -> pd.Series:
@@ -192,11 +235,21 @@ def _check_names(names: Sequence[str]) -> None:
         raise BadInput(f"two columns are named {twice[0]!r}. Rename or drop one.")
 
 
-def _check_utf8(data: bytes) -> None:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BadInput(
-            f"line {line}: byte {error.start:,} of the file is no UTF-8. Save it as UTF-8 (it may be Windows-1252)."
-        ) from None
+def _check_utf8(file: IO[bytes]) -> None:
+    decoder, before, lines = getincrementaldecoder("utf-8")(), 0, 1
+    file.seek(0)
+    while True:
+        part = file.read(BYTES_AT_A_TIME)
+        held = len(decoder.getstate()[0])  # of a character that the part before broke off
+        try:
+            decoder.decode(part, final=not part)
+        except UnicodeDecodeError as error:
+            at = error.start - held
+            line = lines + part.count(b"\n", 0, max(at, 0))
+            raise BadInput(
+                f"line {line}: byte {before + at:,} of the file is no UTF-8. Save it as UTF-8 (it may be Windows-1252)."
+            ) from None
+        if not part:
+            break
+        before, lines = before + len(part), lines + part.count(b"\n")
+    file.seek(0)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -20,16 +22,53 @@ from leastwise.errors import BadInput
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_NAMED_ROWS = 5
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+
+Value = TypeVar("Value")
+
 
 def texts(values: Iterable[object], column: str, source: str) -> list[str | None]:
     """Each value as text, None where it is missing; BadInput names the row (from 1) whose value is none."""
     written = []
-    for row, value in enumerate(values, 1):
+    for row, value in numbered(values):
         try:
             written.append(as_text(value))
         except ValueError as error:
             raise BadInput(f"{source}: row {row}: {column!r} {error}. Correct the row.") from None
     return written
+
+
+def numbered(values: Iterable[Value]) -> Iterator[tuple[int, Value]]:
+    """Each value with its row in the file, from 1: a column of a later block of rows knows where it stands."""
+    import pandas as pd
+
+    if not isinstance(values, pd.Series):
+        return zip(itertools.count(1), values, strict=False)
+    first = int(values.index[0]) if len(values) else 0
+    return zip(itertools.count(first + 1), values.tolist(), strict=False)  # a list is gone through much faster
+
+
+def named(bad: Iterable[bool]) -> str:
+    """The rows where this holds, the first five by their number."""
+    return named_rows([number for number, is_bad in numbered(bad) if is_bad])
+
+
+def named_rows(numbers: Sequence[int]) -> str:
+    """These rows, the first five of them by their number."""
+    more = f" and {len(numbers) - MAX_NAMED_ROWS} more" if len(numbers) > MAX_NAMED_ROWS else ""
+    return f"row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:MAX_NAMED_ROWS]))}{more}"
+
+
+def as_number(value: object) -> float | None:
+    """A finite number, or one in text; None for anything else."""
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        return None
+    try:
+        number = float(value) if isinstance(value, (str, int, float, np.number, Decimal)) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def as_text(value: object) -> str | None:
@@ -65,9 +104,20 @@ def text_column(table: pd.DataFrame, column: str, source: str) -> pd.Series:
     import pandas as pd
 
     held = table[column]
-    if isinstance(held.dtype, pd.StringDtype) and not held.str.contains("\0", regex=False).fillna(False).any():
+    if is_text(held):
         return held
     return pd.Series(texts(held, column, source), dtype="str", index=table.index)
+
+
+def is_text(values: object) -> TypeGuard[pd.Series]:
+    """Whether it is a column that holds nothing but text that can be written, and what is missing."""
+    import pandas as pd
+
+    return isinstance(values, pd.Series) and isinstance(values.dtype, pd.StringDtype) and not _holds_nul(values)
+
+
+def _holds_nul(values: pd.Series) -> bool:
+    return bool(values.str.contains("\0", regex=False).fillna(False).any())
 
 
 def derived_ids(texts: Iterable[str]) -> list[str]:
