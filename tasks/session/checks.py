@@ -6,6 +6,7 @@ what only this machine cannot reach (a model on a hub): advice says the latter a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,19 @@ from leastwise.training.training_rows import check_lengths, examples_of
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.prompts import trained_prompt
 from tasks.session.destinations import destinations
+from tasks.session.held import JUDGED, check_held
 from tasks.session.workspace import Prospect
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain"})
+RELIED_ON: dict[str, frozenset[Stage]] = {  # what a suite must let through before a stage starts
+    "train": TRAINED,
+    "documents": frozenset({"pretrain"}),
+    "unlabelled": frozenset({"distill"}),
+    "traffic": frozenset({"cache"}),
+}
 MOST_LOOKED_AT = 2000  # texts of which it is said how many a student cuts
 
 
@@ -46,10 +54,10 @@ def check_basics(prospect: Prospect) -> None:
     refuse(problems_of([*_basics(prospect), prospect.catalogue.check_weights]))
 
 
-def _basics(prospect: Prospect) -> list[Check]:
+def _basics(prospect: Prospect, held: Sequence[str] = ()) -> list[Check]:
     catalogue = prospect.catalogue
     return [
-        prospect.question.tables.check,
+        partial(_check_tables, prospect, held),
         partial(storage.check_writable, catalogue.home),
         lambda: catalogue.check_prices(possible(prospect)),
         lambda: prospect.costing.check_start(),
@@ -57,11 +65,24 @@ def _basics(prospect: Prospect) -> list[Check]:
     ]
 
 
-def stated(prospect: Prospect) -> list[Check]:
-    """The checks of what a use case says and of its rows."""
+def _check_tables(prospect: Prospect, held: Sequence[str]) -> None:
+    """Rows can be read and are apart; then those of the tables `held` are what their suites ask for."""
+    prospect.question.tables.check()
+    stages = possible(prospect)
+    names = {name: "" for name in held if name in JUDGED}
+    for name in (each for each in held if each in RELIED_ON):
+        if first := next((stage for stage in stages if stage in RELIED_ON[name]), None):
+            names[name] = f" {first} may be reached, which relies on it: or set last_stage before {first}."
+    check_held(prospect.question, names, prospect.catalogue.home)
+
+
+def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[Check]:
+    """The checks of what a use case says and of its rows; a climb holds JUDGED tables to their suites as its first
+    step.
+    """
     question, catalogue = prospect.question, prospect.catalogue
     return [
-        *_basics(prospect),
+        *_basics(prospect, held),
         partial(_check_weights, prospect, far=False),
         partial(check_keys, question.use_case),
         partial(check_grades, question),
