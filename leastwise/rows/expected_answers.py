@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
@@ -13,7 +14,7 @@ from leastwise.errors import BadInput
 from leastwise.metrics.schema_adherence import adherence_of, parsed
 from leastwise.rows import personal_data
 from leastwise.stores.tables import table_values
-from leastwise.text_forms import one_form
+from leastwise.text_forms import one_form, shows_nothing
 from leastwise.use_case.task import MOST_NESTED, Extraction, Task, nests_at_most
 
 
@@ -56,7 +57,8 @@ def _written_record(task: Extraction, mask: tuple[str, ...]) -> Callable[[object
     adheres = adherence_of(task.json_schema)
 
     def write(label: object) -> str:
-        forms = [parsed(label)] if isinstance(label, str) else _forms(_as_json(label), task.json_schema)
+        label = table_values.as_text(label) if isinstance(label, bytes) else label
+        forms = [_read(label)] if isinstance(label, str) else _forms(_as_json(label), task.json_schema)
         texts = [_dumped(personal_data.masked_values(form, mask)) for form in forms]
         for text in texts:
             if adheres(text):
@@ -64,6 +66,23 @@ def _written_record(task: Extraction, mask: tuple[str, ...]) -> Callable[[object
         raise ValueError(f"the expected record {texts[0][:80]} does not keep to task.json_schema")
 
     return write
+
+
+def _read(text: str) -> object:
+    """The JSON of an expected record; ValueError for what is none, or says a field twice: which of them is right?"""
+    twice: list[str] = []
+
+    def unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        twice.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        return dict(pairs)
+
+    value = parsed(text)
+    if value is None:
+        raise ValueError(f"the expected record {text[:80]!r} is no JSON, as task.json_schema describes it")
+    json.loads(text, object_pairs_hook=unrepeated)
+    if twice:
+        raise ValueError(f"the expected record {text[:80]} has the field {twice[0]!r} twice")
+    return value
 
 
 def _dumped(value: object) -> str:
@@ -122,7 +141,7 @@ def _resolved(schema: object, root: dict[str, object]) -> dict[str, object]:
 
 def _written_texts(mask: tuple[str, ...], label: object) -> str:
     texts = [table_values.as_text(each) for each in _listed(label)]
-    if not texts or not all(text and text.strip() for text in texts):
+    if not texts or any(text is None or shows_nothing(text) for text in texts):
         raise ValueError(f"the expected answer {str(label)[:80]!r} is neither a text nor a list of texts")
     return json.dumps([personal_data.masked(text, mask) for text in texts if text], ensure_ascii=False)
 

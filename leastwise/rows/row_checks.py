@@ -15,6 +15,7 @@ import numpy as np
 
 from leastwise.errors import BadInput
 from leastwise.stores.tables import table_values
+from leastwise.text_forms import shows_nothing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,7 +146,7 @@ def _check_filled(values: pd.Series, source: str, column: str) -> None:
     missing = values.isna()
     if missing.any():
         raise BadInput(f"{source}: {_rows(missing)}: missing (NaN) {column!r}. Fill it in or drop the row.")
-    empty = values.map(lambda value: not str(value).strip())
+    empty = values.map(lambda value: shows_nothing(str(value)))
     if empty.any():
         raise BadInput(f"{source}: {_rows(empty)}: empty {column!r}. Fill it in or drop the row.")
 

@@ -87,7 +87,10 @@ class Tables:
             return _together([frame, made_rows.shifted(self.need("gate"), data.made_shifts, KIND)], f"data.{name}")
         if frame is None or not data.held_out_labels or name not in LABELLED:
             return frame
-        return frame[~frame["label"].isin(data.held_out_labels)].reset_index(drop=True)
+        kept = frame[~frame["label"].isin(data.held_out_labels)].reset_index(drop=True)
+        if kept.empty:
+            raise BadInput(f"data.{name}: has no row but those of data.held_out_labels; add rows with task.labels")
+        return kept
 
     def _out_of_scope(self, name: str, labelled: Sequence[str], judges: bool) -> pd.DataFrame | None:
         """Inputs to decline: the table itself, the held-out rows of labelled ones, and a half of what is unrelated."""
@@ -98,7 +101,14 @@ class Tables:
         parts = [
             part.rename(columns={"kind": KIND}) if part is not None and KIND not in part else part for part in parts
         ]
-        return _together(parts, f"data.{name}")
+        made = _together(parts, f"data.{name}")
+        if judges and data.has_out_of_scope and (made is None or made.empty):
+            raise BadInput(
+                f"data.{name}: nothing to decline can be made: no row of data.{' or data.'.join(labelled)} has a label "
+                f"of data.held_out_labels ({', '.join(data.held_out_labels) or 'none are named'}), and data.unrelated "
+                "has too few rows; correct the labels (as the tables write them), or add rows"
+            )
+        return made
 
     def _whole_table(self, name: str) -> pd.DataFrame | None:
         if name not in self._whole:
@@ -190,7 +200,7 @@ def _raw(uri: str, data: Data, source: str) -> pd.DataFrame:
     """A table as its file has it, but for the columns that group or name rows: those are text."""
     raw = table_files.read_table(uri)
     for column in {data.unit_by, data.split_by, data.kind_column} & set(raw.columns):
-        raw[column] = table_values.text_column(raw, str(column), source)
+        raw[column] = table_values.name_column(raw, str(column), source)
     return raw
 
 
@@ -210,7 +220,8 @@ def _named(raw: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:
         )
     frame = raw.drop(columns=list({*used.values(), *(sources.keys() & set(raw.columns))}))
     for name, column in used.items():
-        frame[name] = raw[column] if name == "label" else table_values.text_column(raw, column, source)
+        as_text = table_values.name_column if name == "id" else table_values.text_column
+        frame[name] = raw[column] if name == "label" else as_text(raw, column, source)
     if data.split_by in raw and data.split_by not in frame:
         frame[data.split_by] = raw[data.split_by]
     return frame
