@@ -319,8 +319,11 @@ def test_a_text_with_anything_to_see_is_none(tmp_path: Path, seen: str) -> None:
     [
         ('{"city": "Rome", "unit": "a", "city": "Bonn"}', "has the field 'city' twice"),
         ('{"city": "Rome", "unit": {"a": 1, "a": 2}}', "has the field 'a' twice"),
-        ("{'city': 'Rome', 'unit': None}", r"\"\{'city': 'Rome', 'unit': None\}\" is no JSON"),
-        ('{"city": NaN, "unit": null}', "is no JSON"),
+        (
+            "{'city': 'Rome', 'unit': None}",
+            r"\"\{'city': 'Rome', 'unit': None\}\" is no JSON, as task\.json_schema describes it",
+        ),
+        ('{"city": NaN, "unit": null}', r"is no JSON, as task\.json_schema describes it"),
     ],
 )
 def test_an_expected_record_that_may_be_read_two_ways_is_refused(tmp_path: Path, label: str, words: str) -> None:

@@ -182,7 +182,7 @@ def _short_floats(kind: pa.DataType) -> _Short | None:
     if pa.types.is_struct(kind):
         fields = {field.name: inner for field in kind if (inner := _short_floats(field.type))}
         return fields or None
-    if hasattr(kind, "value_field"):  # lists of every kind
+    if any(is_list(kind) for is_list in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)):
         return [inner] if (inner := _short_floats(kind.value_type)) else None
     return None
 
