@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from leastwise.errors import BadInput
 from leastwise.metrics.schema_adherence import adherence_of, parsed
+from leastwise.money.token_counts import ENGLISH_CHARS_PER_TOKEN, likely_tokens
 from leastwise.rows import personal_data
 from leastwise.stores.tables import table_values
 from leastwise.text_forms import one_form, shows_nothing
+from leastwise.use_case import UseCase
 from leastwise.use_case.task import MOST_NESTED, Extraction, Task, nests_at_most
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHARS_PER_TOKEN_AT_MOST = 8.0  # twice English's average: a longer answer surely takes more tokens
 
 
 def label_texts(allowed: Sequence[str], labels: Iterable[object], source: str) -> list[str | None]:
@@ -51,6 +60,32 @@ def expected_texts(task: Task, labels: Iterable[object], source: str, mask: tupl
         except ValueError as error:
             raise BadInput(f"{source}: row {row}: {error}; correct the row") from None
     return written
+
+
+def check_room(use_case: UseCase, table: Callable[[str], pd.DataFrame | None]) -> None:
+    """BadInput where so many right answers are cut off by `traffic.output_tokens` that the requirements cannot be met.
+
+    A label, a record or an exact text that is cut off is wrong. Tokens are counted low, at CHARS_PER_TOKEN_AT_MOST.
+    """
+    task, gate, cap = use_case.task, table("gate"), use_case.traffic.output_tokens
+    wanted = [limit for limit in (use_case.requirements.quality, use_case.requirements.adherence) if limit]
+    is_whole_or_wrong = task.kind != "free_text" or task.metric == "exact_match"
+    if gate is None or not wanted or not is_whole_or_wrong or gate["label"].isna().any():
+        return
+    least = [_least_tokens(task, label) for label in gate["label"]]
+    cut = [row for row, tokens in enumerate(least, 1) if tokens > cap]
+    floor = max(limit.bound - limit.margin for limit in wanted)
+    if len(cut) / len(least) > 1 - floor + 1e-9:
+        raise BadInput(
+            f"traffic.output_tokens: {cap} tokens cut off the expected answers of {len(cut):,} of {len(least):,} rows "
+            f"of data.gate (first: row {cut[0]}, at least {least[cut[0] - 1]:.0f} tokens), and what is cut off is "
+            f"wrong; raise it, to {math.ceil(2.5 * max(least)):,} or more"
+        )
+
+
+def _least_tokens(task: Task, label: str) -> float:
+    right = json.loads(label) if task.kind == "free_text" else [label]
+    return min(likely_tokens(text) * ENGLISH_CHARS_PER_TOKEN / CHARS_PER_TOKEN_AT_MOST for text in right)
 
 
 def _written_record(task: Extraction, mask: tuple[str, ...]) -> Callable[[object], str]:

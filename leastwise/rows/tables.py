@@ -42,7 +42,12 @@ MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
 KINDS = frozenset({"out_of_scope", "out_of_scope_dev", "shifted"})
 TIME = "leastwise_time"  # when a request of the traffic came, unix seconds, where data.time_column says it
 KIND = "leastwise_kind"  # the column of data.kind_column in out-of-scope and shifted rows
-ACROSS = (gold.check, splits.check_lengths, splits.check_leakage)  # looked at once every table is read
+ACROSS = (
+    gold.check,
+    expected_answers.check_room,
+    splits.check_lengths,
+    splits.check_leakage,
+)  # looked at once every table is read
 UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
 
 
