@@ -88,6 +88,8 @@ def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[C
         partial(check_grades, question),
         partial(check_general, question),
         partial(_check_dev, prospect),
+        partial(_check_teacher, prospect),
+        partial(_check_corpus, prospect),
         lambda: check_room(question, catalogue, has_teacher="distill" in possible(prospect)),
     ]
 
@@ -121,6 +123,33 @@ def _check_dev(prospect: Prospect) -> None:
             f"data.dev: {' and '.join(needing)} may be reached, which keep what does best on dev rows, and there are "
             f"none; add data.dev (labelled rows apart from the other splits), or set last_stage before {needing[0]}"
         )
+
+
+def _check_teacher(prospect: Prospect) -> None:
+    """Some model that may be asked allows training on its answers, where nothing is trained that could teach."""
+    use_case, stages = prospect.question.use_case, possible(prospect)
+    may_teach = any(model.is_open or model.training_on_output for model in use_case.models.candidates)
+    if "distill" in stages and not TRAINED & set(stages) and not may_teach:
+        raise BadInput(
+            "models.candidates: distill may be reached, and none of them may teach, for training_on_output is true of "
+            "none; read their terms and say whether they allow training on answers, or set last_stage before distill"
+        )
+
+
+def _check_corpus(prospect: Prospect) -> None:
+    """The corpus fills one training sequence, counted high."""
+    use_case, documents = prospect.question.use_case, prospect.question.tables.get("documents")
+    if "pretrain" not in possible(prospect) or documents is None:
+        return
+    most, counted = use_case.training.max_tokens, 0
+    for text in documents["text"]:
+        counted += most_tokens(str(text)) + 1
+        if counted >= most:
+            return
+    raise BadInput(
+        f"data.documents: at most {counted:,} tokens in all, fewer than the {most:,} of one training sequence "
+        "(training.max_tokens); add documents, or set last_stage before pretrain"
+    )
 
 
 def _check_weights(prospect: Prospect, far: bool) -> None:
@@ -165,6 +194,8 @@ def _check_training(prospect: Prospect, uri: str, tables: list[str]) -> None:
         return  # packages have a template, and reading their tokenizer takes seconds
     directory = weights.tokenizer_dir(uri, prospect.catalogue.home)
     check_template(directory, uri)
+    if "unlabelled" in tables:
+        causal_student.check_blocks(use_case.training.student, uri, prospect.catalogue.home)
     checks: list[Check] = []
     for name, frame in frames.items():
         if name == "unlabelled":

@@ -115,6 +115,20 @@ def _table(name: str, column: str, at: Any, value: str, **data: str) -> Change:
     return spoil
 
 
+def _more_blocks_than_there_are(case: dict[str, Any], folder: Path, model: Path) -> None:
+    case["training"] = {"student": {"kind": "causal", "blocks": 500}}
+
+
+def _a_corpus_of_a_line(case: dict[str, Any], folder: Path, model: Path) -> None:
+    frame("documents", 1).to_parquet(folder / "documents.parquet")
+    case["data"]["documents"] = "documents.parquet"
+    case["task"]["domain_is_public"] = False
+
+
+def _nobody_may_teach(case: dict[str, Any], folder: Path, model: Path) -> None:
+    del case["models"]["base"]
+
+
 LATER: dict[str, tuple[Change, list[str]]] = {
     "dev rows that training and a student need": (_without_dev, ["data.dev", "fine_tune and distill", "last_stage"]),
     "a training example over the length": (_long_row("train"), ["data.train: row 7", "training.max_tokens"]),
@@ -146,6 +160,12 @@ LATER: dict[str, tuple[Change, list[str]]] = {
         _table("traffic", "text", 3, "ring\x07 twice", traffic="traffic.parquet"),
         ["data.traffic", "traffic3 has control characters", "last_stage before cache"],
     ),
+    "a student of more blocks than its base has": (
+        _more_blocks_than_there_are,
+        ["training.student.blocks: 500", "has "],
+    ),
+    "a corpus of less than one sequence": (_a_corpus_of_a_line, ["data.documents", "last_stage before pretrain"]),
+    "a teacher whose terms allow it": (_nobody_may_teach, ["training_on_output", "last_stage before distill"]),
     "a price of the student": (_unpriced_student, ["hosting.managed_price", "last_stage before distill"]),
 }
 
