@@ -22,7 +22,17 @@ _TATWEEL = "\u0640"  # stretches an Arabic word and says nothing
 _INVISIBLE = re.compile(
     "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u00ad\u034f\u180e\ufe00-\ufe0f" + _TATWEEL + "]"
 )
+_NOTHING = re.compile(
+    "[\\s\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\u00ad\u034f\u180e\ufe00-\ufe0f\u115f\u1160\u2800\u3164\uffa0]*"
+)
 _JOINER = re.compile("(?<![\u2190-\u2bff\U0001f000-\U0001faff])[\u200c\u200d]")
+
+
+def shows_nothing(text: str) -> bool:
+    """Whether a text is blank to a reader: empty, or nothing but blanks, marks of direction and other invisible
+    characters.
+    """
+    return _NOTHING.fullmatch(text) is not None
 
 
 def one_form(text: str) -> str:

@@ -21,8 +21,9 @@ from leastwise.record.client import connect
 from leastwise.rows.use_case_file import Overrides, load
 from leastwise.use_case import UseCase
 from tasks.session.artifacts import publish_markdown
-from tasks.session.checks import notes, reached, stated
+from tasks.session.checks import RELIED_ON, notes, reached, stated
 from tasks.session.console import RULE, say
+from tasks.session.held import JUDGED
 from tasks.session.workspace import Prospect, prospect_of
 
 MARK = {"possible": "possible", "ruled_out": "– ruled out"}
@@ -35,7 +36,7 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     """
     case, today = load(use_case, overrides), datetime.now(UTC).date()
     prospect = prospect_of(case)
-    problems = problems_of(stated(prospect))
+    problems = problems_of(stated(prospect, (*JUDGED, *RELIED_ON)))
     try:
         client = connect()
         advice = advise(prospect.question.use_case, premises_of(prospect))

@@ -66,6 +66,9 @@ def measure_reference(climb: RunId) -> None:
     has_labels = work.use_case.task.answers is not None and work.tables.rows("train")
     if work.catalogue.encoder is None or not has_labels or work.run.reference_run():
         return
+    if work.tables.need("train")["label"].nunique() < 2:
+        console.say("  … no reference: all of data.train has one label, from which nothing can be told apart")
+        return
     result = reference.measure_reference(work)
     run = work.run.reference_run()
     seconds = work.run.seconds_of(run) if run else 0.0

@@ -35,10 +35,10 @@ from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.use_case import UseCase
-from tasks.data import JUDGED
 from tasks.fine_tune import retrain_adapter
 from tasks.session.checks import check_retraining
 from tasks.session.console import say_ending
+from tasks.session.held import JUDGED
 from tasks.session.results import show_result
 from tasks.session.workspace import open_workspace, prospect_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -25,7 +26,7 @@ def exact_label(task: Classification, answer: str, expected: str | None) -> Scor
     label = normalize(task, answer)
     return Score(
         quality=float(expected is not None and label == expected),
-        adherence=float(answer.strip() in task.answers),
+        adherence=float(_plain(answer) in map(_plain, task.answers)),
         declined=float(task.decline_label is not None and label == task.decline_label),
     )
 
@@ -39,6 +40,11 @@ def normalize(task: Classification, answer: str) -> str | None:
     """
     answer = answer if answer in task.answers else answer.strip()
     return _meant(task.answers, answer) if len(answer) <= _longest(task.answers) else None
+
+
+def _plain(text: str) -> str:
+    """Without what no reader of an answer can see: blanks around it, and which way a character is composed."""
+    return unicodedata.normalize("NFC", text).strip()
 
 
 @lru_cache(maxsize=4096)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from leastwise.errors import BadInput
 from leastwise.metrics.schema_adherence import adherence_of, parsed
+from leastwise.money.token_counts import ENGLISH_CHARS_PER_TOKEN, likely_tokens
 from leastwise.rows import personal_data
 from leastwise.stores.tables import table_values
-from leastwise.text_forms import one_form
+from leastwise.text_forms import one_form, shows_nothing
+from leastwise.use_case import UseCase
 from leastwise.use_case.task import MOST_NESTED, Extraction, Task, nests_at_most
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHARS_PER_TOKEN_AT_MOST = 8.0  # twice English's average: a longer answer surely takes more tokens
 
 
 def label_texts(allowed: Sequence[str], labels: Iterable[object], source: str) -> list[str | None]:
@@ -56,11 +66,38 @@ def expected_texts(task: Task, labels: Iterable[object], source: str, mask: tupl
     return written
 
 
+def check_room(use_case: UseCase, table: Callable[[str], pd.DataFrame | None]) -> None:
+    """BadInput where so many right answers are cut off by `traffic.output_tokens` that the requirements cannot be met.
+
+    A label, a record or an exact text that is cut off is wrong. Tokens are counted low, at CHARS_PER_TOKEN_AT_MOST.
+    """
+    task, gate, cap = use_case.task, table("gate"), use_case.traffic.output_tokens
+    wanted = [limit for limit in (use_case.requirements.quality, use_case.requirements.adherence) if limit]
+    is_whole_or_wrong = task.kind != "free_text" or task.metric == "exact_match"
+    if gate is None or not wanted or not is_whole_or_wrong or gate["label"].isna().any():
+        return
+    least = [_least_tokens(task, label) for label in gate["label"]]
+    cut = [row for row, tokens in enumerate(least, 1) if tokens > cap]
+    floor = max(limit.bound - limit.margin for limit in wanted)
+    if len(cut) / len(least) > 1 - floor + 1e-9:
+        raise BadInput(
+            f"traffic.output_tokens: {cap} tokens cut off the expected answers of {len(cut):,} of {len(least):,} rows "
+            f"of data.gate (first: row {cut[0]}, at least {least[cut[0] - 1]:.0f} tokens), and what is cut off is "
+            f"wrong; raise it, to {math.ceil(2.5 * max(least)):,} or more"
+        )
+
+
+def _least_tokens(task: Task, label: str) -> float:
+    right = json.loads(label) if task.kind == "free_text" else [label]
+    return min(likely_tokens(text) * ENGLISH_CHARS_PER_TOKEN / CHARS_PER_TOKEN_AT_MOST for text in right)
+
+
 def _written_record(task: Extraction, mask: tuple[str, ...]) -> Callable[[object], str]:
     adheres = adherence_of(task.json_schema)
 
     def write(label: object) -> str:
-        forms = [parsed(label)] if isinstance(label, str) else _forms(_as_json(label), task.json_schema)
+        label = table_values.as_text(label) if isinstance(label, bytes) else label
+        forms = [_read(label)] if isinstance(label, str) else _forms(_as_json(label), task.json_schema)
         texts = [_dumped(personal_data.masked_values(form, mask)) for form in forms]
         for text in texts:
             if adheres(text):
@@ -68,6 +105,23 @@ def _written_record(task: Extraction, mask: tuple[str, ...]) -> Callable[[object
         raise ValueError(f"the expected record {texts[0][:80]} does not keep to task.json_schema")
 
     return write
+
+
+def _read(text: str) -> object:
+    """The JSON of an expected record; ValueError for what is none, or says a field twice: which of them is right?"""
+    twice: list[str] = []
+
+    def unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        twice.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        return dict(pairs)
+
+    value = parsed(text)
+    if value is None:
+        raise ValueError(f"the expected record {text[:80]!r} is no JSON, as task.json_schema describes it")
+    json.loads(text, object_pairs_hook=unrepeated)
+    if twice:
+        raise ValueError(f"the expected record {text[:80]} has the field {twice[0]!r} twice")
+    return value
 
 
 def _dumped(value: object) -> str:
@@ -126,7 +180,7 @@ def _resolved(schema: object, root: dict[str, object]) -> dict[str, object]:
 
 def _written_texts(mask: tuple[str, ...], label: object) -> str:
     texts = [table_values.as_text(each) for each in _listed(label)]
-    if not texts or not all(text and text.strip() for text in texts):
+    if not texts or any(text is None or shows_nothing(text) for text in texts):
         raise ValueError(f"the expected answer {str(label)[:80]!r} is neither a text nor a list of texts")
     return json.dumps([personal_data.masked(text, mask) for text in texts if text], ensure_ascii=False)
 

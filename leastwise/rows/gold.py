@@ -24,7 +24,7 @@ def written(values: Iterable[object], column: str, source: str) -> list[str]:
     """The ids of each row as a JSON list; BadInput names the row whose value is neither an id nor a list of ids."""
     rows = []
     for row, value in table_values.numbered(values):
-        ids = _listed(value)
+        ids = [int(each) if isinstance(each, float) and each.is_integer() else each for each in _listed(value)]
         if not all(isinstance(each, (str, int)) for each in ids):
             raise BadInput(
                 f"{source}: row {row}: {column!r} {str(value)[:60]!r} is neither an id, a list of ids nor its JSON; "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.stores.tables.table_values import MAX_NAMED_ROWS, as_number, named
+from leastwise.text_forms import shows_nothing
 from leastwise.use_case.data import Data
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _check_filled(values: pd.Series, source: str, column: str) -> None:
     missing = values.isna()
     if missing.any():
         raise BadInput(f"{source}: {named(missing)}: missing (NaN) {column!r}. Fill it in or drop the row.")
-    empty = pd.Series([not str(value).strip() for value in values.tolist()], values.index)
+    empty = pd.Series([shows_nothing(str(value)) for value in values.tolist()], values.index)
     if empty.any():
         raise BadInput(f"{source}: {named(empty)}: empty {column!r}. Fill it in or drop the row.")
 

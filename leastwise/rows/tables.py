@@ -43,7 +43,7 @@ KINDS = frozenset({"out_of_scope", "out_of_scope_dev", "shifted"})
 TIME = "leastwise_time"  # when a request of the traffic came, unix seconds, where data.time_column says it
 MOST_REQUESTS = 100_000  # of longer traffic a stretch is looked at, which holds all that are replayed
 KIND = "leastwise_kind"  # the column of data.kind_column in out-of-scope and shifted rows
-ACROSS = (gold.check, splits.check_lengths)  # looked at once every table is read
+ACROSS = (gold.check, expected_answers.check_room, splits.check_lengths)  # looked at once every table is read
 UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
 
 
@@ -95,7 +95,10 @@ class Tables:
         frame = self._whole_table(name)
         if name == "shifted" and data.made_shifts:
             return _together([frame, made_rows.shifted(self.need("gate"), data.made_shifts, KIND)], f"data.{name}")
-        return None if frame is None else self._without_held_out(name, frame)
+        kept = None if frame is None else self._without_held_out(name, frame)
+        if frame is not None and kept is not None and len(frame) > len(kept) == 0:
+            raise BadInput(f"data.{name}: has no row but those of data.held_out_labels; add rows with task.labels")
+        return kept
 
     def _without_held_out(self, name: str, frame: pd.DataFrame) -> pd.DataFrame:
         held_out = self.use_case.data.held_out_labels
@@ -112,7 +115,14 @@ class Tables:
         parts = [
             part.rename(columns={"kind": KIND}) if part is not None and KIND not in part else part for part in parts
         ]
-        return _together(parts, f"data.{name}")
+        made = _together(parts, f"data.{name}")
+        if judges and data.has_out_of_scope and (made is None or made.empty):
+            raise BadInput(
+                f"data.{name}: nothing to decline can be made: no row of data.{' or data.'.join(labelled)} has a label "
+                f"of data.held_out_labels ({', '.join(data.held_out_labels) or 'none are named'}), and data.unrelated "
+                "has too few rows; correct the labels (as the tables write them), or add rows"
+            )
+        return made
 
     def _whole_table(self, name: str) -> pd.DataFrame | None:
         if name not in self._whole:
@@ -250,7 +260,7 @@ def _raw_blocks(uri: str, data: Data, source: str) -> Iterator[pd.DataFrame]:
 
 def _grouped(raw: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:
     for column in {data.unit_by, data.split_by, data.kind_column} & set(raw.columns):
-        raw[column] = table_values.text_column(raw, str(column), source)
+        raw[column] = table_values.name_column(raw, str(column), source)
     return raw
 
 
@@ -270,7 +280,8 @@ def _named(raw: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:
         )
     frame = raw.drop(columns=list({*used.values(), *(sources.keys() & set(raw.columns))}))
     for name, column in used.items():
-        frame[name] = raw[column] if name == "label" else table_values.text_column(raw, column, source)
+        as_text = table_values.name_column if name == "id" else table_values.text_column
+        frame[name] = raw[column] if name == "label" else as_text(raw, column, source)
     if data.split_by in raw and data.split_by not in frame:
         frame[data.split_by] = raw[data.split_by]
     return frame

@@ -5,7 +5,8 @@ It reads no table (see `leastwise.rows.tables`) and never writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -81,9 +82,31 @@ def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
         use_case = UseCase.model_validate(raw)
     except ValidationError as error:
         raise BadInput(f"{uri}: {explain(error)}") from None
+    if wrong := list(_misread(raw, use_case)):
+        raise BadInput(f"{uri}: {'; '.join(wrong)}")
     _check_schema(use_case, uri)
     _check_units(use_case, uri)
     return _with_absolute_paths(use_case, uri)
+
+
+def _misread(given: object, value: object, place: str = "") -> Iterator[str]:
+    """Every place of `value`, the checked form of `given`, whose number is not what somebody wrote there: a truth
+    value, or a limit without end.
+    """
+    inner: list[tuple[str, object, object]] = []
+    if isinstance(value, Part) and isinstance(given, Mapping):
+        inner = [(name, given[name], getattr(value, name)) for name in value.model_fields_set if name in given]
+    elif isinstance(value, Mapping) and isinstance(given, Mapping):
+        inner = [(str(name), given[name], each) for name, each in value.items() if name in given]
+    elif isinstance(value, tuple) and isinstance(given, list) and len(value) == len(given):
+        inner = [(str(at), one, each) for at, (one, each) in enumerate(zip(given, value, strict=True))]
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(given, bool):
+            yield f"{place}: YAML reads a truth value ({str(given).lower()}) where a number is wanted; write the number"
+        elif not isfinite(value):
+            yield f"{place}: {given} is no number that can be used; write one, or leave the field out"
+    for name, one, each in inner:
+        yield from _misread(one, each, f"{place}.{name}" if place else name)
 
 
 def _check_schema(use_case: UseCase, uri: str) -> None:
@@ -126,23 +149,44 @@ def saved() -> list[str]:
 
 def explain(error: ValidationError) -> str:
     """A validation error as one line: each field by its path, what is wrong, and what was given."""
-    return "; ".join(_explain_one(each) for each in error.errors())
+    errors = error.errors()
+    places = [each["loc"] for each in errors]
+    return "; ".join(_explain_one(each) for each in errors if not _follows(each, places))
+
+
+def _follows(each: ErrorDetails, places: Sequence[tuple[int | str, ...]]) -> bool:
+    """Whether a list is too short only since what stands in it could not be read."""
+    at = each["loc"]
+    return each["type"] == "too_short" and any(len(place) > len(at) and place[: len(at)] == at for place in places)
 
 
 def _explain_one(each: ErrorDetails) -> str:
     at = each["loc"]
     if len(at) > 1 and at[0] == "task":  # then comes the kind, which is no field of the file
         at = (at[0], *at[2:])
-    field = ".".join(str(part) for part in at)
+    field, given = ".".join(str(part) for part in at), each["input"]
     if each["type"] == "extra_forbidden":
         return f"{field}: unknown field; remove it or check its spelling"
     if each["type"] == "missing":
         return f"{field}: is missing; add it"
+    if each["type"] == "string_type" and not isinstance(given, str):
+        return f"{field}: {_not_text(given)}"
+    if wanted := _WANTED.get(each["type"]):
+        return f"{field}: {wanted} (given: {str(given)[:60]!r})"
     message = each["msg"].removeprefix("Value error, ")
-    shown = f" (given: {each['input']!r})" if isinstance(each["input"], (str, int, float)) else ""
-    if each["type"] == "string_type" and not isinstance(each["input"], (str, dict, list, type(None))):
-        return f"{field}: YAML reads {each['input']} as no text; write it in quotes"
+    shown = f" (given: {given!r})" if isinstance(given, (str, int, float)) else ""
     return f"{field}: {message}{shown}" if field else message
+
+
+_LIST, _FIELDS = "is no list; write one, an item a line after `- `", "is no mapping; write fields, `name: value` a line"
+_WANTED = {"tuple_type": _LIST, "list_type": _LIST, "model_type": _FIELDS, "dict_type": _FIELDS}
+_WANTED |= dict.fromkeys(("model_attributes_type", "mapping_type"), _FIELDS)
+
+
+def _not_text(given: object) -> str:
+    if isinstance(given, (dict, list)):
+        return f"YAML reads a {'mapping' if isinstance(given, dict) else 'list'} ({str(given)[:60]}); a text is wanted"
+    return f"YAML reads {'nothing (null)' if given is None else given} as no text; write it in quotes"
 
 
 def _with_absolute_paths(use_case: UseCase, uri: str) -> UseCase:

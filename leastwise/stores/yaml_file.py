@@ -16,7 +16,18 @@ MOST_VALUES = 100_000  # with what aliases repeat: a few lines can stand for bil
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without repeated keys, infinity and NaN."""
+    """Safe YAML without repeated keys, infinity, NaN, and whole numbers that are read to another base than ten."""
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """As YAML says, but 010 (read as 8) and 1:30 (read as 90) are errors: hardly anybody means that."""
+        number = int(super().construct_yaml_int(node))
+        digits = node.value.lstrip("+-").replace("_", "")
+        if ":" in digits or (digits != "0" and digits.startswith("0") and digits.isdecimal()):
+            raise yaml.MarkedYAMLError(
+                problem=f"{node.value} is {number} to YAML; write that, or put it in quotes where it is a text",
+                problem_mark=node.start_mark,
+            )
+        return number
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         """As YAML says, but a number that is none is an error."""
@@ -42,6 +53,7 @@ class _Loader(yaml.SafeLoader):
         return made
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 

@@ -8,6 +8,7 @@ nothing itself: `leastwise.training.training` does.
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -22,7 +23,7 @@ from leastwise.stores import storage
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training_rows import Row
 from leastwise.use_case.prompts import short_prompt
-from leastwise.use_case.student import CausalStudent
+from leastwise.use_case.student import CausalStudent, Student
 from leastwise.use_case.task import Task
 from leastwise.use_case.training import Training
 
@@ -63,6 +64,18 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
         model.save_pretrained(folder)
         tokenizer_of(str(model_dir)).save_pretrained(folder)
     return out
+
+
+def check_blocks(student: Student, uri: str, home: Path) -> None:
+    """Raises BadInput where a model is to be cut to more blocks than it has; a package, whose file is not read for it,
+    is left to `cut`.
+    """
+    directory = weights.described(uri, home)
+    if student.kind != "causal" or student.blocks is None or directory is None:
+        return
+    there = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("num_hidden_layers")
+    if isinstance(there, int) and student.blocks > there:
+        raise BadInput(f"training.student.blocks: {student.blocks}, and {uri} has {there}; give at most that")
 
 
 def check_teacher(student: CausalStudent, teacher: Candidate) -> None:

@@ -6,6 +6,7 @@ what only this machine cannot reach (a model on a hub): advice says the latter a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,19 @@ from leastwise.training.training_rows import check_lengths, examples_of
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.prompts import trained_prompt
 from tasks.session.destinations import destinations
+from tasks.session.held import JUDGED, check_held
 from tasks.session.workspace import Prospect
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain"})
+RELIED_ON: dict[str, frozenset[Stage]] = {  # what a suite must let through before a stage starts
+    "train": TRAINED,
+    "documents": frozenset({"pretrain"}),
+    "unlabelled": frozenset({"distill"}),
+    "traffic": frozenset({"cache"}),
+}
 MOST_LOOKED_AT = 2000  # texts of which it is said how many a student cuts
 
 
@@ -50,10 +58,10 @@ def check_retraining(prospect: Prospect) -> None:
     refuse(problems_of([*_basics(prospect, lambda: costing.check_retraining()), weights_, judged]))
 
 
-def _basics(prospect: Prospect, check_money: Check | None = None) -> list[Check]:
+def _basics(prospect: Prospect, held: Sequence[str] = (), check_money: Check | None = None) -> list[Check]:
     catalogue = prospect.catalogue
     return [
-        prospect.question.tables.check,
+        partial(_check_tables, prospect, held),
         partial(storage.check_writable, catalogue.home),
         lambda: catalogue.check_prices(possible(prospect)),
         check_money or (lambda: prospect.costing.check_start()),
@@ -61,17 +69,31 @@ def _basics(prospect: Prospect, check_money: Check | None = None) -> list[Check]
     ]
 
 
-def stated(prospect: Prospect) -> list[Check]:
-    """The checks of what a use case says and of its rows."""
+def _check_tables(prospect: Prospect, held: Sequence[str]) -> None:
+    """Rows can be read and are apart; then those of the tables `held` are what their suites ask for."""
+    prospect.question.tables.check()
+    stages = possible(prospect)
+    names = {name: "" for name in held if name in JUDGED}
+    for name in (each for each in held if each in RELIED_ON):
+        if first := next((stage for stage in stages if stage in RELIED_ON[name]), None):
+            names[name] = f" {first} may be reached, which relies on it: or set last_stage before {first}."
+    check_held(prospect.question, names, prospect.catalogue.home)
+
+
+def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[Check]:
+    """The checks of what a use case says and of its rows; a climb holds JUDGED tables to their suites as its first
+    step.
+    """
     question, catalogue = prospect.question, prospect.catalogue
     return [
-        *_basics(prospect),
+        *_basics(prospect, held),
         partial(_check_weights, prospect, far=False),
         partial(check_keys, question.use_case),
         partial(check_grades, question),
         partial(check_general, question),
         partial(_check_dev, prospect),
         partial(_check_teachers, prospect),
+        partial(_check_corpus, prospect),
         lambda: check_room(question, catalogue, has_teacher="distill" in possible(prospect)),
     ]
 
@@ -110,18 +132,41 @@ def _check_dev(prospect: Prospect) -> None:
 
 
 def _check_teachers(prospect: Prospect) -> None:
-    """Whoever may come to teach a student may do so by its terms, or is known not to: else the stages below would be
-    paid for first.
+    """Whoever may come to teach a student may do so by its terms, or is known not to, and somebody is left who may:
+    else the stages below would be paid for first.
     """
-    use_case = prospect.question.use_case
+    use_case, stages = prospect.question.use_case, possible(prospect)
     asked = [model for model in use_case.models.candidates if use_case.may_be_sent_to(model) and not model.is_open]
     unread = [model.uri for model in asked if model.training_on_output is None]
-    if unread and "distill" in possible(prospect):
+    if "distill" not in stages:
+        return
+    if unread:
         raise BadInput(
             f"models.candidates: training_on_output of {' and '.join(unread)} is not set, and distill may be reached, "
             "where a student is trained on the answers of the best candidate; read the terms and set it to true or "
             "false (then it never teaches), or set last_stage before distill"
         )
+    if not TRAINED & set(stages) and not any(model.may_teach for model in use_case.models.candidates):
+        raise BadInput(
+            "models.candidates: distill may be reached, and none of them may teach, for training_on_output is true of "
+            "none; name one whose terms allow training on its answers, or set last_stage before distill"
+        )
+
+
+def _check_corpus(prospect: Prospect) -> None:
+    """The corpus fills one training sequence, counted high."""
+    use_case, documents = prospect.question.use_case, prospect.question.tables.get("documents")
+    if "pretrain" not in possible(prospect) or documents is None:
+        return
+    most, counted = use_case.training.max_tokens, 0
+    for text in documents["text"]:
+        counted += most_tokens(str(text)) + 1
+        if counted >= most:
+            return
+    raise BadInput(
+        f"data.documents: at most {counted:,} tokens in all, fewer than the {most:,} of one training sequence "
+        "(training.max_tokens); add documents, or set last_stage before pretrain"
+    )
 
 
 def _check_weights(prospect: Prospect, far: bool) -> None:
@@ -166,6 +211,8 @@ def _check_training(prospect: Prospect, uri: str, tables: list[str]) -> None:
         return  # packages have a template, and reading their tokenizer takes seconds
     directory = weights.tokenizer_dir(uri, prospect.catalogue.home)
     check_template(directory, uri)
+    if "unlabelled" in tables:
+        causal_student.check_blocks(use_case.training.student, uri, prospect.catalogue.home)
     checks: list[Check] = []
     for name, frame in frames.items():
         if name == "unlabelled":

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.rows.near_duplicates import near_duplicates, normalised
-from leastwise.rows.tables import Tables
+from leastwise.rows.tables import UNIT, Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores.tables.table_files import read_table
 from leastwise.stores.tables.table_times import unix_seconds
@@ -88,6 +89,29 @@ def test_numbers_and_truth_values_are_text_in_every_format(tmp_path: Path, name:
         ["2", "true", "1"],
         ["3", "1.5", "true"],
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float16()])
+def test_a_short_float_of_parquet_is_the_number_that_is_meant_by_it(tmp_path: Path, kind: pa.DataType) -> None:
+    inner = pa.struct([("rate", kind), ("city", pa.string())])
+    rates = [np.float16(each) if pa.types.is_float16(kind) else each for each in (0.1, 2.7)]
+    records = [{"rate": rate, "city": "Ulm"} for rate in rates]
+    table = pa.table(
+        {
+            "text": pa.array(rates, kind),
+            "label": pa.array(records, inner),
+            "list": pa.array([[rate, None] for rate in rates], pa.list_(kind)),
+            "nested": pa.array([[each] for each in records], pa.large_list(inner)),
+            "map": pa.array([[("a", rate)] for rate in rates], pa.map_(pa.string(), kind)),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    first = read_table(tmp_path / "t.parquet").to_dict("records")[0]
+    record = {"rate": 0.1, "city": "Ulm"}
+    assert first == {"text": 0.1, "label": record, "list": [0.1, None], "nested": [record], "map": {"a": 0.1}}
+    task = RECORDS | {"json_schema": RECORDS["json_schema"] | {"required": ["city"]}}
+    read = Tables(case(task, gate=str(tmp_path / "t.parquet"))).need("gate")
+    assert list(read["text"]) == ["0.1", "2.7"] and json.loads(read["label"][1]) == {"rate": 2.7, "city": "Ulm"}
 
 
 def test_labels_of_every_column_type_are_compared_as_text(tmp_path: Path) -> None:
@@ -269,14 +293,98 @@ def test_a_window_of_traffic_is_masked_and_read_as_every_table_is(tmp_path: Path
     assert list(read["text"]) == ["mail [email] please"]
 
 
+NOTHING = ["\u200b", "\u200f \u2066\u2069", "\ufeff\u00ad", "\u2800", "\u3164", "\u00a0\u3000"]
+
+
+@pytest.mark.parametrize("blank", NOTHING)
+def test_a_text_that_shows_nothing_is_empty_in_any_script(tmp_path: Path, blank: str) -> None:
+    rows = [{"id": "a", "text": "x", "label": "y"}, {"id": "b", "text": "z", "label": "y"}]
+    free = {"kind": "free_text", "instruction": "Answer."}
+    for column in ("id", "text", "label"):
+        spoilt = lines(rows[0], rows[1] | {column: blank})
+        with pytest.raises(BadInput, match=rf"row 2: empty '{column}'"):
+            gate(tmp_path / "t.jsonl", spoilt, free)
+    with pytest.raises(BadInput, match=r"row 2: the expected answer .* is neither a text nor a list of texts"):
+        gate(tmp_path / "t.jsonl", lines(rows[0], rows[1] | {"label": ["y", blank]}), free)
+
+
+@pytest.mark.parametrize("seen", ["👨\u200d👩\u200d👧", ":)", "?", "क", "\u200fا", "🇩🇪", "1\ufe0f\u20e3"])
+def test_a_text_with_anything_to_see_is_none(tmp_path: Path, seen: str) -> None:
+    read = gate(tmp_path / "t.jsonl", lines({"text": seen, "label": seen}), {"kind": "free_text", "instruction": "A."})
+    assert read["text"][0] == seen
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ('{"city": "Rome", "unit": "a", "city": "Bonn"}', "has the field 'city' twice"),
+        ('{"city": "Rome", "unit": {"a": 1, "a": 2}}', "has the field 'a' twice"),
+        (
+            "{'city': 'Rome', 'unit': None}",
+            r"\"\{'city': 'Rome', 'unit': None\}\" is no JSON, as task\.json_schema describes it",
+        ),
+        ('{"city": NaN, "unit": null}', r"is no JSON, as task\.json_schema describes it"),
+    ],
+)
+def test_an_expected_record_that_may_be_read_two_ways_is_refused(tmp_path: Path, label: str, words: str) -> None:
+    with pytest.raises(BadInput, match=rf"row 1: the expected record .*{words}; correct the row"):
+        gate(tmp_path / "t.jsonl", lines({"text": "x", "label": label}), RECORDS)
+
+
+def test_a_record_in_a_column_of_bytes_is_read_as_its_text(tmp_path: Path) -> None:
+    record = '{"city": "Köln", "unit": null}'
+    frame = pd.DataFrame({"text": ["x"], "label": [record.encode()]})
+    assert gate(tmp_path / "t.parquet", frame, RECORDS)["label"][0] == record
+
+
+def test_a_name_is_the_same_whether_a_column_of_floats_or_of_integers_holds_it(tmp_path: Path) -> None:
+    rows = {"text": ["x", "y", "z"], "label": ["0", "1", "0"]}
+    floats = pd.DataFrame(rows | {"id": [1.0, 2.0, None], "talk": [7.0, 8.0, None]})  # as pandas keeps 7, 8 and nothing
+    read = gate(tmp_path / "t.parquet", floats, split_by="talk")
+    assert list(read["id"][:2]) == ["1", "2"] and list(read[UNIT]) == ["7", "8", "row 2"]
+    dev = pd.DataFrame({"text": ["a", "b"], "label": ["0", "1"], "id": [5, 6], "talk": [9, 8]})
+    dev.to_parquet(tmp_path / "dev.parquet")
+    data = {"gate": str(tmp_path / "t.parquet"), "dev": str(tmp_path / "dev.parquet"), "split_by": "talk"}
+    with pytest.raises(BadInput, match=r"data\.split_by: talk '8' is both in data\.dev and data\.gate"):
+        Tables(case(None, **data)).check()
+
+
+# -- what is held out --------------------------------------------------------------------------------------------------
+
+DECLINING = {"instruction": "Answer.", "labels": ["0", "1"], "decline_label": "none"}
+
+
+def test_labels_to_hold_out_that_no_row_has_are_named_before_anything_is_asked(tmp_path: Path) -> None:
+    rows = [{"text": f"t{at}", "label": str(at % 2)} for at in range(4)]
+    (tmp_path / "t.jsonl").write_text(lines(*rows))
+    tables = Tables(case(DECLINING, gate=str(tmp_path / "t.jsonl"), held_out_labels=["Weather"]))
+    with pytest.raises(BadInput, match=r"data\.out_of_scope: nothing to decline.*\(Weather\).*correct the labels"):
+        tables.check()
+
+
+def test_a_table_of_nothing_but_labels_to_hold_out_is_named(tmp_path: Path) -> None:
+    rows = [{"text": f"t{at}", "label": "weather"} for at in range(4)]
+    (tmp_path / "t.jsonl").write_text(lines(*rows))
+    tables = Tables(case(DECLINING, gate=str(tmp_path / "t.jsonl"), held_out_labels=["weather"]))
+    with pytest.raises(BadInput, match=r"data\.gate: has no row but those of data\.held_out_labels"):
+        tables.check()
+
+
+def test_a_row_held_out_of_a_group_of_the_gate_may_stay_beside_it(tmp_path: Path) -> None:
+    rows = [{"text": f"t{at}", "label": ("0", "1", "weather")[at % 3], "talk": at // 3} for at in range(9)]
+    (tmp_path / "t.jsonl").write_text(lines(*rows))
+    data = {"gate": str(tmp_path / "t.jsonl"), "held_out_labels": ["weather"], "split_by": "talk"}
+    Tables(case(DECLINING, **data)).check()
+
+
 # -- leaks -------------------------------------------------------------------------------------------------------------
 
 APART = [
     *(("train", other) for other in ("dev", "gate", "test", "shifted", "traffic")),
     *(("dev", other) for other in ("gate", "test", "shifted", "traffic")),
     ("gate", "test"),
-    ("unlabelled", "gate"),
-    ("unlabelled", "test"),
+    *(("unlabelled", other) for other in ("gate", "test", "shifted", "out_of_scope")),
+    *((other, "out_of_scope") for other in ("train", "dev", "gate", "out_of_scope_dev")),
 ]
 
 
@@ -366,7 +474,7 @@ def test_near_duplicates_are_found_in_any_script(text: str) -> None:
 
 LONG = """
 import resource, sys
-from leastwise.rows.tables import Tables
+from leastwise.rows.tables import UNIT, Tables
 from tests.rows.test_reading import case
 data = {"time_column": "at"}
 Tables(case(None, gate=sys.argv[1], traffic=sys.argv[2], train=sys.argv[3], **data)).check()

@@ -14,6 +14,7 @@ from leastwise.models.encoder import embedder_dir
 from leastwise.rows.use_case_file import load
 from tasks.advise import give_advice
 from tasks.climb import open_climb
+from tasks.data import validate_judged
 from tasks.session.checks import notes
 from tasks.session.workspace import prospect_of
 from tests.workspaces import case_file
@@ -112,6 +113,33 @@ def _embedded_elsewhere(case: dict[str, Any], folder: Path, model: Path) -> None
     case["models"]["embedder"] = "openai:text-embedding-3-small"
 
 
+def _table(name: str, column: str, at: Any, value: str, **data: str) -> Change:
+    """A table spoiled in a way that only its suite sees; `data`: where the use case has it."""
+
+    def spoil(case: dict[str, Any], folder: Path, model: Path) -> None:
+        rows = frame(name, 1000 if name == "train" else 60)
+        rows.loc[at, column] = value
+        rows.to_parquet(folder / f"{name}.parquet")
+        case["data"] |= data
+
+    return spoil
+
+
+def _more_blocks_than_there_are(case: dict[str, Any], folder: Path, model: Path) -> None:
+    case["training"] = {"student": {"kind": "causal", "blocks": 500}}
+
+
+def _a_corpus_of_a_line(case: dict[str, Any], folder: Path, model: Path) -> None:
+    frame("documents", 1).to_parquet(folder / "documents.parquet")
+    case["data"]["documents"] = "documents.parquet"
+    case["task"]["domain_is_public"] = False
+
+
+def _nobody_may_teach(case: dict[str, Any], folder: Path, model: Path) -> None:
+    del case["models"]["base"]
+    case["models"]["candidates"][0]["training_on_output"] = False
+
+
 LATER: dict[str, tuple[Change, list[str]]] = {
     "dev rows that training and a student need": (_without_dev, ["data.dev", "fine_tune and distill", "last_stage"]),
     "a training example over the length": (_long_row("train"), ["data.train: row 7", "training.max_tokens"]),
@@ -132,6 +160,28 @@ LATER: dict[str, tuple[Change, list[str]]] = {
         ["training_on_output of openai:m is not set", "true or false", "last_stage before distill"],
     ),
     "an embedder that would be asked elsewhere": (_embedded_elsewhere, ["openai:text-embedding-3-small"]),
+    "training examples that repeat": (
+        _table("train", "text", 8, frame("train", 8)["text"][7]),
+        ["data.train", "train8 says the same as train7", "quarantine", "last_stage before fine_tune"],
+    ),
+    "training examples that teach a label too rarely": (
+        _table("train", "label", range(12, 1000, 2), "no"),
+        ["data.train", "rows of class yes 6", "last_stage before fine_tune"],
+    ),
+    "unlabelled text with control characters": (
+        _table("unlabelled", "text", 3, "ring\x07 twice"),
+        ["data.unlabelled", "unlabelled3 has control characters", "last_stage before distill"],
+    ),
+    "traffic with control characters": (
+        _table("traffic", "text", 3, "ring\x07 twice", traffic="traffic.parquet"),
+        ["data.traffic", "traffic3 has control characters", "last_stage before cache"],
+    ),
+    "a student of more blocks than its base has": (
+        _more_blocks_than_there_are,
+        ["training.student.blocks: 500", "has "],
+    ),
+    "a corpus of less than one sequence": (_a_corpus_of_a_line, ["data.documents", "last_stage before pretrain"]),
+    "a teacher whose terms allow it": (_nobody_may_teach, ["training_on_output", "last_stage before distill"]),
     "a price of the student": (_unpriced_student, ["hosting.managed_price", "last_stage before distill"]),
 }
 
@@ -158,6 +208,7 @@ def test_what_no_stage_that_may_be_reached_needs_is_not_asked_for(
 ) -> None:
     for spoil in (_without_dev, _long_row("train"), _config(architectures=["Qwen2ForCausalLM"]), _template(None)):
         spoil(case, tmp_path, model)
+    frame("unlabelled", 50).assign(text="one text").to_parquet(tmp_path / "unlabelled.parquet")
     assert open_climb.fn(case_file(tmp_path, case | {"last_stage": "rag"}))
 
 
@@ -192,6 +243,21 @@ def test_every_bad_table_is_named_at_once(case: dict[str, Any], tmp_path: Path) 
     with pytest.raises(BadInput) as refused:
         open_climb.fn(case_file(tmp_path, case))
     assert all(f"data.{name} " in str(refused.value) for name in ("gate", "train", "test"))
+
+
+def test_advice_holds_the_judged_tables_to_their_suites_as_a_climb_does(case: dict[str, Any], tmp_path: Path) -> None:
+    gate = frame("gate", 60)
+    gate.loc[4, "text"] = gate["text"][3].upper()
+    gate.assign(day="soon").to_parquet(tmp_path / "gate.parquet")
+    case["data"]["date_column"] = "day"
+    with pytest.raises(BadInput, match=r"data\.gate.*'day' is no time|gate4 says the same as gate3") as advice:
+        give_advice.fn(case_file(tmp_path, case))
+    del case["data"]["date_column"]
+    with pytest.raises(BadInput, match=r"data\.gate.*gate4 says the same as gate3") as advice:
+        give_advice.fn(case_file(tmp_path, case))
+    with pytest.raises(BadInput) as climb:
+        validate_judged.fn(open_climb.fn(case_file(tmp_path, case)))
+    assert str(climb.value) == str(advice.value)
 
 
 def test_texts_of_which_a_student_reads_only_the_start_are_counted(case: dict[str, Any], tmp_path: Path) -> None:

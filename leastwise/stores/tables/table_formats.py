@@ -12,7 +12,7 @@ import json
 import sys
 from codecs import getincrementaldecoder
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import TextIOWrapper
 from itertools import islice
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -22,6 +22,8 @@ from leastwise.errors import BadInput
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    _Short = Callable[[float], object] | list["_Short"] | dict[str, "_Short"]
 
 ROWS_AT_A_TIME = 50_000  # read as objects before they are kept as columns
 BYTES_AT_A_TIME = 1 << 20
@@ -167,7 +169,10 @@ def _refused(constant: str) -> None:
 
 
 def parquet_blocks(file: IO[bytes]) -> Iterator[pd.DataFrame]:
-    """Every column in its own type: text as text (dictionaries decoded), integers exact beside missing values."""
+    """Every column in its own type: text as text (dictionaries decoded), integers exact beside missing values.
+
+    A float of 32 or 16 bits is the shortest number that is meant by it: 0.1, not 0.10000000149011612.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -199,10 +204,40 @@ def _series(column: pa.ChunkedArray) -> pd.Series:
         column, kind = column.cast(kind.value_type), kind.value_type
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return pd.Series(column.cast(pa.large_string()).to_pandas(), dtype="str")
+    if short := _short_floats(kind):
+        return pd.Series([_as_meant(value, short) for value in column.to_pylist(maps_as_pydicts="strict")])
     is_number = types.is_integer(kind) or types.is_boolean(kind)
     if types.is_floating(kind) or types.is_timestamp(kind) or (is_number and not column.null_count):
         return pd.Series(column.to_pandas())
     return pd.Series(column.to_pylist(maps_as_pydicts="strict"), dtype=object)
+
+
+def _short_floats(kind: pa.DataType) -> _Short | None:
+    """Where a type has floats of less than 64 bits, at any depth; None where it has none."""
+    import numpy as np
+    import pyarrow as pa
+
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        return np.float32 if pa.types.is_float32(kind) else np.float16
+    if pa.types.is_map(kind):
+        return {"": inner} if (inner := _short_floats(kind.item_type)) else None
+    if pa.types.is_struct(kind):
+        fields = {field.name: inner for field in kind if (inner := _short_floats(field.type))}
+        return fields or None
+    if any(is_list(kind) for is_list in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)):
+        return [inner] if (inner := _short_floats(kind.value_type)) else None
+    return None
+
+
+def _as_meant(value: object, short: _Short) -> object:
+    if isinstance(value, float) and not isinstance(short, (dict, list)):
+        return float(str(short(value)))
+    if isinstance(value, list) and isinstance(short, list):
+        return [_as_meant(each, short[0]) for each in value]
+    if isinstance(value, dict) and isinstance(short, dict):
+        kept = {name: short.get(name, short.get("")) for name in value}
+        return {name: _as_meant(each, inner) if (inner := kept[name]) else each for name, each in value.items()}
+    return value
 
 
 def _framed(records: Iterator[_Record], columns: Sequence[str]) -> Iterator[pd.DataFrame]:

@@ -120,6 +120,18 @@ def _holds_nul(values: pd.Series) -> bool:
     return bool(values.str.contains("\0", regex=False).fillna(False).any())
 
 
+def name_column(table: pd.DataFrame, column: str, source: str) -> pd.Series:
+    """A column that names things (ids, groups, kinds) as text: 7.0 of a column of floats is 7, as integers beside a
+    missing value are kept.
+    """
+    import pandas as pd
+
+    if not pd.api.types.is_numeric_dtype(table[column].dtype) and table[column].dtype != object:
+        return text_column(table, column, source)
+    values = [int(each) if isinstance(each, float) and each.is_integer() else each for each in table[column]]
+    return text_column(pd.DataFrame({column: pd.Series(values, index=table.index, dtype=object)}), column, source)
+
+
 def derived_ids(texts: Iterable[str]) -> list[str]:
     """An id for each text by its content: the same in every table, numbered where a text comes again."""
     seen: Counter[str] = Counter()
