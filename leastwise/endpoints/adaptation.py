@@ -54,15 +54,19 @@ class Acquaintance:
         if request.is_constrained and self.target.habits.json_schema is False:
             raise CannotBeAsked(self._no_schema(str(self._fact.get("no schema", "known of it"))))
         starved = self._fact.get("starved")
-        if self.target.reasoning is None and isinstance(starved, int) and request.most_output_tokens <= starved:
+        if not self._may_think and isinstance(starved, int) and request.most_output_tokens <= starved:
             raise CannotBeAsked(self._starved(starved))
 
     def note_answer(self, request: Request, answer: StoredAnswer | None) -> None:
         """CannotBeAsked where the answer that was to show how it is asked went into thinking nobody had allowed for."""
         is_cut = answer is not None and not answer.text.strip() and answer.finish_reason == "length"
-        if is_cut and self.saw_thinking and self.target.reasoning is None:
+        if is_cut and self.saw_thinking and not self._may_think:
             self._remember({"starved": request.most_output_tokens})
             raise CannotBeAsked(self._starved(request.most_output_tokens))
+
+    @property
+    def _may_think(self) -> bool:
+        return self.target.reasoning not in (None, "none")
 
     def adopt(self, target: Target) -> None:
         """Ask so from now on: it has worked. What was learned is said once and remembered."""

@@ -63,7 +63,7 @@ ABOUT_THE_CUSTOMER = re.compile(
 TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum (context|prompt|input|sequence)|too many (input )?tokens|"
     r"(prompt|input|request|message\w*) (is|are|was) too long|"
-    r"exceeds? (the )?(available )?(context|max\w* (input|tok))|"
+    r"exceeds? (the )?(available )?(context|max\w* (input|tok|number of (input )?tok))|"
     r"reduce the length|max_model_len",
     re.IGNORECASE,
 )

@@ -20,6 +20,7 @@ from leastwise.endpoints.received import (
     body_of,
     received_of,
     reported_usage,
+    tells_of_thinking,
     usage_of,
     well_formed,
 )
@@ -54,6 +55,11 @@ def thought(response: ModelResponse) -> bool:
     """Whether the model thought before it answered, as far as it shows."""
     reasoned = response.usage.details.get("reasoning_tokens") or 0
     return bool(response.thinking or reasoned or shows_thinking(response.text or ""))
+
+
+def counts_thinking(wire: Wire) -> bool:
+    """Whether what came counts tokens of thinking, also where the client could not read it."""
+    return tells_of_thinking(body_of(wire.body))
 
 
 def chosen_label(text: str, request: Request) -> str:

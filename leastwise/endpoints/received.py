@@ -185,9 +185,19 @@ def usage_of(reported: object, *, is_empty: bool) -> Usage | None:
     return None if output == 0 and not is_empty else Usage(prompt, cached, written, output)
 
 
+def tells_of_thinking(body: object) -> bool:
+    """Whether a provider's body counts tokens that went into thinking."""
+    reported = (body.get("usage") or body.get("usageMetadata")) if isinstance(body, Mapping) else None
+    return isinstance(reported, Mapping) and bool(_reasoning(reported))
+
+
+def _reasoning(reported: Mapping[object, object]) -> int:
+    return _count(_details(reported, OUTPUT_DETAILS), REASONING) or _count(reported, REASONING) or 0
+
+
 def _with_reasoning(reported: Mapping[object, object], output: int, beyond_prompt: int | None) -> tuple[int, int]:
     """Output with reasoning that is counted apart from it, as far as the counts tell."""
-    reasoning = _count(_details(reported, OUTPUT_DETAILS), REASONING) or _count(reported, REASONING) or 0
+    reasoning = _reasoning(reported)
     is_apart = reasoning > output or (beyond_prompt is None and "thoughtsTokenCount" in reported)
     return output + (reasoning if is_apart else 0), beyond_prompt or 0
 
