@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from leastwise.endpoints.bodies import body_of
 from leastwise.endpoints.failure import Failure, Wire, failure_of, failure_told, shown, watched
 from leastwise.endpoints.providers import Connection
-from leastwise.endpoints.received import body_of
 from leastwise.endpoints.request import Target
 from leastwise.errors import BadInput
 from leastwise.part import written_but_for

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
 from leastwise.endpoints.batch_jobs import A_DAY_S, FIRST_POLL_S, SCHEMA, Jobs, Pace
+from leastwise.endpoints.bodies import body_of
 from leastwise.endpoints.failure import Failure, Wire
 from leastwise.endpoints.providers import connected_for_batches
 from leastwise.endpoints.reading import answer_read, outcome_of
-from leastwise.endpoints.received import body_of
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import PROVIDERS, Request, Target, request_key
 from leastwise.errors import BadInput
