@@ -114,8 +114,16 @@ class ServedAnswerer(PlainAnswerer):
             meter=self._asker.meter,
             price=(lambda usage: price.usd(usage, batch=True)) if price else _free,
             jobs=self._work.home / "batches.db",
+            meet=self._met,
         )
         return [_answer(reply, 0.0) for reply in replies]
+
+    def _met(self, request: Request) -> Target:
+        """Who is asked, after one request alone has shown how: a job of thousands would be refused a day later."""
+        (reply,) = self._asker.ask([request])
+        if reply.error:
+            raise ConnectionError(f"{self._asker.target.shown}: the request before a batch was lost: {reply.error}")
+        return self._asker.target
 
     def samples(self, rows: pd.DataFrame, count: int, temperature: float) -> list[list[Answer]]:
         """Several answers to each row, sampled at this temperature."""

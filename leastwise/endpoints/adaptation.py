@@ -10,11 +10,11 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
-from leastwise.endpoints.failure import Failure
+from leastwise.endpoints.failure import WEB_PAGE, Failure
 from leastwise.endpoints.habits import is_of_content, known_habits, suspects, understood
 from leastwise.endpoints.providers import is_own_host, url_of
 from leastwise.endpoints.request import Request, Target
-from leastwise.errors import CannotBeAsked
+from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.redaction import redacted
 from leastwise.stores.answer_store import StoredAnswer, answer_key
 from leastwise.stores.remembered import Remembered
@@ -36,7 +36,7 @@ class Acquaintance:
         self._key = _identity(target)
         self._fact = memory.get(self._key) if memory else {}
         self._met: set[tuple[bool, bool]] = set()
-        self.saw_thinking = False
+        self.saw_thinking = self._has_answered = False
         self._found = _habits_in(self._fact)
         self.target = replace(target, habits=self._declared.over(self._found.over(known_habits(target))))
 
@@ -54,18 +54,23 @@ class Acquaintance:
         if request.is_constrained and self.target.habits.json_schema is False:
             raise CannotBeAsked(self._no_schema(str(self._fact.get("no schema", "known of it"))))
         starved = self._fact.get("starved")
-        if self.target.reasoning is None and isinstance(starved, int) and request.most_output_tokens <= starved:
+        if not self._may_think and isinstance(starved, int) and request.most_output_tokens <= starved:
             raise CannotBeAsked(self._starved(starved))
 
     def note_answer(self, request: Request, answer: StoredAnswer | None) -> None:
         """CannotBeAsked where the answer that was to show how it is asked went into thinking nobody had allowed for."""
         is_cut = answer is not None and not answer.text.strip() and answer.finish_reason == "length"
-        if is_cut and self.saw_thinking and self.target.reasoning is None:
+        if is_cut and self.saw_thinking and not self._may_think:
             self._remember({"starved": request.most_output_tokens})
             raise CannotBeAsked(self._starved(request.most_output_tokens))
 
+    @property
+    def _may_think(self) -> bool:
+        return self.target.reasoning not in (None, "none")
+
     def adopt(self, target: Target) -> None:
         """Ask so from now on: it has worked. What was learned is said once and remembered."""
+        self._has_answered = True
         if target.habits == self.target.habits:
             return
         learned = {name: value for name, value in target.habits if getattr(self.target.habits, name) != value}
@@ -86,7 +91,12 @@ class Acquaintance:
         return CannotBeAsked(self._no_schema(reason))
 
     def remedy(self, failure: Failure) -> str:
-        """The failure in words, with the field of the use case that can put it right."""
+        """The failure in words, with the field of the use case that can put it right.
+
+        BadInput where a web page is all that ever came.
+        """
+        if failure.kind == WEB_PAGE and not self._has_answered:
+            raise BadInput(f"{self.target.shown}: {failure.message}")
         if failure.kind not in UNNAMED or failure.remedy:
             return failure.message
         return f"{failure.message} [habits on the model say how it is asked]"

@@ -12,13 +12,13 @@ from leastwise.endpoints.habits import profile_of
 from leastwise.endpoints.providers import is_own_host
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.stores.answer_store import answer_key
-from leastwise.use_case.habits import Habits, reasoning_tokens
+from leastwise.use_case.habits import Habits, Reasoning, effort_within, reasoning_tokens
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
     from pydantic_ai.models import ModelRequestParameters
     from pydantic_ai.models.anthropic import AnthropicModelSettings
-    from pydantic_ai.settings import ModelSettings
+    from pydantic_ai.settings import ModelSettings, ThinkingLevel
 
 LEAST_ANTHROPIC_BUDGET = 1024
 
@@ -107,12 +107,15 @@ def _think(settings: AnthropicModelSettings, target: Target) -> None:
     """Thinking at Anthropic: adaptive at an effort where the model has that, else within the budget of tokens."""
     profile: Mapping[str, Any] = dict(profile_of("anthropic", target.model_name))
     budget = reasoning_tokens(target.reasoning)
-    if target.reasoning == "none":
-        settings["thinking"] = False
-    elif profile.get("anthropic_supports_adaptive_thinking"):
-        settings["thinking"] = target.reasoning if isinstance(target.reasoning, str) else True
+    if target.reasoning == "none" or profile.get("anthropic_supports_adaptive_thinking"):
+        settings["thinking"] = _level(target.reasoning or "none")
     else:
         settings["anthropic_thinking"] = {"type": "enabled", "budget_tokens": max(budget, LEAST_ANTHROPIC_BUDGET)}
+
+
+def _level(reasoning: Reasoning) -> ThinkingLevel:
+    effort = effort_within(reasoning)
+    return False if effort == "none" else effort
 
 
 def _google_settings(target: Target) -> ModelSettings:
@@ -123,8 +126,7 @@ def _google_settings(target: Target) -> ModelSettings:
         return settings
     profile: Mapping[str, Any] = dict(profile_of("google", target.model_name))
     if target.reasoning == "none" or profile.get("google_supports_thinking_level"):
-        effort = True if isinstance(target.reasoning, int) else target.reasoning
-        settings["thinking"] = False if effort == "none" else effort
+        settings["thinking"] = _level(target.reasoning)
     elif profile.get("supports_thinking"):
         settings["google_thinking_config"] = {"thinking_budget": reasoning_tokens(target.reasoning)}
     return settings

@@ -1,31 +1,29 @@
 """Asks a provider through its batch interface: about half the price, for work that can wait up to a day.
 
 It renders no prompt, scores nothing and measures no latency: a batch answer has none, so it is kept under a key of its
-own and never stands in for an answer that is timed. Every job is noted before it is waited for, so that a process that
-was killed meanwhile collects in its next run what it has paid for.
+own and never stands in for an answer that is timed; an answer that was timed stands in for one of a batch. Jobs are
+made and fetched in `leastwise.endpoints.batch_jobs`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
+from leastwise.endpoints.batch_jobs import A_DAY_S, FIRST_POLL_S, SCHEMA, Jobs, Pace
+from leastwise.endpoints.bodies import body_of
 from leastwise.endpoints.failure import Failure, Wire
-from leastwise.endpoints.providers import Connection, connected_for_batches
+from leastwise.endpoints.providers import connected_for_batches
 from leastwise.endpoints.reading import answer_read, outcome_of
-from leastwise.endpoints.received import body_of
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import PROVIDERS, Request, Target, request_key
 from leastwise.errors import BadInput
-from leastwise.part import written_but_for
 from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.stores.ledger import Meter
@@ -35,16 +33,12 @@ from leastwise.use_case.price import Usage
 if TYPE_CHECKING:
     from pydantic_ai.models.batch import Batch, BatchRequest, BatchResult
 
-FIRST_POLL_S, LONGEST_POLL_S = 5.0, 300.0
-A_DAY_S = 86_400.0
 MOST_REQUESTS, MOST_BYTES, BYTES_A_REQUEST = 10_000, 15_000_000, 1_000  # of one job
+ROUNDS = 2  # what a job did not come to is asked once more
+NOT_THERE = Failure("the batch brought no answer", is_retried=True, is_billed=True)
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, target TEXT NOT NULL, handle TEXT NOT NULL, keys TEXT NOT NULL,
-    collected INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID
-"""
+Failures = dict[str, Failure]  # why a request has no answer, by its key
+Meet = Callable[[Request], Target]  # asks one request alone and gives back who is asked, with what was found out
 
 
 def batch_key(target: Target, request: Request) -> str:
@@ -60,99 +54,83 @@ def ask_in_batch(
     price: Callable[[Usage], float],
     meter: Meter | None,
     jobs: Path,
+    meet: Meet | None = None,
     first_poll_s: float | None = None,
     patience_s: float = A_DAY_S,
 ) -> list[Reply]:
     """Replies in the order of the requests, from the store where it has them; `price` is the batch price.
 
-    Every request's worst case is reserved before the first job is created: BudgetExceeded creates none. What the
-    provider did not run or answered with an error is a lost reply and is not stored. `jobs` is the file that notes
-    open jobs.
+    What earlier jobs bring comes first; then `meet` asks one of the rest alone, so that no job of thousands is refused
+    for the way it is asked; then the rest is bought, and what a job did not come to (expired, cancelled, not in its
+    file) once more. Every request's worst case is reserved before the first job is made: BudgetExceeded makes none.
+    What the provider answered with an error is a lost reply and is not stored. `jobs` is the file that notes jobs.
     """
-    pace = _Pace(first_poll_s or FIRST_POLL_S, patience_s)
-    return asyncio.run(_asked(target, requests, _Books(store, Till(meter, price)), jobs, pace))
-
-
-@dataclass(frozen=True)
-class _Books:
-    """Where answers are kept, what they cost and who pays."""
-
-    store: ResponseStore
-    till: Till
-
-
-@dataclass(frozen=True)
-class _Pace:
-    first_poll_s: float
-    patience_s: float
-
-
-async def _asked(target: Target, requests: Sequence[Request], books: _Books, jobs: Path, pace: _Pace) -> list[Reply]:
-    keys = [batch_key(target, request) for request in requests]
-    by_key = dict(zip(keys, requests, strict=True))
-    before = books.store.get_many(list(by_key))
-    missing = {key: request for key, request in by_key.items() if key not in before}
-    failures: dict[str, str] = {}
-    if missing:
+    batch = _Batching(store, Till(meter, price), jobs, Pace(first_poll_s or FIRST_POLL_S, patience_s))
+    before = set(batch.held(target, requests))
+    failures: Failures = {}
+    if left := batch.left(target, requests, failures):
         if not is_offered(target):
             raise BadInput(f"{target.uri}: has no batch interface; ask it one by one")
-        async with connected_for_batches(target) as connection:
-            with closing(open_wal(jobs, SCHEMA)) as notes:
-                failures = await _collected(_Collector(connection, books, notes, pace), target, missing)
-    answers = books.store.get_many(list(by_key))
+        failures |= batch.over(target, lambda each: each.collected(left))
+        if meet and (rest := batch.left(target, requests, failures)):
+            target = meet(next(iter(rest.values())))
+    for _ in range(ROUNDS):
+        if left := batch.left(target, requests, failures):
+            failures |= batch.over(target, lambda each, left=left: each.bought(left))  # type: ignore[misc]
+    held = batch.held(target, requests)
+    _require_answers(target, len(held), failures)
     return [
-        reply_of(request, answers[key], books.till.price, from_store=key in before)
-        if key in answers
-        else lost(request, failures.get(key, "the batch brought no answer"))
-        for key, request in zip(keys, requests, strict=True)
+        reply_of(request, held[key], price, from_store=key in before)
+        if (key := batch_key(target, request)) in held
+        else lost(request, failures.get(key, NOT_THERE).message)
+        for request in requests
     ]
 
 
-async def _collected(collect: _Collector, target: Target, missing: dict[str, Request]) -> dict[str, str]:
-    """Collect what earlier jobs bring, buy the rest; gives back why a request has no answer, by key."""
-    failures: dict[str, str] = {}
-    left = dict(missing)
-    for handle, keys in _open_jobs(collect.notes, target):
-        own = {key: left.pop(key) for key in keys if key in left}
-        if own:
-            failures |= await collect.wait(handle, own, {})
-    return failures | await _bought(collect, target, left) if left else failures
+def _require_answers(target: Target, answers: int, failures: Failures) -> None:
+    """BadInput where nothing was answered, for a reason that a person can put right."""
+    told = next((failure for failure in failures.values() if failure.remedy), None)
+    if told and not answers:
+        raise BadInput(f"{target.shown}: {told.remedy} ({told.message})")
 
 
-async def _bought(collect: _Collector, target: Target, missing: dict[str, Request]) -> dict[str, str]:
-    """Create as many jobs as the requests need, all before the first is waited for; all is reserved before any."""
-    books, reserved = collect.books, {}
-    encoded = {
-        key: await collect.connection.model.batch_encode(_batch_request(target, key, r)) for key, r in missing.items()
-    }
-    waiting: list[tuple[Batch, list[str]]] = []
-    job: list[str] = []
-    try:
-        for key, request in missing.items():
-            if (reservation := books.till.reserve(request)) is not None:
-                reserved[key] = reservation
-        for job in _jobs(missing):
-            handle = await collect.connection.model.batch_create([encoded[key] for key in job])
-            _note(collect.notes, target, handle, job)
-            waiting.append((handle, job))
-    except BaseException as error:
-        running = {key for _, keys in waiting for key in keys} | (set(job) if _may_run(error) else set())
-        for key, reservation in reserved.items():
-            books.till.close(reservation, is_billed=key in running)
-        raise
-    failures: dict[str, str] = {}
-    for handle, keys in waiting:
-        own = {key: reserved.pop(key) for key in keys if key in reserved}
-        try:
-            failures |= await collect.wait(handle, {key: missing[key] for key in keys}, own)
-        except BaseException:
-            for reservation in reserved.values():  # of jobs not waited for any more: they run on and are billed
-                books.till.close(reservation, is_billed=True)
-            raise
-    return failures
+@dataclass(frozen=True)
+class _Batching:
+    """Where answers are kept, who pays, and where jobs are noted."""
+
+    store: ResponseStore
+    till: Till
+    file: Path
+    pace: Pace
+
+    def held(self, target: Target, requests: Sequence[Request]) -> dict[str, StoredAnswer]:
+        """The answers there are, by the keys of a batch; one that was bought alone is as good."""
+        keys = {batch_key(target, request): request_key(target, request) for request in requests}
+        alone = self.store.get_many(list(keys.values()))
+        return {key: alone[own] for key, own in keys.items() if own in alone} | self.store.get_many(list(keys))
+
+    def left(self, target: Target, requests: Sequence[Request], failures: Failures) -> dict[str, Request]:
+        """The requests without an answer, but for those that asking again would not help."""
+        held, by_key = self.held(target, requests), {batch_key(target, request): request for request in requests}
+        return {
+            key: request
+            for key, request in by_key.items()
+            if key not in held and (key not in failures or failures[key].is_retried)
+        }
+
+    def over(self, target: Target, work: Callable[[_Collector], Awaitable[Failures]]) -> Failures:
+        """Do this over a connection to the target."""
+
+        async def connected() -> Failures:
+            async with connected_for_batches(target) as connection:
+                with closing(open_wal(self.file, SCHEMA)) as notes:
+                    jobs = Jobs(target, connection, notes, self.file, self.pace)
+                    return await work(_Collector(jobs, self.store, self.till))
+
+        return asyncio.run(connected())
 
 
-def _jobs(missing: dict[str, Request]) -> list[list[str]]:
+def _jobs(missing: Mapping[str, Request]) -> list[list[str]]:
     """Keys in jobs of at most MOST_REQUESTS and about MOST_BYTES, below every provider's limits."""
     jobs: list[list[str]] = [[]]
     size = 0
@@ -166,77 +144,97 @@ def _jobs(missing: dict[str, Request]) -> list[list[str]]:
     return jobs
 
 
-def _may_run(error: BaseException) -> bool:
-    """Whether a job may have been created all the same: what was refused was not, what broke off may have been."""
-    from pydantic_ai.exceptions import ModelHTTPError
-
-    if isinstance(error, ModelHTTPError):
-        return error.status_code >= 500
-    return not isinstance(error, BudgetExceeded)
-
-
 class _Collector:
-    """Waits for jobs and stores what they brought."""
+    """Buys jobs, waits for them and stores what they brought."""
 
-    def __init__(self, connection: Connection, books: _Books, notes: sqlite3.Connection, pace: _Pace) -> None:
-        self.connection, self.books, self.notes, self.pace = connection, books, notes, pace
+    def __init__(self, jobs: Jobs, store: ResponseStore, till: Till) -> None:
+        self.jobs, self.store, self.till = jobs, store, till
+        self.model = jobs.connection.model
 
-    async def wait(self, handle: Batch, requests: dict[str, Request], reserved: dict[str, int]) -> dict[str, str]:
-        """Wait for a job, store its answers and settle what was reserved; gives back why a request has none, by key.
+    async def collected(self, missing: Mapping[str, Request]) -> Failures:
+        """Collect of these what earlier jobs bring."""
+        failures: Failures = {}
+        for handle, keys in self.jobs.open():
+            if own := {key: missing[key] for key in keys if key in missing}:
+                failures |= await self._wait(handle, own, {})
+        return failures
+
+    async def bought(self, missing: Mapping[str, Request]) -> Failures:
+        """Make as many jobs as the requests need, all before the first is waited for; all is reserved before any."""
+        target, reserved = self.jobs.target, dict[str, int]()
+        encoded = {key: await self.model.batch_encode(_batch_request(target, key, r)) for key, r in missing.items()}
+        waiting: list[tuple[Batch, list[str]]] = []
+        job: list[str] = []
+        try:
+            for key, request in missing.items():
+                if (reservation := self.till.reserve(request)) is not None:
+                    reserved[key] = reservation
+            for job in _jobs(missing):
+                waiting.append((await self.jobs.create([encoded[key] for key in job], job), job))
+        except BaseException as error:
+            was_refused = isinstance(error, BadInput | BudgetExceeded)
+            running = {key for _, keys in waiting for key in keys} | (set() if was_refused else set(job))
+            for key, reservation in reserved.items():
+                self.till.close(reservation, is_billed=key in running)
+            raise
+        failures: Failures = {}
+        for handle, keys in waiting:
+            own = {key: reserved.pop(key) for key in keys if key in reserved}
+            try:
+                failures |= await self._wait(handle, {key: missing[key] for key in keys}, own)
+            except BaseException:
+                for reservation in reserved.values():  # of jobs not waited for any more: they run on and are billed
+                    self.till.close(reservation, is_billed=True)
+                raise
+        return failures
+
+    async def _wait(self, handle: Batch, requests: Mapping[str, Request], reserved: dict[str, int]) -> Failures:
+        """Wait for a job, store its answers and settle what was reserved.
 
         A job of a process that died has no reservation left: the ledger counted it at its worst when it found that out.
         """
         try:
-            handle = await self._ended(handle)
-            results = await self.connection.model.batch_results(handle)
+            results = await self.jobs.results(handle)
         except BaseException:
             # It goes on running and will be billed, whether or not somebody waits.
             for reservation in reserved.values():
-                self.books.till.close(reservation, is_billed=True)
+                self.till.close(reservation, is_billed=True)
             raise
-        failures: dict[str, str] = {}
+        failures: Failures = dict.fromkeys(requests, results if isinstance(results, Failure) else NOT_THERE)
         errors: list[Exception] = []
-        for result in results:
+        for result in [] if isinstance(results, Failure) else results:
             if result.custom_id in requests:
                 try:
-                    failures |= self._kept(result, requests[result.custom_id], reserved.pop(result.custom_id, None))
+                    failure = self._kept(result, requests[result.custom_id], reserved.pop(result.custom_id, None))
                 except Exception as error:  # a cap that is passed, say: the others are there and paid all the same
+                    failure = None
                     errors.append(error)
-        for reservation in reserved.values():
-            self.books.till.close(reservation, is_billed=False)
-        self.notes.execute("UPDATE jobs SET collected = 1 WHERE id = ?", (handle.id,))
+                failures.pop(result.custom_id, None)
+                failures |= {result.custom_id: failure} if failure else {}
+        for key, reservation in reserved.items():
+            self.till.close(reservation, is_billed=failures[key].is_billed)
+        self.jobs.note_collected(handle)
         if errors:
             raise errors[0]
         return failures
 
-    def _kept(self, result: BatchResult, request: Request, reservation: int | None) -> dict[str, str]:
-        """Store and settle one answer; gives back by its key why there is none."""
+    def _kept(self, result: BatchResult, request: Request, reservation: int | None) -> Failure | None:
+        """Store and settle one answer; gives back why there is none."""
         answer = self._decoded(result, request)
         if isinstance(answer, StoredAnswer):
-            self.books.store.put(result.custom_id, answer)
-            self.books.till.settle(reservation, request, answer)
-            return {}
-        # What came and holds no answer is billed all the same.
-        self.books.till.close(reservation, is_billed=result.status == "succeeded")
-        return {result.custom_id: answer.message}
-
-    async def _ended(self, handle: Batch) -> Batch:
-        started, pause_s = time.monotonic(), self.pace.first_poll_s
-        while handle.status != "ended":
-            if time.monotonic() - started > self.pace.patience_s:
-                raise TimeoutError(
-                    f"batch {handle.id} has not ended after {self.pace.patience_s:.0f} s; run again to go on waiting"
-                )
-            await asyncio.sleep(pause_s)
-            pause_s = min(LONGEST_POLL_S, 1.5 * pause_s)
-            handle = await self.connection.model.batch_status(handle)
-        return handle
+            self.store.put(result.custom_id, answer)
+            self.till.settle(reservation, request, answer)
+            return None
+        # What came and holds no answer is billed all the same, and is not bought again.
+        is_billed = result.status == "succeeded"
+        self.till.close(reservation, is_billed=is_billed)
+        return replace(answer, is_billed=is_billed, is_retried=answer.is_retried and not is_billed)
 
     def _decoded(self, result: BatchResult, request: Request) -> StoredAnswer | Failure:
         """As a call of its own is read, by the same rules (see `leastwise.endpoints.reading`)."""
         wire = _wire_of(result)
         try:
-            response = self.connection.model.batch_decode(result, _batch_request(None, result.custom_id, request))
+            response = self.model.batch_decode(result, _batch_request(None, result.custom_id, request))
         except Exception as error:
             outcome = outcome_of(error, wire, request, 0.0)
             if outcome is None:
@@ -263,28 +261,6 @@ def _batch_request(target: Target | None, key: str, request: Request) -> BatchRe
         model_settings=settings_of(target, request, None) if target else None,
         model_request_parameters=parameters_of(request, target),
     )
-
-
-def _note(notes: sqlite3.Connection, target: Target, handle: Batch, keys: list[str]) -> None:
-    from pydantic import TypeAdapter
-    from pydantic_ai.models.batch import Batch
-
-    text = TypeAdapter(Batch).dump_json(handle).decode()
-    notes.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, 0)", (handle.id, _name(target), text, json.dumps(keys)))
-
-
-def _open_jobs(notes: sqlite3.Connection, target: Target) -> list[tuple[Batch, list[str]]]:
-    from pydantic import TypeAdapter
-    from pydantic_ai.models.batch import Batch
-
-    query = "SELECT handle, keys FROM jobs WHERE target = ? AND collected = 0"
-    rows = notes.execute(query, (_name(target),)).fetchall()
-    return [(TypeAdapter(Batch).validate_json(handle), json.loads(keys)) for handle, keys in rows]
-
-
-def _name(target: Target) -> str:
-    named = ("uri", "revision", "model", "base_url", "provider_cache", "is_own")
-    return answer_key(**written_but_for({name: getattr(target, name) for name in named}, is_own=False))
 
 
 def is_offered(target: Target) -> bool:

@@ -14,7 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from leastwise.endpoints.received import CONTENT_FILTER, body_of, error_in
+from leastwise.endpoints.bodies import body_of, is_page
+from leastwise.endpoints.received import CONTENT_FILTER, error_in
 from leastwise.redaction import redacted
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 UNREACHABLE = "unreachable"
+WEB_PAGE = "web page"  # a gate before the interface, which may open, or the wrong address
 SHOWN_CHARACTERS = 500
 
 TELLING_STATUSES = frozenset({400, 413, 422})  # which say anything; the others say it by themselves
@@ -63,7 +65,7 @@ ABOUT_THE_CUSTOMER = re.compile(
 TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum (context|prompt|input|sequence)|too many (input )?tokens|"
     r"(prompt|input|request|message\w*) (is|are|was) too long|"
-    r"exceeds? (the )?(available )?(context|max\w* (input|tok))|"
+    r"exceeds? (the )?(available )?(context|max\w* (input|tok|number of (input )?tok))|"
     r"reduce the length|max_model_len",
     re.IGNORECASE,
 )
@@ -76,6 +78,10 @@ NO_SUCH_MODEL = re.compile(
     r"model_not_found|not a valid model|(model|deployment)\b.{0,80}?(does not exist|not found|not exist|"
     r"is not available|has been (deprecated|retired|removed)|is deprecated)",
     re.IGNORECASE,
+)
+ELSEWHERE = (
+    "it sends requests on to another host, and neither texts nor keys are sent there; set base_url (and key_variable) "
+    "to the host that is meant"
 )
 PUT_RIGHT = {
     401: "the key is refused; set a valid one for this endpoint, in the variable that key_variable names on the model",
@@ -110,6 +116,11 @@ class Wire:
     was_answered: bool = False
     status: int = 0
     body: bytes = b""
+    sent_on_to: str | None = None
+
+
+class SentElsewhere(Exception):  # noqa: N818 - says what happened
+    """An endpoint sends a request on to another host, where neither texts nor keys belong."""
 
 
 _wire: ContextVar[Wire | None] = ContextVar("leastwise_wire", default=None)
@@ -132,9 +143,16 @@ async def _note_request(_: httpx2.Request) -> None:
 
 
 async def _note_response(response: httpx2.Response) -> None:
+    """Also stops what is sent on to another host before it goes there."""
     if wire := _wire.get():
         wire.was_answered, wire.status = True, response.status_code
         wire.body = await response.aread()
+        asked, meant = response.request.url, response.request.url.join(response.headers.get("location", ""))
+        is_made_safe = (asked.scheme, meant.scheme) == ("http", "https")
+        is_elsewhere = asked.host != meant.host or (asked.port != meant.port and not is_made_safe)
+        if response.has_redirect_location and is_elsewhere:
+            wire.sent_on_to = meant.host
+            raise SentElsewhere(meant.host)
 
 
 HOOKS: dict[str, list[Callable[..., Awaitable[None]]]] = {"request": [_note_request], "response": [_note_response]}
@@ -151,6 +169,8 @@ def failure_of(error: BaseException, wire: Wire) -> Failure | None:
     )
 
     message = shown(f"{type(error).__name__}: {error}")
+    if wire.sent_on_to:
+        return Failure(shown(f"sent on to {wire.sent_on_to}"), False, False, "redirect", remedy=ELSEWHERE)
     if isinstance(error, ModelHTTPError):
         is_quota = isinstance(error, ModelQuotaExceededError)
         return failure_told(error.status_code, error.body, message, error.retry_after, is_quota=is_quota)
@@ -167,6 +187,9 @@ def failure_of(error: BaseException, wire: Wire) -> Failure | None:
         return None
     told = error_in(body_of(wire.body))
     if told is None:
+        if is_page(wire.body):
+            words = f"a web page came, and no answer: check that base_url is the address of its interface ({message})"
+            return Failure(words, True, True, WEB_PAGE)
         return Failure(message, True, True, "envelope")
     failure = failure_told(_status(told.get("code"), wire.status), told, shown(f"{wire.status} with an error: {told}"))
     return replace(failure, is_billed=failure.kind != CONTENT_FILTER)

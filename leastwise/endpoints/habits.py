@@ -127,8 +127,14 @@ _SYSTEM = re.compile(
     r"only user and assistant|roles must alternate"
 )
 _STRICT = re.compile(r"\bstrict\b|additionalproperties|invalid schema|'required' is required")
-_SCHEMA = re.compile(r"response_format|json_schema|structured.?output|response.?schema|output_config|guided|grammar")
-_EFFORT = re.compile(r"reasoning_effort|reasoning\.effort|'thinking'|`thinking`|thinking_config|thinking is not")
+_SCHEMA = re.compile(
+    r"response_format|json_schema|structured.?output|response.?(json.?)?schema|response.?mime.?type|json.?mode|"
+    r"output_config|guided|grammar"
+)
+_EFFORT = re.compile(
+    r"reasoning_effort|reasoning\.effort|'thinking'|`thinking`|thinking.?(config|level|budget)|thinking is not|"
+    r"only works in thinking mode"
+)
 _CACHE = re.compile(r"prompt_cache_key|cache_control")
 
 

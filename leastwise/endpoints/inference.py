@@ -21,7 +21,7 @@ from leastwise.endpoints.adaptation import Acquaintance, Attempt
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
 from leastwise.endpoints.failure import UNREACHABLE, Failure, watched
 from leastwise.endpoints.providers import connect
-from leastwise.endpoints.reading import answer_read, outcome_of, thought
+from leastwise.endpoints.reading import answer_read, counts_thinking, outcome_of, thought
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key
 from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain
@@ -200,6 +200,7 @@ class AsyncAsker:
                     raise
             else:
                 outcome = answer_read(response, wire, request, latency_ms)
+        self._known.saw_thinking |= counts_thinking(wire)
         if isinstance(outcome, Failure):
             self._till.close(reservation, is_billed=outcome.is_billed)
             self._note(outcome)

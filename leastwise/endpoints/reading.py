@@ -11,15 +11,16 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from leastwise.endpoints.bodies import body_of
 from leastwise.endpoints.failure import Failure, Wire, failure_of
 from leastwise.endpoints.received import (
     CONTENT_FILTER,
-    STOPPED,
     UNREADABLE,
     Received,
-    body_of,
     received_of,
     reported_usage,
+    stopped,
+    tells_of_thinking,
     usage_of,
     well_formed,
 )
@@ -54,6 +55,11 @@ def thought(response: ModelResponse) -> bool:
     """Whether the model thought before it answered, as far as it shows."""
     reasoned = response.usage.details.get("reasoning_tokens") or 0
     return bool(response.thinking or reasoned or shows_thinking(response.text or ""))
+
+
+def counts_thinking(wire: Wire) -> bool:
+    """Whether what came counts tokens of thinking, also where the client could not read it."""
+    return tells_of_thinking(body_of(wire.body))
 
 
 def chosen_label(text: str, request: Request) -> str:
@@ -124,6 +130,8 @@ def _read(response: ModelResponse, wire: Wire) -> Received:
     """A provider's response, its tokens as its own body says where that is at hand."""
     text = response.text or next((part.args_as_json_str() for part in response.tool_calls), "")
     body, used = body_of(wire.body), response.usage
+    if not text and (told := received_of(body)):  # in a shape that the client passes over
+        text = told.text
     if body is None:
         parts = {"cached_tokens": used.cache_read_tokens, "cache_write_tokens": used.cache_write_tokens}
         counted = {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens}
@@ -133,7 +141,7 @@ def _read(response: ModelResponse, wire: Wire) -> Received:
     if response.finish_reason == CONTENT_FILTER and wire.status >= 300:
         usage = Usage()  # a refusal that the client took for an answer itself
     said = str((response.provider_details or {}).get("finish_reason") or "")
-    return Received(text, response.finish_reason or STOPPED.get(said, said), usage)
+    return Received(text, response.finish_reason or stopped(said), usage)
 
 
 def _raw(wire: Wire) -> str:

@@ -17,22 +17,14 @@ from leastwise.use_case.price import Usage
 
 CONTENT_FILTER = "content_filter"
 UNREADABLE = "unreadable"  # paid, kept as received, and no evidence of anything
-STOPPED = {
-    "eos_token": "stop",
-    "stop_sequence": "stop",
-    "end_turn": "stop",
-    "completed": "stop",
-    "STOP": "stop",
-    "max_tokens": "length",
-    "max_output_tokens": "length",
-    "MAX_TOKENS": "length",
-    "tool_calls": "tool_call",
-    "tool_use": "tool_call",
-    "refusal": CONTENT_FILTER,
-    "safety": CONTENT_FILTER,
-    "SAFETY": CONTENT_FILTER,
-    "PROHIBITED_CONTENT": CONTENT_FILTER,
-    "sensitive": CONTENT_FILTER,
+STOPPED = {  # in small letters, whatever they are sent in
+    **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "stop_token", "end_turn", "completed"), "stop"),
+    **dict.fromkeys(("complete", "end", "finished", "stop_str"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "limit"), "length"),
+    **dict.fromkeys(("token_limit", "max_new_tokens", "model_context_window_exceeded", "truncated"), "length"),
+    **dict.fromkeys(("tool_call", "tool_calls", "tool_use", "function_call"), "tool_call"),
+    **dict.fromkeys((CONTENT_FILTER, "refusal", "safety", "sensitive", "content_filtered"), CONTENT_FILTER),
+    **dict.fromkeys(("prohibited_content", "recitation", "blocklist", "spii", "language"), CONTENT_FILTER),
 }
 
 MOST_TOKENS = 100_000_000  # of one request; no model takes as many, so a count above is none
@@ -42,6 +34,7 @@ OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount")
 TOTAL = ("total_tokens", "totalTokenCount")
 CACHED = ("cached_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens", "cachedContentTokenCount")
 WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
+THOUGHTS = ("reasoning", "thinking", "thought", "summary_text", "reasoning_text", "redacted_thinking")  # types of parts
 REASONING = ("reasoning_tokens", "thoughtsTokenCount")
 INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
@@ -57,12 +50,9 @@ class Received:
     usage: Usage | None
 
 
-def body_of(text: str | bytes | None) -> object:
-    """The JSON of a body; None where it is none."""
-    try:
-        return json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        return None
+def stopped(reason: str) -> str:
+    """Why a model stopped, in one word for all dialects; what nobody knows as it was said."""
+    return STOPPED.get(reason.casefold(), reason)
 
 
 def received_of(body: object) -> Received | None:
@@ -73,7 +63,7 @@ def received_of(body: object) -> Received | None:
     if read is None:
         return None
     text, reason = read
-    return Received(text, STOPPED.get(reason, reason), reported_usage(body, is_empty=not text))
+    return Received(text, stopped(reason), reported_usage(body, is_empty=not text))
 
 
 def reported_usage(body: object, *, is_empty: bool) -> Usage | None:
@@ -94,6 +84,8 @@ def error_in(body: object) -> Mapping[str, object] | None:
         return None
     error = body.get("error")
     if isinstance(error, Mapping):
+        inner = error.get("error")  # a batch of Anthropic's holds the whole body of the error
+        error = inner if isinstance(inner, Mapping) else error
         return {str(name): value for name, value in error.items()}
     blocked = body.get("promptFeedback")
     if isinstance(blocked, Mapping) and blocked.get("blockReason"):
@@ -112,10 +104,16 @@ def _of_chat(body: Mapping[object, object]) -> tuple[str, str] | None:
     if message.get("refusal") and not message.get("content"):
         return "", CONTENT_FILTER
     content = message.get("content")
-    if content in (None, "") and (call := _first(message.get("tool_calls"))) is not None:
+    if content in (None, "") and (call := _call(message)) is not None:
         function = call.get("function")
         content = function.get("arguments") if isinstance(function, Mapping) else None
     return _text(content), reason
+
+
+def _call(message: Mapping[object, object]) -> Mapping[object, object] | None:
+    """The first call of a tool, or of a function as it was before tools."""
+    old = message.get("function_call")
+    return _first(message.get("tool_calls")) or ({"function": old} if isinstance(old, Mapping) else None)
 
 
 def _of_blocks(body: Mapping[object, object]) -> tuple[str, str] | None:
@@ -153,7 +151,9 @@ def _text(content: object) -> str:
 
 
 def _is_said(part: object) -> bool:
-    return isinstance(part, str) or (isinstance(part, Mapping) and not part.get("thought"))
+    if not isinstance(part, Mapping):
+        return isinstance(part, str)
+    return not part.get("thought") and part.get("type") not in THOUGHTS
 
 
 def _first(listed: object) -> Mapping[object, object] | None:
@@ -185,9 +185,19 @@ def usage_of(reported: object, *, is_empty: bool) -> Usage | None:
     return None if output == 0 and not is_empty else Usage(prompt, cached, written, output)
 
 
+def tells_of_thinking(body: object) -> bool:
+    """Whether a provider's body counts tokens that went into thinking."""
+    reported = (body.get("usage") or body.get("usageMetadata")) if isinstance(body, Mapping) else None
+    return isinstance(reported, Mapping) and bool(_reasoning(reported))
+
+
+def _reasoning(reported: Mapping[object, object]) -> int:
+    return _count(_details(reported, OUTPUT_DETAILS), REASONING) or _count(reported, REASONING) or 0
+
+
 def _with_reasoning(reported: Mapping[object, object], output: int, beyond_prompt: int | None) -> tuple[int, int]:
     """Output with reasoning that is counted apart from it, as far as the counts tell."""
-    reasoning = _count(_details(reported, OUTPUT_DETAILS), REASONING) or _count(reported, REASONING) or 0
+    reasoning = _reasoning(reported)
     is_apart = reasoning > output or (beyond_prompt is None and "thoughtsTokenCount" in reported)
     return output + (reasoning if is_apart else 0), beyond_prompt or 0
 

@@ -85,3 +85,13 @@ def reasoning_tokens(reasoning: Reasoning | None) -> int:
     if reasoning is None:
         return 0
     return reasoning if isinstance(reasoning, int) else REASONING_TOKENS[reasoning]
+
+
+def effort_within(reasoning: Reasoning) -> Effort:
+    """The effort to ask for where a model takes no number of tokens: the highest that the budget allows, at least
+    low.
+    """
+    if isinstance(reasoning, str):
+        return reasoning
+    allowed: list[Effort] = [each for each, tokens in REASONING_TOKENS.items() if 0 < tokens <= reasoning]
+    return allowed[-1] if allowed else "low"

@@ -31,8 +31,9 @@ ANSWERS = (  # what is right comes back in the end, however it must be asked for
     *("good", "reasoning_within", "null_details", "eos_finish", "null_finish", "no_system", "alternating", "old_cap"),
     *("own_temperature", "no_cache_key", "no_logprobs", "no_strict", "no_seed_no_nothing", "wordless"),
     *("think", "half_think", "thinking_field", "parts"),
+    *("streamed", "secret_gzip", "in_an_array", "in_data", "odd_parts", "moved_within"),
 )
-ONCE_AT_FAULT = ["error_200", "html_200", "early_425"]
+ONCE_AT_FAULT = ["error_200", "html_200", "early_425", "cut_short", "past_429"]
 REMEDIES = {  # what can only be put right by a person, and the words that say how
     "named": "served_name",
     "unknown_model": "served_name",
@@ -41,6 +42,9 @@ REMEDIES = {  # what can only be put right by a person, and the words that say h
     "unpaid": "Insufficient Balance",
     "forbidden": "not supported",
     "misleading": "habits",
+    "redirected": "set base_url",
+    "login_page": "check that base_url",
+    "string_error": "key_variable",
     "starved": "set reasoning",
     "insatiable": "set reasoning",
     "endless_think": "set reasoning",
@@ -130,7 +134,7 @@ def test_a_model_without_json_schema_is_judged_unconstrained_and_says_why_it_can
     assert outcome == "ERROR" and "habits.json_schema" in reason
 
 
-@pytest.mark.parametrize("habit", ["no_logprobs", "no_system", "wordless", "half_think"])
+@pytest.mark.parametrize("habit", ["no_logprobs", "no_system", "wordless", "half_think", "streamed"])
 def test_behind_a_cascade_its_habits_are_found_out_as_well(server: HostileServer, work: Workspace, habit: str):
     server.forget()
     cascade = Cascade(first=candidate(habit), below=0.5)
@@ -138,7 +142,7 @@ def test_behind_a_cascade_its_habits_are_found_out_as_well(server: HostileServer
     assert bought_twice(server, habit) == 0
 
 
-@pytest.mark.parametrize("habit", ["no_system", "old_cap", "think", "no_seed_no_nothing"])
+@pytest.mark.parametrize("habit", ["no_system", "old_cap", "think", "no_seed_no_nothing", "in_data"])
 def test_a_teacher_labels_rightly_whatever_its_habits(server: HostileServer, work: Workspace, habit: str):
     server.forget()
     texts = pd.DataFrame(
@@ -175,7 +179,11 @@ def grades(work: Workspace, count: int = 12) -> list[float | None]:
 
 
 @pytest.mark.parametrize(
-    "habit", ["good", "no_system", "old_cap", "own_temperature", "no_cache_key", "no_schema", "no_strict", "wordless"]
+    "habit",
+    [
+        *("good", "no_system", "old_cap", "own_temperature", "no_cache_key", "no_schema", "no_strict", "wordless"),
+        *("streamed", "secret_gzip"),
+    ],
 )
 def test_a_judge_grades_whatever_its_habits(server: HostileServer, work: Workspace, habit: str):
     server.forget()
@@ -183,7 +191,7 @@ def test_a_judge_grades_whatever_its_habits(server: HostileServer, work: Workspa
     assert bought_twice(server, habit) == 0
 
 
-@pytest.mark.parametrize("habit", ["half_think", "think", "thinking_field"])
+@pytest.mark.parametrize("habit", ["half_think", "think", "thinking_field", "odd_parts"])
 def test_what_a_judge_thinks_is_no_grade(server: HostileServer, work: Workspace, habit: str):
     assert grades(judging(work, server, habit)) == [float(n % 2) for n in range(12)]
 

@@ -12,6 +12,7 @@ The right answer to a request is the word after `key=` in its last message, or t
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import math
 import time
@@ -83,6 +84,7 @@ class HostileServer:
     def __init__(self) -> None:
         self.url = ""
         self.asked: dict[str, list[Asked]] = defaultdict(list)
+        self.elsewhere: list[Mapping[str, str]] = []  # the headers of what came to the other host
 
     def base_url(self, habit: str) -> str:
         """The address under which it has this habit, as a use case names it."""
@@ -109,14 +111,43 @@ class HostileServer:
         if answer.headers.get("X-Cut"):
             assert incoming.transport is not None
             incoming.transport.close()
+        if promised := answer.headers.get("X-Promised"):
+            return await _cut_after(incoming, answer.text or "", int(promised))
+        if answer.headers.get("X-Elsewhere"):
+            return web.Response(status=answer.status, headers={"Location": f"{self.url_elsewhere}/stolen"})
         return answer
+
+    async def steal(self, incoming: web.Request) -> web.Response:
+        """What the other host does with whatever comes."""
+        self.elsewhere.append(dict(incoming.headers))
+        return web.json_response(_stolen())
+
+    @property
+    def url_elsewhere(self) -> str:
+        """The same server under the name of another host."""
+        return self.url.replace("127.0.0.1", "localhost")
+
+
+async def _cut_after(incoming: web.Request, text: str, promised: int) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Length": str(promised), "Content-Type": "application/json"})
+    await answer.prepare(incoming)
+    await answer.write(text.encode())
+    assert incoming.transport is not None
+    incoming.transport.close()
+    return answer
+
+
+def _stolen() -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "stolen"}, "finish_reason": "stop"}
+    return {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": USAGE}
 
 
 @contextmanager
 def hostile_server() -> Iterator[HostileServer]:
     """A server with every habit on a free port of this machine; it ends with the block."""
     server = HostileServer()
-    with served(web.post("/{habit}/v1/chat/completions", server.respond)) as url:
+    respond, steal = web.post("/{habit}/v1/chat/completions", server.respond), web.post("/stolen", server.steal)
+    with served(respond, steal) as url:
         server.url = url
         yield server
 
@@ -636,3 +667,218 @@ def _all_thought(asked: Asked) -> web.Response:
         "completion_tokens_details": {"reasoning_tokens": asked.cap},
     }
     return completion(asked, "", usage=usage, finish="length", reasoning_content="Let me think")
+
+
+# -- what gateways make of an answer ----------------------------------------------------------------------------------
+
+
+def _body(asked: Asked, content: object = None, **message: object) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(completion(asked, content, **message).body)  # type: ignore[arg-type]
+    return body
+
+
+@habit("streamed")
+def _streamed(asked: Asked) -> web.Response:
+    """Streams whether it was asked to or not; the usage comes last."""
+    half = len(asked.content) // 2
+    deltas = [{"role": "assistant", "content": asked.content[:half]}, {"content": asked.content[half:]}, {}]
+    ends = [None, None, "stop"]
+    head = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    chunks = [
+        head | {"choices": [{"index": 0, "delta": delta, "finish_reason": end}]}
+        for delta, end in zip(deltas, ends, strict=True)
+    ]
+    lines = [json.dumps(chunk) for chunk in [*chunks, head | {"choices": [], "usage": USAGE}]]
+    text = ": keep-alive\n\n" + "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"])
+    return web.Response(text=text, content_type="text/event-stream")
+
+
+@habit("byte_order_mark")
+def _byte_order_mark(asked: Asked) -> web.Response:
+    return web.Response(body=b"\xef\xbb\xbf" + json.dumps(_body(asked)).encode(), content_type="application/json")
+
+
+@habit("secret_gzip")
+def _secret_gzip(asked: Asked) -> web.Response:
+    """Compressed without saying so."""
+    return web.Response(body=gzip.compress(json.dumps(_body(asked)).encode()), content_type="application/json")
+
+
+@habit("text_plain")
+def _text_plain(asked: Asked) -> web.Response:
+    return web.Response(text=json.dumps(_body(asked)), content_type="text/plain")
+
+
+@habit("in_an_array")
+def _in_an_array(asked: Asked) -> web.Response:
+    return web.json_response([_body(asked)])
+
+
+@habit("in_data")
+def _in_data(asked: Asked) -> web.Response:
+    """An envelope of its own around the answer."""
+    return web.json_response({"code": 0, "msg": "success", "data": _body(asked)})
+
+
+@habit("padded")
+def _padded(asked: Asked) -> web.Response:
+    """Blank lines that kept the connection alive stand before the answer."""
+    return web.Response(text="\n\n   \n" + json.dumps(_body(asked)), content_type="application/json")
+
+
+@habit("two_choices")
+def _two_choices(asked: Asked) -> web.Response:
+    body = _body(asked)
+    body["choices"] *= 2
+    return web.json_response(body)
+
+
+@habit("new_finish")
+def _new_finish(asked: Asked) -> web.Response:
+    """A reason that no client knows."""
+    return completion(asked, finish="eos")
+
+
+@habit("upper_finish")
+def _upper_finish(asked: Asked) -> web.Response:
+    return completion(asked, finish="STOP")
+
+
+@habit("minimal")
+def _minimal(asked: Asked) -> web.Response:
+    """No id, no object, no time, no model."""
+    body = _body(asked)
+    return web.json_response({"choices": [{"message": body["choices"][0]["message"]}], "usage": USAGE})
+
+
+@habit("text_choice")
+def _text_choice(asked: Asked) -> web.Response:
+    """Its choice is that of the interface for plain completions."""
+    body = _body(asked) | {"choices": [{"index": 0, "text": asked.content, "finish_reason": "stop"}]}
+    return web.json_response(body)
+
+
+@habit("reasoning_named")
+def _reasoning_named(asked: Asked) -> web.Response:
+    return completion(asked, reasoning="nonsense, surely", reasoning_details=[{"type": "reasoning.text", "text": "hm"}])
+
+
+@habit("thinking_named")
+def _thinking_named(asked: Asked) -> web.Response:
+    return completion(asked, thinking="nonsense, surely")
+
+
+@habit("beside_refusal")
+def _beside_refusal(asked: Asked) -> web.Response:
+    """An empty refusal beside the answer."""
+    return completion(asked, refusal="", annotations=[], audio=None)
+
+
+@habit("old_function")
+def _old_function(asked: Asked) -> web.Response:
+    """The call of a function as it was before tools."""
+    call = {"name": "answer", "arguments": json.dumps({"label": asked.right})}
+    return completion(asked, ABSENT, finish="function_call", function_call=call)
+
+
+@habit("string_error")
+def _string_error(_: Asked) -> web.Response:
+    """An error that is a word, with a message beside it."""
+    return web.json_response({"error": "Unauthorized", "message": "invalid api key", "statusCode": 401}, status=401)
+
+
+@habit("detail_error")
+def _detail_error(asked: Asked) -> web.Response:
+    """FastAPI's list of what is wrong."""
+    if "max_completion_tokens" in asked.body:
+        detail = [{"type": "extra_forbidden", "loc": ["body", "max_completion_tokens"], "msg": "Extra inputs"}]
+        return web.json_response({"detail": detail}, status=422)
+    return completion(asked)
+
+
+@habit("coded_200")
+def _coded_200(asked: Asked) -> web.Response:
+    """An error beside no error field, with status 200, once."""
+    if asked.nth == 1:
+        return web.json_response({"code": 1305, "msg": "too many requests", "success": False})
+    return completion(asked)
+
+
+@habit("null_body")
+def _null_body(asked: Asked) -> web.Response:
+    return web.json_response(None) if asked.nth == 1 else completion(asked)
+
+
+@habit("empty_body")
+def _empty_body(asked: Asked) -> web.Response:
+    return web.Response(status=200) if asked.nth == 1 else completion(asked)
+
+
+@habit("no_content")
+def _no_content(asked: Asked) -> web.Response:
+    return web.Response(status=204) if asked.nth == 1 else completion(asked)
+
+
+@habit("cut_short")
+def _cut_short(asked: Asked) -> web.Response:
+    """Half the body, and then the connection is closed though more was promised, once."""
+    if asked.nth > 1:
+        return completion(asked)
+    half = json.dumps(_body(asked))[:40]
+    return web.Response(text=half, content_type="application/json", headers={"X-Promised": "4000"})
+
+
+@habit("past_429")
+def _past_429(asked: Asked) -> web.Response:
+    """Retry-After as a date that is past, once."""
+    if asked.nth > 1:
+        return completion(asked)
+    return refused(429, "slow down", "rate_limit", [("Retry-After", formatdate(time.time() - 3600, usegmt=True))])
+
+
+@habit("negative_429")
+def _negative_429(asked: Asked) -> web.Response:
+    return refused(429, "slow", "rate_limit", [("Retry-After", "-5")]) if asked.nth == 1 else completion(asked)
+
+
+@habit("nan_429")
+def _nan_429(asked: Asked) -> web.Response:
+    return refused(429, "slow", "rate_limit", [("Retry-After", "nan")]) if asked.nth == 1 else completion(asked)
+
+
+@habit("overloaded_529")
+def _overloaded_529(asked: Asked) -> web.Response:
+    return refused(529, "Overloaded", "overloaded_error") if asked.nth == 1 else completion(asked)
+
+
+@habit("cloudflare_522")
+def _cloudflare_522(asked: Asked) -> web.Response:
+    if asked.nth > 1:
+        return completion(asked)
+    return web.Response(status=522, text="<html>error code: 522</html>", content_type="text/html")
+
+
+@habit("login_page")
+def _login_page(_: Asked) -> web.Response:
+    """Whoever is not signed in gets a page, with status 200, always."""
+    return web.Response(text="<!doctype html><title>Sign in</title>", content_type="text/html")
+
+
+@habit("redirected")
+def _redirected(_: Asked) -> web.Response:
+    """Sends callers to another host, where their key does not belong."""
+    return web.Response(status=307, headers={"X-Elsewhere": "1"})
+
+
+@habit("moved_within")
+def _moved_within(asked: Asked) -> web.Response:
+    """Sends callers to another path of its own."""
+    return web.Response(status=308, headers={"Location": "/good/v1/chat/completions"})
+
+
+@habit("odd_parts")
+def _odd_parts(asked: Asked) -> web.Response:
+    """Content as parts of types that nobody has heard of, the answer among them."""
+    return completion(
+        asked, [{"type": "reasoning", "text": "nonsense"}, {"type": "output_text", "text": asked.content}]
+    )
