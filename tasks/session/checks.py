@@ -55,7 +55,7 @@ def check_retraining(prospect: Prospect) -> None:
     """
     costing, judged = prospect.costing, partial(check_judge_key, prospect.question.use_case)
     weights_ = prospect.catalogue.check_weights
-    refuse(problems_of([*_basics(prospect, lambda: costing.check_retraining()), weights_, judged]))
+    refuse(problems_of([*_basics(prospect, check_money=lambda: costing.check_retraining()), weights_, judged]))
 
 
 def _basics(prospect: Prospect, held: Sequence[str] = (), check_money: Check | None = None) -> list[Check]:
