@@ -283,7 +283,8 @@ def _distilled(use_case: UseCase, facts: Facts) -> ExpectedCost:
     if facts.hardware and facts.student_parameters:
         student = use_case.training.student
         examples = labels * student.epochs if student.kind == "encoder" else student.max_examples
-        tokens = examples * tokens_of(facts.sizes.text)
+        each = tokens_of(facts.sizes.text)
+        tokens = examples * (min(each, student.max_tokens) if student.kind == "encoder" else each)
         hours = training_hours(facts.student_parameters, tokens, facts.hardware.flops_per_s, 1.0)
         training = hours * facts.hardware.usd_per_hour
         steps.append(f"student: {hours * 60:.2g} minutes = ${training:.4g}")
