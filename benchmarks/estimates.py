@@ -13,8 +13,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from leastwise.answering.asked import asked_of
+from leastwise.ladder import Record
 from leastwise.record.client import connect, experiment_id
 from leastwise.record.climb_run import ClimbRun
+from leastwise.record.costing import Costing
 from leastwise.record.run import FINISHED, KIND, is_status, is_tag
 from leastwise.record.stage_run import StageRun
 from leastwise.rows.use_case_file import load
@@ -56,12 +59,24 @@ def ended(name: str) -> ClimbRun | None:
     return ClimbRun(client, runs[0]) if runs else None
 
 
+@dataclass(frozen=True)
+class Before(Costing):
+    """What could be known of a climb before one of its stages."""
+
+    stage: Stage = "prompt"
+
+    def _history(self) -> list[Record]:
+        below = {"reference", *LADDER[: LADDER.index(self.stage)]}
+        return [record for record in super()._history() if record.stage in below]
+
+
 def rows_of(climb: ClimbRun) -> list[Row]:
     """The measured stages of a climb."""
-    expected = open_workspace(climb.id).costing.expected()
+    work = open_workspace(climb.id)
+    costing = (work.question, work.catalogue, lambda: asked_of(work.question), lambda: work.alphas, work.run)
     runs = {run.stage: run.origin for run in climb.stage_runs() if run.is_evidence and run.stage in LADDER}
     return [
-        _row(stage, run, expected[stage].usd)
+        _row(stage, run, Before(*costing, stage=stage).expected()[stage].usd)
         for stage in LADDER
         if (run := runs.get(stage)) is not None and "usd.estimated" in run.figures
     ]

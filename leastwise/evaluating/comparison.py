@@ -44,7 +44,7 @@ class PairedComparison:
     lost: int
     champion_quality: float
     challenger_quality: float
-    is_cut_short: bool = False
+    too_many_lost: bool = False  # so many pairs that nothing may be concluded
 
     @property
     def figures(self) -> dict[str, float]:
@@ -59,11 +59,6 @@ class PairedComparison:
             "paired.challenger_quality": self.challenger_quality,
         }
 
-    @property
-    def too_many_lost(self) -> bool:
-        """Whether the infrastructure lost so many pairs that nothing may be concluded."""
-        return self.is_cut_short or self.lost > MAX_LOST_SHARE * max(self.n, 1)
-
 
 def compare(
     scorer: Scorer, judged: pd.DataFrame, champion: Answerer, challenger: Answerer, test: PairedTest
@@ -76,13 +71,13 @@ def compare(
     """
     theirs: list[float] = []
     ours: list[float] = []
-    lost_rows, is_cut_short = 0, False
+    lost_rows, too_many_lost = 0, False
     for rows in looks(judged):
         old = scorer.score(rows, champion.answer(rows))
-        is_cut_short = lost_rows + old.count(None) > max(1.0, MAX_LOST_SHARE * len(judged))
-        new = [None] * len(rows) if is_cut_short else scorer.score(rows, challenger.answer(rows))
+        too_many_lost = lost_rows + old.count(None) > max(1.0, MAX_LOST_SHARE * len(judged))
+        new = [None] * len(rows) if too_many_lost else scorer.score(rows, challenger.answer(rows))
         lost_rows += sum(a is None or b is None for a, b in zip(old, new, strict=True))
-        is_cut_short = lost_rows > max(1.0, MAX_LOST_SHARE * len(judged))
+        too_many_lost = lost_rows > max(1.0, MAX_LOST_SHARE * len(judged))
         whole = whole_units(rows, [a is None or b is None for a, b in zip(old, new, strict=True)])
         kept, before = rows.iloc[whole], len(ours)
         theirs += _quality(kept, [old[at] for at in whole])
@@ -91,11 +86,11 @@ def compare(
             test.add(ours[before:], theirs[before:])
         if len(kept) < len(rows):
             test.add_lost(unit_count(rows) - unit_count(kept))
-        if test.outcome != "undecided" or is_cut_short:
+        if test.outcome != "undecided" or too_many_lost:
             break
     n, interval = max(len(ours), 1), (test.lower, test.upper)
     means = sum(theirs) / n, sum(ours) / n
-    return PairedComparison(test.outcome, test.estimate, *interval, len(ours), test.lost, *means, is_cut_short)
+    return PairedComparison(test.outcome, test.estimate, *interval, len(ours), test.lost, *means, too_many_lost)
 
 
 def _quality(rows: pd.DataFrame, scores: list[Score | None]) -> list[float]:

@@ -64,6 +64,17 @@ def parameters(uri: str | None) -> float:
     return float(size[1]) * {"b": 1e9, "m": 1e6}[size[2]] if size else 0.0
 
 
+def encoder_parameters(uri: str | None, layers: int) -> float:
+    """How many weights of an encoder compute when its first layers are kept; its embeddings are looked up, not computed
+    with. All of them where no layer is numbered.
+    """
+    if uri is None or not uri.startswith(("package://", "file://")):
+        return parameters(uri)
+    directory = embedder_dir(uri) if uri.startswith("package://") else Path(uri.removeprefix("file://"))
+    kept = [re.compile(rf"\blayers?\.{number}\.") for number in range(layers)]
+    return _in_safetensors(directory, lambda name: any(each.search(name) for each in kept)) or parameters(uri)
+
+
 @lru_cache(maxsize=16)
 def _in_gguf(file: Path) -> float:
     from gguf import GGUFReader
@@ -71,13 +82,14 @@ def _in_gguf(file: Path) -> float:
     return float(sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors))
 
 
-def _in_safetensors(directory: Path) -> float:
+def _in_safetensors(directory: Path, counts: Callable[[str], bool] = lambda _: True) -> float:
     from safetensors import safe_open
 
     total = 0
     for file in directory.glob("*.safetensors"):
         with safe_open(file, framework="numpy") as tensors:
-            shapes = (tensors.get_slice(name).get_shape() for name in tensors.keys())  # noqa: SIM118 (no iterator)
+            names = [name for name in tensors.keys() if counts(name)]  # noqa: SIM118 (no iterator)
+            shapes = (tensors.get_slice(name).get_shape() for name in names)
             total += sum(map(prod, shapes))
     return float(total)
 

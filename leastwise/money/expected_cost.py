@@ -24,6 +24,7 @@ from leastwise.use_case.price import Price, Usage
 from leastwise.use_case.training import PACKED_TOKENS
 
 START_S = 15.0  # of an own machine: starting a server, a smoke test, a warm-up
+RUNTIMES_S = 30.0  # exporting an encoder student to each runtime and timing it on dev rows
 
 
 class Hardware(Part):
@@ -283,8 +284,10 @@ def _distilled(use_case: UseCase, facts: Facts) -> ExpectedCost:
     if facts.hardware and facts.student_parameters:
         student = use_case.training.student
         examples = labels * student.epochs if student.kind == "encoder" else student.max_examples
-        tokens = examples * tokens_of(facts.sizes.text)
+        each = tokens_of(facts.sizes.text)
+        tokens = examples * (min(each, student.max_tokens) if student.kind == "encoder" else each)
         hours = training_hours(facts.student_parameters, tokens, facts.hardware.flops_per_s, 1.0)
+        hours += RUNTIMES_S / 3600 if student.kind == "encoder" else 0.0
         training = hours * facts.hardware.usd_per_hour
         steps.append(f"student: {hours * 60:.2g} minutes = ${training:.4g}")
     return ExpectedCost(usd=buying + training, calls=calls, steps=tuple(steps))

