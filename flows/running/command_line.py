@@ -76,10 +76,11 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
 
 
 def _check_state() -> None:
-    """BadInput where the state directory or Prefect cannot be used: Prefect itself would try for minutes."""
+    """BadInput where the state directory, its disk or Prefect cannot be used: Prefect itself would try for minutes."""
     home, prefect = storage.home(), Path(os.environ["PREFECT_HOME"])
     for folder in (home, prefect):
         storage.check_writable(folder)
+        storage.check_room(folder)
         folder.mkdir(parents=True, exist_ok=True)  # Prefect makes no parents
     check_whole(prefect / "prefect.db")
     server = os.environ.get("PREFECT_API_URL", "")
