@@ -21,11 +21,11 @@ from flows.running.endings import end_on_sigterm, finish, tell
 from leastwise.engines import leftovers
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import Ending, StageEnding
+from leastwise.redaction import without_secrets
 from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.stores.sqlite_file import check_whole
-from leastwise.stores.uris import without_secrets
 from tasks import climb as climbing
 from tasks import data
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import IO
 
 from leastwise.errors import BadInput
+from leastwise.redaction import without_secrets
 from leastwise.stores import s3
-from leastwise.stores.uris import bucket_and_key, is_s3, local_path, without_secrets
+from leastwise.stores.uris import bucket_and_key, is_s3, local_path
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
