@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 HIDDEN = "***"
 LEAST_SECRET = 6  # characters: shorter ones (placeholders) would blot out ordinary words
 _QUERY_NAME = r"(?:key(?:[-_]?id)?|token|secret|password|passwd|pwd|sig|signature|credential)s?"
+_QUERY = re.compile(r"[?#]")
 _IN_QUERY = re.compile(rf"([?&;][^=&\s]*{_QUERY_NAME}=)[^&\s'\"]+", re.IGNORECASE)
 _USER_INFO = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s'\"@]*:[^/\s'\"@]*@", re.IGNORECASE)
 _WEB_USER = re.compile(r"(\b(?:https?|s3)://)[^/\s'\"@]+@", re.IGNORECASE)
@@ -49,13 +50,16 @@ def redacted(text: str) -> str:
     return _SHAPED.sub(HIDDEN, text)
 
 
-def without_user(uri: str) -> str:
-    """A web address as a link or a line may show it: without user and password."""
+def without_secrets(uri: str) -> str:
+    """A URI as a link or a line may show it: without user, password, query or fragment, which can carry a secret.
+
+    The path of a database file is left as it is.
+    """
     scheme, mark, rest = uri.partition("://")
     if not mark or scheme.startswith("sqlite"):
         return uri
     host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+    return scheme + mark + _QUERY.split(f"{host.rpartition('@')[2]}{slash}{path}", maxsplit=1)[0]
 
 
 def is_secret_name(name: str) -> bool:

@@ -4,10 +4,12 @@ measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from leastwise.answering.workspace import Workspace
@@ -18,6 +20,7 @@ from leastwise.ladder.measured import Measured
 from leastwise.record.stage_run import StageRun
 from tasks.climb import open_climb
 from tasks.session.workspace import open_workspace
+from use_cases.build_alert_triage import build
 
 
 def case_file(folder: Path, case: Mapping[str, Any]) -> str:
@@ -25,6 +28,16 @@ def case_file(folder: Path, case: Mapping[str, Any]) -> str:
     path = folder / "case.yaml"
     path.write_text(yaml.safe_dump(dict(case)))
     return str(path)
+
+
+@contextmanager
+def home_with_triage(folder: Path) -> Iterator[Path]:
+    """A state directory of several tests, with the data of the shipped use case and no tracking server."""
+    build(folder / "data" / "alert-triage")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEASTWISE_HOME", str(folder))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        yield folder
 
 
 def opened(path: str | Path) -> Workspace:

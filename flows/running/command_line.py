@@ -22,11 +22,11 @@ from leastwise.answering.answerer import Outage
 from leastwise.engines import leftovers
 from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.ladder.ending import Ending, StageEnding
+from leastwise.redaction import without_secrets
 from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.stores.sqlite_file import check_whole
-from leastwise.stores.uris import without_secrets
 from tasks import climb as climbing
 from tasks import data
 
@@ -80,10 +80,11 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
 
 
 def _check_state() -> None:
-    """BadInput where the state directory or Prefect cannot be used: Prefect itself would try for minutes."""
+    """BadInput where the state directory, its disk or Prefect cannot be used: Prefect itself would try for minutes."""
     home, prefect = storage.home(), Path(os.environ["PREFECT_HOME"])
     for folder in (home, prefect):
         storage.check_writable(folder)
+        storage.check_room(folder)
         folder.mkdir(parents=True, exist_ok=True)  # Prefect makes no parents
     check_whole(prefect / "prefect.db")
     server = os.environ.get("PREFECT_API_URL", "")

@@ -32,6 +32,8 @@ REMEDIES = {
     "Disk quota exceeded": DISK_IS_FULL,
     "database disk image is malformed": "a state file is damaged; bring it back from a backup, or move it away",
     "attempt to write a readonly database": "the state cannot be written; grant access, or move it with LEASTWISE_HOME",
+    "connect to ephemeral Prefect API server": "Prefect's own server did not start in time (its words are above): the "
+    f"disk may be full or the machine too busy; {GOES_ON}",
     "Failed to reach API at": f"the Prefect server went away; start it again (`make up`), and {GOES_ON}",
     "with url: /api/2.0/mlflow": f"the MLflow server went away; start it again (`make up`), and {GOES_ON}",
     "out of memory": "memory ran out; take a smaller model or a machine with more",

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.redaction import without_user
+from leastwise.redaction import without_secrets
 from leastwise.stores import lease, storage
 from leastwise.stores.sqlite_file import check_whole
-from leastwise.stores.uris import without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,7 +40,7 @@ def tracking_uri() -> str:
 
 def shown_uri() -> str:
     """The same as links and lines may show it."""
-    return without_user(tracking_uri())
+    return without_secrets(tracking_uri())
 
 
 def connect() -> MlflowClient:
@@ -68,7 +67,7 @@ def _check_reachable(uri: str, parsed: urllib.parse.ParseResult, usual_port: int
         socket.create_connection((parsed.hostname or "", parsed.port or usual_port), timeout=5).close()
     except OSError as error:
         raise BadInput(
-            f"MLFLOW_TRACKING_URI: the MLflow server {without_user(uri)} cannot be reached ({error}); start it with "
+            f"MLFLOW_TRACKING_URI: the MLflow server {without_secrets(uri)} cannot be reached ({error}); start it with "
             "`make up`, or unset the variable to use a local database"
         ) from None
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leastwise.errors import BadInput
 from leastwise.metrics.schema_adherence import adherence_of, parsed
 from leastwise.money.token_counts import ENGLISH_CHARS_PER_TOKEN, likely_tokens
 from leastwise.rows import personal_data
@@ -57,13 +56,7 @@ def expected_texts(task: Task, labels: Iterable[object], source: str, mask: tupl
     if task.kind == "classification":
         return [str(label) for _, label in table_values.numbered(labels)]
     write = _written_record(task, mask) if task.kind == "extraction" else partial(_written_texts, mask)
-    written = []
-    for row, label in table_values.numbered(labels):
-        try:
-            written.append(write(label))
-        except ValueError as error:
-            raise BadInput(f"{source}: row {row}: {error}; correct the row") from None
-    return written
+    return table_values.each_row(labels, write, f"{source}: row")
 
 
 def check_room(use_case: UseCase, table: Callable[[str], pd.DataFrame | None]) -> None:

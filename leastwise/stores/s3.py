@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 from leastwise.errors import BadInput
-from leastwise.stores.uris import bucket_and_key, without_secrets
+from leastwise.redaction import without_secrets
+from leastwise.stores.uris import bucket_and_key
 
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
 _REFUSED = {"403", "401", "AccessDenied", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken", "InvalidToken"}

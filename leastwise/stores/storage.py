@@ -12,6 +12,7 @@ import hashlib
 import os
 import posixpath
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,12 +21,14 @@ from pathlib import Path
 from typing import IO
 
 from leastwise.errors import BadInput
+from leastwise.redaction import without_secrets
 from leastwise.stores import s3
-from leastwise.stores.uris import bucket_and_key, is_s3, local_path, without_secrets
+from leastwise.stores.uris import bucket_and_key, is_s3, local_path
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _CHUNK_BYTES = 1 << 20
+LEAST_FREE_BYTES = 50_000_000  # the databases of Prefect and MLflow take 7 MB, answers and files of a small climb more
 
 
 def home() -> Path:
@@ -151,6 +154,18 @@ def check_writable(directory: str | Path) -> None:
         nearest = next(parent for parent in (path, *path.parents) if parent.exists())
         with tempfile.NamedTemporaryFile(dir=nearest):
             pass
+
+
+def check_room(directory: Path, least_bytes: int = LEAST_FREE_BYTES) -> None:
+    """Raises `BadInput` where a local folder's file system has less room: what runs would stop in the middle."""
+    folder = directory.absolute()
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(nearest).free
+    if free < least_bytes:
+        raise BadInput(
+            f"{directory}: the disk is full ({free / 1e6:,.1f} MB free, to begin at least {least_bytes / 1e6:,.0f} MB "
+            "are needed). Free some space, or move the state with LEASTWISE_HOME."
+        )
 
 
 def _variable(name: str, uri: str) -> str:

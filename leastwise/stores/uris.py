@@ -1,22 +1,15 @@
-"""The parts of a URI and what is shown of it. It touches no file, no network."""
+"""The parts of a URI. It touches no file, no network."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from leastwise.errors import BadInput
+from leastwise.redaction import without_secrets
 
 
 def is_s3(uri: str) -> bool:
     """Whether it names an S3 object or prefix."""
     return uri.startswith("s3://")
-
-
-def without_secrets(uri: str) -> str:
-    """The URI without user name, password or query, any of which can carry a secret."""
-    if "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def local_path(uri: str) -> Path:

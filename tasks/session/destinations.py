@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from leastwise.errors import BadInput, Check
 from leastwise.record.client import artifact_root, tracking_uri
+from leastwise.redaction import without_secrets
 from leastwise.stores.response_cache import REDIS_VARIABLE
-from leastwise.stores.uris import without_secrets
 from leastwise.use_case import UseCase
 from leastwise.use_case.hosts import host_of, is_allowed
 

@@ -16,7 +16,7 @@ from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target, request_key, usd_worst
 from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.metrics.thinking import without_thinking
-from leastwise.redaction import redacted, without_user
+from leastwise.redaction import redacted, without_secrets
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
 from leastwise.stores.ledger import Ledger, Meter
@@ -310,8 +310,8 @@ def test_credentials_are_taken_out_of_what_is_said(text: str):
 
 
 def test_a_link_to_the_record_carries_no_user():
-    assert without_user("https://ann:s3cret@mlflow.example/x") == "https://mlflow.example/x"
-    assert without_user("sqlite:////a@b/mlflow.db") == "sqlite:////a@b/mlflow.db"
+    assert without_secrets("https://ann:s3cret@mlflow.example/x") == "https://mlflow.example/x"
+    assert without_secrets("sqlite:////a@b/mlflow.db") == "sqlite:////a@b/mlflow.db"
 
 
 # -- what a refusal means ---------------------------------------------------------------------------------------------

@@ -125,6 +125,12 @@ def test_a_signal_is_one_line_and_one_status(small: Path, first: str, status: in
         (KeyboardInterrupt(), 130, "interrupted", "run the same command again"),
         (Terminated(), 143, "interrupted", "terminated; run the same command again"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "error", "the disk is full; free some space"),
+        (
+            RuntimeError("Timed out while attempting to connect to ephemeral Prefect API server."),
+            1,
+            "error",
+            "the disk may be full or the machine too busy",
+        ),
         (sqlite3.OperationalError("database or disk is full"), 1, "error", "the disk is full; free some space"),
         (sqlite3.DatabaseError("database disk image is malformed"), 1, "error", "a state file is damaged"),
         (RuntimeError("Failed to reach API at http://127.0.0.1:1/api"), 1, "error", "the Prefect server went away"),

@@ -515,40 +515,26 @@ def _alternating(asked: Asked) -> web.Response:
     return completion(asked)
 
 
-@habit("old_cap")
-def _old_cap(asked: Asked) -> web.Response:
-    """Knows max_tokens alone."""
-    if "max_completion_tokens" in asked.body:
-        return refused(422, "body.max_completion_tokens: extra inputs are not permitted")
-    return completion(asked)
+def _refusing(field: str, status: int, words: str, code: str = "invalid_request_error") -> Habit:
+    """Refuses a request that has this field."""
+
+    def answer(asked: Asked) -> web.Response:
+        is_sent = asked.body.get(field, False) is not False
+        return refused(status, words, code) if is_sent else completion(asked)
+
+    return answer
 
 
-@habit("own_temperature")
-def _own_temperature(asked: Asked) -> web.Response:
-    if "temperature" in asked.body:
-        return refused(400, "Unsupported value: 'temperature' does not support 0 with this model.", "unsupported_value")
-    return completion(asked)
-
-
-@habit("no_cache_key")
-def _no_cache_key(asked: Asked) -> web.Response:
-    if "prompt_cache_key" in asked.body:
-        return refused(400, "Unsupported parameter(s): `prompt_cache_key`")
-    return completion(asked)
-
-
-@habit("no_logprobs")
-def _no_logprobs(asked: Asked) -> web.Response:
-    if asked.body.get("logprobs"):
-        return refused(400, "logprobs is not supported")
-    return completion(asked)
-
-
-@habit("no_effort")
-def _no_effort(asked: Asked) -> web.Response:
-    if "reasoning_effort" in asked.body:
-        return refused(400, "Unrecognized request argument supplied: reasoning_effort")
-    return completion(asked)
+for _name, _refusal in {
+    "old_cap": _refusing("max_completion_tokens", 422, "body.max_completion_tokens: extra inputs are not permitted"),
+    "own_temperature": _refusing(
+        "temperature", 400, "Unsupported value: 'temperature' does not support 0 with this model.", "unsupported_value"
+    ),
+    "no_cache_key": _refusing("prompt_cache_key", 400, "Unsupported parameter(s): `prompt_cache_key`"),
+    "no_logprobs": _refusing("logprobs", 400, "logprobs is not supported"),
+    "no_effort": _refusing("reasoning_effort", 400, "Unrecognized request argument supplied: reasoning_effort"),
+}.items():
+    habit(_name)(_refusal)
 
 
 @habit("no_schema")

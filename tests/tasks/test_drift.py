@@ -9,7 +9,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.record.client import connect
 from tasks.drift import independent, watch_drift
-from use_cases.build_alert_triage import build
+from tests.workspaces import home_with_triage
 
 SAVED = Path(__file__).parents[2] / "use_cases"
 
@@ -17,11 +17,8 @@ SAVED = Path(__file__).parents[2] / "use_cases"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("watching")
-    build(folder / "data" / "alert-triage")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEASTWISE_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        yield folder
+    with home_with_triage(folder) as home:
+        yield home
 
 
 @pytest.fixture(scope="module")

@@ -28,8 +28,7 @@ from tasks.promote import promote_run
 from tasks.retrain import _settle, challenge, check_apart, with_examples
 from tasks.session.workspace import open_workspace
 from tests.evaluating.test_comparison import Toy, compared
-from tests.workspaces import case_file, log_stage, opened, quality
-from use_cases.build_alert_triage import build
+from tests.workspaces import case_file, home_with_triage, log_stage, opened, quality
 
 SAVED = Path(__file__).parents[2] / "use_cases"
 
@@ -37,11 +36,8 @@ SAVED = Path(__file__).parents[2] / "use_cases"
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("retraining")
-    build(folder / "data" / "alert-triage")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEASTWISE_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        yield folder
+    with home_with_triage(folder) as home:
+        yield home
 
 
 def challenged(name: str, measured: PairedComparison) -> tuple[UpkeepEnding, str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from leastwise.redaction import hide_all, redacted
+from leastwise.redaction import hide_all, redacted, without_secrets
 
 
 def test_secrets_are_taken_out_of_any_text() -> None:
@@ -31,3 +31,18 @@ def test_secrets_are_taken_out_of_any_text() -> None:
 )
 def test_what_is_no_secret_is_shown_as_it_is(text: str) -> None:
     assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://ann:s3#cr?t@db.example:5432/mlflow?password=other", "postgresql://db.example:5432/mlflow"),
+        ("https://ann@mlflow.example?token=hidden", "https://mlflow.example"),
+        ("s3://key:secret@bucket/rows.csv#part", "s3://bucket/rows.csv"),
+        ("http://[::1", "http://[::1"),
+        ("sqlite:////a@b/ml?flow.db", "sqlite:////a@b/ml?flow.db"),
+        ("/a plain/path@home#1.csv", "/a plain/path@home#1.csv"),
+    ],
+)
+def test_an_address_is_shown_without_what_may_be_a_secret_wherever_it_stands(uri: str, shown: str) -> None:
+    assert without_secrets(uri) == shown

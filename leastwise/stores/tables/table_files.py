@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from leastwise.errors import BadInput
+from leastwise.redaction import without_secrets
 from leastwise.stores.storage import opened, write_bytes
 from leastwise.stores.tables import table_formats
-from leastwise.stores.uris import without_secrets
 
 if TYPE_CHECKING:
     import pandas as pd

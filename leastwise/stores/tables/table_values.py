@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
@@ -30,13 +30,18 @@ Value = TypeVar("Value")
 
 def texts(values: Iterable[object], column: str, source: str) -> list[str | None]:
     """Each value as text, None where it is missing; BadInput names the row (from 1) whose value is none."""
-    written = []
+    return each_row(values, as_text, f"{source}: row", f"{column!r} ")
+
+
+def each_row(values: Iterable[object], value_of: Callable[[object], Value], where: str, what: str = "") -> list[Value]:
+    """What is made of each value; BadInput names the row (from 1) of which nothing can be made (ValueError)."""
+    made = []
     for row, value in numbered(values):
         try:
-            written.append(as_text(value))
+            made.append(value_of(value))
         except ValueError as error:
-            raise BadInput(f"{source}: row {row}: {column!r} {error}. Correct the row.") from None
-    return written
+            raise BadInput(f"{where} {row}: {what}{error}; correct the row") from None
+    return made
 
 
 def numbered(values: Iterable[Value]) -> Iterator[tuple[int, Value]]:
