@@ -73,7 +73,6 @@ def _check_tables(prospect: Prospect, held: Sequence[str]) -> None:
     for name in (each for each in held if each in RELIED_ON):
         if first := next((stage for stage in stages if stage in RELIED_ON[name]), None):
             names[name] = f" {first} may be reached, which relies on it: or set last_stage before {first}."
-    print("DBG", stages, names, prospect.question.repeat_share)
     check_held(prospect.question, names, prospect.catalogue.home)
 
 
