@@ -173,7 +173,7 @@ class Catalogue:
         prices: list[Check] = [partial(self.price, model.uri) for model in (*asked, trained) if model]
         if "distill" in stages:
             prices.append(self._student_price)
-        refuse(problems_of([partial(_each_answers_in_one_place, self._listed), *prices]))
+        refuse(problems_of([partial(_each_is_one_model, self.use_case.models.candidates, self._listed), *prices]))
 
     def _student_price(self) -> None:
         student, models = self.use_case.training.student, self.use_case.models
@@ -216,8 +216,17 @@ def _is_in_own_network(model: Model) -> bool:
         return bool(host) and ("." not in host or host.endswith(OWN_NETWORK))
 
 
-def _each_answers_in_one_place(listed: Sequence[Model]) -> None:
-    """A model is found by its URI, so two addresses or revisions under one URI would be taken for one."""
+def _each_is_one_model(candidates: Sequence[Model], listed: Sequence[Model]) -> None:
+    """A model is found by its URI, so two under one URI would be taken for the first: its address, price, reasoning."""
+    for at, model in enumerate(candidates):
+        first = next(each for each in candidates if each.uri == model.uri)
+        if first is not candidates[at]:
+            differing = [name for name in Model.model_fields if getattr(first, name) != getattr(model, name)]
+            raise BadInput(
+                f"models.candidates: {model.uri} is listed twice"
+                + (f", with another {' and '.join(differing)}" if differing else "")
+                + "; list it once, or give one another uri and, in served_name, the name its endpoint knows it by"
+            )
     known: dict[str, Model] = {}
     for model in listed:
         first = known.setdefault(model.uri, model)

@@ -14,7 +14,7 @@ from leastwise.use_case.hosts import PROVIDERS_HOSTS, host_of, provider_of, same
 from leastwise.use_case.price import Price
 
 Venue = Literal["api", "managed", "self_host"]
-MODEL_URI = re.compile(r"^(hf|s3|file|package)://.+|^(openai|anthropic|google):.+")
+MODEL_URI = re.compile(r"^(hf|s3|file|package)://\S.*|^(openai|anthropic|google):\S+$")
 _PROVIDERS_OWN = {"openai": "gpt", "anthropic": "claude", "google": "gemini"}
 _NO_FAMILY = frozenset({"llm", "meta", "gt", "the"})
 

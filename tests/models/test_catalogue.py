@@ -123,5 +123,25 @@ def test_one_uri_with_two_addresses_is_refused_since_one_would_be_taken_for_the_
     other = first.model_copy(update={"base_url": ELSEWHERE})
     models = case.models.model_copy(update={"candidates": (first, other)})
     listed = Catalogue(case.model_copy(update={"models": models}), PriceBook(as_of=date(2026, 1, 1)), Path("nowhere"))
-    with pytest.raises(BadInput, match="two addresses"):
+    with pytest.raises(BadInput, match="twice, with another base_url"):
+        listed.check_prices(["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "is listed twice; list it once"),
+        ({"price": Price(input=9, output=9)}, "is listed twice, with another price"),
+        ({"reasoning": "high"}, "is listed twice, with another reasoning"),
+        ({"context_tokens": 512, "venue": "managed"}, "is listed twice, with another venue and context_tokens"),
+    ],
+)
+def test_one_uri_with_two_settings_is_refused_since_the_first_would_be_taken_for_both(
+    changes: dict[str, object], words: str
+) -> None:
+    case = use_case()
+    first = case.models.candidates[0].model_copy(update={"price": CHEAP})
+    models = case.models.model_copy(update={"candidates": (first, first.model_copy(update=changes))})
+    listed = Catalogue(case.model_copy(update={"models": models}), PriceBook(as_of=date(2026, 1, 1)), Path("nowhere"))
+    with pytest.raises(BadInput, match=rf"models\.candidates: {first.uri} {words}"):
         listed.check_prices(["prompt"])

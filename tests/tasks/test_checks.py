@@ -13,10 +13,10 @@ from leastwise.errors import BadInput
 from leastwise.models.encoder import embedder_dir
 from leastwise.rows.use_case_file import load
 from tasks.advise import give_advice
-from tasks.climb import open_climb
+from tasks.climb import measure_reference, open_climb
 from tasks.data import validate_judged
 from tasks.session.checks import notes
-from tasks.session.workspace import prospect_of
+from tasks.session.workspace import open_workspace, prospect_of
 from tests.workspaces import case_file
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4}
@@ -126,7 +126,7 @@ def _table(name: str, column: str, at: Any, value: str, **data: str) -> Change:
 
 
 def _more_blocks_than_there_are(case: dict[str, Any], folder: Path, model: Path) -> None:
-    case["training"] = {"student": {"kind": "causal", "blocks": 500}}
+    case["training"] = {"student": {"kind": "causal", "blocks": 150}}
 
 
 def _a_corpus_of_a_line(case: dict[str, Any], folder: Path, model: Path) -> None:
@@ -173,12 +173,12 @@ LATER: dict[str, tuple[Change, list[str]]] = {
         ["data.unlabelled", "unlabelled3 has control characters", "last_stage before distill"],
     ),
     "traffic with control characters": (
-        _table("traffic", "text", 3, "ring\x07 twice", traffic="traffic.parquet"),
+        _table("traffic", "text", [3, 4], "ring\x07 twice", traffic="traffic.parquet"),
         ["data.traffic", "traffic3 has control characters", "last_stage before cache"],
     ),
     "a student of more blocks than its base has": (
         _more_blocks_than_there_are,
-        ["training.student.blocks: 500", "has "],
+        ["training.student.blocks: 150", "has "],
     ),
     "a corpus of less than one sequence": (_a_corpus_of_a_line, ["data.documents", "last_stage before pretrain"]),
     "a teacher whose terms allow it": (_nobody_may_teach, ["training_on_output", "last_stage before distill"]),
@@ -316,3 +316,13 @@ def test_advice_without_the_providers_keys_is_advice_all_the_same(
     case["models"]["candidates"].append(ANTHROPIC)
     assert give_advice.fn(case_file(tmp_path, case)).exit_status == 0
     assert "not checked here: anthropic:claude-9: no API key" in capsys.readouterr().err
+
+
+def test_training_rows_of_one_label_leave_the_reference_out_aloud(
+    case: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame("train", 30, label="yes").to_parquet(tmp_path / "train.parquet")
+    climb = open_climb.fn(case_file(tmp_path, case | {"last_stage": "rag"}))
+    measure_reference.fn(climb)
+    assert "no reference: all of data.train has one label" in capsys.readouterr().err
+    assert open_workspace(climb).run.reference_run() is None

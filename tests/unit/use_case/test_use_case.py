@@ -72,6 +72,7 @@ def test_the_smallest_use_case_is_accepted_and_frozen() -> None:
         ("models.candidates.0.price", {"input": -1, "output": 1}, "price.input", "greater than or equal to 0"),
         ("models.candidates.0.uri", "gpt-4o-mini", "uri", "names no model"),
         ("models.candidates.0.uri", "ftp://model", "uri", "names no model"),
+        ("models.candidates.0.uri", "openai: gpt-4o", "uri", "names no model"),
         ("models.embedder", "minilm", "uri", "names no model"),
         ("models.base", {"uri": "openai:gpt-4o"}, "base", "not open weights"),
         ("models.candidates", [], "models.candidates", "at least 1"),
