@@ -149,7 +149,8 @@ def _llama_config(model_dir: Path) -> _LlamaConfig:
     if config.get("architectures") != ["LlamaForCausalLM"] or not plain:
         raise BadInput(
             f"{model_dir}/config.json: only LlamaForCausalLM without biases, scaled RoPE, partial RoPE or another "
-            f"activation than SiLU can be written as GGUF here, this is {config.get('architectures')}; serve it with vLLM"
+            f"activation than SiLU can be written as GGUF here, this is {config.get('architectures')}; "
+            "serve it with vLLM"
         )
     return _LlamaConfig(
         context_tokens=config["max_position_embeddings"],
