@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from leastwise.endpoints.endpoint import Endpoint
+from leastwise.endpoints.request import Endpoint
 from leastwise.engines import llama_cpp, mlflow_server
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate

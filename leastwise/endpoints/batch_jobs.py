@@ -181,7 +181,9 @@ def _note(notes: sqlite3.Connection, target: Target, handle: Batch, keys: Sequen
     from pydantic_ai.models.batch import Batch
 
     text = TypeAdapter(Batch).dump_json(handle).decode()
-    notes.execute("INSERT INTO jobs VALUES (?, ?, ?, ?, 0)", (handle.id, _name(target), text, json.dumps(list(keys))))
+    notes.execute(
+        "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, 0)", (handle.id, _name(target), text, json.dumps(list(keys)))
+    )
 
 
 def _name(target: Target) -> str:

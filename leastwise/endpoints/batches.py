@@ -38,6 +38,7 @@ ROUNDS = 2  # what a job did not come to is asked once more
 NOT_THERE = Failure("the batch brought no answer", is_retried=True, is_billed=True)
 
 Failures = dict[str, Failure]  # why a request has no answer, by its key
+Work = Callable[["_Collector", Mapping[str, Request]], Awaitable[Failures]]
 Meet = Callable[[Request], Target]  # asks one request alone and gives back who is asked, with what was found out
 
 
@@ -71,12 +72,12 @@ def ask_in_batch(
     if left := batch.left(target, requests, failures):
         if not is_offered(target):
             raise BadInput(f"{target.uri}: has no batch interface; ask it one by one")
-        failures |= batch.over(target, lambda each: each.collected(left))
+        failures |= batch.over(target, _Collector.collected, left)
         if meet and (rest := batch.left(target, requests, failures)):
             target = meet(next(iter(rest.values())))
     for _ in range(ROUNDS):
         if left := batch.left(target, requests, failures):
-            failures |= batch.over(target, lambda each, left=left: each.bought(left))  # type: ignore[misc]
+            failures |= batch.over(target, _Collector.bought, left)
     held = batch.held(target, requests)
     _require_answers(target, len(held), failures)
     return [
@@ -118,14 +119,14 @@ class _Batching:
             if key not in held and (key not in failures or failures[key].is_retried)
         }
 
-    def over(self, target: Target, work: Callable[[_Collector], Awaitable[Failures]]) -> Failures:
+    def over(self, target: Target, work: Work, missing: Mapping[str, Request]) -> Failures:
         """Do this over a connection to the target."""
 
         async def connected() -> Failures:
             async with connected_for_batches(target) as connection:
                 with closing(open_wal(self.file, SCHEMA)) as notes:
                     jobs = Jobs(target, connection, notes, self.file, self.pace)
-                    return await work(_Collector(jobs, self.store, self.till))
+                    return await work(_Collector(jobs, self.store, self.till), missing)
 
         return asyncio.run(connected())
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from leastwise.endpoints.endpoint import Endpoint
 from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.habits import NO_HABITS, Habits, Reasoning
 from leastwise.use_case.price import Usage
@@ -20,6 +19,16 @@ Provider = Literal["openai", "anthropic", "google"]
 PROVIDERS: tuple[Provider, ...] = get_args(Provider)
 CHOICE_TOKENS = 32  # `{"label": ""}` around the label: llama.cpp's grammar allows line breaks and spaces in it
 TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per request, per message
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a served model answers. `base_url` ends in `/v1` for a causal model; `pid` is None if it is not ours."""
+
+    base_url: str
+    model: str
+    api_key: str = field(default="", repr=False)
+    pid: int | None = None
 
 
 @dataclass(frozen=True)

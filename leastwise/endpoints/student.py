@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leastwise.endpoints.endpoint import Endpoint
+from leastwise.endpoints.request import Endpoint
 
 SHOWN_CHARACTERS = 2_000
 

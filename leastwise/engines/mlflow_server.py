@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from leastwise.endpoints.endpoint import Endpoint
+from leastwise.endpoints.request import Endpoint
 from leastwise.engines import processes
 
 START_S, STOP_S = 180.0, 5.0

@@ -144,10 +144,13 @@ def _llama_config(model_dir: Path) -> _LlamaConfig:
     plain = rope.get("rope_type", rope.get("type", "default")) == "default" and not (
         config.get("attention_bias") or config.get("mlp_bias")
     )
+    rotates_whole = config.get("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0)) == 1.0
+    plain = plain and rotates_whole and config.get("hidden_act", "silu") in ("silu", "swish")
     if config.get("architectures") != ["LlamaForCausalLM"] or not plain:
         raise BadInput(
-            f"{model_dir}/config.json: only LlamaForCausalLM without biases or scaled RoPE can be written as "
-            f"GGUF here, this is {config.get('architectures')}; serve it with vLLM"
+            f"{model_dir}/config.json: only LlamaForCausalLM without biases, scaled RoPE, partial RoPE or another "
+            f"activation than SiLU can be written as GGUF here, this is {config.get('architectures')}; "
+            "serve it with vLLM"
         )
     return _LlamaConfig(
         context_tokens=config["max_position_embeddings"],

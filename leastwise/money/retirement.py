@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from leastwise.part import Part
 
@@ -20,9 +21,20 @@ _SNAPSHOT = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
 class Retirement(Part):
     """When a model is switched off."""
 
-    last_day: date = Field(description="The last day it answers, as its provider says.")
-    successor: str | None = Field(None, description="URI of the model that takes its place, as far as one is named.")
-    source: str = Field(min_length=1, description="Who says so, and when that was looked up.")
+    last_day: date = Field(description="The last day it answers.")
+    basis: Literal["announced", "reported"] = Field(
+        description="announced: read at its provider's own place; reported: others say that the provider says so."
+    )
+    successor: str | None = Field(
+        None, description="URI of the model that takes its place; only where its provider names one."
+    )
+    source: str = Field(min_length=1, description="Where that stands, and when it was looked up.")
+
+    @model_validator(mode="after")
+    def _successor_is_its_providers_word(self) -> Self:
+        if self.successor and self.basis == "reported":
+            raise ValueError("successor: only a provider names one, and this is reported of it; leave it out")
+        return self
 
 
 def retirement_warnings(uris: Iterable[str], book: Mapping[str, Retirement], today: date) -> tuple[str, ...]:
@@ -41,5 +53,6 @@ def _retirement(uri: str, book: Mapping[str, Retirement]) -> Retirement | None:
 def _warning(uri: str, retirement: Retirement, today: date) -> str:
     days = (retirement.last_day - today).days
     when = f"is gone since {retirement.last_day}" if days < 0 else f"goes on {retirement.last_day}, in {days} days"
+    when += ", as is reported, not announced" if retirement.basis == "reported" else ""
     instead = f"; name {retirement.successor} instead" if retirement.successor else "; name another model"
     return f"{uri} {when} ({retirement.source}){instead}, for what is measured of it will not hold"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leastwise.errors import BadInput
 from leastwise.metrics.schema_adherence import adherence_of, parsed
 from leastwise.money.token_counts import ENGLISH_CHARS_PER_TOKEN, likely_tokens
 from leastwise.rows import personal_data

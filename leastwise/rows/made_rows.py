@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from leastwise.errors import BadInput
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -20,6 +22,22 @@ def held_out(frames: Sequence[pd.DataFrame | None], labels: Sequence[str]) -> li
     """The rows of these tables whose label is held out, without it."""
     parts = [frame[frame["label"].isin(labels)] for frame in frames if frame is not None and "label" in frame]
     return [rows.drop(columns="label").assign(kind="held_out") for rows in parts if len(rows)]
+
+
+def check_left(rows: int, left: int, name: str) -> None:
+    """BadInput where the labels that are held out leave nothing of a table."""
+    if rows and not left:
+        raise BadInput(f"data.{name}: has no row but those of data.held_out_labels; add rows with task.labels")
+
+
+def check_some(made: pd.DataFrame | None, name: str, labelled: Sequence[str], labels: Sequence[str]) -> None:
+    """BadInput where inputs to decline are asked for and neither held-out labels nor unrelated text give one."""
+    if made is None or made.empty:
+        raise BadInput(
+            f"data.{name}: nothing to decline can be made: no row of data.{' or data.'.join(labelled)} has a label "
+            f"of data.held_out_labels ({', '.join(labels) or 'none are named'}), and data.unrelated "
+            "has too few rows; correct the labels (as the tables write them), or add rows"
+        )
 
 
 def half(unrelated: pd.DataFrame, judges: bool) -> pd.DataFrame:

@@ -109,9 +109,8 @@ class Question:
 
     @property
     def traffic(self) -> JudgedRows:
-        """Sampled traffic in its own order, on which caching is judged, as far as it is replayed."""
-        table, most = self.tables.need("traffic"), self.use_case.caching.replay_requests
-        return JudgedRows(gate_rows.first_units(table, most), self._set_hash("traffic"), is_replayed=True)
+        """The replayed traffic in its own order, on which caching is judged."""
+        return JudgedRows(self.tables.need("traffic"), self._set_hash("traffic"), is_replayed=True)
 
     def judged_rows(self, stage: str) -> JudgedRows:
         """What a stage is judged on: the gate set, but for `cache`, whose worth is in the repetition of traffic."""
@@ -127,9 +126,8 @@ class Question:
     @cached_property
     def repeat_share(self) -> float | None:
         """Share of the replayed traffic whose text came before; None without traffic."""
-        if self.tables.get("traffic") is None:
-            return None
-        return float(self.traffic.rows["text"].duplicated().mean())
+        traffic = self.tables.get("traffic")
+        return None if traffic is None else float(traffic["text"].duplicated().mean())
 
     @property
     def units_in_words(self) -> str:

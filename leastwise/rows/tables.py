@@ -41,7 +41,6 @@ LABELLED_OR_GRADED = frozenset({"gate", "test", "dev", "shifted", "traffic"})  #
 MEASURED = frozenset({"gate", "test", "out_of_scope", "shifted", "traffic"})
 KINDS = frozenset({"out_of_scope", "out_of_scope_dev", "shifted"})
 TIME = "leastwise_time"  # when a request of the traffic came, unix seconds, where data.time_column says it
-MOST_REQUESTS = 100_000  # of longer traffic a stretch is looked at, which holds all that are replayed
 KIND = "leastwise_kind"  # the column of data.kind_column in out-of-scope and shifted rows
 ACROSS = (gold.check, expected_answers.check_room, splits.check_lengths)  # looked at once every table is read
 UNIT = "leastwise_unit"  # the column of data.unit_by under a name no table has, in the tables that are measured
@@ -96,8 +95,8 @@ class Tables:
         if name == "shifted" and data.made_shifts:
             return _together([frame, made_rows.shifted(self.need("gate"), data.made_shifts, KIND)], f"data.{name}")
         kept = None if frame is None else self._without_held_out(name, frame)
-        if frame is not None and kept is not None and len(frame) > len(kept) == 0:
-            raise BadInput(f"data.{name}: has no row but those of data.held_out_labels; add rows with task.labels")
+        if frame is not None and kept is not None:
+            made_rows.check_left(len(frame), len(kept), name)
         return kept
 
     def _without_held_out(self, name: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -116,12 +115,8 @@ class Tables:
             part.rename(columns={"kind": KIND}) if part is not None and KIND not in part else part for part in parts
         ]
         made = _together(parts, f"data.{name}")
-        if judges and data.has_out_of_scope and (made is None or made.empty):
-            raise BadInput(
-                f"data.{name}: nothing to decline can be made: no row of data.{' or data.'.join(labelled)} has a label "
-                f"of data.held_out_labels ({', '.join(data.held_out_labels) or 'none are named'}), and data.unrelated "
-                "has too few rows; correct the labels (as the tables write them), or add rows"
-            )
+        if judges and data.has_out_of_scope:
+            made_rows.check_some(made, name, labelled, data.held_out_labels)
         return made
 
     def _whole_table(self, name: str) -> pd.DataFrame | None:
@@ -147,7 +142,7 @@ class Tables:
     def _traffic(self, uri: str, source: str) -> pd.DataFrame:
         """The requests that are replayed, in the order they came; all rows of the table are checked."""
         blocks = partial(self._blocks, uri, source)
-        most = max(MOST_REQUESTS, self.use_case.caching.replay_requests)
+        most = self.use_case.caching.replay_requests
         drawn = drawn_rows.stretch(blocks, most, self.hashes["traffic"], source)
         self._lengths["traffic"] = drawn.of
         frame = self._identified("traffic", drawn.rows, source)

@@ -37,7 +37,7 @@ def test_documents_ranked_lowest_are_left_out_where_the_context_is_full_then_the
     context = _Context(
         work.catalogue, candidate
     )  # room for 388 tokens, counted here as 1,164 characters less 8 tokens a turn
-    hits = [Hit(f"d{n}", "x" * 300, None, 1.0) for n in range(8)]
+    hits = [Hit(f"d{n}", "x" * 260, None, 1.0) for n in range(8)]
     shots = [shot(work.use_case.task, f"q{n}", f'["{"y" * 200}"]') for n in range(8)]
     assert context.fitted("Where?", [], hits[:2]).documents == ("d0", "d1")
     assert context.fitted("Where?", [], hits).documents == ("d0", "d1", "d2")

@@ -21,10 +21,9 @@ import pytest
 from aiohttp import web
 
 from leastwise.endpoints import inference
-from leastwise.endpoints.endpoint import Endpoint
 from leastwise.endpoints.inference import Asker, Options
 from leastwise.endpoints.reply import Reply
-from leastwise.endpoints.request import Message, Request, Target, most_usage, request_key
+from leastwise.endpoints.request import Endpoint, Message, Request, Target, most_usage, request_key
 from leastwise.endpoints.throttle import Pace, Throttle
 from leastwise.engines.llama_cpp import serve_causal
 from leastwise.errors import BadInput, CannotBeAsked

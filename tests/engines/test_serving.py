@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from leastwise.endpoints.endpoint import Endpoint
+from leastwise.endpoints.request import Endpoint
 from leastwise.endpoints.student import ask_student
 from leastwise.engines.llama_cpp import serve_causal
 from leastwise.engines.mlflow_server import serve_student

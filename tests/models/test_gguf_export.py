@@ -8,7 +8,7 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.models.chat import format_chat
-from leastwise.models.gguf_export import adapter_to_gguf, to_gguf
+from leastwise.models.gguf_export import adapter_to_gguf, check_exportable, to_gguf
 
 MESSAGES = [
     {"role": "system", "content": "Classify the sentence into one ATT&CK tactic."},
@@ -87,3 +87,24 @@ def test_llama_cpp_feeds_the_same_text_and_tokens_that_training_does(base, tmp_p
     assert post(server, "/apply-template", {"messages": MESSAGES})["prompt"] == prompt
     tokens = post(server, "/tokenize", {"content": prompt, "parse_special": True, "add_special": True})["tokens"]
     assert tokens == AutoTokenizer.from_pretrained(base)(prompt, add_special_tokens=False).input_ids
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architectures": ["Qwen2ForCausalLM"]},
+        {"architectures": ["MistralForCausalLM"]},
+        {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},  # Llama 3.1's
+        {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}},
+        {"mlp_bias": True},
+        {"hidden_act": "gelu"},
+        {"partial_rotary_factor": 0.5},
+    ],
+    ids=lambda config: next(iter(config)),
+)
+def test_what_llama_cpp_would_run_otherwise_is_refused_by_its_configuration_alone(tmp_path: Path, config: dict):
+    plain = {"architectures": ["LlamaForCausalLM"], "hidden_size": 64, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(plain | config))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(BadInput, match="only LlamaForCausalLM"):
+        check_exportable(tmp_path)

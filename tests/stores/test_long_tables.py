@@ -57,7 +57,7 @@ def case(folder: Path, traffic: pd.DataFrame, kind: str = "parquet", most: int =
             "requirements": {"quality": {"bound": 0.8, "margin": 0.1}},
             "traffic": {"requests_per_month": 1000},
             "models": {"candidates": [{"uri": "openai:toy"}]},
-            "caching": {"most_requests": most},
+            "caching": {"replay_requests": most},
             "allow_no_test": True,
         }
     )
@@ -98,9 +98,9 @@ def test_of_long_traffic_a_stretch_of_neighbours_in_time_is_replayed_and_it_is_s
 
 
 def test_traffic_that_is_short_enough_is_replayed_whole_and_its_question_is_the_one_it_was(tmp_path: Path) -> None:
-    whole, short = (Tables(case(tmp_path, requests(), most=most)) for most in (100_000, MOST))
+    whole, short = (Tables(case(tmp_path, requests(), most=most)) for most in (ROWS, MOST))
     assert list(whole.need("traffic")["id"]) == [f"t{n}" for n in range(ROWS)]
-    assert "most_requests" not in whole.use_case.model_dump(mode="json")["caching"]
+    assert "replay_requests" not in short.use_case.model_dump(mode="json")["caching"]
     keys = {Question(tables.use_case, tables).key for tables in (whole, short)}
     assert len(keys) == 2  # another stretch is another question
 

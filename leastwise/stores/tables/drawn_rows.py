@@ -65,8 +65,8 @@ def stretch(blocks: Blocks, most: int, seed_hex: str, source: str) -> Stretch:
         start = int(np.random.default_rng(int(seed_hex[:12], 16)).integers(seen.count - most + 1))
         order = order[start : start + most]
         log.info(
-            f"{source}: {most:,} of {seen.count:,} requests are looked at, one after another, from request "
-            f"{start + 1:,} on"
+            f"{source}: {most:,} of {seen.count:,} requests are replayed, one after another, from request "
+            f"{start + 1:,} on (caching.replay_requests)"
         )
     rows = at_positions((block.rows for block in blocks(_are(order, seen.count))), order) if not seen.kept else None
     if rows is None:

@@ -11,7 +11,7 @@ from leastwise.money.retirement import Retirement, retirement_warnings
 from leastwise.stores.shipped import PRICE_BOOK, USE_CASES
 
 ROOT = Path(__file__).parents[3]
-GOING = {"openai:old": Retirement(last_day=date(2026, 12, 11), successor="openai:new", source="their page")}
+GOING = {"openai:old": Retirement(last_day=date(2026, 12, 11), basis="announced", successor="openai:new", source="p")}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,24 @@ def test_a_model_is_warned_of_from_sixty_days_before_it_goes(today: date, words:
 def test_a_dated_snapshot_goes_with_its_model(snapshot: str):
     assert retirement_warnings([snapshot], GOING, date(2026, 12, 1))
     assert not retirement_warnings(["openai:old-mini"], GOING, date(2026, 12, 1))
+
+
+def test_what_is_reported_is_not_called_announced_and_names_no_successor():
+    said = Retirement(last_day=date(2026, 12, 11), basis="reported", source="a blog, October")
+    for today, when in ((date(2026, 12, 1), "goes on 2026-12-11"), (date(2027, 1, 1), "is gone since 2026-12-11")):
+        (warning,) = retirement_warnings(["openai:old"], {"openai:old": said}, today)
+        assert when in warning and "reported, not announced" in warning and "(a blog, October)" in warning
+        assert "name another model" in warning
+    announced = retirement_warnings(["openai:old"], GOING, date(2026, 12, 1))
+    assert "reported" not in announced[0]
+    with pytest.raises(ValueError, match="only a provider names one"):
+        Retirement(last_day=date(2026, 12, 11), basis="reported", successor="openai:new", source="a blog")
+
+
+def test_every_entry_of_the_book_says_where_it_stands_and_when_it_was_looked_up(book: PriceBook):
+    for uri, each in book.retirements.items():
+        assert "2026" in each.source and len(each.source) > len("November 2026"), uri
+        assert each.basis == "reported" or any(own in each.source for own in ("SDK", "developers.openai.com")), uri
 
 
 def test_the_book_says_what_the_sdk_says_and_names_successors_that_have_a_price(book: PriceBook):
