@@ -176,7 +176,7 @@ class Tables:
         if name == "paraphrases":
             row_checks.check_paraphrases(frame, self.get("gate"), source)
             return frame
-        frame = _with_ids(frame, self.use_case.data)
+        frame = table_values.with_ids(frame, self.use_case.data)
         row_checks.check_ids(frame, source)
         return frame
 
@@ -279,16 +279,6 @@ def _named(raw: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:
         frame[name] = raw[column] if name == "label" else as_text(raw, column, source)
     if data.split_by in raw and data.split_by not in frame:
         frame[data.split_by] = raw[data.split_by]
-    return frame
-
-
-def _with_ids(frame: pd.DataFrame, data: Data) -> pd.DataFrame:
-    """The rows with an id each: by the text where a cell is empty, or where no column is named and there is none."""
-    if "id" not in frame:
-        if data.id_column == "id":
-            frame["id"] = table_values.derived_ids(frame["text"])
-    elif (missing := frame["id"].isna()).any():
-        frame["id"] = frame["id"].where(~missing, table_values.derived_ids(frame["text"]))
     return frame
 
 

@@ -45,8 +45,8 @@ class Caching(Part):
         REPLAY_REQUESTS,
         ge=50,
         le=1_000_000,
-        description="How many requests of data.traffic are replayed, one after another; of longer traffic a stretch. All "
-        "of them are, each text asked once: what a cache is worth shows only over the whole.",
+        description="How many requests of data.traffic are replayed, one after another; of longer traffic a "
+        "stretch. All of them are, each text asked once: what a cache is worth shows only over the whole.",
     )
 
     @model_serializer(mode="wrap")

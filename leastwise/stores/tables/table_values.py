@@ -137,6 +137,18 @@ def name_column(table: pd.DataFrame, column: str, source: str) -> pd.Series:
     return text_column(pd.DataFrame({column: pd.Series(values, index=table.index, dtype=object)}), column, source)
 
 
+def with_ids(frame: pd.DataFrame, derives: bool) -> pd.DataFrame:
+    """The rows with an id each: derived from the text where a cell is empty, and, if it `derives`, where the column is
+    missing.
+    """
+    if "id" not in frame:
+        if derives:
+            frame["id"] = derived_ids(frame["text"])
+    elif (missing := frame["id"].isna()).any():
+        frame["id"] = frame["id"].where(~missing, derived_ids(frame["text"]))
+    return frame
+
+
 def derived_ids(texts: Iterable[str]) -> list[str]:
     """An id for each text by its content: the same in every table, numbered where a text comes again."""
     seen: Counter[str] = Counter()
