@@ -176,7 +176,7 @@ class Tables:
         if name == "paraphrases":
             row_checks.check_paraphrases(frame, self.get("gate"), source)
             return frame
-        frame = table_values.with_ids(frame, self.use_case.data)
+        frame = table_values.with_ids(frame, derives=self.use_case.data.id_column == "id")
         row_checks.check_ids(frame, source)
         return frame
 
