@@ -96,9 +96,8 @@ def test_an_api_teacher_labels_in_one_batch_where_the_use_case_wants_it(
         work = opened(case_file(tmp_path, case))
         answers = _answers(work, CANDIDATE, rows)
     assert [a.text for a in answers] == ["ANSWER:one", "ANSWER:two"] and len(server.jobs) == 1
-    assert work.budget.usd_spent == pytest.approx(2 * (60 + 4 + 20) / 2e6, rel=1e-3), (
-        "half the price, cached input at a tenth"
-    )
+    alone, in_batch = (100 + 20) / 1e6, (60 + 4 + 20) / 2e6  # one shows how to ask; half the price, cached at a tenth
+    assert work.budget.usd_spent == pytest.approx(alone + in_batch, rel=1e-3) and server.asked == ["two"]
 
 
 def test_probabilities_of_other_answers_than_the_task_has_are_refused() -> None:
