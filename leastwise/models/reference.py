@@ -240,7 +240,7 @@ def _neighbours(queries: Vectors, vectors: Floats | LabelNumbers, k: int) -> _Ne
 
 def _nearest(queries: Vectors, vectors: Floats | LabelNumbers, k: int) -> _Nearest:
     similarity = queries @ vectors.T
-    rows = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(vectors))]
+    rows = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(vectors))].copy()  # else all are kept
     return _Nearest(rows, np.take_along_axis(similarity, rows, axis=1))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -164,3 +165,15 @@ def test_nearest_neighbours_are_found_in_blocks_as_they_are_at_once(monkeypatch)
     monkeypatch.setattr(references_room, "_SIMILARITIES_AT_ONCE", 90 * 8)
     blocks = references_room._neighbours(queries, vectors, 9)
     assert (blocks.rows == whole.rows).all() and (blocks.similarity == whole.similarity).all()
+
+
+def test_neighbours_are_found_in_blocks_of_which_nothing_but_the_nearest_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(references_room, "_SIMILARITIES_AT_ONCE", 2**16)
+    vectors = np.random.default_rng(0).normal(size=(3_000, 8)).astype(np.float32)
+    tracemalloc.start()
+    nearest = references_room._neighbours(vectors, vectors, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert list(nearest.rows.shape) == [3_000, 3] and peak < 8_000_000  # of all similarities it would be 72 MB
