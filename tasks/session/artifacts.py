@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from uuid import UUID
 
 
+def key_of(name: str) -> str:
+    """A name as the key of an artifact: small letters, digits and dashes, as Prefect wants it."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
 def publish_markdown(key: str, markdown: str) -> None:
-    """A table as a Prefect artifact, where a flow is running; the key may hold underscores."""
+    """A table as a Prefect artifact, where a flow is running; any key will do."""
     from prefect.artifacts import create_markdown_artifact
     from prefect.context import FlowRunContext
 
     if FlowRunContext.get():
-        create_markdown_artifact(markdown, key=key.replace("_", "-"))
+        create_markdown_artifact(markdown, key=key_of(key))
 
 
 def publish_link(key: str, url: str, words: str) -> None:
@@ -26,7 +32,7 @@ def publish_link(key: str, url: str, words: str) -> None:
     from prefect.context import FlowRunContext
 
     if FlowRunContext.get() and url.startswith("http"):
-        create_link_artifact(url, link_text=words, key=key.replace("_", "-"), description=words)
+        create_link_artifact(url, link_text=words, key=key_of(key), description=words)
 
 
 class ProgressBars:
@@ -46,6 +52,5 @@ class ProgressBars:
         if name in self._by_name:
             update_progress_artifact(self._by_name[name], 100 * share, description=words)
             return
-        key = f"progress-{name.replace('_', '-').replace(' ', '-')}"
-        created = create_progress_artifact(100 * share, key=key, description=words)
+        created = create_progress_artifact(100 * share, key=key_of(f"progress {name}"), description=words)
         self._by_name[name] = cast("UUID", created)  # a coroutine only where called from one
