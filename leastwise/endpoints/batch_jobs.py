@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from leastwise.endpoints.bodies import body_of
-from leastwise.endpoints.failure import Failure, Wire, failure_of, failure_told, shown, watched
+from leastwise.endpoints.failure import NO_ANSWER, Failure, Wire, failure_of, failure_told, shown, watched
 from leastwise.endpoints.providers import Connection
 from leastwise.endpoints.request import Target
 from leastwise.errors import BadInput
@@ -165,7 +165,7 @@ def _failure(error: Exception, wire: Wire) -> Failure | None:
         return failure
     if wire.was_sent and wire.status >= 400:
         return failure_told(wire.status, body_of(wire.body), message)
-    return Failure(message, True, False, "envelope") if wire.was_answered and isinstance(error, ValueError) else None
+    return Failure(message, True, False, NO_ANSWER) if wire.was_answered and isinstance(error, ValueError) else None
 
 
 def _remedy_of_creation(failure: Failure) -> str:

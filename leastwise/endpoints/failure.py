@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 UNREACHABLE = "unreachable"
+NO_ANSWER = "envelope"  # something came, and there is no answer in it
 WEB_PAGE = "web page"  # a gate before the interface, which may open, or the wrong address
+SELDOM_PASSING = frozenset({UNREACHABLE, NO_ANSWER, WEB_PAGE, "200"})  # by itself; 200: an error that came as success
 SHOWN_CHARACTERS = 500
 
 TELLING_STATUSES = frozenset({400, 413, 422})  # which say anything; the others say it by themselves
@@ -190,7 +192,7 @@ def failure_of(error: BaseException, wire: Wire) -> Failure | None:
         if is_page(wire.body):
             words = f"a web page came, and no answer: check that base_url is the address of its interface ({message})"
             return Failure(words, True, True, WEB_PAGE)
-        return Failure(message, True, True, "envelope")
+        return Failure(message, True, True, NO_ANSWER)
     failure = failure_told(_status(told.get("code"), wire.status), told, shown(f"{wire.status} with an error: {told}"))
     return replace(failure, is_billed=failure.kind != CONTENT_FILTER)
 

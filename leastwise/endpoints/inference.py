@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Required, Self, TypedDict, Unpack
 
 from leastwise.endpoints.adaptation import Acquaintance, Attempt
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
-from leastwise.endpoints.failure import UNREACHABLE, Failure, watched
+from leastwise.endpoints.failure import SELDOM_PASSING, Failure, watched
 from leastwise.endpoints.providers import connect
 from leastwise.endpoints.reading import answer_read, counts_thinking, outcome_of, thought
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
@@ -66,7 +66,7 @@ class AsyncAsker:
         self._till = Till(meter, price)
         self.timeout_s, self.attempts = timeout_s, attempts
         self.throttle = Throttle(concurrency)
-        self._unreachable = self._has_answered = False
+        self._is_dead = self._has_answered = False
         self._closed_until = -math.inf
         self._warm = not warm_first
         self._connection = connect(self.target, timeout_s)
@@ -159,7 +159,7 @@ class AsyncAsker:
     async def _answer(self, request: Request, key: str, alone: bool = False) -> tuple[Reply, StoredAnswer | None]:
         """One answer, after at most `attempts` calls; only failures of the transport are tried again.
 
-        Once a request found nobody listening at every attempt, the others are sent once each until one gets through.
+        Where all fail in a way that seldom passes, the other requests are sent once each until one gets through.
         """
         failure = Failure("not sent", is_retried=False, is_billed=False)
         for attempt in range(self.attempts):
@@ -168,15 +168,15 @@ class AsyncAsker:
             async with self.throttle:
                 outcome = await Attempt(self._known, request, alone).made(self._metered_call)
             if isinstance(outcome, StoredAnswer):
-                self._unreachable = False
+                self._is_dead = False
                 return reply_of(request, outcome, self.price, from_store=False), outcome
             failure = outcome
-            if not failure.is_retried or (failure.kind == UNREACHABLE and self._unreachable):
+            if not failure.is_retried or (failure.kind in SELDOM_PASSING and self._is_dead):
                 break
             if attempt + 1 < self.attempts:
                 await self._wait(failure, attempt)
         else:
-            self._unreachable = failure.kind == UNREACHABLE
+            self._is_dead = failure.kind in SELDOM_PASSING
         return lost(request, self._known.remedy(failure)), None
 
     async def _wait(self, failure: Failure, attempt: int) -> None:

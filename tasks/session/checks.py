@@ -132,24 +132,17 @@ def _check_dev(prospect: Prospect) -> None:
 
 
 def _check_teachers(prospect: Prospect) -> None:
-    """Whoever may come to teach a student may do so by its terms, or is known not to, and somebody is left who may:
-    else the stages below would be paid for first.
+    """Whoever may come to teach a student may do so by its terms, or is known not to: else the stages below would be
+    paid for first.
     """
-    use_case, stages = prospect.question.use_case, possible(prospect)
+    use_case = prospect.question.use_case
     asked = [model for model in use_case.models.candidates if use_case.may_be_sent_to(model) and not model.is_open]
     unread = [model.uri for model in asked if model.training_on_output is None]
-    if "distill" not in stages:
-        return
-    if unread:
+    if unread and "distill" in possible(prospect):
         raise BadInput(
             f"models.candidates: training_on_output of {' and '.join(unread)} is not set, and distill may be reached, "
             "where a student is trained on the answers of the best candidate; read the terms and set it to true or "
             "false (then it never teaches), or set last_stage before distill"
-        )
-    if not TRAINED & set(stages) and not any(model.may_teach for model in use_case.models.candidates):
-        raise BadInput(
-            "models.candidates: distill may be reached, and none of them may teach, for training_on_output is true of "
-            "none; name one whose terms allow training on its answers, or set last_stage before distill"
         )
 
 

@@ -462,6 +462,24 @@ def test_after_an_error_of_our_own_what_is_in_flight_is_still_received_and_kept(
     assert ledger.counts("c") == {"settled": 3, "unknown": 1} and ledger.reserved("c") == 0
 
 
+@pytest.mark.parametrize("body", [{"choices": []}, {"error": {"message": "upstream"}}, ["?"]])
+def test_where_no_answer_ever_comes_the_others_are_sent_once_each(
+    store: ResponseStore, meter: Meter, body: Any
+) -> None:
+    calls: list[str] = []
+
+    async def respond(incoming: web.Request) -> web.StreamResponse:
+        calls.append(incoming.path)
+        return web.json_response(body)
+
+    with served(web.post("/v1/chat/completions", respond)) as url:
+        target = Target("openai:m", "1", base_url=f"{url}/v1", api_key="k")
+        options: Any = {"store": store, "price": price, "meter": meter, "concurrency": 4, "attempts": 3}
+        replies = ask(target, [request(number) for number in range(40)], **options)
+    assert all(reply.error for reply in replies) and len(store) == 0
+    assert len(calls) <= 40 + 3 * (4 + 1), "all were sent three times"
+
+
 @pytest.mark.parametrize("envelope", [{"id": "x", "type": "message"}, {"content": 7, "usage": []}, []])
 def test_an_envelope_of_the_wrong_shape_is_tried_again_in_anthropics_dialect_too(
     store: ResponseStore, ledger: Ledger, meter: Meter, envelope: Any

@@ -477,11 +477,15 @@ import resource, sys
 from leastwise.rows.tables import UNIT, Tables
 from tests.rows.test_reading import case
 data = {"time_column": "at"}
-Tables(case(None, gate=sys.argv[1], traffic=sys.argv[2], train=sys.argv[3], **data)).check()
+def tables(traffic):
+    use_case = case(None, gate=sys.argv[1], traffic=traffic, train=sys.argv[3], **data)
+    caching = use_case.caching.model_copy(update={"replay_requests": 100_000})
+    return Tables(use_case.model_copy(update={"caching": caching}))
+tables(sys.argv[2]).check()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-tables = Tables(case(None, gate=sys.argv[1], traffic=sys.argv[4], train=sys.argv[3], **data))
-tables.check()
-print(len(tables.need("traffic")), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+long = tables(sys.argv[4])
+long.check()
+print(len(long.need("traffic")), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 

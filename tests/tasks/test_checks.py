@@ -135,11 +135,6 @@ def _a_corpus_of_a_line(case: dict[str, Any], folder: Path, model: Path) -> None
     case["task"]["domain_is_public"] = False
 
 
-def _nobody_may_teach(case: dict[str, Any], folder: Path, model: Path) -> None:
-    del case["models"]["base"]
-    case["models"]["candidates"][0]["training_on_output"] = False
-
-
 LATER: dict[str, tuple[Change, list[str]]] = {
     "dev rows that training and a student need": (_without_dev, ["data.dev", "fine_tune and distill", "last_stage"]),
     "a training example over the length": (_long_row("train"), ["data.train: row 7", "training.max_tokens"]),
@@ -181,7 +176,6 @@ LATER: dict[str, tuple[Change, list[str]]] = {
         ["training.student.blocks: 150", "has "],
     ),
     "a corpus of less than one sequence": (_a_corpus_of_a_line, ["data.documents", "last_stage before pretrain"]),
-    "a teacher whose terms allow it": (_nobody_may_teach, ["training_on_output", "last_stage before distill"]),
     "a price of the student": (_unpriced_student, ["hosting.managed_price", "last_stage before distill"]),
 }
 
