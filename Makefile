@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 USE_CASE ?= use_cases/alert-triage.yaml
 TESTS ?= tests
+# Processes that share the tests: one more than cores, since tests wait for servers a third of their time.
+TESTERS ?= 3
 ROUNDS ?= 5
 
 # Nothing is reported to anybody and no model is fetched from a hub; idle threads must not starve the busy ones.
@@ -45,7 +47,7 @@ demo: data ## Climb the ladder on USE_CASE (default use_cases/alert-triage.yaml)
 	@$(BIN)/python -m flows.customize $(USE_CASE)
 
 test: data ## Run the tests; TESTS="tests/unit -k gate" runs some
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: env ## Lint, format, types, direction of the imports
 	@$(BIN)/ruff check .
@@ -59,7 +61,7 @@ bench: data ## Run every measurement in benchmarks/
 
 soak: data ## Run the tests ROUNDS times (default 5), with new random examples, ten times the kills, 2,000 corruptions
 	@set -e; for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)" >&2; \
-	  LEASTWISE_KILLS=50 LEASTWISE_CORRUPTIONS=2000 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS); done
+	  LEASTWISE_KILLS=50 LEASTWISE_CORRUPTIONS=2000 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(TESTS); done
 
 up: data ## Start the Prefect and MLflow servers, a worker a pool, and deploy every flow
 	@$(BIN)/python -m infra.local up
