@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,7 +65,7 @@ def stretch(blocks: Blocks, most: int, seed_hex: str, source: str) -> Stretch:
     if seen.count > most:
         start = int(np.random.default_rng(int(seed_hex[:12], 16)).integers(seen.count - most + 1))
         order = order[start : start + most]
-        log.info(
+        _say_once(
             f"{source}: {most:,} of {seen.count:,} requests are replayed, one after another, from request "
             f"{start + 1:,} on (caching.replay_requests)"
         )
@@ -72,6 +73,12 @@ def stretch(blocks: Blocks, most: int, seed_hex: str, source: str) -> Stretch:
     if rows is None:
         rows = _together(seen.kept).iloc[order].reset_index(drop=True)
     return Stretch(rows, None if seconds is None else seconds[order], seen.count)
+
+
+@lru_cache
+def _say_once(words: str) -> None:
+    """A climb reads its tables once a task, and says of them what is to be said once."""
+    log.info(words)
 
 
 @dataclass
