@@ -9,8 +9,10 @@ false hits are not bounded).
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -97,17 +99,26 @@ class FileCache:
         self._connection = open_wal(path, SCHEMA)
 
     def get(self, key: str) -> bytes | None:
-        """As `ResponseCache.get`."""
+        """As `ResponseCache.get`; None where the file cannot be written (a full disk, say): a cache is never why there
+        is no answer.
+        """
         now = self.clock()
-        row = self._connection.execute(
-            "UPDATE held SET used_unix_s = ? WHERE key = ? AND expires_unix_s > ? RETURNING value", (now, key, now)
-        ).fetchone()
+        try:
+            row = self._connection.execute(
+                "UPDATE held SET used_unix_s = ? WHERE key = ? AND expires_unix_s > ? RETURNING value", (now, key, now)
+            ).fetchone()
+        except sqlite3.OperationalError:
+            return None
         return None if row is None else bytes(row[0])
 
     def put(self, key: str, value: bytes) -> None:
-        """As `ResponseCache.put`; an answer larger than the whole cache is not kept."""
+        """As `ResponseCache.put`; an answer larger than the whole cache, or than the disk has left, is not kept."""
         if len(value) + len(key) > self.most_bytes:
             return
+        with suppress(sqlite3.OperationalError):
+            self._put(key, value)
+
+    def _put(self, key: str, value: bytes) -> None:
         now = self.clock()
         with transaction(self._connection):
             # REPLACE would not fire the trigger that counts what goes.

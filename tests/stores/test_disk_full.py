@@ -21,6 +21,7 @@ from leastwise.stores.answer_store import ResponseStore, StoredAnswer
 from leastwise.stores.caps import Caps
 from leastwise.stores.ledger import Ledger
 from leastwise.stores.remembered import Remembered
+from leastwise.stores.response_cache import FileCache
 from leastwise.stores.tables import table_files
 from leastwise.use_case.price import Usage
 
@@ -52,6 +53,19 @@ def fill(disk: Path) -> Path:
             except OSError:
                 continue
     return ballast
+
+
+def test_a_cache_for_production_is_never_why_there_is_no_answer(disk: Path) -> None:
+    cache = FileCache(disk / "cache.db", ttl_s=3600, most_bytes=10**9)
+    cache.put("kept", b"before")
+    ballast = fill(disk)
+    cache.put("lost", b"x" * 200_000)
+    assert cache.get("lost") is None and cache.get("kept") in (b"before", None)
+    ballast.unlink()
+    assert cache.get("kept") == b"before"
+    cache.put("after", b"well again")
+    assert cache.get("after") == b"well again"
+    cache.close()
 
 
 def answer(text: str) -> StoredAnswer:
