@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.steps import asking, stages
+from leastwise.answering.answerer import UNMEASURABLE
 from leastwise.ladder import Step
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.ladder.needs import StageAnswer
@@ -41,7 +42,7 @@ def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()
             except BudgetExceeded as limit:
                 halt = Step(action="end", outcome="budget", stage=step.stage, reason=str(limit))
                 return stages.ended(climb, halt)
-            except stages.UNMEASURABLE as why:
+            except UNMEASURABLE as why:
                 halt = Step(action="end", outcome="error", stage=step.stage, reason=f"{step.stage}: {why}")
                 return stages.ended(climb, halt)
 

@@ -2,7 +2,8 @@
 
 from prefect import flow
 
-from flows.steps.stages import STAGES, UNMEASURABLE
+from flows.steps.stages import STAGES
+from leastwise.answering.answerer import UNMEASURABLE
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.run_id import RunId
 from leastwise.stores.caps import BudgetExceeded

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from prefect import Flow
 
 from flows.running.endings import end_on_sigterm, finish, tell
-from leastwise.answering.answerer import Outage
+from leastwise.answering.answerer import UNMEASURABLE
 from leastwise.engines import leftovers
-from leastwise.errors import BadInput, CannotBeAsked
+from leastwise.errors import BadInput
 from leastwise.ladder.ending import Ending, StageEnding
 from leastwise.redaction import without_secrets
 from leastwise.run_id import RunId
@@ -30,7 +30,6 @@ from leastwise.stores.sqlite_file import check_whole
 from tasks import climb as climbing
 from tasks import data
 
-UNMEASURABLE = (CannotBeAsked, Outage)
 P = ParamSpec("P")
 E = TypeVar("E", bound=Ending)
 

@@ -17,8 +17,7 @@ from flows.pretrain import pretrain
 from flows.prompt import prompt
 from flows.rag import rag
 from flows.self_host import self_host
-from leastwise.answering.answerer import Outage
-from leastwise.errors import CannotBeAsked
+from leastwise.answering.answerer import UNMEASURABLE
 from leastwise.ladder import Step
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.run_id import RunId
@@ -27,7 +26,6 @@ from leastwise.use_case import Stage
 from tasks import climb as climbing
 
 STAGES = {flow.name: flow for flow in (prompt, rag, cache, fine_tune, pretrain, distill, self_host)}
-UNMEASURABLE = (CannotBeAsked, Outage)  # evidence of nothing: the reason is said, and a rerun measures it
 ON_GPU_POOL = frozenset({"fine_tune", "pretrain", "distill", "self_host"})
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
+from leastwise.errors import CannotBeAsked
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.money.capacity import Load, capacity, cold_requests, next_concurrency, requests_at
@@ -34,6 +35,9 @@ REPORTS = ("training.json", "report.json")  # of an adapter, of a student
 
 class Outage(RuntimeError):  # noqa: N818 - says what happened
     """The infrastructure lost what a measurement cannot do without; evidence of nothing, a rerun measures it again."""
+
+
+UNMEASURABLE = (CannotBeAsked, Outage)  # evidence of nothing: the reason is said, and a rerun measures it
 
 
 @dataclass(frozen=True)

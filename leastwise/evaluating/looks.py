@@ -25,7 +25,7 @@ from leastwise.evidence.units import unit_means
 from leastwise.ladder.measured import ExampleRow
 from leastwise.metrics import Score
 from leastwise.metrics.answer import Answer
-from leastwise.rows.gate_rows import seeded, unit_numbers
+from leastwise.rows.gate_rows import seeded, unit_numbers, whole_among
 from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import KIND, UNIT
 from leastwise.use_case import UseCase
@@ -97,8 +97,7 @@ class AnsweredLook:
     @cached_property
     def whole(self) -> npt.NDArray[np.intp]:
         """Positions of the rows whose unit lost none."""
-        lost = np.array([score is None for score in self.scores], dtype=bool)
-        return np.flatnonzero(~np.isin(self._units, self._units[lost])) if lost.any() else np.arange(len(lost))
+        return whole_among(self._units, [score is None for score in self.scores])
 
     @property
     def lost_rows(self) -> int:

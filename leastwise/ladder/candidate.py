@@ -17,6 +17,8 @@ from leastwise.use_case import Stage
 from leastwise.use_case.model import Venue
 from leastwise.use_case.settings import SearchMode
 
+DOCUMENTS_STAND = "in a turn of their own"  # another word whenever documents are put to a model in another way
+
 
 class Shot(Part):
     """One worked example inside a prompt."""
@@ -94,6 +96,12 @@ class Candidate(Part):
 
     @property
     def key(self) -> str:
-        """Content hash, 16 hex digits: equal candidates answer alike."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        """Content hash, 16 hex digits: equal candidates answer alike, so it tells how documents are put to them too."""
+        layout = {"documents": DOCUMENTS_STAND} if self._shows_documents else {}
+        canonical = json.dumps(self.model_dump(mode="json") | layout, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def _shows_documents(self) -> bool:
+        own = self.retriever is not None and self.retriever.documents > 0
+        return own or (self.cascade is not None and self.cascade.first._shows_documents)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import partial
@@ -17,6 +16,7 @@ from leastwise.metrics.schema_adherence import adherence_of, parsed
 from leastwise.money.token_counts import ENGLISH_CHARS_PER_TOKEN, likely_tokens
 from leastwise.rows import personal_data
 from leastwise.stores.tables import table_values
+from leastwise.stores.tables.table_formats import unrepeated
 from leastwise.text_forms import one_form, shows_nothing
 from leastwise.use_case import UseCase
 from leastwise.use_case.task import MOST_NESTED, Extraction, Task, nests_at_most
@@ -102,19 +102,14 @@ def _written_record(task: Extraction, mask: tuple[str, ...]) -> Callable[[object
 
 
 def _read(text: str) -> object:
-    """The JSON of an expected record; ValueError for what is none, or says a field twice: which of them is right?"""
-    twice: list[str] = []
-
-    def unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        twice.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        return dict(pairs)
-
+    """The JSON of an expected record; ValueError for what is none, or says a field twice."""
     value = parsed(text)
     if value is None:
         raise ValueError(f"the expected record {text[:80]!r} is no JSON, as task.json_schema describes it")
-    json.loads(text, object_pairs_hook=unrepeated)
-    if twice:
-        raise ValueError(f"the expected record {text[:80]} has the field {twice[0]!r} twice")
+    try:
+        json.loads(text, object_pairs_hook=unrepeated)
+    except ValueError as error:
+        raise ValueError(f"the expected record {text[:80]}: {error}") from None
     return value
 
 

@@ -96,5 +96,11 @@ def unit_numbers(rows: pd.DataFrame) -> npt.NDArray[np.intp]:
 
 def whole_units(rows: pd.DataFrame, lost: Sequence[bool]) -> npt.NDArray[np.intp]:
     """Positions of the rows whose unit lost none; `lost` has one entry a row."""
-    numbers = unit_numbers(rows)
+    return whole_among(unit_numbers(rows), lost)
+
+
+def whole_among(numbers: npt.NDArray[np.intp], lost: Sequence[bool]) -> npt.NDArray[np.intp]:
+    """The same, where the number of each row's unit is known."""
+    if not any(lost):
+        return np.arange(len(numbers), dtype=np.intp)
     return np.flatnonzero(~np.isin(numbers, numbers[np.asarray(lost, dtype=bool)]))

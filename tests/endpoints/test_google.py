@@ -29,12 +29,6 @@ def server() -> Iterator[GoogleServer]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.db") as opened:
-        yield opened
-
-
-@pytest.fixture
 def ask(server: GoogleServer, tmp_path: Path, ledger: Ledger) -> Iterator[Ask]:
     server.asked.clear()
     with ResponseStore(tmp_path / "responses.db") as store:

@@ -35,12 +35,6 @@ def server() -> Iterator[HostileServer]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.db") as opened:
-        yield opened
-
-
-@pytest.fixture
 def ask(server: HostileServer, tmp_path: Path, ledger: Ledger) -> Iterator[Callable[..., Reply]]:
     server.forget()
     server.elsewhere.clear()

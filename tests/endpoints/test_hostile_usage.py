@@ -41,12 +41,6 @@ def store(tmp_path: Path) -> Iterator[ResponseStore]:
         yield opened
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.db") as opened:
-        yield opened
-
-
 def request(row: int = 0, **options: object) -> Request:
     messages = (Message("system", "Name it."), Message("user", f"row {row} key=beta it is"))
     return Request(str(row), messages, **{"max_tokens": 6, **options})  # type: ignore[arg-type]

@@ -144,12 +144,6 @@ def store(tmp_path: Path) -> Iterator[ResponseStore]:
         yield opened
 
 
-@pytest.fixture()
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.db") as opened:
-        yield opened
-
-
 def test_a_real_server_answers_constrained_to_the_labels_and_reports_cached_tokens(
     endpoint: Endpoint, store: ResponseStore, ledger: Ledger
 ) -> None:

@@ -317,8 +317,8 @@ def test_a_text_with_anything_to_see_is_none(tmp_path: Path, seen: str) -> None:
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        ('{"city": "Rome", "unit": "a", "city": "Bonn"}', "has the field 'city' twice"),
-        ('{"city": "Rome", "unit": {"a": 1, "a": 2}}', "has the field 'a' twice"),
+        ('{"city": "Rome", "unit": "a", "city": "Bonn"}', "the field 'city' stands twice"),
+        ('{"city": "Rome", "unit": {"a": 1, "a": 2}}', "the field 'a' stands twice"),
         (
             "{'city': 'Rome', 'unit': None}",
             r"\"\{'city': 'Rome', 'unit': None\}\" is no JSON, as task\.json_schema describes it",

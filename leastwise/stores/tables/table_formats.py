@@ -147,7 +147,7 @@ def _object(line: bytes, at: int) -> _Record:
 def _parsed(text: bytes, place: str) -> list[object] | dict[str, object]:
     try:
         value: list[object] | dict[str, object] = json.loads(
-            text.decode(), object_pairs_hook=_unrepeated, parse_constant=_refused
+            text.decode(), object_pairs_hook=unrepeated, parse_constant=_refused
         )
     except RecursionError:
         raise BadInput(f"{place}: is nested too deep. Make the record flatter.") from None
@@ -156,7 +156,8 @@ def _parsed(text: bytes, place: str) -> list[object] | dict[str, object]:
     return value
 
 
-def _unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The fields of a JSON object; ValueError where one stands twice: which of them is right?"""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)

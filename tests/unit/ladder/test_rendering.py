@@ -1,5 +1,6 @@
 """Prompts cache well: what never changes comes first, byte for byte, and what is asked comes last."""
 
+import hashlib
 import itertools
 import json
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leastwise.ladder.candidate import Prompt, Shot
+from leastwise.ladder.candidate import Candidate, Cascade, Prompt, Retriever, Shot
 from leastwise.ladder.rendering import DOCUMENTS_ARE, render, without_marks
 from leastwise.use_case.prompts import system_prompt
 from leastwise.use_case.task import Classification
@@ -105,3 +106,20 @@ def test_a_text_without_marks_stays_as_it_is_and_breaking_them_up_leaves_none(te
 def test_ordinary_brackets_and_html_are_no_marks() -> None:
     for text in ("if a < b and c > d", "<b>bold</b> <span>", "see [1] and [2]", "x <| y |> z", "T1059.001 <script>"):
         assert without_marks(text) == text
+
+
+def test_what_was_measured_with_documents_put_otherwise_is_measured_anew_and_nothing_else() -> None:
+    def as_before(candidate: Candidate) -> str:
+        written = json.dumps(candidate.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(written.encode()).hexdigest()[:16]
+
+    plain = Candidate(stage="prompt", model="openai:m", venue="api", prompt=Prompt(system="Where?"))
+    by_examples = plain.model_copy(update={"retriever": Retriever(embedder="e", index="i", examples=4)})
+    by_documents = plain.model_copy(update={"retriever": Retriever(embedder="e", index="i", documents=3)})
+    behind = plain.model_copy(update={"cascade": Cascade(first=by_documents, below=0.5)})
+    assert [each.key == as_before(each) for each in (plain, by_examples, by_documents, behind)] == [
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -1,0 +1,14 @@
+"""What tests of asking share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from leastwise.stores.ledger import Ledger
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path / "ledger.db") as opened:
+        yield opened
