@@ -174,7 +174,7 @@ class _Evaluation:
             return
         exam = self._inputs.exam
         for name, table in self._beyond.items():
-            rows = seeded(table, self._inputs.judged.set_hash)
+            rows = seeded(table)
             if name == EXAM and exam is not None:
                 self._look_at_own(name, rows, exam, exam)
             else:

@@ -117,7 +117,7 @@ def _guard(work: Workspace, chosen: ScoreComparison) -> Guard:
 
 
 def _sample(work: Workspace, rows: pd.DataFrame, salt: str) -> pd.DataFrame:
-    return gate_rows.seeded(rows, content_key(salt)).head(work.use_case.guard.dev_rows)
+    return gate_rows.seeded(rows, salt).head(work.use_case.guard.dev_rows)
 
 
 def _scores(work: Workspace, candidate: Candidate, rows: pd.DataFrame) -> Scores:

@@ -69,7 +69,7 @@ class Replay:
             is_outage = len(lost) > max(1.0, MAX_LOST_SHARE * of)
             problem = why_lost(lost, len(answers)) if is_outage else usage_problem(of, unmetered, len(answers))
         asked = judged.rows.head(len(answers))
-        drawn = seeded(asked.assign(**{_PLACE: range(len(answers))}), judged.set_hash)
+        drawn = seeded(asked.assign(**{_PLACE: range(len(answers))}))
         return cls(drawn.drop(columns=_PLACE), [answers[at] for at in drawn[_PLACE]], problem)
 
     def answers_to(self, look: pd.DataFrame) -> list[Answer]:

@@ -106,7 +106,7 @@ def _sample(work: Workspace, table: str) -> pd.DataFrame:
     if len(rows) <= MOST_TRAIN_ROWS:
         return rows
     log.info(f"the reference is fitted on {MOST_TRAIN_ROWS:,} of the {len(rows):,} rows of data.{table}")
-    return seeded(rows, content_key(work.tables.hashes[table])).head(MOST_TRAIN_ROWS)
+    return seeded(rows).head(MOST_TRAIN_ROWS)
 
 
 def _judged_rows(work: Workspace) -> pd.DataFrame:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def gate_hash(table_hash: str, rows: int, unit_by: str | None = None) -> str:
-    """Names a gate set, its order and what counts as one example in it."""
+    """Names a gate set and what counts as one example in it."""
     named = f"{table_hash}:{rows}:{LOOK}" + (f":{unit_by}" if unit_by else "")
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
@@ -37,23 +37,34 @@ def row_hashes(texts: Iterable[str]) -> RowHashes:
     Case, spacing and the form of a character are taken away, so that a set cannot seem new by being written otherwise.
     64 bits of BLAKE2b: some two of a million different texts agree with probability 3e-8.
     """
-    same = {" ".join(unicodedata.normalize("NFKC", text).casefold().split()) for text in texts}
-    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in same)
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in set(map(_plain, texts)))
     return np.sort(np.frombuffer(digests, dtype="<u8").astype(np.uint64))
 
 
-def seeded(frame: pd.DataFrame, seed_hex: str) -> pd.DataFrame:
-    """The rows in the order they are measured in: fixed by the content of the gate set, not by arrival.
+def seeded(frame: pd.DataFrame, seed: str = "") -> pd.DataFrame:
+    """The rows in the order they are measured in: each stands where its own text puts it, as if drawn.
 
-    Where rows share a unit the order is one of units, whose rows stay together in the order of the table.
+    So the same rows in another file, format or order are asked in the same order, a set that grew or was corrected asks
+    what it kept before in the order it had, and every answer bought is of use. A text that recurs has a place for each
+    time. Where rows share a unit the order is one of units, by their names, whose rows stay together in the order of
+    the table.
     """
-    rng = np.random.default_rng(int(seed_hex[:12], 16))
     if UNIT not in frame:
-        return frame.iloc[rng.permutation(len(frame))].reset_index(drop=True)
-    names = sorted(frame[UNIT].unique(), key=str)
-    place = {names[at]: rank for rank, at in enumerate(rng.permutation(len(names)))}
-    order = np.argsort(frame[UNIT].map(place).to_numpy(), kind="stable")
-    return frame.iloc[order].reset_index(drop=True)
+        texts = frame["text"].map(_plain)
+        drawn = [_place(seed, text, nth) for text, nth in zip(texts, texts.groupby(texts).cumcount(), strict=True)]
+    else:
+        names = {name: _place(seed, str(name), 0) for name in frame[UNIT].unique()}
+        drawn = [names[name] for name in frame[UNIT]]
+    return frame.iloc[np.argsort(np.array(drawn, dtype=np.uint64), kind="stable")].reset_index(drop=True)
+
+
+def _plain(text: object) -> str:
+    return " ".join(unicodedata.normalize("NFKC", str(text)).casefold().split())
+
+
+def _place(seed: str, name: str, nth: int) -> int:
+    named = f"{seed}\0{nth}\0{name}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "little")
 
 
 def looks(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:

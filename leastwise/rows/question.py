@@ -48,7 +48,7 @@ ASKED_BESIDE = {"ood_decline": "out_of_scope", "shift_quality": "shifted"}
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """Rows a stage is judged on, in the order they are asked; `set_hash` names them and that order.
+    """Rows a stage is judged on, in the order they are asked; `set_hash` names them.
 
     `is_replayed`: what a request costs and takes depends on those before it, so all are asked before any is judged.
     """
@@ -105,7 +105,7 @@ class Question:
     @property
     def gate(self) -> JudgedRows:
         """The gate set in its seeded order."""
-        return JudgedRows(gate_rows.seeded(self.tables.need("gate"), self.gate_hash), self.gate_hash)
+        return JudgedRows(gate_rows.seeded(self.tables.need("gate")), self.gate_hash)
 
     @property
     def traffic(self) -> JudgedRows:
@@ -121,7 +121,7 @@ class Question:
         rows = self.tables.get("test")
         if rows is None:
             return None
-        return gate_rows.first_units(gate_rows.seeded(rows, self.gate_hash), self.use_case.confirm_rows)
+        return gate_rows.first_units(gate_rows.seeded(rows), self.use_case.confirm_rows)
 
     @cached_property
     def repeat_share(self) -> float | None:
