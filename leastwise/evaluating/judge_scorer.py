@@ -115,15 +115,12 @@ class JudgeScorer:
             rows = self._work.tables.need("graded")
             first = self._graded(rows.head(FIRST_GRADES), list(rows["answer"].head(FIRST_GRADES)))
             if not any(grade is not None for grade in first):
-                self._check_caps(len(first))
+                raise self._useless(len(first), len(first))
             rest = rows.iloc[FIRST_GRADES:]
             grades = first + self._graded(rest, list(rest["answer"]))
             lost = sum(grade is None for grade in grades)
             if lost > MAX_LOST_SHARE * len(grades):
-                self._check_caps(len(grades))
-                raise Outage(
-                    f"the judge gave no grade to {lost} of the {len(grades)} answers in data.graded{self._what_came()}"
-                )
+                raise self._useless(lost, len(grades))
             both = zip(rows["id"], rows["grade"], grades, strict=True)
             ids, human, judge = zip(
                 *((row, mark, grade) for row, mark, grade in both if grade is not None), strict=True
@@ -131,16 +128,17 @@ class JudgeScorer:
             self._people = Grades(tuple(map(str, ids)), tuple(map(float, human)), judge)
         return self._people
 
-    def _check_caps(self, of: int) -> None:
-        """BadInput where the judge's grades are missing because its cap cut them off: running again changes nothing."""
+    def _useless(self, lost: int, of: int) -> BadInput | Outage:
+        """What to raise of a judge without grades: BadInput where its cap cut them off, for no rerun changes that."""
         cut = [reply for reply in self._replies if self._read(reply) is None and reply.finish_reason == "length"]
         if 2 * len(cut) > sum(self._read(reply) is None for reply in self._replies):
             uri, cap = self._model.uri, self._model.most_output_tokens(self._judge.output_tokens)
-            raise BadInput(
+            return BadInput(
                 f"judge: {len(cut)} of {of} replies of {uri} were cut off by its cap of {cap} tokens before a grade "
                 "(finish_reason length); set reasoning on that model of judge.models (low, medium, high or a number of "
                 "tokens), or raise judge.output_tokens"
             )
+        return Outage(f"the judge gave no grade to {lost} of {of} answers in data.graded{self._what_came()}")
 
     def _what_came(self) -> str:
         """The first reply that is no grade, or why there was none."""

@@ -5,7 +5,7 @@ It looks at no content beyond that (see `leastwise.rows.data_quality`) and repai
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
@@ -40,6 +40,20 @@ def check_rows(
         _check_labels(df[label], source, label, labels)
     if id is not None:
         _check_unique(df[id], source, id)
+
+
+def check_named_columns(data: Data, reads: Iterable[Callable[[], object]], seen: Collection[str]) -> None:
+    """BadInput for a column that the use case names and no table has, where one of the standard name would be taken
+    for it: `seen` has the columns of every table once `reads` have read them all, or said why not.
+    """
+    for read in reads:
+        read()
+    for field, standard in {"text_column": "text", "label_column": "label"}.items():
+        name = getattr(data, field)
+        if name not in seen and standard in seen:
+            raise BadInput(
+                f"data.{field}: no table has a column {name!r}; correct it, or leave it out to take {standard!r}"
+            )
 
 
 def check_ids(df: pd.DataFrame, source: str) -> None:

