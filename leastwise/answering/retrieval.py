@@ -130,7 +130,13 @@ def _check_rows(rows: pd.DataFrame) -> None:
 def _is_finished(database: Any, index: Index) -> bool:
     if index.key not in database.list_tables().tables:
         return False
-    table = database.open_table(index.key)
+    try:
+        table = database.open_table(index.key)
+    except ValueError:  # a folder without a version: its first writing was cut short
+        return False
+    except RuntimeError:  # a damaged file, over which nothing can be written
+        database.drop_table(index.key)
+        return False
     return table.count_rows() == index.rows and len(table.list_indices()) == 1
 
 

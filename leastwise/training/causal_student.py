@@ -78,6 +78,22 @@ def check_blocks(student: Student, uri: str, home: Path) -> None:
         raise BadInput(f"training.student.blocks: {student.blocks}, and {uri} has {there}; give at most that")
 
 
+def check_vocabulary(student: Student, uri: str, base: str | None, home: Path) -> None:
+    """Raises BadInput where a student is to learn the probabilities of trained weights: none are trained (`base`, the
+    weights a training here starts from, is None), or their tokens are not the student's.
+    """
+    if student.kind != "causal" or not student.teacher_share:
+        return
+    if base is None:
+        raise BadInput(
+            "training.student.teacher_share: no stage before distill trains weights, and only those tell the "
+            "probabilities of tokens; set it to 0"
+        )
+    own, theirs = (tokenizer_of(str(weights.tokenizer_dir(each, home))).get_vocab() for each in (uri, base))
+    if own != theirs:
+        raise BadInput(f"training.student.teacher_share: the tokens of {base} are not those of {uri}; set it to 0")
+
+
 def check_teacher(student: CausalStudent, teacher: Candidate) -> None:
     """Raises BadInput where the student is to learn from probabilities that this teacher cannot give it."""
     is_trained = teacher.weights is not None and teacher.weights.kind in ("adapter", "merged")

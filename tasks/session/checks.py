@@ -198,14 +198,18 @@ def _trained(prospect: Prospect) -> dict[str, list[str]]:
 def _check_training(prospect: Prospect, uri: str, tables: list[str]) -> None:
     use_case, question = prospect.question.use_case, prospect.question
     frames = {name: frame for name in tables if (frame := question.tables.get(name)) is not None}
-    limit = use_case.training.max_tokens
+    limit, home = use_case.training.max_tokens, prospect.catalogue.home
+    base = use_case.models.base if TRAINED & set(possible(prospect)) else None
+    if "unlabelled" in tables:
+        student = use_case.training.student
+        causal_student.check_vocabulary(student, uri, base.uri if base else None, home)
     is_package, room = uri.startswith("package://"), limit - use_case.traffic.output_tokens
     if is_package and all(_surely_fit(use_case, frame, limit) for frame in frames.values()):
         return  # packages have a template, and reading their tokenizer takes seconds
-    directory = weights.tokenizer_dir(uri, prospect.catalogue.home)
+    directory = weights.tokenizer_dir(uri, home)
     check_template(directory, uri)
     if "unlabelled" in tables:
-        causal_student.check_blocks(use_case.training.student, uri, prospect.catalogue.home)
+        causal_student.check_blocks(use_case.training.student, uri, home)
     checks: list[Check] = []
     for name, frame in frames.items():
         if name == "unlabelled":

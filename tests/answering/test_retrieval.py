@@ -1,5 +1,6 @@
 """Retrieval against the real encoder and a real LanceDB directory."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -65,6 +66,23 @@ def test_an_index_left_without_its_text_index_is_built_again(encoder_dir, tmp_pa
     index = build_index(ROWS, encoder_dir, tmp_path, threads=1)
     lancedb.connect(index.uri).open_table(index.key).drop_index("text_idx")
     assert build_index(ROWS, encoder_dir, tmp_path, threads=1).search(["LSASS"], 1, "bm25")[0][0].id == "a"
+
+
+def without_versions(folder: Path) -> None:
+    shutil.rmtree(folder / "_versions")
+
+
+def damaged(folder: Path) -> None:
+    for manifest in (folder / "_versions").iterdir():
+        manifest.write_bytes(b"xx")
+
+
+@pytest.mark.parametrize("harm", [without_versions, damaged])
+def test_an_index_whose_writing_a_full_disk_or_a_kill_cut_short_is_built_again(encoder_dir, tmp_path, harm):
+    first = build_index(ROWS, encoder_dir, tmp_path)
+    harm(tmp_path / f"{first.key}.lance")
+    again = build_index(ROWS, encoder_dir, tmp_path)
+    assert again.key == first.key and again.search(["cat"], 1)[0]
 
 
 @pytest.mark.parametrize(

