@@ -14,7 +14,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from leastwise.answering.answerers import open_answerer
-from leastwise.answering.trained import TrainedAnswerer
+from leastwise.answering.trained import InProcess
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.ladder.candidate import Candidate, Prompt, Weights
@@ -197,10 +196,9 @@ def teacher_answers(work: Workspace, teacher: Candidate, rows: pd.DataFrame, lik
             )["label"]
         )
     found: list[str | None] = []
-    with ExitStack() as stack:
-        answerer = TrainedAnswerer(work, teacher, stack)
-        for start in range(0, len(rows), SLICE):
-            found += [answer.text for answer in answerer.answer(rows.iloc[start : start + SLICE])]
+    answerer = InProcess(work, teacher)
+    for start in range(0, len(rows), SLICE):
+        found += [answer.text for answer in answerer.answer(rows.iloc[start : start + SLICE])]
     return found
 
 
@@ -249,8 +247,7 @@ def show_speed(work: Workspace, teacher: Candidate, student: Path, rows: pd.Data
 
 def requests_per_s(work: Workspace, teacher: Candidate, student: Path, texts: list[str]) -> dict[str, dict[int, float]]:
     """Medians over the rounds, by who answers and the batch size."""
-    with ExitStack() as stack:
-        generator = TrainedAnswerer(work, teacher, stack)._generator
+    generator = InProcess(work, teacher).generator
     base = weights.materialize(teacher.model, work.home)
     assert teacher.prompt is not None
     system = {"role": "system", "content": teacher.prompt.system}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from prefect import task
 
-from leastwise.answering.shots import fixed_shots
+from leastwise.answering.prompts import fixed_shots
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.cascade_offer import CascadeOffer
 from leastwise.evaluating.stage import evaluate_stage

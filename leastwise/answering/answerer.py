@@ -13,14 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from leastwise.answering.workspace import Workspace
+from leastwise.answering.distance import Distance
+from leastwise.answering.retrieval import Index
+from leastwise.answering.servers import GgufFiles
 from leastwise.content import content_key
 from leastwise.errors import CannotBeAsked
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
+from leastwise.models.catalogue import Catalogue
 from leastwise.money.capacity import Load, capacity, cold_requests, next_concurrency, requests_at
+from leastwise.rows.question import JudgedRows
 from leastwise.stores import storage
+from leastwise.stores.answer_store import Answers
 from leastwise.stores.caps import Purpose
+from leastwise.stores.ledger import Meter
+from leastwise.use_case import UseCase
 from leastwise.use_case.price import Price
 
 if TYPE_CHECKING:
@@ -46,6 +53,60 @@ class Payer:
 
     stage: str
     purpose: Purpose
+
+
+class Surroundings(Protocol):
+    """What answering draws on: a climb (`Workspace`), or a winner's own files where it is served."""
+
+    @property
+    def use_case(self) -> UseCase:
+        """What is asked for."""
+        ...
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The models it may draw on."""
+        ...
+
+    @property
+    def answers(self) -> Answers:
+        """What was asked before."""
+        ...
+
+    @property
+    def home(self) -> Path:
+        """Where logs and small facts go."""
+        ...
+
+    @property
+    def gate(self) -> JudgedRows:
+        """Rows that time and capacity are measured on; production measures nothing."""
+        ...
+
+    @property
+    def near(self) -> Distance | None:
+        """The distance to the examples; None where there are none, or nothing to embed them with."""
+        ...
+
+    def index(self, table: str) -> Index:
+        """The index of the examples (`train`) or the documents."""
+        ...
+
+    def tokenizer(self, uri: str) -> Path:
+        """The directory of a model's tokenizer."""
+        ...
+
+    def gguf(self, candidate: Candidate) -> GgufFiles:
+        """A candidate's weights as llama.cpp takes them."""
+        ...
+
+    def trained(self, candidate: Candidate) -> Path:
+        """The directory of the weights that a stage made for it."""
+        ...
+
+    def meter(self, payer: Payer) -> Meter | None:
+        """Who pays for its calls; None where nobody keeps count."""
+        ...
 
 
 class Answerer(Protocol):
@@ -114,22 +175,20 @@ def latencies_of(answers: list[Answer]) -> list[float | None]:
     return [None if each.text is None else each.latency_ms for each in answers]
 
 
-def measured_capacity(work: Workspace, candidate: Candidate, send: Send) -> Load:
+def measured_capacity(work: Surroundings, candidate: Candidate, send: Send) -> Load:
     """What one machine answers within the latency bound: gate rows in closed loops of rising concurrency.
 
     Measured once for a candidate and its bound and kept, so that a rerun decides alike. `send` asks rows at a
     concurrency and says what each took. Raises Outage where the endpoint answers too little to tell.
     """
-    latency, question = work.use_case.requirements.p95_latency_ms, work.question
+    latency, gate = work.use_case.requirements.p95_latency_ms, work.gate
     bound_ms = latency.bound if latency else None
-    key = content_key(
-        "capacity", candidate.key, question.gate_hash, work.catalogue.model(candidate.model).base_url or ""
-    )
+    key = content_key("capacity", candidate.key, gate.set_hash, work.catalogue.model(candidate.model).base_url or "")
     kept = work.home / "capacity" / f"{key}-{bound_ms}.json"
     if kept.exists():
         stored = json.loads(kept.read_text())
         return Load(stored["concurrency"], tuple(stored["latencies_ms"]))
-    rows, at, loads = question.gate.rows, 0, list[Load]()
+    rows, at, loads = gate.rows, 0, list[Load]()
     while (concurrency := next_concurrency(loads, bound_ms)) is not None:
         cold, wanted = cold_requests(concurrency, len(rows)), requests_at(concurrency, len(rows))
         at = at if at + wanted <= len(rows) else 0
@@ -146,7 +205,7 @@ def measured_capacity(work: Workspace, candidate: Candidate, send: Send) -> Load
     return best
 
 
-def usd_per_retraining(work: Workspace, trained: Path) -> float:
+def usd_per_retraining(work: Surroundings, trained: Path) -> float:
     """The compute of training these weights once, by the seconds it took and the price of the machines; dollars."""
     report = next((path for name in REPORTS if (path := trained / name).exists()), None)
     figures = json.loads(report.read_text()) if report else {}

@@ -9,21 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from leastwise.answering.answerer import Answerer, Payer
+from leastwise.answering.answerer import Answerer, Payer, Surroundings
 from leastwise.answering.cascade import CascadeAnswerer
 from leastwise.answering.exact_cache import ExactCache
 from leastwise.answering.guard import GuardedAnswerer
 from leastwise.answering.served import ServedAnswerer
 from leastwise.answering.student import StudentAnswerer
 from leastwise.answering.trained import TrainedAnswerer
-from leastwise.answering.workspace import Workspace
 from leastwise.ladder.candidate import Candidate
 from leastwise.money.curves import SECONDS_PER_MONTH
 
 
 @contextmanager
 def open_answerer(
-    work: Workspace, candidate: Candidate, payer: Payer | None = None, *, confident: bool = False
+    work: Surroundings, candidate: Candidate, payer: Payer | None = None, *, confident: bool = False
 ) -> Iterator[Answerer]:
     """What answers for this candidate.
 
@@ -37,7 +36,7 @@ def open_answerer(
 
 
 def _behind_cache(
-    work: Workspace, candidate: Candidate, stack: ExitStack, payer: Payer | None, confident: bool
+    work: Surroundings, candidate: Candidate, stack: ExitStack, payer: Payer | None, confident: bool
 ) -> Answerer:
     uncached = candidate.cache.model_copy(update={"exact": False})  # a response cache is in front of the whole
     if candidate.guard:

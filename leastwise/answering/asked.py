@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from leastwise.answering.shots import fixed_shots, shot
+from leastwise.answering.prompts import fixed_shots, shot
 from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render
 from leastwise.money.asked import Asked, Lengths

@@ -1,4 +1,4 @@
-"""A guard at work: a candidate behind an abstention score, and the scores themselves.
+"""A guard at work: a candidate behind an abstention score.
 
 Which score and threshold is right is not decided here (see `leastwise.evaluating.guard_offer`). Distance is known
 before the model is asked, so what it declines costs no call; the other scores come with the answer. A declined request
@@ -7,70 +7,17 @@ is answered with the decline label.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from leastwise.answering.answerer import Answerer, PlainAnswerer
-from leastwise.answering.workspace import Workspace
+from leastwise.answering.answerer import Answerer, PlainAnswerer, Surroundings
 from leastwise.evidence.abstention import Guard, ScoreName
 from leastwise.metrics.answer import Answer
-from leastwise.models.encoder import embed
-from leastwise.models.machine import THREADS
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_TIMED_TEXTS = 20
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far the embedding of a text is from those of some examples, as one Gaussian.
-
-    Its covariance is shrunk (Ledoit and Wolf 2004), so that fewer examples than dimensions do as well. Labels are not
-    needed: on the embedded data one Gaussian a class told no more.
-    """
-
-    examples: tuple[str, ...]
-    encoder: Path
-    cache: Path | None = None
-
-    @cached_property
-    def _gaussian(self) -> Any:
-        from sklearn.covariance import LedoitWolf
-
-        return LedoitWolf().fit(embed(self.examples, self.encoder, cache=self.cache, threads=THREADS))
-
-    def scores(self, texts: list[str]) -> np.ndarray:
-        """One score a text, at most 0, higher for what resembles the examples."""
-        return self._minus_distance(embed(texts, self.encoder, cache=self.cache, threads=THREADS))
-
-    def scoring_ms(self, texts: list[str]) -> float:
-        """The median time of scoring one text that was never embedded, milliseconds."""
-        self.scores(texts[:1])
-        times = []
-        for text in texts[:_TIMED_TEXTS]:
-            started = time.perf_counter()
-            self._minus_distance(embed([text], self.encoder, threads=THREADS))
-            times.append((time.perf_counter() - started) * 1000)
-        return float(np.median(times))
-
-    def _minus_distance(self, vectors: np.ndarray) -> np.ndarray:
-        return np.asarray(-np.sqrt(self._gaussian.mahalanobis(vectors)))
-
-
-def distance_of(work: Workspace) -> Distance | None:
-    """The distance to this use case's examples; None where there are none, or nothing to embed them with."""
-    train, encoder = work.tables.get("train"), work.catalogue.encoder
-    if encoder is None or train is None:
-        return None
-    return Distance(tuple(train["text"]), encoder, work.catalogue.embeddings)
 
 
 def score_of(answer: Answer, score: ScoreName) -> float | None:
@@ -81,13 +28,17 @@ def score_of(answer: Answer, score: ScoreName) -> float | None:
 class GuardedAnswerer(PlainAnswerer):
     """An answerer that declines below a threshold; an answer without a score is let through."""
 
-    def __init__(self, work: Workspace, inner: Answerer, guard: Guard) -> None:
+    def __init__(self, work: Surroundings, inner: Answerer, guard: Guard) -> None:
         decline = work.use_case.task.decline_label
-        near = distance_of(work) if guard.score == "distance" else None
+        near = work.near if guard.score == "distance" else None
         assert decline is not None and (near is not None or guard.score != "distance")
         self.behind, self.guard, self.decline, self.near = inner, guard, decline, near
         self.price, self.usd_worst_case = inner.price, inner.usd_worst_case
-        self._scoring_ms = near.scoring_ms(list(work.tables.need("gate")["text"].head(_TIMED_TEXTS))) if near else 0.0
+        self._texts = list(work.gate.rows["text"].head(20)) if near else []
+
+    @cached_property
+    def _scoring_ms(self) -> float:
+        return self.near.scoring_ms(self._texts) if self.near and self._texts else 0.0
 
     @property
     def fixed_usd_per_request(self) -> float:

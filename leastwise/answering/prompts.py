@@ -7,13 +7,13 @@ asks nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leastwise.answering.retrieval import Hit, open_index
-from leastwise.answering.shots import fixed_shots, shot
-from leastwise.answering.workspace import Workspace
+from leastwise.answering.answerer import Surroundings
+from leastwise.answering.retrieval import Hit
 from leastwise.errors import BadInput, refuse
 from leastwise.ladder.candidate import Candidate, Prompt, Shot
 from leastwise.ladder.rendering import Turn, render
@@ -24,9 +24,10 @@ from leastwise.models.chat import format_chat
 from leastwise.money.token_counts import CHOICE_TOKENS, ample_tokens
 from leastwise.rows.question import Question
 from leastwise.use_case.prompts import system_prompt
+from leastwise.use_case.task import Task, completion_of
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 LEAST_CHARS_PER_TOKEN = 2.0  # below every tokenizer's average for code: what fits by it needs no counting
 TOKENS_PER_TURN = 8
@@ -42,7 +43,34 @@ class FittedPrompt:
     documents: tuple[str, ...]
 
 
-def fit_prompts(work: Workspace, candidate: Candidate, texts: Sequence[str]) -> list[FittedPrompt]:
+def shot(task: Task, text: str, label: str) -> Shot:
+    """A labelled row as a worked example, its answer as the model should say it."""
+    return Shot(text=text, label=completion_of(task, label))
+
+
+def fixed_shots(task: Task, rows: pd.DataFrame | None, count: int) -> tuple[Shot, ...]:
+    """The first row of each label in turn, in the order of the table; without labels the first rows; none
+    without rows.
+    """
+    if rows is None:
+        return ()
+    if task.answers is None:
+        first = rows.head(count)
+        return tuple(
+            shot(task, str(text), str(label)) for text, label in zip(first["text"], first["label"], strict=True)
+        )
+    taken: list[Shot] = []
+    for depth in range(count):
+        for _, group in rows.groupby("label", sort=True):
+            if len(taken) < count and depth < len(group):
+                row = group.iloc[depth]
+                taken.append(shot(task, str(row["text"]), str(row["label"])))
+        if len(taken) >= count:
+            break
+    return tuple(taken)
+
+
+def fit_prompts(work: Surroundings, candidate: Candidate, texts: Sequence[str]) -> list[FittedPrompt]:
     """What is asked for each text; the most similar example comes last. BadInput for a text that no context is left
     for.
     """
@@ -50,11 +78,11 @@ def fit_prompts(work: Workspace, candidate: Candidate, texts: Sequence[str]) -> 
     examples: list[list[Shot]] = [[] for _ in texts]
     documents: list[list[Hit]] = [[] for _ in texts]
     if retriever and retriever.examples:
-        nearest = open_index(work, "train").search(texts, retriever.examples, retriever.mode)
+        nearest = work.index("train").search(texts, retriever.examples, retriever.mode)
         examples = [[shot(task, hit.text, str(hit.label)) for hit in reversed(hits)] for hits in nearest]
     if retriever and retriever.documents:
-        documents = open_index(work, "documents").search(texts, retriever.documents, retriever.mode)
-    context = _Context(work.catalogue, candidate)
+        documents = work.index("documents").search(texts, retriever.documents, retriever.mode)
+    context = _Context(work.catalogue, candidate, work.tokenizer)
     return [context.fitted(*each) for each in zip(texts, examples, documents, strict=True)]
 
 
@@ -68,7 +96,8 @@ def check_room(question: Question, catalogue: Catalogue, *, has_teacher: bool = 
     prompt = Prompt(system=system_prompt(use_case.task), shots=shots, constrained=constrained)
     problems: list[str] = []
     for model in filter(use_case.may_be_sent_to, use_case.models.candidates):
-        context = _Context(catalogue, Candidate(stage="prompt", model=model.uri, venue=model.venue, prompt=prompt))
+        asked = Candidate(stage="prompt", model=model.uri, venue=model.venue, prompt=prompt)
+        context = _Context(catalogue, asked, lambda uri: weights.tokenizer_dir(uri, catalogue.home))
         for name in (*ASKED, *(["unlabelled"] if has_teacher else [])):
             rows = tables.get(name)
             texts = enumerate(() if rows is None else rows["text"], 1)
@@ -85,9 +114,9 @@ def _rows(numbers: Sequence[int]) -> str:
 class _Context:
     """How much one candidate's model can be shown."""
 
-    def __init__(self, catalogue: Catalogue, candidate: Candidate) -> None:
+    def __init__(self, catalogue: Catalogue, candidate: Candidate, tokenizer: Callable[[str], Path]) -> None:
         assert candidate.prompt is not None
-        self._prompt, self._model, self._home = candidate.prompt, catalogue.model(candidate.model), catalogue.home
+        self._prompt, self._model, self._tokenizer = candidate.prompt, catalogue.model(candidate.model), tokenizer
         self._is_label = catalogue.use_case.task.answers is not None
         constraint = CHOICE_TOKENS if candidate.prompt.constrained and self._is_label else 0
         self._room = self._model.context_tokens - catalogue.use_case.traffic.output_tokens - constraint
@@ -128,7 +157,7 @@ class _Context:
             return True
         if not self._has_tokenizer:
             return sum(map(ample_tokens, texts)) + marks <= self._room
-        base = weights.tokenizer_dir(self._model.uri, self._home)
+        base = self._tokenizer(self._model.uri)
         tokenizer = tokenizer_of(str(base))
         if tokenizer.chat_template is None:  # its server has one of its own
             return len(tokenizer.encode("\n".join(texts))) + marks <= self._room

@@ -13,18 +13,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
-from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Retriever
 from leastwise.models.encoder import embed, encoder_hash
 from leastwise.models.machine import THREADS
 from leastwise.rows.question import Question
-from leastwise.stores.answer_store import answer_key
+from leastwise.stores.answer_store import Answers, answer_key
 from leastwise.use_case.settings import SearchMode
 
 if TYPE_CHECKING:
@@ -190,28 +189,38 @@ def gold_ranks(searches: Sequence[Sequence[Hit]], gold_ids: Sequence[Gold]) -> l
     ]
 
 
+class Retrieving(Protocol):
+    """What looks up stored texts, and keeps how long that took."""
+
+    @property
+    def answers(self) -> Answers:
+        """What was asked before."""
+        ...
+
+    def index(self, table: str) -> Index:
+        """The index of the examples (`train`) or the documents."""
+        ...
+
+
 _opened: dict[str, Index] = {}  # by place and content: hashing all rows again at every look took longer than searching
 
 
-def open_index(work: Workspace, table: str) -> Index:
-    """The index of the examples (`train`) or the documents, built and opened once for their content."""
-    encoder, folder = work.catalogue.encoder, work.home / "indexes"
-    assert encoder is not None
-    key = content_key(str(folder), table, work.question.key, encoder_hash(encoder))
-    if key not in _opened:
-        rows, cache = work.tables.need(table), work.catalogue.embeddings
-        _opened[key] = build_index(rows, encoder, folder, threads=THREADS, cache=cache)
-    return _opened[key]
+def open_index(key: str, rows: Callable[[], pd.DataFrame], encoder: Path, folder: Path, cache: Path) -> Index:
+    """The index of some rows, built and opened once; `key` names their content."""
+    place = content_key(str(folder), key, encoder_hash(encoder))
+    if place not in _opened:
+        _opened[place] = build_index(rows(), encoder, folder, threads=THREADS, cache=cache)
+    return _opened[place]
 
 
-def retrieval_ms(work: Workspace, retriever: Retriever, texts: Sequence[str]) -> list[float]:
+def retrieval_ms(work: Retrieving, retriever: Retriever, texts: Sequence[str]) -> list[float]:
     """How long production takes to embed each of these texts and search for it, alone and never seen before;
     milliseconds.
 
     The first measurement of a text is kept, so that a rerun decides alike.
     """
     wanted = [("train", retriever.examples), ("documents", retriever.documents)]
-    indexes = [(open_index(work, table), count) for table, count in wanted if count]
+    indexes = [(work.index(table), count) for table, count in wanted if count]
     if not indexes:
         return [0.0] * len(texts)
     about = [retriever.mode, *(f"{index.key} {count}" for index, count in indexes)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from leastwise.answering.prompts import fit_prompts
-from leastwise.answering.retrieval import Index, mean_reciprocal_rank, open_index, recall_at_k
+from leastwise.answering.retrieval import Index, mean_reciprocal_rank, recall_at_k
 from leastwise.answering.workspace import Workspace
 from leastwise.ladder.candidate import Candidate, Retriever
 from leastwise.ladder.grounding import Grounding, Half, diagnosis, fault
@@ -95,7 +95,7 @@ class RetrievalMeter:
 
     def _searched(self, rows: pd.DataFrame, k: int) -> dict[str, float]:
         if k not in self._by_depth:
-            self._by_depth[k] = search_figures(open_index(self._work, "documents"), rows, k)
+            self._by_depth[k] = search_figures(self._work.index("documents"), rows, k)
         return self._by_depth[k]
 
 
@@ -129,7 +129,7 @@ def with_chosen_mode(work: Workspace, retriever: Retriever) -> Retriever:
     if work.use_case.retrieval.mode != "auto":
         return retriever
     rows = _with_gold(work.question, "dev")
-    metrics = search_figures(open_index(work, "documents"), rows, retriever.documents)
+    metrics = search_figures(work.index("documents"), rows, retriever.documents)
     best = max(MODES, key=lambda mode: (metrics[f"retrieval.{mode}.recall_at_k"], metrics[f"retrieval.{mode}.mrr"]))
     on_dev = {name.replace("retrieval.", "retrieval.dev.", 1): value for name, value in metrics.items()}
     work.run.write(on_dev, {RETRIEVAL_MODE: best})

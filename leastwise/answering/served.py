@@ -6,29 +6,27 @@ It measures time and counts tokens; it scores nothing. A server it starts ends w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from leastwise.answering.answerer import Payer, PlainAnswerer, latencies_of, measured_capacity
+from leastwise.answering.answerer import Payer, PlainAnswerer, Surroundings, latencies_of, measured_capacity
 from leastwise.answering.prompts import fit_prompts
 from leastwise.answering.retrieval import retrieval_ms
 from leastwise.answering.servers import causal_server
-from leastwise.answering.workspace import Workspace
 from leastwise.endpoints import batches
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
-from leastwise.models import weights
 from leastwise.models.chat import takes_system
 from leastwise.money.capacity import Load
 from leastwise.money.venue_cost import fixed_usd_per_request
 from leastwise.stores.remembered import Remembered
 from leastwise.use_case.habits import Habits
-from leastwise.use_case.model import Model
 from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ class ServedAnswerer(PlainAnswerer):
 
     def __init__(
         self,
-        work: Workspace,
+        work: Surroundings,
         candidate: Candidate,
         stack: ExitStack,
         payer: Payer | None = None,
@@ -53,7 +51,6 @@ class ServedAnswerer(PlainAnswerer):
         self.price = work.catalogue.price_in_venue(candidate)
         self.usd_worst_case = work.catalogue.worst_case_usd(candidate)
         self._asker = open_asker(work, candidate, stack, payer)
-        self._reasoning_tokens = 0 if candidate.weights else work.catalogue.model(candidate.model).reasoning_tokens
 
     @cached_property
     def fixed_usd_per_request(self) -> float:
@@ -76,13 +73,13 @@ class ServedAnswerer(PlainAnswerer):
             concurrency=concurrency,
             place=f"{self._candidate.venue} at {concurrency}",
         ) as asker:
-            answers = [_answer(*each) for each in zip(asker.ask(requests), self._retrieval_ms(rows), strict=True)]
+            answers = [answer_of(*each) for each in zip(asker.ask(requests), self._retrieval_ms(rows), strict=True)]
         return latencies_of(answers)
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """Retrieve, render, ask; latency is the request's own plus that of its retrieval."""
         replies = self._asker.ask(self._requests(rows))
-        return [_answer(reply, took) for reply, took in zip(replies, self._retrieval_ms(rows), strict=True)]
+        return [answer_of(reply, took) for reply, took in zip(replies, self._retrieval_ms(rows), strict=True)]
 
     def _retrieval_ms(self, rows: pd.DataFrame) -> list[float]:
         retriever = self._candidate.retriever
@@ -116,7 +113,7 @@ class ServedAnswerer(PlainAnswerer):
             jobs=self._work.home / "batches.db",
             meet=self._met,
         )
-        return [_answer(reply, 0.0) for reply in replies]
+        return [answer_of(reply, 0.0) for reply in replies]
 
     def _met(self, request: Request) -> Target:
         """Who is asked, after one request alone has shown how: a job of thousands would be refused a day later."""
@@ -132,13 +129,13 @@ class ServedAnswerer(PlainAnswerer):
             for request in self._requests(rows)
             for sample in range(1, count + 1)
         ]
-        answers = [_answer(reply, 0.0) for reply in self._asker.ask(requests)]
+        answers = [answer_of(reply, 0.0) for reply in self._asker.ask(requests)]
         return [answers[at : at + count] for at in range(0, len(answers), count)]
 
     def again(self, rows: pd.DataFrame) -> list[Answer]:
         """The very same requests once more; kept apart from the first answers, so that a rerun asks no third time."""
         requests = [replace(request, sample=1) for request in self._requests(rows)]
-        return [_answer(reply, 0.0) for reply in self._asker.ask(requests)]
+        return [answer_of(reply, 0.0) for reply in self._asker.ask(requests)]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Every answer already came over HTTP; one that was not timed in this venue, at this concurrency, is asked for
@@ -154,24 +151,31 @@ class ServedAnswerer(PlainAnswerer):
         return times
 
     def _requests(self, rows: pd.DataFrame) -> list[Request]:
-        fitted = fit_prompts(self._work, self._candidate, list(rows["text"]))
-        task, prompt = self._work.use_case.task, self._candidate.prompt
-        is_constrained = prompt is not None and prompt.constrained
-        return [
-            Request(
-                row_id=row_id,
-                messages=tuple(Message(turn.role, turn.content) for turn in each.turns),
-                max_tokens=self._work.use_case.traffic.output_tokens,
-                choices=task.answers if is_constrained else None,
-                json_schema=task.json_schema if is_constrained and task.kind == "extraction" else None,
-                wants_confidence=self._confident,
-                reasoning_tokens=self._reasoning_tokens,
-            )
-            for row_id, each in zip(rows["id"], fitted, strict=True)
-        ]
+        return requests_of(self._work, self._candidate, list(rows["id"]), list(rows["text"]), self._confident)
 
 
-def _answer(reply: Reply, retrieval_ms: float) -> Answer:
+def requests_of(
+    work: Surroundings, candidate: Candidate, ids: Sequence[str], texts: Sequence[str], confident: bool = False
+) -> list[Request]:
+    """What a candidate's model is asked for each text, in the climb as in production."""
+    task, prompt, model = work.use_case.task, candidate.prompt, work.catalogue.model(candidate.model)
+    is_constrained = prompt is not None and prompt.constrained
+    return [
+        Request(
+            row_id=row_id,
+            messages=tuple(Message(turn.role, turn.content) for turn in each.turns),
+            max_tokens=work.use_case.traffic.output_tokens,
+            choices=task.answers if is_constrained else None,
+            json_schema=task.json_schema if is_constrained and task.kind == "extraction" else None,
+            wants_confidence=confident,
+            reasoning_tokens=0 if candidate.weights else model.reasoning_tokens,
+        )
+        for row_id, each in zip(ids, fit_prompts(work, candidate, texts), strict=True)
+    ]
+
+
+def answer_of(reply: Reply, retrieval_ms: float = 0.0) -> Answer:
+    """A model's reply as an answer, the time of its retrieval added."""
     if reply.error:
         return Answer(None, None, 0.0, error=reply.error)
     return Answer(
@@ -188,7 +192,7 @@ def _answer(reply: Reply, retrieval_ms: float) -> Answer:
     )
 
 
-def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: Payer | None = None) -> Asker:
+def open_asker(work: Surroundings, candidate: Candidate, stack: ExitStack, payer: Payer | None = None) -> Asker:
     """A client of the candidate's endpoint; for open weights without one, of a server started here.
 
     Whatever is not served by ourselves is metered.
@@ -197,10 +201,10 @@ def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: P
     price, concurrency = work.catalogue.price_in_venue(candidate), work.use_case.traffic.concurrency
     model = work.catalogue.model(candidate.model)
     asker = Asker(
-        _target(work, candidate, model, stack),
+        target_of(work, candidate, stack),
         store=work.answers,
         price=price.usd if price else _free,
-        meter=work.budget.meter(pays.stage, pays.purpose) if work.catalogue.is_metered(candidate) else None,
+        meter=work.meter(pays) if work.catalogue.is_metered(candidate) else None,
         concurrency=concurrency,
         warm_first=candidate.cache.provider,
         place=f"{candidate.venue} at {concurrency}",
@@ -209,11 +213,14 @@ def open_asker(work: Workspace, candidate: Candidate, stack: ExitStack, payer: P
     return stack.enter_context(asker)
 
 
-def _target(work: Workspace, candidate: Candidate, model: Model, stack: ExitStack) -> Target:
+def target_of(work: Surroundings, candidate: Candidate, stack: ExitStack) -> Target:
+    """Whose endpoint answers for the candidate; for open weights without one, a server started here."""
+    model = work.catalogue.model(candidate.model)
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
     if work.catalogue.is_served_here(candidate):
-        endpoint = stack.enter_context(causal_server(work.home, candidate, model.context_tokens))
-        takes = takes_system(weights.materialize(model.uri, work.home))
+        files, logs = work.gguf(candidate), work.home / "logs"
+        endpoint = stack.enter_context(causal_server(files, candidate, logs, model.context_tokens))
+        takes = takes_system(work.tokenizer(model.uri))
         habits = model.habits.over(Habits(system_role=None if takes else False))
         return replace(Target.served(endpoint, candidate.model, revision), habits=habits)
     return Target(

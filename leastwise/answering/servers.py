@@ -32,7 +32,7 @@ def check_servable(uri: str, home: Path) -> None:
         raise BadInput(f"model {uri!r}: only the Llama architecture can be served here, this is {architecture}")
 
 
-def student_server(home: Path, candidate: Candidate) -> AbstractContextManager[Endpoint]:
+def student_server(home: Path, candidate: Candidate, student: Path) -> AbstractContextManager[Endpoint]:
     """MLflow's model server with the distilled encoder, laid out once as a pyfunc model."""
     from leastwise.record import student_model
 
@@ -40,34 +40,24 @@ def student_server(home: Path, candidate: Candidate) -> AbstractContextManager[E
     directory = home / "served" / candidate.weights.revision
     if not directory.exists():
         with weights.built(directory) as folder:
-            student_model.save_pyfunc(storage.fetch(candidate.weights.uri, home / "fetched"), folder)
+            student_model.save_pyfunc(student, folder)
     return mlflow_server.serve_student(str(directory), log=home / "logs" / "student.log", threads=1)
 
 
-def causal_server(home: Path, candidate: Candidate, context_tokens: int) -> AbstractContextManager[Endpoint]:
-    """llama.cpp with the candidate's weights, converted once to Q8_0.
-
-    Also for a package that ships Q4_1: llama.cpp has no fast kernel for it (prefill was 3.4 times slower than Q8_0),
-    and an adapter must be served on the base it was trained on.
-    """
-    files = _gguf_files(home, candidate)
-    return llama_cpp.serve_causal(
-        files.model,
-        name=f"{candidate.stage}-{candidate.key[:6]}",
-        log=home / "logs" / f"{candidate.stage}.log",
-        adapter=files.adapter,
-        context_tokens=context_tokens,
-        threads=THREADS,
-    )
-
-
 @dataclass(frozen=True)
-class _GgufFiles:
+class GgufFiles:
+    """A model, and an adapter on it, as llama.cpp takes them."""
+
     model: Path
     adapter: Path | None = None
 
 
-def _gguf_files(home: Path, candidate: Candidate) -> _GgufFiles:
+def gguf_files(home: Path, candidate: Candidate) -> GgufFiles:
+    """The candidate's weights, converted once to Q8_0.
+
+    Also for a package that ships Q4_1: llama.cpp has no fast kernel for it (prefill was 3.4 times slower than Q8_0),
+    and an adapter must be served on the base it was trained on.
+    """
     is_merged = candidate.weights is not None and candidate.weights.kind == "merged"
     model = candidate.weights.uri if candidate.weights and is_merged else candidate.model
     base = weights.materialize(model, home)
@@ -78,8 +68,22 @@ def _gguf_files(home: Path, candidate: Candidate) -> _GgufFiles:
         log.info(f"converting {model} for llama.cpp, once")
         gguf_export.to_gguf(base, gguf, dtype="q8_0")
     if candidate.weights is None or is_merged:
-        return _GgufFiles(gguf)
+        return GgufFiles(gguf)
     adapter = folder / f"{candidate.weights.revision}.lora.gguf"
     if not adapter.exists():
         gguf_export.adapter_to_gguf(storage.fetch(candidate.weights.uri, folder), base, adapter)
-    return _GgufFiles(gguf, adapter)
+    return GgufFiles(gguf, adapter)
+
+
+def causal_server(
+    files: GgufFiles, candidate: Candidate, logs: Path, context_tokens: int
+) -> AbstractContextManager[Endpoint]:
+    """llama.cpp with a candidate's weights."""
+    return llama_cpp.serve_causal(
+        files.model,
+        name=f"{candidate.stage}-{candidate.key[:6]}",
+        log=logs / f"{candidate.stage}.log",
+        adapter=files.adapter,
+        context_tokens=context_tokens,
+        threads=THREADS,
+    )

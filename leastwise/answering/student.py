@@ -10,16 +10,20 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from leastwise.answering.answerer import PlainAnswerer, latencies_of, measured_capacity, usd_per_retraining
+from leastwise.answering.answerer import (
+    PlainAnswerer,
+    Surroundings,
+    latencies_of,
+    measured_capacity,
+    usd_per_retraining,
+)
 from leastwise.answering.servers import student_server
-from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.student import ask_student
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.money.capacity import Load
 from leastwise.money.venue_cost import fixed_usd_per_request
-from leastwise.stores import storage
 from leastwise.use_case.price import Usage
 from leastwise.use_case.training import LONGEST_TOKENS
 
@@ -32,12 +36,12 @@ ANSWER_TOKENS = 1  # what a label is billed as
 class StudentAnswerer(PlainAnswerer):
     """A student over HTTP."""
 
-    def __init__(self, work: Workspace, candidate: Candidate, stack: ExitStack) -> None:
+    def __init__(self, work: Surroundings, candidate: Candidate, stack: ExitStack) -> None:
         assert candidate.weights is not None
-        self._work, self._directory = work, storage.fetch(candidate.weights.uri, work.fetched)
+        self._work, self._directory = work, work.trained(candidate)
         self.price = work.catalogue.price_in_venue(candidate)
         self.usd_worst_case = self.price.worst_case_usd(LONGEST_TOKENS, ANSWER_TOKENS) if self.price else 0.0
-        self._endpoint = stack.enter_context(student_server(work.home, candidate))
+        self._endpoint = stack.enter_context(student_server(work.home, candidate, self._directory))
         self._tokens("loaded before requests are timed, and by one thread")
         self._candidate = candidate
 
@@ -50,7 +54,7 @@ class StudentAnswerer(PlainAnswerer):
     @cached_property
     def capacity(self) -> Load:
         """What one machine answers within the latency bound, after a warm-up."""
-        self._ask(str(self._work.tables.need("gate")["text"].iloc[0]))
+        self._ask(str(self._work.gate.rows["text"].iloc[0]))
         return measured_capacity(self._work, self._candidate, self._under_load)
 
     @cached_property

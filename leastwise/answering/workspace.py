@@ -7,21 +7,29 @@ and handed on; what needs one part of it takes that part.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
+from leastwise.answering.answerer import Payer
 from leastwise.answering.asked import asked_of
+from leastwise.answering.distance import Distance
+from leastwise.answering.retrieval import Index, open_index
+from leastwise.answering.servers import GgufFiles, gguf_files
+from leastwise.content import content_key
 from leastwise.ladder.alphas import Alphas, alphas_of
 from leastwise.ladder.candidate import Candidate
+from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.progress import Display, NoDisplay
 from leastwise.record.alpha_account import AlphaAccount
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.costing import Costing
-from leastwise.rows.question import Question
+from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import Tables
+from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.budget import Budget
+from leastwise.stores.ledger import Meter
 from leastwise.use_case import UseCase
 
 
@@ -64,6 +72,44 @@ class Workspace:
         if parent is None:
             raise RuntimeError(f"climb {self.run.id} has no evaluated stage to start from")
         return parent
+
+    @property
+    def gate(self) -> JudgedRows:
+        """The gate set in its order."""
+        return self.question.gate
+
+    @property
+    def near(self) -> Distance | None:
+        """The distance to this use case's examples; None where there are none, or nothing to embed them with."""
+        train, encoder = self.tables.get("train"), self.catalogue.encoder
+        if encoder is None or train is None:
+            return None
+        return Distance(tuple(train["text"]), encoder, self.catalogue.embeddings)
+
+    def index(self, table: str) -> Index:
+        """The index of the examples (`train`) or the documents, built and opened once for their content."""
+        encoder = self.catalogue.encoder
+        assert encoder is not None
+        key = content_key(table, self.question.key)
+        rows, folder = partial(self.tables.need, table), self.home / "indexes"
+        return open_index(key, rows, encoder, folder, self.catalogue.embeddings)
+
+    def tokenizer(self, uri: str) -> Path:
+        """The directory of a model's tokenizer."""
+        return weights.tokenizer_dir(uri, self.home)
+
+    def gguf(self, candidate: Candidate) -> GgufFiles:
+        """A candidate's weights for llama.cpp, converted once."""
+        return gguf_files(self.home, candidate)
+
+    def trained(self, candidate: Candidate) -> Path:
+        """The weights that a stage made for it, fetched where they are elsewhere."""
+        assert candidate.weights is not None
+        return storage.fetch(candidate.weights.uri, self.fetched)
+
+    def meter(self, payer: Payer) -> Meter:
+        """The caps that its calls are held to."""
+        return self.budget.meter(payer.stage, payer.purpose)
 
     @property
     def fetched(self) -> Path:

@@ -24,7 +24,7 @@ from leastwise.endpoints.reading import answer_read, outcome_of
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import PROVIDERS, Request, Target, request_key
 from leastwise.errors import BadInput
-from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_key
+from leastwise.stores.answer_store import Answers, StoredAnswer, answer_key
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.stores.ledger import Meter
 from leastwise.stores.sqlite_file import open_wal
@@ -51,7 +51,7 @@ def ask_in_batch(
     target: Target,
     requests: Sequence[Request],
     *,
-    store: ResponseStore,
+    store: Answers,
     price: Callable[[Usage], float],
     meter: Meter | None,
     jobs: Path,
@@ -99,7 +99,7 @@ def _require_answers(target: Target, answers: int, failures: Failures) -> None:
 class _Batching:
     """Where answers are kept, who pays, and where jobs are noted."""
 
-    store: ResponseStore
+    store: Answers
     till: Till
     file: Path
     pace: Pace
@@ -148,7 +148,7 @@ def _jobs(missing: Mapping[str, Request]) -> list[list[str]]:
 class _Collector:
     """Buys jobs, waits for them and stores what they brought."""
 
-    def __init__(self, jobs: Jobs, store: ResponseStore, till: Till) -> None:
+    def __init__(self, jobs: Jobs, store: Answers, till: Till) -> None:
         self.jobs, self.store, self.till = jobs, store, till
         self.model = jobs.connection.model
 

@@ -26,7 +26,7 @@ from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key
 from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain
 from leastwise.errors import BadInput
-from leastwise.stores.answer_store import ResponseStore, StoredAnswer
+from leastwise.stores.answer_store import Answers, StoredAnswer
 from leastwise.stores.ledger import Meter
 from leastwise.stores.remembered import Remembered
 from leastwise.use_case.price import Usage
@@ -51,7 +51,7 @@ class AsyncAsker:
         self,
         target: Target,
         *,
-        store: ResponseStore,
+        store: Answers,
         price: Callable[[Usage], float],
         meter: Meter | None = None,
         concurrency: int = 8,
@@ -244,7 +244,7 @@ class AsyncAsker:
 class Options(TypedDict, total=False):
     """What `AsyncAsker` takes beside its target."""
 
-    store: Required[ResponseStore]
+    store: Required[Answers]
     price: Required[Callable[[Usage], float]]
     meter: Meter | None
     concurrency: int

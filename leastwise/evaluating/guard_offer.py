@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Payer
 from leastwise.answering.answerers import open_answerer
-from leastwise.answering.guard import distance_of, score_of
+from leastwise.answering.guard import score_of
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.evaluating.cascade_offer import check_lost
@@ -123,7 +123,7 @@ def _sample(work: Workspace, rows: pd.DataFrame, salt: str) -> pd.DataFrame:
 def _scores(work: Workspace, candidate: Candidate, rows: pd.DataFrame) -> Scores:
     """Every score that all of these rows have, distance first: it does not rest on the model's own view of itself."""
     scores: Scores = {}
-    near = distance_of(work)
+    near = work.near
     if near is not None:
         scores["distance"] = near.scores(list(rows["text"])).tolist()
     with open_answerer(work, candidate, Payer(candidate.stage, "evaluation"), confident=True) as answerer:

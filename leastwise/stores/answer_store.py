@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from leastwise.stores.sqlite_file import open_wal, transaction
 from leastwise.use_case.price import Usage
@@ -67,6 +67,44 @@ def answer_key(**determinants: object) -> str:
     """SHA-256 (hex) of everything that determines an answer; the values must be JSON, the order does not matter."""
     text = json.dumps(determinants, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Answers(Protocol):
+    """What was asked before, by key: a `ResponseStore`, or where nothing may be kept `NoAnswers`."""
+
+    def put(self, key: str, answer: StoredAnswer, place: str | None = None) -> None:
+        """Keep an answer, and its latency as one of this place."""
+        ...
+
+    def get_many(self, keys: Sequence[str], place: str | None = None) -> dict[str, StoredAnswer]:
+        """The answers that are there among these keys."""
+        ...
+
+    def put_latency(self, key: str, place: str, latency_ms: float) -> None:
+        """Keep how long something took in a place."""
+        ...
+
+    def latencies(self, keys: Sequence[str], place: str) -> dict[str, float]:
+        """How long what is kept under these keys took in a place, milliseconds."""
+        ...
+
+
+class NoAnswers:
+    """Keeps nothing: in production every request is asked, unless a response cache that forgets stands in front."""
+
+    def put(self, key: str, answer: StoredAnswer, place: str | None = None) -> None:
+        """Nothing is kept."""
+
+    def get_many(self, keys: Sequence[str], place: str | None = None) -> dict[str, StoredAnswer]:
+        """Nothing is there."""
+        return {}
+
+    def put_latency(self, key: str, place: str, latency_ms: float) -> None:
+        """Nothing is kept."""
+
+    def latencies(self, keys: Sequence[str], place: str) -> dict[str, float]:
+        """Nothing is there."""
+        return {}
 
 
 class ResponseStore:

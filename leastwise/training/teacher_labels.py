@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from leastwise.answering.answerer import Outage, Payer
+from leastwise.answering.answerer import Answerer, Outage, Payer
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.served import ServedAnswerer
-from leastwise.answering.trained import TrainedAnswerer
+from leastwise.answering.trained import InProcess
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.evidence import label_choice
@@ -119,8 +120,12 @@ def tells_probabilities(work: Workspace, teacher: Candidate) -> bool:
     """Whether the teacher can be asked for the probability of every allowed label: trained weights that
     answer alone.
     """
+    return _is_trained_alone(teacher) and work.use_case.task.answers is not None
+
+
+def _is_trained_alone(teacher: Candidate) -> bool:
     is_trained = teacher.weights is not None and teacher.weights.kind in ("adapter", "merged")
-    return is_trained and teacher.cascade is None and work.use_case.task.answers is not None
+    return is_trained and teacher.cascade is None
 
 
 def hard_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> pd.DataFrame:
@@ -148,7 +153,12 @@ def learnable(task: Task, answer: str) -> str | None:
 def _answers(work: Workspace, teacher: Candidate, texts: pd.DataFrame) -> list[Answer]:
     """In one batch where that is wanted of an api teacher, else in slices, each stored before the next."""
     answers: list[Answer] = []
-    with open_answerer(work, teacher, Payer("distill", "teacher")) as answerer:
+    with ExitStack() as stack:
+        answerer: Answerer | InProcess
+        if _is_trained_alone(teacher) and teacher.guard is None:
+            answerer = InProcess(work, teacher)
+        else:
+            answerer = stack.enter_context(open_answerer(work, teacher, Payer("distill", "teacher")))
         in_batch = work.use_case.training.label_in_batches
         if in_batch and isinstance(answerer, ServedAnswerer) and answerer.offers_batches:
             return answerer.answer_in_batch(texts)
@@ -167,21 +177,18 @@ def soft_labels(work: Workspace, teacher: Candidate, texts: pd.DataFrame, parts:
     assert answers is not None
     parts.mkdir(parents=True, exist_ok=True)
     slices = []
-    with open_answerer(work, teacher) as answerer:
-        assert isinstance(answerer, TrainedAnswerer)
-        for start in range(0, len(texts), SLICE):
-            rows = texts.iloc[start : start + SLICE]
-            slices.append(_slice(answerer, rows, answers, parts / f"{start:07d}.npy"))
-            progress = EvaluationProgress(LABELLING, start + len(rows), len(texts), 0.0, {})
-            work.display.show_evaluation(progress)
+    answerer = InProcess(work, teacher)
+    for start in range(0, len(texts), SLICE):
+        rows = texts.iloc[start : start + SLICE]
+        slices.append(_slice(answerer, rows, answers, parts / f"{start:07d}.npy"))
+        progress = EvaluationProgress(LABELLING, start + len(rows), len(texts), 0.0, {})
+        work.display.show_evaluation(progress)
     probabilities = np.concatenate(slices)
     labels = [answers[best] for best in probabilities.argmax(axis=1)]
     return texts[["id", "text"]].assign(label=labels, probabilities=list(probabilities))
 
 
-def _slice(
-    answerer: TrainedAnswerer, rows: pd.DataFrame, answers: Sequence[str], part: Path
-) -> npt.NDArray[np.floating]:
+def _slice(answerer: InProcess, rows: pd.DataFrame, answers: Sequence[str], part: Path) -> npt.NDArray[np.floating]:
     if part.exists():
         return np.asarray(np.load(part, allow_pickle=False))
     probabilities = np.asarray(answerer.label_probabilities(rows, answers))

@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from leastwise.answering.prompts import _Context, check_room
+from leastwise.answering.prompts import _Context, check_room, shot
 from leastwise.answering.retrieval import Hit
-from leastwise.answering.shots import shot
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, Prompt

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 from leastwise.answering.answerer import PlainAnswerer
-from leastwise.answering.guard import GuardedAnswerer, distance_of
+from leastwise.answering.guard import GuardedAnswerer
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.evidence.abstention import Guard
@@ -194,7 +194,7 @@ def test_what_distance_declines_is_never_asked_and_takes_the_guards_time_alone(
 ):
     work = opened(case(tmp_path, model[1]))
     rows = pd.concat([tables["gate"].head(3), tables["out_of_scope"].head(3)]).assign(sure=1.0)
-    below = float(np.median(distance_of(work).scores(list(rows["text"]))))
+    below = float(np.median(work.near.scores(list(rows["text"]))))
     guarded = GuardedAnswerer(work, Toy(), Guard(score="distance", below=below))
     answers = guarded.answer(rows)
     assert [answer.text == "none" for answer in answers] == [False] * 3 + [True] * 3, (

@@ -22,10 +22,9 @@ from leastwise.answering.answerer import Answerer, PlainAnswerer, measured_capac
 from leastwise.answering.asked import asked_of
 from leastwise.answering.cascade import CascadeAnswerer
 from leastwise.answering.exact_cache import ExactCache
-from leastwise.answering.prompts import _Context
+from leastwise.answering.prompts import _Context, shot
 from leastwise.answering.retrieval import Hit
 from leastwise.answering.served import UNDER_LOAD
-from leastwise.answering.shots import shot
 from leastwise.endpoints.request import Message, Request, Target, most_usage, request_key
 from leastwise.evaluating.confirmation import measure_all
 from leastwise.evaluating.evaluation import evaluate
