@@ -92,10 +92,11 @@ class Catalogue:
     def is_metered(self, candidate: Candidate) -> bool:
         """Whether its calls are paid one by one: all but those to a server of our own.
 
-        One that is started here is metered only as an `api`, which it then stands in for.
+        One that is started here is metered only as an `api`, which it then stands in for; weights that a stage made
+        are nobody's to sell.
         """
         if self.is_served_here(candidate):
-            return candidate.venue == "api"
+            return candidate.venue == "api" and candidate.weights is None
         return candidate.venue != "self_host" or not _is_in_own_network(self.model(candidate.model))
 
     def may_teach(self, candidate: Candidate) -> bool:

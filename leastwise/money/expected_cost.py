@@ -241,7 +241,7 @@ def _operations(method: str, upper_blocks_share: float) -> float:
 
 
 def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
-    """Training alone: while it is measured, a trained candidate answers in process and nothing is bought."""
+    """Training alone: a trained candidate answers from a server of ours, and nothing is bought."""
     if facts.hardware is None or not facts.base_parameters:
         return ExpectedCost(usd=0.0, steps=("hardware or model size unknown",))
     training = use_case.training

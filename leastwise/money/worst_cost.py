@@ -95,18 +95,8 @@ class _Bill:
         return self._several(self._around_best, *asked.judged("cache"), asked.traffic_again, asked.test)
 
     def _trained(self) -> float:
-        """What is timed over HTTP; answers in process are free. Behind a guard it is timed once more."""
-        return (2 if self._guards else 1) * self._timed()
-
-    def _timed(self) -> float:
-        """The gate rows of trained weights over HTTP, where latency is required.
-
-        They are asked of a server of ours, so the calls are metered only where it stands in for an api.
-        """
-        base, price, is_required = self.use_case.models.base, self.base_price, "p95_latency_ms" in self._required
-        if base is None or price is None or base.venue != "api" or not is_required:
-            return 0.0
-        return self._priced(base, price, self.asked.trained, self.asked.gate)
+        """Nothing by the token: trained weights answer from a server of ours."""
+        return 0.0
 
     def _distill(self) -> float:
         """What the teacher labels; then all that a student may hand on to it. The student is on a server of ours."""
@@ -114,8 +104,7 @@ class _Bill:
         usd = self._several(self._around_best, asked.unlabelled)
         if self.has_cascade:
             handed_on = (*asked.judged("distill"), asked.again, asked.cascade_dev, asked.test)
-            asks = self._several(self._around_best, *handed_on, *([asked.guard_dev] if self._guards else []))
-            usd += max(asks, self._timed())  # a trained teacher answers in process, and is timed
+            usd += self._several(self._around_best, *handed_on, *([asked.guard_dev] if self._guards else []))
         return usd
 
     def _self_host(self) -> float:

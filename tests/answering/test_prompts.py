@@ -33,9 +33,8 @@ def test_documents_ranked_lowest_are_left_out_where_the_context_is_full_then_the
     work: Workspace,
 ) -> None:
     candidate = Candidate(stage="rag", model="openai:gpt-4o-mini", venue="api", prompt=Prompt(system="s"))
-    context = _Context(
-        work.catalogue, candidate
-    )  # room for 388 tokens, counted here as 1,164 characters less 8 tokens a turn
+    # room for 388 tokens, counted here as 1,164 characters less 8 tokens a turn
+    context = _Context(work.catalogue, candidate, work.tokenizer)
     hits = [Hit(f"d{n}", "x" * 260, None, 1.0) for n in range(8)]
     shots = [shot(work.use_case.task, f"q{n}", f'["{"y" * 200}"]') for n in range(8)]
     assert context.fitted("Where?", [], hits[:2]).documents == ("d0", "d1")

@@ -41,10 +41,10 @@ def test_a_student_laid_out_half_is_laid_out_again(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(student_model, "save_pyfunc", lambda _, out: half(out / "MLmodel"))
-        killed(lambda: student_server(tmp_path, candidate))
+        killed(lambda: student_server(tmp_path, candidate, tmp_path))
     assert not (tmp_path / "served" / "r1").exists()
     monkeypatch.setattr(student_model, "save_pyfunc", lambda _, out: (out / "MLmodel").write_text("whole"))
-    student_server(tmp_path, candidate)
+    student_server(tmp_path, candidate, tmp_path)
     assert (tmp_path / "served" / "r1" / "MLmodel").read_text() == "whole"
 
 

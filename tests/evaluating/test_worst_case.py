@@ -34,6 +34,7 @@ from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import CachePolicy, Candidate, Prompt, Weights
 from leastwise.metrics.answer import Answer
 from leastwise.models.catalogue import Catalogue
+from leastwise.models.weights import tokenizer_dir
 from leastwise.money import PriceBook
 from leastwise.money.capacity import Load
 from leastwise.money.machine_cost import worst_machines_usd
@@ -99,7 +100,10 @@ class Teller(PlainAnswerer):
     ) -> None:
         self.question, self.candidate, self.bought, self.confident = question, candidate, bought, confident
         self.catalogue = catalogue
-        self.context, self.price = _Context(catalogue, candidate), catalogue.price(candidate.model)
+        self.context, self.price = (
+            _Context(catalogue, candidate, lambda uri: tokenizer_dir(uri, catalogue.home)),
+            catalogue.price(candidate.model),
+        )
         self.usd_worst_case = 1e9
         self.target = Target(candidate.model, provider_cache=candidate.cache.provider)
 
@@ -128,7 +132,7 @@ class Teller(PlainAnswerer):
     @property
     def capacity(self) -> Load:
         """The real loops of rising concurrency, on a machine that no load slows down."""
-        parts = {"question": self.question, "catalogue": self.catalogue, "home": self.bought.home}
+        parts = {"gate": self.question.gate, "catalogue": self.catalogue, "home": self.bought.home}
         work = SimpleNamespace(use_case=self.question.use_case, **parts)
         return measured_capacity(work, self.candidate, self._under_load)  # type: ignore[arg-type]
 
@@ -179,22 +183,6 @@ class GuardedTeller(Teller):
 
     def samples(self, rows: pd.DataFrame, count: int, temperature: float) -> list[list[Answer]]:
         return []
-
-
-class Tuned(PlainAnswerer):
-    """Trained weights: answers in process for nothing, and timed over HTTP by the requests that are really sent."""
-
-    def __init__(self, http: Teller) -> None:
-        self.http, self.price, self.usd_worst_case, self.fixed_usd_per_request = http, http.price, 1e9, 0.0
-
-    def answer(self, rows: pd.DataFrame) -> list[Answer]:
-        return [Answer("yes", None, 0.0, from_store=True, confidence=0.5) for _ in range(len(rows))]
-
-    def again(self, rows: pd.DataFrame) -> list[Answer]:
-        return self.answer(rows)
-
-    def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
-        return self.http.timed(rows, self.http.answer(rows))
 
 
 class Grader(ExactScorer):
@@ -356,10 +344,10 @@ class Spending:
 
     def fine_tune(self) -> None:
         tuned = self.tuned("fine_tune")
-        self.measure(tuned, Tuned(self.teller(tuned)))
+        self.measure(tuned, self.teller(tuned))
         if self.use_case.offers_guards:
-            self.measure(tuned, Tuned(self.teller(tuned, confident=True)))  # asked for its confidence: other requests
-        self.confirm(Tuned(self.teller(tuned)))
+            self.measure(tuned, self.teller(tuned, confident=True))  # asked for its confidence: other requests
+        self.confirm(self.teller(tuned))
 
     pretrain = fine_tune
 
@@ -374,10 +362,10 @@ class Spending:
             return
         dear: Answerer = teacher
         if self.use_case.confirm_rows % 2:
-            dear = Tuned(self.teller(self.tuned("fine_tune")))  # who teaches is trained: asked in process, and timed
+            dear = self.teller(self.tuned("fine_tune"))  # who teaches is trained
         else:
             self.teller(teacher.candidate, confident=True).answer(self.tables.need("dev").head(CASCADE_DEV_ROWS))
-        cascade = CascadeAnswerer(Tuned(self.teller(self.tuned("distill"))), dear, 0.9)
+        cascade = CascadeAnswerer(self.teller(self.tuned("distill")), dear, 0.9)
         self.measure(then, cascade)
         self.confirm(cascade)
 
