@@ -20,7 +20,9 @@ from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
+from leastwise.serving.registering import register
 from tasks.session.console import say
+from tasks.session.workspace import open_workspace
 
 
 @task(name="promote")
@@ -33,7 +35,7 @@ def promote_run(use_case: str, run_id: str, word: str = "") -> UpkeepEnding:
     run = measured_run(client, name, run_id)
     reason = _leave(run, word.strip())
     registry = Registry(client, name)
-    version = registry.register(run)
+    version = register(open_workspace(RunId(run.parent_id or run.id)), run)
     move = registry.promote(version, reason)
     if move is None:
         return _ended("unchanged", f"version {version} is the champion already", run.id)

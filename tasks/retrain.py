@@ -33,6 +33,7 @@ from leastwise.rows import data_quality
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
+from leastwise.serving.registering import register
 from leastwise.stores import storage
 from leastwise.use_case import UseCase
 from tasks.fine_tune import retrain_adapter
@@ -196,14 +197,14 @@ def _challenged(work: Workspace, champion: Registered, trained: Weights) -> Upke
 def _log_challenger(work: Workspace, new: Candidate, verdict: str) -> None:
     run = StageRun(work.run.client, work.run.run)
     run.write(tags={VERDICT: verdict, CANDIDATE: new.key})
-    run.log_candidate(new)
+    run.log_candidate(new, work.use_case)
 
 
 def _kept_by_gate(work: Workspace, champion: str, new: Candidate, verdict: Verdict) -> UpkeepEnding:
     """The champion stays: the challenger does not surely meet what is required of it."""
     _log_challenger(work, new, verdict.outcome)
     registry = Registry(work.run.client, work.use_case.name)
-    version = registry.register(StageRun.read(work.run.client, work.run.id))
+    version = register(work, StageRun.read(work.run.client, work.run.id))
     words = f"the gate says {verdict.outcome}: {verdict.reason}"
     registry.challenge(version, words)
     return _end(work, "kept", f"version {champion} stays, {version} does not surely meet the requirements: {words}")
@@ -214,7 +215,7 @@ def _settle(
 ) -> UpkeepEnding:
     """Register the challenger of a run and let the comparison decide who is champion."""
     run, registry = StageRun.read(work.run.client, work.run.id), Registry(work.run.client, work.use_case.name)
-    version = registry.register(run)
+    version = register(work, run)
     words = (
         f"quality {comparison.challenger_quality:.3f} against {comparison.champion_quality:.3f}, difference at least "
         f"{comparison.lower:+.3f} (tolerance {margin:g}, n={comparison.n})"

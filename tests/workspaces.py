@@ -76,7 +76,7 @@ def log_stage(
     """A finished stage run of this candidate, with these gate rows as its table of examples."""
     run = work.run.open_stage(candidate.stage, f"key-{candidate.stage}")
     evaluation = evaluation_of(candidate.stage, measured, candidate.key)
-    run.log_candidate(candidate)
+    run.log_candidate(candidate, work.use_case)
     run.log_evaluation(evaluation, dict(totals or {}))
     run.log_examples(Measured(evaluation, {}, rows=rows))  # type: ignore[arg-type]
     verdict = judge(evaluation, work.use_case.gate_requirements)

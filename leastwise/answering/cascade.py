@@ -47,17 +47,17 @@ class CascadeAnswerer(PlainAnswerer):
 
     def _through(self, ask_first: Ask, ask_then: Ask, rows: pd.DataFrame) -> list[Answer]:
         answers = list(ask_first(rows))
-        unsure = [at for at, answer in enumerate(answers) if self._escalates(answer)]
+        unsure = [at for at, answer in enumerate(answers) if escalates(answer, self.below)]
         if unsure:
             for at, answer in zip(unsure, ask_then(rows.iloc[unsure]), strict=True):
-                answers[at] = _both(answers[at], answer)
+                answers[at] = both(answers[at], answer)
         return answers
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Latencies over HTTP: the first's for every row, the other's on top where it was asked; lost with either."""
         first = self.first.answer(rows)  # kept by whoever answers, or quick to say again
         times = list(self.first.timed(rows, first))
-        unsure = [at for at, answer in enumerate(first) if self._escalates(answer)]
+        unsure = [at for at, answer in enumerate(first) if escalates(answer, self.below)]
         if unsure:
             part = rows.iloc[unsure]
             for at, more in zip(unsure, self.then.timed(part, self.then.answer(part)), strict=True):
@@ -70,11 +70,13 @@ class CascadeAnswerer(PlainAnswerer):
         retraining = sum(each.figures().get("usd.per_retraining", 0.0) for each in (self.first, self.then))
         return figures | ({"usd.per_retraining": retraining} if retraining else {})
 
-    def _escalates(self, answer: Answer) -> bool:
-        return answer.text is None or answer.confidence is None or answer.confidence < self.below
+
+def escalates(answer: Answer, below: float) -> bool:
+    """Whether the other is asked as well: there is no answer, or none that is sure enough."""
+    return answer.text is None or answer.confidence is None or answer.confidence < below
 
 
-def _both(first: Answer, then: Answer) -> Answer:
+def both(first: Answer, then: Answer) -> Answer:
     """The other's answer, with what both cost and took."""
     if then.text is None:
         return replace(then, escalated=True)

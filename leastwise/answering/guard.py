@@ -80,9 +80,14 @@ class GuardedAnswerer(PlainAnswerer):
         return answers
 
     def _judged(self, answer: Answer) -> Answer:
-        score = score_of(answer, self.guard.score)
-        declines = answer.text is not None and self._is_below(score)
-        return replace(answer, scope=score, text=self.decline if declines else answer.text)
+        return judged(answer, self.guard, self.decline)
 
     def _is_below(self, score: float | None) -> bool:
         return score is not None and score < self.guard.below
+
+
+def judged(answer: Answer, guard: Guard, decline: str) -> Answer:
+    """The answer, or where its own score is too low the decline label; without a score it is let through."""
+    score = score_of(answer, guard.score)
+    declines = answer.text is not None and score is not None and score < guard.below
+    return replace(answer, scope=score, text=decline if declines else answer.text)

@@ -199,7 +199,7 @@ def _log(
     """
     requirements, table = work.use_case.gate_requirements, reference_table(quality)
     run = work.run.log_reference(measured.evaluation, table, quality, is_whole=False)
-    run.log_candidate(candidate)
+    run.log_candidate(candidate, work.use_case)
     run.log_examples(measured)
     run.write({name: value for name, value in measured.totals.items() if name.startswith("consistency.")})
     judged = run.judged(requirements)

@@ -225,7 +225,7 @@ def _log(
     have been billed with nothing stored from before, where that is not what was `spent`.
     """
     requirements, candidate, measured = work.use_case.gate_requirements, done.candidate, done.measured
-    model_id = run.log_candidate(candidate)
+    model_id = run.log_candidate(candidate, work.use_case)
     evaluation = measured.evaluation.model_copy(update={"usd_spent": spent})
     is_whole_stage = not suffix and candidate.stage != "reference"
     estimated = _estimates(work, candidate, spent if cost is None else cost) if is_whole_stage else {}

@@ -73,15 +73,23 @@ class Registry:
     client: MlflowClient
     use_case: str
 
+    def version_of(self, run: StageRun) -> str | None:
+        """The version of the candidate that a run logged; None where it is not registered."""
+        versions = self.client.search_model_versions(f"name = '{self.use_case}' and run_id = '{run.id}'")
+        return str(versions[0].version) if versions else None
+
     def register(self, run: StageRun) -> str:
-        """The version of the candidate that a run logged, made where there is none; registering moves no alias."""
+        """The version of the candidate that a run logged, made where there is none; registering moves no alias.
+
+        Whether it can be served is seen to by `leastwise.serving.registering`.
+        """
         model_id = run.tag(MODEL_ID)
         if not model_id:
             raise BadInput(f"run {run.id}: has logged no candidate; name the run of a stage that was measured")
         self._create_model()
-        versions = self.client.search_model_versions(f"name = '{self.use_case}' and run_id = '{run.id}'")
-        if versions:
-            return str(versions[0].version)
+        known = self.version_of(run)
+        if known:
+            return known
         tags = {name: run.tag(name) for name in (CANDIDATE, STAGE, VERDICT)}
         made = self.client.create_model_version(
             self.use_case, source=f"models:/{model_id}", run_id=run.id, model_id=model_id, tags=tags

@@ -21,6 +21,7 @@ from leastwise.ladder import Evaluation, Record, Verdict, judge
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.measured import Measured
 from leastwise.metrics.grades import Grades
+from leastwise.record.published.candidate_files import save_candidate
 from leastwise.record.run import (
     CANDIDATE,
     ERROR,
@@ -43,7 +44,7 @@ from leastwise.record.run import (
     VERDICT,
     RecordedRun,
 )
-from leastwise.use_case import Stage
+from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.requirements import Requirement
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ class StageRun(RecordedRun):
         }  # the last counts
         return "ERROR" not in tries.values()
 
-    def log_candidate(self, candidate: Candidate) -> str:
+    def log_candidate(self, candidate: Candidate, use_case: UseCase) -> str:
         """A candidate as an MLflow model of this run; gives back the model's id."""
         existing = self.tag(MODEL_ID)
         if existing:
@@ -254,8 +255,8 @@ class StageRun(RecordedRun):
             model_type="leastwise-candidate",
         )
         with tempfile.TemporaryDirectory() as scratch:
-            Path(scratch, CANDIDATE_FILE).write_text(candidate.model_dump_json(indent=2))
-            self.client.log_model_artifacts(model.model_id, scratch)
+            save_candidate(candidate, use_case, Path(scratch, "model"))
+            self.client.log_model_artifacts(model.model_id, f"{scratch}/model")
         self.client.finalize_logged_model(model.model_id, "READY")
         self.log_text(candidate.model_dump_json(indent=2), CANDIDATE_FILE)
         self.write(tags={MODEL_ID: model.model_id})

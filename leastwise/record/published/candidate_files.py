@@ -1,0 +1,98 @@
+"""A candidate as an MLflow model from code: its files in MLflow, with what MLflow needs to load them.
+
+What answers is `leastwise.serving.candidate_model`, whose file MLflow runs. A measured candidate is kept with what says
+how it answers; the heavy files are added when it is registered, `contents.json` last.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from leastwise import __version__
+from leastwise.ladder.candidate import Candidate
+from leastwise.use_case import UseCase
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+    from mlflow.pyfunc import PyFuncModel
+
+LOADER = Path(__file__).parents[2] / "serving" / "candidate_model.py"
+BUNDLE = "artifacts/bundle"  # where MLflow puts the artifact of that name
+PACKAGES = ("mlflow", "pandas", "pydantic", "numpy")
+
+
+def save_candidate(candidate: Candidate, use_case: UseCase, out: Path) -> None:
+    """Write the MLflow model directory `out` (empty, or not there) of a candidate, without its heavy files."""
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = Path(scratch, "bundle")
+        bundle.mkdir()
+        (bundle / "candidate.json").write_text(candidate.model_dump_json(indent=1))
+        (bundle / "use_case.json").write_text(use_case.model_dump_json(indent=1))
+        save_bundle(bundle, out)
+
+
+def save_bundle(bundle: Path, out: Path) -> None:
+    """Write the MLflow model directory `out` (empty, or not there) that answers from this bundle."""
+    import mlflow.pyfunc
+
+    mlflow.pyfunc.save_model(
+        path=str(out),
+        python_model=str(LOADER),
+        artifacts={"bundle": str(bundle)},
+        signature=_signature(),
+        pip_requirements=[f"leastwise[serve]=={__version__}", *map(_pinned, PACKAGES)],
+    )
+
+
+def log_whole(client: MlflowClient, model_id: str, model: Path) -> None:
+    """Put a whole model directory into a logged model, over what is there: what says that it is whole goes last."""
+    last = model / BUNDLE / "contents.json"
+    with tempfile.TemporaryDirectory() as scratch:
+        aside = Path(scratch, last.name)
+        shutil.move(last, aside)
+        client.log_model_artifacts(model_id, str(model))
+        client.log_model_artifacts(model_id, scratch, BUNDLE)
+
+
+def load(uri: str) -> PyFuncModel:
+    """A model as MLflow loads it for whoever serves it."""
+    import mlflow.pyfunc
+
+    model: PyFuncModel = mlflow.pyfunc.load_model(uri)
+    return model
+
+
+def fetch_model(uri: str, folder: Path) -> Path:
+    """The directory of a registered model (`models:/NAME/VERSION`), copied under `folder`; gives its bundle back."""
+    import mlflow
+
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))) / BUNDLE
+
+
+def _signature() -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import AnyType, Array, ColSpec, Object, Property, Schema, TensorSpec
+
+    turn = Object([Property("role", "string", required=False), Property("content", "string")])
+    asked: list[ColSpec | TensorSpec] = [
+        ColSpec("string", "text", required=False),
+        ColSpec(Array(turn), "messages", required=False),
+        ColSpec(AnyType(), "input", required=False),  # type: ignore[no-untyped-call]  # its __init__ has no types
+    ]
+    said: list[ColSpec | TensorSpec] = [
+        ColSpec("string", "answer"),
+        ColSpec("string", "label", required=False),
+        ColSpec("double", "confidence", required=False),
+        ColSpec("double", "usd"),
+        ColSpec("string", "version"),
+    ]
+    return ModelSignature(inputs=Schema(asked), outputs=Schema(said))
+
+
+def _pinned(package: str) -> str:
+    return f"{package}=={version(package)}"

@@ -1,0 +1,86 @@
+"""A registered winner as an MLflow model from code: a table with column `text`, chat `messages`, or plain `input` in;
+answer, label, confidence and version out.
+
+MLflow runs this file when it loads the model; nothing is pickled. It needs `leastwise[serve]` and the model's own
+files, no repository and no state. A provider's key is read from the environment of whoever serves.
+"""
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from leastwise.errors import BadInput
+from leastwise.metrics import normalize
+from leastwise.metrics.answer import Answer
+from leastwise.serving.live_model import Winner, open_winner
+
+COLUMNS = ["answer", "label", "confidence", "usd", "version"]
+LOADED_WITHIN_S, ANSWERED_WITHIN_S = 300.0, 600.0
+
+
+class CandidateModel(PythonModel):
+    """Serves one bundle."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Open the bundle: weights are checked and loaded once, so that the first request does not pay for it."""
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True, name="leastwise").start()
+        opening = open_winner(Path(context.artifacts["bundle"]))
+        self._winner: Winner = asyncio.run_coroutine_threadsafe(opening, self._loop).result(LOADED_WITHIN_S)
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, object] | None = None
+    ) -> pd.DataFrame:
+        """Columns answer, label (None where the task has no labels or none was meant), confidence, usd and version, a
+        row for each that came in. BadInput for other columns; RuntimeError where an answer was lost.
+        """
+        texts = texts_of(model_input)
+        asked = asyncio.run_coroutine_threadsafe(self._all(texts), self._loop)
+        answers = asked.result(ANSWERED_WITHIN_S)
+        lost = [answer.error or "lost" for answer in answers if answer.text is None]
+        if lost:
+            raise RuntimeError(f"{len(lost)} of {len(answers)} answers were lost: {lost[0]}")
+        return pd.DataFrame([self._row(answer) for answer in answers], columns=COLUMNS)
+
+    async def _all(self, texts: Sequence[str]) -> list[Answer]:
+        return list(await asyncio.gather(*(self._winner.answer(text) for text in texts)))
+
+    def _row(self, answer: Answer) -> dict[str, object]:
+        task, text = self._winner.production.use_case.task, answer.text or ""
+        label = normalize(task, text) if task.kind == "classification" else None
+        version = self._winner.version or self._winner.key
+        return {"answer": text, "label": label, "confidence": answer.confidence, "usd": answer.usd, "version": version}
+
+
+def texts_of(model_input: Any) -> list[str]:
+    """What is asked: a text a row. Of a conversation the last user turn is the request, for a winner has its own words
+    around it.
+    """
+    frame = pd.DataFrame([model_input]) if isinstance(model_input, Mapping) else model_input
+    if not isinstance(frame, pd.DataFrame):
+        return [_text(each) for each in model_input]
+    columns = [name for name in ("text", "messages", "input") if name in frame and frame[name].notna().any()]
+    if len(columns) != 1:
+        raise BadInput(
+            f"give one of the columns text, messages, input (there are {', '.join(map(str, frame.columns))})"
+        )
+    return [_text(each) for each in frame[columns[0]]]
+
+
+def _text(asked: Any) -> str:
+    if isinstance(asked, str):
+        return asked
+    turns = [turn for turn in asked if isinstance(turn, Mapping)] if isinstance(asked, Sequence) else list(asked)
+    said = [turn["content"] for turn in turns if turn.get("role", "user") == "user" and "content" in turn]
+    if not said or not isinstance(said[-1], str):
+        raise BadInput("a conversation needs a user turn whose content is text")
+    return str(said[-1])
+
+
+set_model(CandidateModel())

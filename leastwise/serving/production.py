@@ -1,0 +1,120 @@
+"""What a registered winner draws on while it answers: its own bundle, and nothing that a climb left elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from leastwise.answering.answerer import Payer
+from leastwise.answering.distance import Distance, Gaussian
+from leastwise.answering.retrieval import Index
+from leastwise.answering.servers import GgufFiles
+from leastwise.errors import BadInput
+from leastwise.ladder.candidate import Candidate
+from leastwise.models.catalogue import Catalogue
+from leastwise.money import PriceBook
+from leastwise.rows.question import JudgedRows
+from leastwise.serving import bundle
+from leastwise.stores.answer_store import NoAnswers
+from leastwise.stores.ledger import Meter
+from leastwise.use_case import UseCase
+
+
+@dataclass(frozen=True)
+class PackedCatalogue(Catalogue):
+    """The models of a use case with the embedder in the bundle."""
+
+    embedder_at: Path | None = None
+
+    @property
+    def encoder(self) -> Path | None:
+        """The embedding model's directory in the bundle; None where the winner embeds nothing."""
+        return self.embedder_at
+
+
+@dataclass(frozen=True)
+class Production:
+    """The surroundings of one winner; `home` is where its logs and small facts go."""
+
+    folder: Path
+    home: Path
+    candidate: Candidate
+    use_case: UseCase
+    contents: bundle.Contents
+    answers: NoAnswers = field(default_factory=NoAnswers)
+
+    @classmethod
+    def of(cls, folder: Path, home: Path) -> Production:
+        """Of a bundle whose every file is as it was packed; BadInput where it is not."""
+        candidate, use_case, contents = bundle.unpack(folder)
+        return cls(folder, home, candidate, _priced(use_case, contents), contents)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The models of the use case at the prices that were packed."""
+        book = PriceBook.model_validate({"as_of": "2026-01-01"})
+        embedder = self.folder / "embedder"
+        return PackedCatalogue(self.use_case, book, self.home, embedder if embedder.is_dir() else None)
+
+    @property
+    def gate(self) -> JudgedRows:
+        """Nothing is measured in production: RuntimeError."""
+        raise RuntimeError("a served winner is not measured")
+
+    @cached_property
+    def near(self) -> Distance | None:
+        """The distance to the examples the guard was fitted on; None where the winner has no such guard."""
+        file, encoder = self.folder / "distance.npz", self.catalogue.encoder
+        if not file.exists() or encoder is None:
+            return None
+        with np.load(file, allow_pickle=False) as stored:
+            return Distance((), encoder, fitted=Gaussian(stored["mean"], stored["precision"]))
+
+    def index(self, table: str) -> Index:
+        """The packed index of a table."""
+        packed, encoder = self.contents.indexes.get(table), self.catalogue.encoder
+        if packed is None or encoder is None:
+            raise BadInput(f"{self.folder}: holds no index of {table}; register the winner again")
+        return self._indexes.setdefault(table, Index(str(self.folder / "indexes"), packed.key, packed.rows, encoder))
+
+    @cached_property
+    def _indexes(self) -> dict[str, Index]:
+        return {}
+
+    def tokenizer(self, uri: str) -> Path:
+        """The packed tokenizer of a model."""
+        name = self.contents.tokenizers.get(uri)
+        if name is None:
+            raise BadInput(f"{self.folder}: holds no tokenizer of {uri}; register the winner again")
+        return self.folder / name
+
+    def gguf(self, candidate: Candidate) -> GgufFiles:
+        """The packed weights of a candidate."""
+        return bundle.gguf_of(self.folder, self.contents, candidate)
+
+    def trained(self, candidate: Candidate) -> Path:
+        """The packed directory of what a stage trained."""
+        revision = candidate.weights.revision if candidate.weights else ""
+        name = self.contents.trained.get(revision)
+        if name is None:
+            raise BadInput(f"{self.folder}: holds no trained weights {revision}; register the winner again")
+        return self.folder / name
+
+    def meter(self, payer: Payer) -> Meter | None:
+        """Nobody: what production spends is in the traffic log, and no cap ends an answer."""
+        return None
+
+
+def _priced(use_case: UseCase, contents: bundle.Contents) -> UseCase:
+    """With the price that was packed where the use case says none: there is no price book here."""
+    models = use_case.models
+    listed = tuple(
+        each.model_copy(update={"price": each.price or contents.prices.get(each.uri)}) for each in models.candidates
+    )
+    base = models.base and models.base.model_copy(
+        update={"price": models.base.price or contents.prices.get(models.base.uri)}
+    )
+    return use_case.model_copy(update={"models": models.model_copy(update={"candidates": listed, "base": base})})

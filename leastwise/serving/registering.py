@@ -1,0 +1,85 @@
+"""Registering a winner: its files go to MLflow, it is loaded from there as anybody would, and must answer as judged.
+
+Until then no version exists; what a kill leaves is an unregistered model, which the next call completes. It moves no
+alias.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from leastwise.answering.served import requests_of
+from leastwise.answering.workspace import Workspace
+from leastwise.endpoints.request import usd_worst
+from leastwise.errors import BadInput
+from leastwise.ladder.candidate import Candidate
+from leastwise.record.published.candidate_files import log_whole, save_bundle
+from leastwise.record.registry import Registry
+from leastwise.record.run import MODEL_ID
+from leastwise.record.stage_run import StageRun
+from leastwise.serving import bundle, smoke
+from leastwise.serving.live_model import TRIES
+
+log = logging.getLogger(__name__)
+
+
+def register(work: Workspace, run: StageRun) -> str:
+    """The version of the candidate that a run measured, made where there is none.
+
+    BadInput where it cannot be served, or does not answer as it did when it was judged; BudgetExceeded where asking it
+    again may cost more than is left.
+    """
+    registry = Registry(run.client, work.use_case.name)
+    known = registry.version_of(run)
+    if known:
+        return known
+    model_id = run.tag(MODEL_ID)
+    if not model_id:
+        raise BadInput(f"run {run.id}: has logged no candidate; name the run of a stage that was measured")
+    candidate = run.candidate()
+    folder = work.home / "registering"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{candidate.key}-") as scratch:
+        packed = Path(scratch, "bundle")
+        bundle.pack(work, candidate, packed)
+        save_bundle(packed, Path(scratch, "model"))
+        log_whole(run.client, model_id, Path(scratch, "model"))
+    _check(work, run, candidate, f"models:/{model_id}")
+    return registry.register(run)
+
+
+def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str) -> None:
+    """BadInput where the model as it was logged does not answer as the run has it."""
+    rows = run.examples() if run.origin.has_file("examples.json") else None
+    rows = None if rows is None else rows[rows["answer"].notna()].drop_duplicates("input").head(smoke.ROWS)
+    texts = [] if rows is None else [str(text) for text in rows["input"]]
+    logged = [] if rows is None else [str(answer) for answer in rows["answer"]]
+    worst = sum(_worst_usd(work, each, texts) for each in bundle.parts_of(candidate))
+    meter = work.budget.meter(candidate.stage)
+    reserved = meter.reserve(worst)
+    try:
+        said = smoke.answers_of(model_uri, texts, work.home / "logs" / f"smoke-{candidate.key}.log")
+    except BaseException:
+        meter.ledger.settle_at_worst(reserved)  # what it had spent until then is not known
+        raise
+    meter.ledger.settle(reserved, sum(each.usd for each in said))
+    answers = [each.answer for each in said]
+    share = smoke.agreement(work.use_case.task, answers, logged)
+    if share < smoke.LEAST_AGREEING:
+        raise BadInput(
+            f"run {run.id}: the registered model answers {share:.0%} of {len(texts)} gate rows as they were judged "
+            f"({smoke.LEAST_AGREEING:.0%} are needed), so what was measured is not what would be served; climb again"
+        )
+    log.info(f"the registered model answers {share:.0%} of {len(texts)} gate rows as they were judged")
+
+
+def _worst_usd(work: Workspace, part: Candidate, texts: Sequence[str]) -> float:
+    """The most that asking a part of a candidate once for each text may cost by its tokens."""
+    price = work.catalogue.price_in_venue(part)
+    if price is None or not texts or not work.catalogue.is_metered(part) or part.prompt is None:
+        return 0.0
+    requests = requests_of(work, part, [""] * len(texts), texts)
+    return sum(usd_worst(request, price.usd) for request in requests) * TRIES

@@ -1,0 +1,81 @@
+"""Does a registered winner answer as it did when it was judged? Asked of the model as MLflow loads it, in a process of
+its own, before anything relies on it.
+
+`python -m leastwise.serving.smoke MODEL_URI` reads a JSON list of texts on standard input and writes their answers as
+one line of JSON, each `{"answer": …, "usd": …}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from leastwise.errors import BadInput
+from leastwise.metrics import normalize
+from leastwise.record.client import tracking_uri
+from leastwise.record.published.candidate_files import load
+from leastwise.use_case.task import Task
+
+ROWS, LEAST_AGREEING = 50, 0.9  # of the same rows; a hosted model is not quite the same from one day to the next
+WITHIN_S = 900.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer of the loaded model, and what it cost by its tokens."""
+
+    answer: str
+    usd: float
+
+
+def answers_of(model_uri: str, texts: Sequence[str], log: Path) -> list[Said]:
+    """What the model says to each text; BadInput with the reason where it cannot be loaded or does not answer."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with log.open("wb") as said:
+        done = subprocess.run(
+            [sys.executable, "-m", "leastwise.serving.smoke", model_uri],
+            input=json.dumps(list(texts)).encode(),
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env=environment,
+            timeout=WITHIN_S,
+        )
+    lines = done.stdout.decode().splitlines()
+    if done.returncode or not lines:
+        last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+        raise BadInput(f"{model_uri} cannot be served: {last[0]} (the whole of it is in {log}); the alias stays")
+    return [Said(**each) for each in json.loads(lines[-1])]
+
+
+def agreement(task: Task, said: Sequence[str], logged: Sequence[str]) -> float:
+    """The share of answers that mean what was logged: the same label, or the same text but for blanks around it."""
+    if not said:
+        return 1.0
+    return sum(_means(task, now) == _means(task, before) for now, before in zip(said, logged, strict=True)) / len(said)
+
+
+def _means(task: Task, answer: str) -> str:
+    label = normalize(task, answer) if task.kind == "classification" else None
+    return label or answer.strip()
+
+
+def main() -> None:
+    """Load, answer, say."""
+    import pandas as pd
+
+    model = load(sys.argv[1])
+    texts = json.load(sys.stdin)
+    said = model.predict(pd.DataFrame({"text": texts}))
+    assert isinstance(said, pd.DataFrame)
+    print(said[["answer", "usd"]].to_json(orient="records"), flush=True)
+    os._exit(0)  # the servers it started end with it
+
+
+if __name__ == "__main__":
+    main()
