@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import cache as remember
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _CHUNK_TEXTS = 1024  # the most embedding work a crash can lose
+
+
+_LOADING = threading.Lock()  # while weights are read, torch makes whatever any thread makes of their type
 
 
 def embedder_dir(uri: str) -> Path:
@@ -99,7 +103,8 @@ def embed(
 
 def _encode(texts: list[str], encoder: Path, threads: int) -> Vectors:
     # sentence-transformers itself sorts by length, so a batch carries little padding
-    model = _encoder_model(encoder, encoder_hash(encoder))
+    with _LOADING:
+        model = _encoder_model(encoder, encoder_hash(encoder))
     with torch_threads(threads):
         encoded = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
     # bf16 rounds a unit vector to one of length 1 +- 0.4%; the search takes lengths for granted.

