@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache, partial
 from importlib import import_module
 from types import FrameType
@@ -69,8 +69,12 @@ async def service(
         await made.close()
 
 
-async def serve(work: Work, made: AnsweringService, listening: socket.socket) -> None:
-    """Answer until the process is asked to end; what is in flight is answered first."""
+async def serve(
+    work: Work, made: AnsweringService, listening: socket.socket, on_server: Callable[[uvicorn.Server], object] = id
+) -> None:
+    """Answer until the process is asked to end; what is in flight is answered first. `on_server` is handed what ends
+    it where no signal can.
+    """
     app = application(work.name, made, Admission(keys_of(work.settings), work.settings, made.counters))
     config = uvicorn.Config(
         app,
@@ -85,6 +89,7 @@ async def serve(work: Work, made: AnsweringService, listening: socket.socket) ->
     if threading.current_thread() is threading.main_thread():
         for each in SIGNALS:
             signal.signal(each, server.handle_exit)
+    on_server(server)
     watching = asyncio.create_task(_end_with_parent(server))
     try:
         await server.serve(sockets=[listening])
