@@ -173,7 +173,9 @@ def test_a_table_of_the_wrong_shape_is_refused(endpoint: Running, body: dict[str
 def test_other_kinds_routes_and_methods_are_refused(endpoint: Running) -> None:
     plain = {"content-type": "text/plain"}
     assert post(endpoint, "/v1/chat/completions", chat(), **plain).status_code == 415  # what a foreign page may send
-    assert post(endpoint, "/v1/chat/completions", gzip.compress(chat()), **{"content-encoding": "gzip"}).status_code == 400
+    assert (
+        post(endpoint, "/v1/chat/completions", gzip.compress(chat()), **{"content-encoding": "gzip"}).status_code == 400
+    )
     assert post(endpoint, "/v1/completions", chat()).json()["error"]["code"] == "no_such_route"
     assert endpoint.get("/v1/chat/completions").status_code == 405
     foreign = endpoint.get("/v1/models", headers={"host": "evil.example:80"})
@@ -197,7 +199,9 @@ def test_an_answer_with_half_a_character_is_given_all_the_same(endpoint: Running
 def test_a_body_that_is_too_long_is_refused_before_it_has_come(endpoint: Running) -> None:
     host, port = endpoint.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as wire:
-        head = f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 10000000"
+        head = (
+            f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 10000000"
+        )
         wire.sendall(f"{head}\r\n\r\n".encode() + b"x" * 1000)
         assert wire.recv(100).startswith(b"HTTP/1.1 413")
 
