@@ -75,18 +75,17 @@ class Journal:
         self._thread.join(CLOSE_S)
 
     def _keep(self) -> None:
-        self._publish_all()
+        self._publish_all(self._file.path)
         while not self._ending.wait(FLUSH_S):
             self._turn()
         self._turn(at_end=True)
-        os.close(self._file.handle)
 
     def _turn(self, at_end: bool = False) -> None:
         try:
             self._write()
             is_due = self._rows_of_part >= MOST_PART_ROWS or time.monotonic() - self._begun > self.part_every_s
             if at_end or is_due:
-                self._next_part()
+                self._next_part(at_end)
         except Exception as error:  # a full disk, say: the rows wait, and are tried again
             log.warning(f"the journal {self._file.path} could not be written: {without_secrets(str(error))}")
 
@@ -112,18 +111,21 @@ class Journal:
             self.dropped += 1
             return b""
 
-    def _next_part(self) -> None:
-        """Begin a new journal and make parts of all that nobody writes any longer."""
+    def _next_part(self, at_end: bool) -> None:
+        """Make parts of all that nobody writes any longer, this process's own journal too, in whose place comes a new
+        one.
+        """
         self._begun = time.monotonic()
-        if self._rows_of_part:
-            ended, self._file, self._rows_of_part = self._file, _new(self.folder), 0
+        if self._rows_of_part or at_end:
+            ended, self._rows_of_part = self._file, 0
+            self._file = ended if at_end else _new(self.folder)
             os.fsync(ended.handle)
             os.close(ended.handle)
-        self._publish_all()
+        self._publish_all(None if at_end else self._file.path)
 
-    def _publish_all(self) -> None:
+    def _publish_all(self, written: Path | None) -> None:
         for file in sorted(self.folder.glob(f"[!.]*{SUFFIX}")):
-            if file != self._file.path:
+            if file != written:
                 self._publish(file)
 
     def _publish(self, file: Path) -> None:
