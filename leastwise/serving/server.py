@@ -102,6 +102,7 @@ class Endpoint:
 
     def close(self) -> Served:
         """Ask the workers to end, wait until their requests are answered, and count."""
+        self.end()
         running = [worker.child for worker in self._workers if worker.child and worker.child.poll() is None]
         for child in running:
             child.terminate()
