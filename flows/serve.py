@@ -4,7 +4,7 @@ from prefect import flow
 
 from leastwise.ladder.ending import ServeEnding
 from leastwise.serving.settings import EndpointSettings
-from tasks.serve import serve_champion
+from tasks.serving.serve import serve_champion
 
 
 @flow(name="serve")

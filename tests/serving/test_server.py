@@ -32,7 +32,7 @@ COMMAND = """
 import sys
 from functools import partial
 import flows.running.endings as endings
-import tasks.serve as serving
+import tasks.serving.serve as serving
 from leastwise.serving.settings import EndpointSettings
 serving.endpoint = partial(serving.endpoint, opening=sys.argv[2])
 made = serving.serve_champion.fn(sys.argv[1], EndpointSettings().changed(sys.argv[3]))
