@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.client import HTTPResponse
 from pathlib import Path
 
@@ -30,11 +30,15 @@ class StartError(RuntimeError):
 
 
 def start(
-    command: list[str], log: Path, environment: Mapping[str, str], own_session: bool = False
+    command: list[str],
+    log: Path,
+    environment: Mapping[str, str],
+    own_session: bool = False,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a command in the repository's folder, all it says into `log`; `environment` is the whole of it.
 
-    `own_session`: closing the terminal leaves it.
+    `own_session`: closing the terminal leaves it. `pass_fds`: open files (a listening socket) that it inherits.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
@@ -46,6 +50,7 @@ def start(
             stdout=output,
             stderr=output,
             start_new_session=own_session,
+            pass_fds=tuple(pass_fds),
         )
 
 

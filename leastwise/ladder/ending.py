@@ -117,3 +117,15 @@ class AuditEnding(_Fields):
     def exit_status(self) -> int:
         """0 where every verdict agrees, 1 where one differs."""
         return 0 if self.outcome == "agrees" else 1
+
+
+@dataclass(frozen=True)
+class ServeEnding(_Fields):
+    """What an endpoint did until it was asked to end. `requests`: answered ones."""
+
+    outcome: str
+    reason: str
+    requests: int
+    usd_spent: float
+    calls_paid: int
+    exit_status: ClassVar[int] = 0

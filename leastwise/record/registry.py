@@ -1,7 +1,8 @@
 """The MLflow registry: versions of a use case's candidates, who is champion and challenger, and the log of every move.
 
 It judges nothing: whether a candidate deserves a move is decided by who calls. The log is written ahead: an entry (a
-run with `leastwise.kind=promotion`, never changed again but for its status) stands in MLflow before its alias moves and
+run with `leastwise.kind=promotion`, never changed again but for its status and for how the version then started at an
+endpoint) stands in MLflow before its alias moves and
 is FINISHED after; a move that a crash cut short is finished by the next call. MLflow offers no compare-and-set, so two
 processes that move one use case's aliases at the same moment are not kept apart.
 """
@@ -31,6 +32,7 @@ from leastwise.record.run import (
 )
 from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun
+from leastwise.redaction import redacted
 from leastwise.run_id import RunId
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 Event = Literal["challenge", "promote", "rollback"]
 _ALIAS: dict[str, str] = {"challenge": CHALLENGER, "promote": CHAMPION, "rollback": CHAMPION}
 EVENT, NUMBER, BEFORE, AFTER = "leastwise.event", "leastwise.number", "leastwise.before", "leastwise.after"
+STARTED = "leastwise.started"  # whether an endpoint could start a version, of it and of the move that named it
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,28 @@ class Registry:
     def challenger(self) -> Registered | None:
         """The candidate that last challenged the champion, or None."""
         return self._holder(CHALLENGER)
+
+    def aliases(self) -> dict[str, str]:
+        """The version of each alias, as they stand; nothing is finished or changed. Empty where there is no model."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            held = self.client.get_registered_model(self.use_case).aliases
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+        return {str(alias): str(version) for alias, version in held.items()}
+
+    def note_start(self, version: str, words: str) -> None:
+        """How a version started at an endpoint, noted at the version and at the log's latest move to it; no alias
+        moves.
+        """
+        said = redacted(words)[:MOST_TAG_CHARACTERS]
+        self.client.set_model_version_tag(self.use_case, version, STARTED, said)
+        moves = [move for move in self.log() if move.after == version]
+        if moves:
+            self.client.set_tag(moves[-1].run_id, STARTED, said)
 
     def version(self, version: str) -> Registered:
         """One version."""

@@ -59,6 +59,19 @@ def exists(uri: str | Path) -> bool:
         return next(s3.objects(uri), None) is not None
 
 
+def files_below(uri: str | Path) -> list[str]:
+    """The files or objects below a folder or prefix, in the order of their names; nothing hidden, none for a file."""
+    uri = str(uri)
+    with _explained(uri):
+        if is_s3(uri):
+            bucket, key = bucket_and_key(uri)
+            names = [name for name in s3.objects(uri) if name != key]
+            return [f"s3://{bucket}/{name}" for name in sorted(names) if not _is_hidden(name.removeprefix(key))]
+        path = local_path(uri)
+        below = _files(path) if path.is_dir() else []
+        return [str(file) for file in below if not _is_hidden(file.relative_to(path).as_posix())]
+
+
 def read_bytes(uri: str | Path) -> bytes:
     """The content of one file or object."""
     uri = str(uri)
@@ -173,6 +186,10 @@ def _variable(name: str, uri: str) -> str:
     if not value:
         raise BadInput(f"{uri}: environment variable {name!r} is not set. Set it, or write the path out.")
     return value
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _files(path: Path) -> list[Path]:

@@ -22,13 +22,16 @@ ADDRESS_OF = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL", "g
 ON_THIS_MACHINE = frozenset({"", "file", "sqlite", "mlflow-artifacts"})  # artifacts through the tracking server itself
 
 
-def destinations(use_case: UseCase) -> list[Check]:
-    """One check for every place that texts go to; none where residency lists no hosts."""
+def destinations(use_case: UseCase, *also: str) -> list[Check]:
+    """One check for every place that texts go to, and for what is `also` written (a traffic log on S3); none where
+    residency lists no hosts.
+    """
     limits = use_case.requirements.residency
     if limits is None or not limits.hosts:
         return []
     each = (partial(_check, what, address, limits.hosts) for what, address in _addresses(use_case))
-    return [*each, partial(_check_artifacts, use_case, limits.hosts)]
+    written = (partial(_check, without_secrets(address), address, limits.hosts) for address in also)
+    return [*each, *written, partial(_check_artifacts, use_case, limits.hosts)]
 
 
 def _addresses(use_case: UseCase) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ import pytest
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.record.client import connect, experiment_id
-from leastwise.record.registry import Move, Registry, champions
+from leastwise.record.registry import STARTED, Move, Registry, champions
 from leastwise.record.stage_run import StageRun
 
 NAMES = (f"case-{number}" for number in itertools.count())
@@ -147,3 +147,29 @@ def move(event: str, before: str, after: str) -> Move:
 )
 def test_the_line_of_champions_is_read_from_the_log(moves, now, line):
     assert champions([move(*each) for each in moves], now) == line
+
+
+def test_how_a_version_started_is_noted_at_its_move_and_moves_nothing(registry):
+    a, b = version(registry, "a"), version(registry, "b")
+    registry.promote(a, "first")
+    registry.promote(b, "better")
+    assert registry.aliases() == {"champion": b}
+    registry.note_start(b, f"did not start (the key sk-abcdefghijklmnop was refused); champion {a} goes on serving")
+    tags = [registry.client.get_run(move.run_id).data.tags for move in registry.log()]
+    assert STARTED not in tags[0] and tags[1][STARTED].startswith("did not start")
+    assert registry.client.get_model_version(registry.use_case, b).tags[STARTED] == tags[1][STARTED]
+    assert "sk-" not in tags[1][STARTED]
+    assert registry.aliases() == {"champion": b} and [move.after for move in registry.log()] == [a, b]
+    assert registry.rollback("it did not start").after == a
+
+
+def test_aliases_are_read_without_finishing_what_a_crash_left_open(registry, monkeypatch):
+    assert registry.aliases() == {}
+    a, b = version(registry, "a"), version(registry, "b")
+    registry.promote(a, "first")
+    with monkeypatch.context() as crashing:
+        crashing.setattr(type(registry.client), "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.promote(b, "better")
+    assert registry.aliases() == {"champion": a}
+    assert [move.finished for move in registry.log()] == [True, False]

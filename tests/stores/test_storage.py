@@ -19,6 +19,7 @@ from leastwise.errors import BadInput
 from leastwise.stores import storage
 from leastwise.stores.sqlite_file import open_wal
 from leastwise.stores.tables import table_files
+from leastwise.stores.tables.journal import Columns, Journal
 from tests.servers.s3_server import S3, s3_server
 
 
@@ -126,6 +127,16 @@ print(json.dumps([uri, open(path).read()]))
     uri, text = json.loads(done.stdout.splitlines()[-1])
     assert text == "evidence"
     assert storage.read_bytes(uri) == b"evidence"
+
+
+def test_rows_a_service_kept_are_read_as_one_table_wherever_they_lie(root: str, tmp_path: Path) -> None:
+    columns: Columns = {"time": "float64", "text": "string"}
+    for number in range(2):
+        kept = Journal(tmp_path / "journal", f"{root}/traffic", columns, 3600, dict)
+        kept.add({"time": 1_764_158_400.0 + number, "text": f"text {number}"})
+        kept.close()
+    assert list(table_files.read_table(f"{root}/traffic")["text"]) == ["text 0", "text 1"]
+    assert list(table_files.read_table(f"{root}/traffic/date=2025-11-26")["text"]) == ["text 0", "text 1"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_scraps(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.redaction import without_secrets
-from leastwise.stores.storage import opened, write_bytes
+from leastwise.stores.storage import files_below, opened, write_bytes
 from leastwise.stores.tables import table_formats
 
 if TYPE_CHECKING:
@@ -39,20 +39,43 @@ def read_blocks(uri: str | Path) -> Iterator[pd.DataFrame]:
     """The same table a block of rows at a time, its index going on through the blocks; at least one, if without rows.
 
     It takes the memory of a block, however long the table is. An S3 object is downloaded, for as long as it is read.
+    A folder or prefix is one table of all the files below it, in the order of their names (`date=2026-11-26/…`).
     """
-    shown = without_secrets(str(uri))
-    reader = _READERS.get(posixpath.splitext(str(uri))[1].lower())
-    if reader is None:
-        raise BadInput(f"{shown}: unknown kind of table. Use a file ending in {', '.join(_READERS)}.")
     at = 0
+    for part in _parts(str(uri)):
+        for block in _blocks_of(part):
+            block.index = block.index + at
+            at += len(block)
+            yield block
+
+
+def _parts(uri: str) -> list[str]:
+    """The files of a table: itself, or those below a folder; what is hidden or being written (`.part-…`) is none."""
+    if _is_table(uri):
+        return [uri]
+    below = files_below(uri)
+    shown, kinds = without_secrets(uri), ", ".join(_READERS)
+    if not below:
+        raise BadInput(f"{shown}: unknown kind of table. Use a file ending in {kinds}, or a folder of such.")
+    parts = [part for part in below if _is_table(part)]
+    if not parts:
+        raise BadInput(f"{shown}: a folder without a table. Put files ending in {kinds} there.")
+    return parts
+
+
+def _is_table(uri: str) -> bool:
+    return posixpath.splitext(uri)[1].lower() in _READERS
+
+
+def _blocks_of(uri: str) -> Iterator[pd.DataFrame]:
+    shown = without_secrets(uri)
+    reader = _READERS[posixpath.splitext(uri)[1].lower()]
     with opened(uri) as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise BadInput(f"{shown}: is UTF-16. Save it as UTF-8.")
         file.seek(0)
         blocks = _begun(reader, file)
         while (block := _next(blocks, shown)) is not None:
-            block.index = block.index + at
-            at += len(block)
             yield block
 
 

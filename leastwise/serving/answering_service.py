@@ -1,0 +1,112 @@
+"""One request answered: who answers it, within which time, what is kept of it, and what the challenger is asked beside.
+
+It knows no HTTP (see `leastwise.serving.web`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, replace
+
+from leastwise.metrics.answer import Answer
+from leastwise.record.registry import CHALLENGER, CHAMPION
+from leastwise.redaction import redacted
+from leastwise.serving.counters import Counters
+from leastwise.serving.following import Follower, Serving, share_of
+from leastwise.serving.settings import EndpointSettings
+from leastwise.serving.traffic import Answered, Traffic
+
+log = logging.getLogger(__name__)
+
+OK, FAILED, TOO_SLOW = 200, 502, 504
+SHOWN_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Request:
+    """A text to answer. `unit`: whom a split keeps together (user, request or text); `alias`: empty for the split."""
+
+    id: str
+    text: str
+    unit: str
+    alias: str = ""
+
+
+class AnsweringService:
+    """Everything of one worker that answers requests."""
+
+    def __init__(self, follower: Follower, traffic: Traffic, settings: EndpointSettings, counters: Counters) -> None:
+        self.follower, self.traffic, self.settings, self.counters = follower, traffic, settings, counters
+        self.is_ending = False
+        self._shadows: set[asyncio.Task[None]] = set()
+
+    async def answer(self, request: Request) -> tuple[Answered, str]:
+        """The answer, and the id of its trace (empty where it has none)."""
+        alias, serving = self._who(request)
+        done = await self._asked(request, alias, serving)
+        if alias == CHAMPION and not request.alias:
+            self._shadow(request)
+        return done, self.traffic.keep(done, share_of("trace", request.id))
+
+    async def close(self) -> None:
+        """End what is in flight beside requests, close the versions, write what is waiting."""
+        for task in self._shadows:
+            task.cancel()
+        await asyncio.gather(*self._shadows, return_exceptions=True)
+        await self.follower.close()
+        await asyncio.to_thread(self.traffic.close)
+
+    def _who(self, request: Request) -> tuple[str, Serving]:
+        named = self.follower.holder(request.alias) if request.alias else None
+        return (request.alias, named) if named else self.follower.chosen(request.unit)
+
+    async def _asked(self, request: Request, alias: str, serving: Serving) -> Answered:
+        came, started, status = time.time(), time.perf_counter(), OK
+        with serving.asked() as model:
+            try:
+                async with asyncio.timeout(self.settings.answer_timeout_s):
+                    answer = await model.answer(request.text)
+            except TimeoutError:
+                answer, status = _none("it took too long"), TOO_SLOW
+            except Exception as error:
+                answer, status = _none(f"{type(error).__name__}: {error}"), FAILED
+        seconds = time.perf_counter() - started
+        if answer.text is None:
+            status = FAILED if status == OK else status
+            log.warning(f"version {serving.version} did not answer: {redacted(str(answer.error))[:SHOWN_CHARACTERS]}")
+        tokens = (answer.input_tokens, answer.cached_tokens, answer.output_tokens)
+        self.counters.answered(alias, seconds, tokens, answer.usd)
+        return Answered(
+            request_id=request.id,
+            text=request.text,
+            answer=answer,
+            status=status,
+            time=came,
+            latency_ms=seconds * 1000,
+            version=serving.version,
+            alias=alias,
+            candidate=serving.model.key,
+        )
+
+    def _shadow(self, request: Request) -> None:
+        """Put the request to the challenger too, without anybody waiting for it."""
+        challenger = self.follower.holder(CHALLENGER)
+        if challenger is None or share_of("shadow", request.unit) >= self.settings.shadow_share:
+            return
+        if len(self._shadows) >= self.settings.most_shadows:
+            self.counters.shadowed("left_out")
+            return
+        task = asyncio.create_task(self._shadowed(replace(request, alias=CHALLENGER), challenger))
+        self._shadows.add(task)
+        task.add_done_callback(self._shadows.discard)
+
+    async def _shadowed(self, request: Request, challenger: Serving) -> None:
+        done = await self._asked(request, "shadow", challenger)
+        self.counters.shadowed("answered" if done.status == OK else "failed")
+        self.traffic.keep_shadow(done)
+
+
+def _none(error: str) -> Answer:
+    return Answer(None, None, 0.0, error=error)

@@ -1,0 +1,33 @@
+"""What a version of the registered model is while it answers requests. How one is opened is said in `opening.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from leastwise.metrics.answer import Answer
+
+
+class LiveModel(Protocol):
+    """A version that answers; many requests may be in flight at once."""
+
+    @property
+    def version(self) -> str:
+        """Its version in the registry."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """The candidate's key."""
+        ...
+
+    async def answer(self, text: str) -> Answer:
+        """The answer to one text; where it was lost, `text` is None and `error` says why."""
+        ...
+
+    async def aclose(self) -> None:
+        """End what it started; nothing is in flight any longer."""
+        ...
+
+
+Opener = Callable[[str], Awaitable[LiveModel]]  # opens a version of the registered model, in seconds; may raise

@@ -1,0 +1,181 @@
+"""What is kept of answered requests: a row each in the traffic log, and of some a trace, both masked first.
+
+A request waits for neither. Shadow answers have a log of their own: a request that came once must not count twice.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from leastwise.metrics.answer import Answer
+from leastwise.record.live.live_traces import LiveRequest, LiveTraces, new_trace_id
+from leastwise.rows.personal_data import masked
+from leastwise.serving.counters import Counters
+from leastwise.serving.settings import EndpointSettings
+from leastwise.stores import storage
+from leastwise.stores.tables.journal import Columns, Journal, Row
+
+COLUMNS: Columns = {
+    "time": "float64",
+    "id": "string",
+    "text": "string",
+    "answer": "string",
+    "status": "int64",
+    "confidence": "float64",
+    "latency_ms": "float64",
+    "input_tokens": "int64",
+    "cached_tokens": "int64",
+    "output_tokens": "int64",
+    "usd": "float64",
+    "version": "string",
+    "alias": "string",
+    "candidate": "string",
+    "trace_id": "string",
+}
+TEXTS = ("text", "answer")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A request that was answered, or was not: then `answer.text` is None and `status` says how.
+
+    `time`: unix seconds when it came; `latency_ms`: how long its answer took; `version` and `candidate`: who answered.
+    """
+
+    request_id: str
+    text: str
+    answer: Answer
+    status: int
+    time: float
+    latency_ms: float
+    version: str
+    alias: str
+    candidate: str
+
+
+class Traffic:
+    """What one worker keeps of its requests. `mask`: the kinds of personal data that are kept of none."""
+
+    def __init__(self, name: str, mask: tuple[str, ...], settings: EndpointSettings, counters: Counters) -> None:
+        self.settings, self.counters = settings, counters
+        prepared = partial(_masked_row, mask)
+        kept = settings.traffic_log and storage.resolve(settings.traffic_log, Path.cwd())
+        make = partial(_journal, name, kept, settings.part_every_s, prepared)
+        self._requests = make("") if kept else None
+        self._shadows = make("-shadow") if kept and settings.shadow_share else None
+        written, dropped = partial(counters.kept, "traces", "written"), partial(counters.kept, "traces", "dropped")
+        is_traced = settings.trace_rate > 0 and settings.most_traces_per_s > 0
+        self._traces = LiveTraces(name, partial(_masked, mask), written, dropped) if is_traced else None
+        self._allowance = Allowance(settings.most_traces_per_s)
+        self._told = dict.fromkeys(("rows.written", "rows.dropped"), 0)
+
+    def keep(self, done: Answered, share: float) -> str:
+        """Keep a request; gives the id of its trace, empty where it gets none. `share` in 0..1 samples."""
+        is_sampled = share < self.settings.trace_rate and self._traces is not None
+        trace_id = ""
+        if is_sampled and self._traces and self._traces.has_room and self._allowance.takes_one():
+            trace_id = new_trace_id()
+            self._traces.add(_live_request(done, trace_id))
+        if self._requests:
+            self._requests.add(_row(done, trace_id))
+        return trace_id
+
+    def keep_shadow(self, done: Answered) -> None:
+        """Keep what the challenger would have said."""
+        if self._shadows:
+            self._shadows.add(_row(done, ""))
+
+    def count(self) -> None:
+        """Bring the counts of rows up to date."""
+        journals = [each for each in (self._requests, self._shadows) if each]
+        now = {
+            "rows.written": sum(each.rows for each in journals),
+            "rows.dropped": sum(each.dropped for each in journals),
+        }
+        for name, count in now.items():
+            what, outcome = name.split(".")
+            self.counters.kept(what, outcome, count - self._told[name])
+        self._told = now
+
+    def close(self) -> None:
+        """Write what is waiting."""
+        for each in (self._requests, self._shadows, self._traces):
+            if each:
+                each.close()
+        self.count()
+
+
+class Allowance:
+    """At most so many a second, a second's worth of them at once."""
+
+    def __init__(self, per_s: float) -> None:
+        self.per_s = per_s
+        self._left, self._at = max(per_s, 1.0), time.monotonic()
+
+    def takes_one(self) -> bool:
+        """Whether one more is allowed now; it then counts."""
+        now = time.monotonic()
+        self._left = min(max(self.per_s, 1.0), self._left + (now - self._at) * self.per_s)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+def _journal(name: str, target: str, part_every_s: float, prepared: Callable[[Row], Row], suffix: str) -> Journal:
+    folder = storage.home() / "endpoint" / f"{name}{suffix}"
+    return Journal(folder, posixpath.join(target, f"{name}{suffix}"), COLUMNS, part_every_s, prepared)
+
+
+def _row(done: Answered, trace_id: str) -> Row:
+    answer = done.answer
+    return {
+        "time": done.time,
+        "id": done.request_id,
+        "text": done.text,
+        "answer": answer.text,
+        "status": done.status,
+        "confidence": answer.confidence,
+        "latency_ms": done.latency_ms,
+        "input_tokens": answer.input_tokens,
+        "cached_tokens": answer.cached_tokens,
+        "output_tokens": answer.output_tokens,
+        "usd": answer.usd,
+        "version": done.version,
+        "alias": done.alias,
+        "candidate": done.candidate,
+        "trace_id": trace_id or None,
+    }
+
+
+def _live_request(done: Answered, trace_id: str) -> LiveRequest:
+    answer = done.answer
+    return LiveRequest(
+        trace_id=trace_id,
+        request_id=done.request_id,
+        time=done.time,
+        latency_ms=done.latency_ms,
+        version=done.version,
+        alias=done.alias,
+        candidate=done.candidate,
+        text=done.text,
+        answer=answer.text,
+        input_tokens=answer.input_tokens,
+        cached_tokens=answer.cached_tokens,
+        output_tokens=answer.output_tokens,
+        usd=answer.usd,
+    )
+
+
+def _masked(mask: tuple[str, ...], text: str) -> str:
+    return masked(text, mask)
+
+
+def _masked_row(mask: tuple[str, ...], row: Row) -> Row:
+    return row | {name: masked(text, mask) for name in TEXTS if isinstance(text := row[name], str)}

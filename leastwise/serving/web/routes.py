@@ -1,0 +1,178 @@
+"""The routes of an endpoint, as a Starlette application: what FastAPI stands on, without the parts it would not use
+(the shapes are OpenAI's and MLflow's, not ours to declare). It decides nothing about answers.
+
+MLflow's agent server was looked at: it holds one function a process, writes its traces while the caller waits and tells
+callers what an exception said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as WebRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from leastwise.record.registry import CHALLENGER, CHAMPION
+from leastwise.serving.answering_service import OK, TOO_SLOW, AnsweringService, Request
+from leastwise.serving.traffic import Answered
+from leastwise.serving.web import bodies
+from leastwise.serving.web.admission import Admission
+from leastwise.serving.web.refusals import Refusal, dumped
+
+AT_ONCE = 8  # rows of one /invocations request in flight
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
+
+
+def application(name: str, service: AnsweringService, admission: Admission) -> Starlette:
+    """The application of one worker; the use case's name is the model's."""
+    routes = Routes(name, service, admission)
+    guarded = {"/v1/chat/completions": routes.chat, "/invocations": routes.invocations}
+    read = {"/v1/models": routes.models, "/metrics": routes.metrics}
+    return Starlette(
+        routes=[
+            *(Route(path, routes.admitted(path, handler), methods=["POST"]) for path, handler in guarded.items()),
+            *(Route(path, routes.keyed(handler), methods=["GET"]) for path, handler in read.items()),
+            Route("/health", routes.health, methods=["GET"]),
+            Route("/ping", routes.health, methods=["GET"]),  # MLflow's name for it
+        ],
+        exception_handlers={404: _no_route, 405: _no_route, Exception: _defect},
+    )
+
+
+async def _no_route(request: WebRequest, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    words = f"There is no {request.method[:10]} {request.url.path[:100]} here."
+    return Refusal(status, "no_such_route", words).response()
+
+
+async def _defect(_request: WebRequest, _error: Exception) -> Response:
+    return Refusal(500, "internal_error", "This request met a defect of the endpoint; its log says which.").response()
+
+
+class Routes:
+    """What each route answers."""
+
+    def __init__(self, name: str, service: AnsweringService, admission: Admission) -> None:
+        self.name, self.service, self.admission = name, service, admission
+
+    def admitted(
+        self, path: str, handler: Callable[[WebRequest, bytes], Awaitable[Response]]
+    ) -> Callable[[WebRequest], Awaitable[Response]]:
+        """A route for whoever shows a key and finds a seat; what goes wrong in one request stays in it."""
+
+        async def route(request: WebRequest) -> Response:
+            try:
+                self.admission.check_key(request)
+                with self.admission.seat():
+                    response = await handler(request, await self.admission.body(request))
+            except Refusal as refusal:
+                response = refusal.response()
+            self.service.counters.ended(path, response.status_code)
+            return response
+
+        return route
+
+    def keyed(self, handler: Callable[[], bytes]) -> Callable[[WebRequest], Awaitable[Response]]:
+        """A route that only reads, for whoever shows a key."""
+
+        async def route(request: WebRequest) -> Response:
+            try:
+                self.admission.check_key(request)
+            except Refusal as refusal:
+                return refusal.response()
+            body = await asyncio.to_thread(handler)
+            return Response(body, media_type="application/json" if body[:1] == b"{" else "text/plain; version=0.0.4")
+
+        return route
+
+    async def chat(self, request: WebRequest, body: bytes) -> Response:
+        """OpenAI's chat completions."""
+        chat = bodies.chat_of(bodies.parsed(body), self.service.settings)
+        asked = Request(_id(request), chat.text, _unit(request, chat.user, chat.text), self._alias(chat.model))
+        done, trace_id = await self.service.answer(asked)
+        if done.status != OK:
+            raise _not_answered(done)
+        headers = _headers(done, trace_id)
+        chat_id = f"chatcmpl-{done.request_id}"
+        if chat.is_streamed:
+            stream = bodies.chat_chunks(done, chat_id, self.name, chat.tells_usage)
+            return Response(stream, headers=headers, media_type="text/event-stream")
+        return _json(bodies.chat_answer(done, chat_id, self.name), headers)
+
+    async def invocations(self, request: WebRequest, body: bytes) -> Response:
+        """MLflow's scoring: each row is a request of its own."""
+        texts = bodies.texts_of(bodies.parsed(body), self.service.settings)
+        first, seats = _id(request), asyncio.Semaphore(AT_ONCE)
+        ids = [first] if len(texts) == 1 else [f"{first}-{number}" for number in range(1, len(texts) + 1)]
+
+        async def one(request_id: str, text: str) -> tuple[Answered, str]:
+            async with seats:
+                return await self.service.answer(Request(request_id, text, _unit(request, "", text)))
+
+        answered = await asyncio.gather(*(one(*each) for each in zip(ids, texts, strict=True)))
+        if all(done.status != OK for done, _ in answered):
+            raise _not_answered(answered[0][0])
+        headers = _headers(*answered[0])
+        return _json(bodies.invocation_answer([done for done, _ in answered]), headers | {"x-request-id": first})
+
+    async def health(self, _request: WebRequest) -> Response:
+        """Which versions answer; 503 while it ends."""
+        follower, is_ending = self.service.follower, self.service.is_ending
+        said = {"status": "ending" if is_ending else "ok", "name": self.name}
+        held = {"versions": follower.versions, "starting": follower.starting}
+        return Response(orjson.dumps(said | held), 503 if is_ending else 200, media_type="application/json")
+
+    def models(self) -> bytes:
+        """The names a chat request may ask for."""
+        versions = self.service.follower.versions
+        names = [self.name, *(f"{self.name}@{alias}" for alias in versions)]
+        listed = [{"id": each, "object": "model", "created": 0, "owned_by": "leastwise"} for each in names]
+        return orjson.dumps({"object": "list", "data": listed})
+
+    def metrics(self) -> bytes:
+        """All counts as Prometheus reads them."""
+        self.service.traffic.count()
+        return self.service.counters.exposed()
+
+    def _alias(self, model: str) -> str:
+        """The alias a model name asks for, empty where the split decides."""
+        if model in ("", self.name):
+            return ""
+        for alias in (CHAMPION, CHALLENGER):
+            if model == f"{self.name}@{alias}" and self.service.follower.holder(alias):
+                return alias
+        raise Refusal(404, "model_not_found", f"There is no model {model[:100]!r} here, but {self.name!r}.", "model")
+
+
+def _id(request: WebRequest) -> str:
+    """The id a caller, or the proxy before us, gave the request; else a new one."""
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _unit(request: WebRequest, user: str, text: str) -> str:
+    """Whom a split keeps together: the user, else the request as its caller names it, else the text."""
+    return user or request.headers.get("x-request-id") or text
+
+
+def _headers(done: Answered, trace_id: str) -> dict[str, str]:
+    own = {"x-request-id": done.request_id, "x-model-version": done.version, "x-model-alias": done.alias}
+    return own | ({"x-trace-id": trace_id} if trace_id else {})
+
+
+def _json(value: bodies.Json, headers: dict[str, str]) -> Response:
+    return Response(dumped(value), headers=headers, media_type="application/json")
+
+
+def _not_answered(done: Answered) -> Refusal:
+    """What a caller is told of a failure: never its words, which may hold addresses and keys."""
+    what = "did not answer in time" if done.status == TOO_SLOW else "did not answer"
+    words = f"The model behind this endpoint {what} (request {done.request_id})."
+    return Refusal(done.status, "not_answered", words, retry_after_s=1)

@@ -1,0 +1,40 @@
+"""Serving the champion of a use case until somebody ends it: what is looked at first, and what is said.
+
+How requests are answered is in `leastwise.serving`.
+"""
+
+from __future__ import annotations
+
+from prefect import task
+
+from leastwise.errors import BadInput, problems_of, refuse
+from leastwise.ladder.ending import ServeEnding
+from leastwise.record.client import connect
+from leastwise.record.registry import CHAMPION, Registry
+from leastwise.rows.use_case_file import load
+from leastwise.serving.server import endpoint, until_asked_to_end
+from leastwise.serving.settings import EndpointSettings
+from tasks.session.console import say
+from tasks.session.destinations import destinations
+
+
+@task(name="serve")
+def serve_champion(use_case: str, settings: EndpointSettings) -> ServeEnding:
+    """Answer requests with whatever the alias champion names, until SIGTERM or Ctrl-C; what is in flight is answered
+    first.
+    """
+    case = load(use_case)
+    kept_at = [settings.traffic_log] if settings.traffic_log.startswith("s3://") else []
+    refuse(problems_of(destinations(case, *kept_at)))
+    if CHAMPION not in Registry(connect(), case.name).aliases():
+        raise BadInput(
+            f"models:/{case.name}@champion: there is no champion; climb, then promote the climb's run "
+            f"(python -m flows.promote {case.name} MLFLOW_RUN_ID)"
+        )
+    with endpoint(case.name, case.data.mask, settings) as running, until_asked_to_end(running):
+        say(f"serving {case.name}@champion at {running.url} (/v1/chat/completions, /invocations, /health, /metrics)")
+        running.wait()
+        say("asked to end: answering what is in flight …")
+        served = running.close()
+    reason = f"asked to end after {served.requests:,} answered requests"
+    return ServeEnding("ended", reason, served.requests, served.usd, served.requests)

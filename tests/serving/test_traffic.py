@@ -1,0 +1,134 @@
+"""What is kept of requests: rows that drift and replays read, traces with the id that went out; both masked."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from leastwise.record.client import connect
+from leastwise.rows import tables
+from leastwise.serving.traffic import COLUMNS, Allowance
+from leastwise.stores.tables import table_files
+from leastwise.use_case.data import Data
+from tests.serving.endpoints import Aliases, running_endpoint, wait_for
+from tests.serving.relay import Engine, running_engine
+
+MAIL = "write to jane.doe@example.com"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with running_engine() as running:
+        yield running
+
+
+def test_a_row_is_kept_of_every_answered_request_and_read_as_a_window_of_recent_inputs(
+    engine: Engine, home: Path
+) -> None:
+    with running_endpoint(Aliases(), mask=("email",), traffic_log=str(home / "traffic"), poll_s=1) as endpoint:
+        named = endpoint.chat(MAIL, headers={"x-request-id": "mine-1"})
+        assert named.headers["x-request-id"] == "mine-1" and "jane.doe" in named.text
+        assert endpoint.chat("fail").status_code == 502
+        assert endpoint.chat("x" * 60_000).status_code == 400
+        body = {"inputs": ["one", "two"]}
+        endpoint.client.post(f"{endpoint.url}/invocations", json=body, headers={"x-request-id": "both"})
+        wait_for(lambda: 'leastwise_kept_total{outcome="written",what="rows"} 4.0' in endpoint.get("/metrics").text)
+    folder = home / "traffic" / "toy"
+    kept = table_files.read_table(folder)
+    assert list(kept.columns) == list(COLUMNS)
+    assert list(kept["text"]) == ["write to [email]", "fail", "one", "two"]
+    assert list(kept["status"]) == [200, 502, 200, 200]
+    assert kept["answer"][0] == "1: write to [email]" and pd.isna(kept["answer"][1])
+    assert kept["id"][0] == "mine-1" and sorted(kept["id"][2:]) == ["both-1", "both-2"]
+    first = kept.iloc[0]
+    assert (first["version"], first["alias"], first["candidate"]) == ("1", "champion", "key-1")
+    assert (first["usd"], first["input_tokens"], first["cached_tokens"]) == (0.001, 7, 2)
+    assert abs(first["time"] - time.time()) < 60 and 0 < first["latency_ms"] < 10_000
+    (window,) = tables.window(str(folder), Data(gate="gate.csv", mask=("email",)), "window")
+    assert list(window["text"]) == list(kept["text"]) and list(window["id"]) == list(kept["id"])
+    assert "jane.doe" not in "".join(path.read_text(errors="replace") for path in home.rglob("*.jsonl"))
+
+
+def test_what_a_shadow_said_is_kept_apart_so_that_no_request_counts_twice(engine: Engine, home: Path) -> None:
+    aliases = Aliases({"champion": "1", "challenger": "2"})
+    with running_endpoint(aliases, traffic_log=str(home / "traffic"), shadow_share=1.0) as endpoint:
+        wait_for(lambda: endpoint.service.follower.versions.get("challenger") == "2")
+        endpoint.answer("hello")
+        wait_for(lambda: 'leastwise_shadows_total{outcome="answered"} 1.0' in endpoint.get("/metrics").text)
+    kept = table_files.read_table(home / "traffic" / "toy")
+    shadow = table_files.read_table(home / "traffic" / "toy-shadow")
+    assert (list(kept["answer"]), list(shadow["answer"])) == (["1: hello"], ["2: hello"])
+    assert list(shadow["id"]) == list(kept["id"]) and list(shadow["alias"]) == ["shadow"]
+
+
+def test_a_request_becomes_a_trace_whose_id_goes_out_and_feedback_attaches(engine: Engine, home: Path) -> None:
+    import mlflow
+
+    with running_endpoint(Aliases(), mask=("email",), trace_rate=1.0, most_traces_per_s=1_000) as endpoint:
+        client = connect()
+        version_of(client, "toy")
+        answered = endpoint.chat(MAIL, headers={"x-request-id": "mine-2"})
+        failed = endpoint.chat("fail")
+        trace_id = answered.headers["x-trace-id"]
+        wait_for(lambda: 'leastwise_kept_total{outcome="written",what="traces"} 2.0' in endpoint.get("/metrics").text)
+    where = client.get_experiment_by_name("toy-live")
+    assert where is not None and failed.status_code == 502
+    mlflow.log_feedback(trace_id=trace_id, name="right", value=True)
+    traces = {each.info.trace_id: each for each in mlflow.search_traces([where.experiment_id], return_type="list")}
+    assert len(traces) == 2
+    trace = traces[trace_id]
+    assert trace.info.client_request_id == "mine-2" and trace.info.state == "OK"
+    assert trace.data.spans[0].inputs == {"text": "write to [email]"}
+    assert trace.data.spans[0].outputs == "1: write to [email]"
+    assert trace.info.tags["leastwise.version"] == "1" and trace.info.tags["leastwise.alias"] == "champion"
+    assert trace.info.token_usage == {
+        "input_tokens": 7,
+        "output_tokens": 1,
+        "total_tokens": 8,
+        "cache_read_input_tokens": 2,
+    }
+    assert {each.info.state for each in traces.values()} == {"OK", "ERROR"}
+    assert "jane.doe" not in str([each.to_dict() for each in traces.values()])
+
+
+def test_no_more_traces_a_second_are_written_than_may_be_and_the_rest_promises_none(engine: Engine, home: Path) -> None:
+    with running_endpoint(Aliases(), trace_rate=1.0, most_traces_per_s=1.0) as endpoint:
+        version_of(connect(), "toy")
+        told = [endpoint.chat("a").headers.get("x-trace-id") for _ in range(10)]
+    assert 1 <= sum(each is not None for each in told) <= 4
+    with running_endpoint(Aliases(), trace_rate=0.0) as endpoint:
+        assert "x-trace-id" not in endpoint.chat("a").headers
+
+
+def test_while_mlflow_is_away_requests_are_answered_and_lost_traces_counted(
+    engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr("leastwise.record.live.live_traces.TRIES", 1)
+    with running_endpoint(Aliases(), trace_rate=1.0) as endpoint:
+        started = time.monotonic()
+        assert endpoint.answer("a") == "1: a" and time.monotonic() - started < 1
+        wait_for(lambda: 'leastwise_kept_total{outcome="dropped",what="traces"} 1.0' in endpoint.get("/metrics").text)
+
+
+def test_an_allowance_lets_a_seconds_worth_through_and_then_as_many_as_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("leastwise.serving.traffic.time.monotonic", lambda: now[0])
+    allowance = Allowance(2.0)
+    assert [allowance.takes_one() for _ in range(3)] == [True, True, False]
+    now[0] += 0.5
+    assert [allowance.takes_one() for _ in range(2)] == [True, False]
+    now[0] += 100
+    assert [allowance.takes_one() for _ in range(3)] == [True, True, False]
+
+
+def version_of(client: object, name: str) -> None:
+    """A registered version 1, which a trace is linked to."""
+    from leastwise.record.registry import Registry
+
+    Registry(client, name)._create_model()
+    client.create_model_version(name, source="file:///nowhere")
