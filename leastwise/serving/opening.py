@@ -1,11 +1,33 @@
-"""Opening a version of a registered model so that it answers requests: the one place where the endpoint meets it."""
+"""Opening a version of a registered model so that it answers requests: the one place where the endpoint meets it.
+
+Its files are fetched once a machine, into the state directory, and checked whenever it is opened.
+"""
 
 from __future__ import annotations
 
-from leastwise.errors import BadInput
+import asyncio
+from pathlib import Path
+
+from filelock import FileLock
+
+from leastwise.models import weights
+from leastwise.record.published.candidate_files import BUNDLE, fetch_model
 from leastwise.serving.live import LiveModel
+from leastwise.serving.live_model import open_winner
+from leastwise.stores import storage
 
 
 async def open_version(name: str, version: str) -> LiveModel:
     """Load a version of the registered model `name`; BadInput where it cannot be served."""
-    raise BadInput(f"models:/{name}/{version}: version {version} has no served form yet; register it again")
+    folder = await asyncio.to_thread(_fetched, name, version)
+    return await open_winner(folder / BUNDLE, version)
+
+
+def _fetched(name: str, version: str) -> Path:
+    folder = storage.home() / "published" / name / version
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # of several workers one fetches
+        if not folder.exists():
+            with weights.built(folder) as unfinished:
+                fetch_model(f"models:/{name}/{version}", unfinished)
+    return folder

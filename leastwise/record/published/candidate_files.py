@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from leastwise import __version__
 from leastwise.ladder.candidate import Candidate
+from leastwise.record.client import tracking_uri
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -67,11 +68,12 @@ def load(uri: str) -> PyFuncModel:
     return model
 
 
-def fetch_model(uri: str, folder: Path) -> Path:
-    """The directory of a registered model (`models:/NAME/VERSION`), copied under `folder`; gives its bundle back."""
+def fetch_model(uri: str, folder: Path) -> None:
+    """Copy a registered model (`models:/NAME/VERSION`) into a folder."""
     import mlflow
 
-    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))) / BUNDLE
+    mlflow.set_tracking_uri(tracking_uri())
+    mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
 
 
 def _signature() -> ModelSignature:
