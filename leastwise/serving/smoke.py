@@ -71,7 +71,7 @@ def main() -> None:
 
     model = load(sys.argv[1])
     texts = json.load(sys.stdin)
-    said = model.predict(pd.DataFrame({"text": texts}))
+    said = model.predict(pd.DataFrame({"text": texts})) if texts else pd.DataFrame(columns=["answer", "usd"])
     assert isinstance(said, pd.DataFrame)
     print(said[["answer", "usd"]].to_json(orient="records"), flush=True)
     os._exit(0)  # the servers it started end with it

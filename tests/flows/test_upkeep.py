@@ -149,7 +149,7 @@ def log_quality(run: StageRun, use_case: UseCase, candidate: Candidate, lower: f
     measured = Evaluation(
         stage=candidate.stage, candidate=candidate.key, gate_hash="g", measurements={"quality": quality}
     )
-    run.log_candidate(candidate)
+    run.log_candidate(candidate, use_case)
     run.log_evaluation(measured)
     run.log_verdict(candidate.stage, judge(measured, use_case.gate_requirements), {}, "")
     run.close()

@@ -9,6 +9,7 @@ from leastwise.ladder.candidate import Candidate
 from leastwise.record.client import connect, experiment_id
 from leastwise.record.registry import STARTED, Move, Registry, champions
 from leastwise.record.stage_run import StageRun
+from leastwise.rows.use_case_file import load
 
 NAMES = (f"case-{number}" for number in itertools.count())
 
@@ -35,7 +36,7 @@ def new_run(registry: Registry) -> StageRun:
 def version(registry: Registry, model: str) -> str:
     """A registered version of a synthetic candidate."""
     run = new_run(registry)
-    run.log_candidate(Candidate(stage="prompt", model=f"openai:{model}", venue="api"))
+    run.log_candidate(Candidate(stage="prompt", model=f"openai:{model}", venue="api"), load("alert-triage"))
     return registry.register(run.again())
 
 

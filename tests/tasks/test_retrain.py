@@ -46,7 +46,7 @@ def challenged(name: str, measured: PairedComparison) -> tuple[UpkeepEnding, str
     use_case, registry = load("alert-triage").model_copy(update={"name": name}), Registry(client, name)
     for model in ("old", "new"):
         run = StageRun.read(client, open_upkeep(client, use_case, "retrain", model).id)
-        run.log_candidate(Candidate(stage="fine_tune", model=f"file:///{model}", venue="managed"))
+        run.log_candidate(Candidate(stage="fine_tune", model=f"openai:{model}", venue="managed"), use_case)
         if model == "old":
             registry.promote(registry.register(run.again()), "first")
     ending = _settle(open_workspace(run.id), "1", measured, 0.1, measured.figures)
