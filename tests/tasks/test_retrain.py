@@ -57,7 +57,7 @@ def challenged(name: str, measured: PairedComparison) -> tuple[UpkeepEnding, str
 
 def test_a_challenger_is_registered_and_promoted_if_surely_not_worse(home):
     ending, champion = challenged("promoted", compared(Toy(), Toy()))
-    assert (ending.outcome, champion) == ("promoted", "file:///new")
+    assert (ending.outcome, champion) == ("promoted", "openai:new")
     assert Registry(connect(), "promoted").challenger() is None
 
 
@@ -65,8 +65,8 @@ def test_a_challenger_is_registered_and_promoted_if_surely_not_worse(home):
 def test_a_challenger_that_is_worse_or_not_surely_as_good_is_registered_and_the_champion_kept(home, challenger):
     name = f"kept-{challenger.wrong.stop}-{challenger.wrong.step}"
     ending, champion = challenged(name, compared(Toy(), challenger))
-    assert (ending.outcome, champion) == ("kept", "file:///old")
-    assert Registry(connect(), name).challenger().candidate.model == "file:///new"
+    assert (ending.outcome, champion) == ("kept", "openai:old")
+    assert Registry(connect(), name).challenger().candidate.model == "openai:new"
 
 
 def examples(path: Path, *rows: tuple[str, str, str]) -> str:
@@ -156,6 +156,8 @@ def retrained(folder: Path, monkeypatch: pytest.MonkeyPatch, champion: int, chal
 
     monkeypatch.setattr("leastwise.evaluating.stage.open_answerer", scripted)
     monkeypatch.setattr("tasks.retrain.open_answerer", scripted)
+    # what answers is scripted, so there are no weights that could be served
+    monkeypatch.setattr("tasks.retrain.register", lambda work, run: registry.register(run))
     tags = {CHAMPION_VERSION: version, STAGE: "fine_tune"}
     run = open_upkeep(work.run.client, work.use_case, "retrain", "again", tags)
     return challenge.fn(run.id, adapter.model_copy(update={"uri": "file:///new", "revision": "new"}))
