@@ -52,12 +52,13 @@ class Serving:
 
 @dataclass(frozen=True)
 class Registered:
-    """The registry as the endpoint uses it: which version an alias names, and the note of how a version started. Both
-    block, and raise where it is away.
+    """The registry as the endpoint uses it: which version an alias names, the note of how a version started, and the
+    champion's predecessor (empty: none). Each blocks, and raises where it is away.
     """
 
     aliases: Callable[[], Mapping[str, str]]
     note: Callable[[str, str], None]
+    predecessor: Callable[[], str]
 
 
 @dataclass
@@ -85,11 +86,23 @@ class Follower:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
-        """Open the champion, then follow the aliases; BadInput without a champion, else what its opening raises."""
+        """Open the champion, then follow the aliases; BadInput without a champion, else what its opening raises.
+
+        Where it does not start its predecessor does, as if it had been serving when the champion came.
+        """
         self._wanted.update(self._used(await asyncio.to_thread(self.registered.aliases)))
         if CHAMPION not in self._wanted:
             raise BadInput(f"models:/{self.name}@champion: there is no champion; promote a run first (flows.promote)")
-        await self._start(self._wanted[CHAMPION])
+        champion = self._wanted[CHAMPION]
+        try:
+            await self._start(champion)
+        except Exception as error:
+            before = await asyncio.to_thread(self.registered.predecessor)
+            if not before or before == champion:
+                raise
+            await self._start(before)
+            self._serve(CHAMPION, self._open[before])
+            await self._failed(champion, error)
         self._settle()
         self._spawn(self._follow())
 
@@ -154,17 +167,20 @@ class Follower:
         try:
             await self._start(version)
         except Exception as error:
-            failure = self._failures.setdefault(version, _Failure())
-            wait_s = min(FIRST_RETRY_S * 2**failure.count, MOST_RETRY_S)
-            failure.count, failure.again_at = failure.count + 1, time.monotonic() + wait_s
-            self.counters.started("failed")
-            still = ", ".join(f"{alias} {serving.version}" for alias, serving in self._holders.items())
-            why = f"{type(error).__name__}: {redacted(str(error)) or 'no words'}"
-            await self._note(version, f"did not start ({why}); {still} goes on serving")
+            await self._failed(version, error)
         else:
             self._failures.pop(version, None)
             self._settle()
             await self._note(version, f"started {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}")
+
+    async def _failed(self, version: str, error: Exception) -> None:
+        failure = self._failures.setdefault(version, _Failure())
+        wait_s = min(FIRST_RETRY_S * 2**failure.count, MOST_RETRY_S)
+        failure.count, failure.again_at = failure.count + 1, time.monotonic() + wait_s
+        self.counters.started("failed")
+        still = ", ".join(f"{alias} {serving.version}" for alias, serving in self._holders.items())
+        why = f"{type(error).__name__}: {redacted(str(error)) or 'no words'}"
+        await self._note(version, f"did not start ({why}); {still} goes on serving")
 
     async def _start(self, version: str) -> None:
         async with asyncio.timeout(self.settings.start_timeout_s):
@@ -182,16 +198,22 @@ class Follower:
     def _settle(self) -> None:
         """Let each alias be served by the version it names, where that is open; retire what nobody needs."""
         for alias, version in self._wanted.items():
-            serving, before = self._open.get(version), self._holders.get(alias)
-            if serving is not None and serving is not before:
-                self._holders[alias] = serving
-                self.counters.serves(alias, version, before.version if before else "")
-                log.info(f"{self.name}@{alias}: version {before.version if before else 'none'} → {version}")
+            if version in self._open:
+                self._serve(alias, self._open[version])
         for alias in self._holders.keys() - self._wanted.keys():
             self.counters.serves(alias, "", self._holders.pop(alias).version)
         needed = {*self._wanted.values(), *(serving.version for serving in self._holders.values())}
         for version in self._open.keys() - needed:
             self._spawn(self._retire(self._open.pop(version)))
+
+    def _serve(self, alias: str, serving: Serving) -> None:
+        held = self._holders.get(alias)
+        if serving is held:
+            return
+        before = held.version if held else ""
+        self._holders[alias] = serving
+        self.counters.serves(alias, serving.version, before)
+        log.info(f"{self.name}@{alias}: version {before or 'none'} → {serving.version}")
 
     async def _retire(self, serving: Serving) -> None:
         """Close a version once its requests are answered, or have had all the time an answer may take."""
