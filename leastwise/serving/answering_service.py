@@ -16,7 +16,7 @@ from leastwise.redaction import redacted
 from leastwise.serving.counters import Counters
 from leastwise.serving.following import Follower, Serving, share_of
 from leastwise.serving.settings import EndpointSettings
-from leastwise.serving.traffic import Answered, Traffic
+from leastwise.serving.traffic import Allowance, Answered, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class AnsweringService:
 
     def __init__(self, follower: Follower, traffic: Traffic, settings: EndpointSettings, counters: Counters) -> None:
         self.follower, self.traffic, self.settings, self.counters = follower, traffic, settings, counters
-        self.is_ending = False
+        self.is_ending, self._words = False, Allowance(1.0)
         self._shadows: set[asyncio.Task[None]] = set()
 
     async def answer(self, request: Request) -> tuple[Answered, str]:
@@ -75,7 +75,9 @@ class AnsweringService:
         seconds = time.perf_counter() - started
         if answer.text is None:
             status = FAILED if status == OK else status
-            log.warning(f"version {serving.version} did not answer: {redacted(str(answer.error))[:SHOWN_CHARACTERS]}")
+            if self._words.takes_one():  # an outage is said once a second, not for every request
+                why = redacted(str(answer.error))[:SHOWN_CHARACTERS]
+                log.warning(f"version {serving.version} did not answer: {why}")
         tokens = (answer.input_tokens, answer.cached_tokens, answer.output_tokens)
         self.counters.answered(alias, seconds, tokens, answer.usd)
         return Answered(

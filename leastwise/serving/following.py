@@ -32,13 +32,9 @@ LOOK_S = 0.05
 class Serving:
     """An open version, and how many requests wait for it."""
 
+    version: str
     model: LiveModel
     in_flight: int = 0
-
-    @property
-    def version(self) -> str:
-        """Its version in the registry."""
-        return self.model.version
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[LiveModel]:
@@ -133,22 +129,21 @@ class Follower:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(_closed(serving.model) for serving in self._open.values()))
+        await asyncio.gather(*(_closed(serving) for serving in self._open.values()))
 
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(self.settings.poll_s)
             try:
                 wanted = self._used(await asyncio.to_thread(self.registered.aliases))
-            except Exception as error:  # MLflow away: what serves goes on
+                champion = self._wanted[CHAMPION]
+                self._wanted.clear()
+                self._wanted.update({CHAMPION: champion} | wanted)  # an alias that somebody deleted ends no service
+                self._settle()
+                self._start_missing()
+            except Exception as error:  # MLflow away: what serves goes on, and the next turn asks again
                 self.counters.registry_failures.inc()
-                log.warning(f"the registry cannot be asked: {redacted(type(error).__name__)}")
-                continue
-            champion = self._wanted[CHAMPION]
-            self._wanted.clear()
-            self._wanted.update({CHAMPION: champion} | wanted)  # an alias that somebody deleted ends no service
-            self._settle()
-            self._start_missing()
+                log.warning(f"the registry could not be followed: {redacted(f'{type(error).__name__}: {error}')[:300]}")
 
     def _used(self, aliases: Mapping[str, str]) -> dict[str, str]:
         used = (CHAMPION, CHALLENGER) if self.settings.asks_challenger else (CHAMPION,)
@@ -190,9 +185,9 @@ class Follower:
                 if answer.text is None:
                     raise RuntimeError(f"it did not answer: {answer.error or 'no reason'}")
             except BaseException:
-                await _closed(model)
+                await _closed(Serving(version, model))
                 raise
-        self._open[version] = Serving(model)
+        self._open[version] = Serving(version, model)
         self.counters.started("started")
 
     def _settle(self) -> None:
@@ -222,7 +217,7 @@ class Follower:
             while serving.in_flight and time.monotonic() < latest:
                 await asyncio.sleep(LOOK_S)
         finally:
-            await _closed(serving.model)
+            await _closed(serving)
 
     async def _note(self, version: str, words: str) -> None:
         log.info(f"{self.name}: version {version} {words}")
@@ -244,8 +239,8 @@ def share_of(name: str, unit: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{name}\0{unit}".encode()).digest()[:8]) / 2**64
 
 
-async def _closed(model: LiveModel) -> None:
+async def _closed(serving: Serving) -> None:
     try:
-        await model.aclose()
+        await serving.model.aclose()
     except Exception as error:
-        log.warning(f"version {model.version} did not close well: {redacted(str(error))[:200]}")
+        log.warning(f"version {serving.version} did not close well: {redacted(str(error))[:200]}")
