@@ -206,6 +206,16 @@ def test_a_body_that_is_too_long_is_refused_before_it_has_come(endpoint: Running
         assert wire.recv(100).startswith(b"HTTP/1.1 413")
 
 
+def test_who_asks_before_sending_a_body_that_is_too_long_is_told_without_sending_it(endpoint: Running) -> None:
+    host, port = endpoint.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as wire:
+        head = (
+            f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 10000000"
+        )
+        wire.sendall(f"{head}\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert wire.recv(100).startswith(b"HTTP/1.1 413")
+
+
 def test_a_request_that_does_not_come_to_its_end_is_refused(endpoint: Running) -> None:
     host, port = endpoint.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as wire:
