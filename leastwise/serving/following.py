@@ -47,6 +47,14 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Who answers a request, and by which alias."""
+
+    alias: str
+    serving: Serving
+
+
+@dataclass(frozen=True)
 class Registered:
     """The registry as the endpoint uses it: which version an alias names, the note of how a version started, and the
     champion's predecessor (empty: none). Each blocks, and raises where it is away.
@@ -116,12 +124,12 @@ class Follower:
         """Who answers for an alias now; None where nobody does."""
         return self._holders.get(alias)
 
-    def chosen(self, unit: str) -> tuple[str, Serving]:
+    def chosen(self, unit: str) -> Chosen:
         """Which alias answers this unit of the traffic, always the same one at the same share, and who that is now."""
         challenger = self._holders.get(CHALLENGER)
         if challenger and share_of(self.name, unit) < self.settings.challenger_share:
-            return CHALLENGER, challenger
-        return CHAMPION, self._holders[CHAMPION]
+            return Chosen(CHALLENGER, challenger)
+        return Chosen(CHAMPION, self._holders[CHAMPION])
 
     async def close(self) -> None:
         """Follow no longer and close every version; requests in flight have ended by now."""

@@ -96,8 +96,8 @@ class Routes:
         """OpenAI's chat completions."""
         chat = bodies.chat_of(bodies.parsed(body), self.service.settings)
         asked = Request(_new_id(request), chat.text, _unit(request, chat.user, chat.text), self._alias(chat.model))
-        done, trace_id = await self.service.answer(asked)
-        headers = _headers(request, done, trace_id)
+        done = await self.service.answer(asked)
+        headers = _headers(request, done)
         if done.status != OK:
             raise _not_answered(done, headers)
         chat_id = f"chatcmpl-{done.request_id}"
@@ -112,15 +112,15 @@ class Routes:
         first, seats = _new_id(request), asyncio.Semaphore(AT_ONCE)
         ids = [first] if len(texts) == 1 else [f"{first}-{number}" for number in range(1, len(texts) + 1)]
 
-        async def one(request_id: str, text: str) -> tuple[Answered, str]:
+        async def one(request_id: str, text: str) -> Answered:
             async with seats:
                 return await self.service.answer(Request(request_id, text, _unit(request, "", text)))
 
         answered = await asyncio.gather(*(one(*each) for each in zip(ids, texts, strict=True)))
-        headers = _headers(request, *answered[0]) | {"x-request-id": _given_id(request) or first}
-        if all(done.status != OK for done, _ in answered):
-            raise _not_answered(answered[0][0], headers)
-        return _json(bodies.invocation_answer([done for done, _ in answered]), headers)
+        headers = _headers(request, answered[0]) | {"x-request-id": _given_id(request) or first}
+        if all(done.status != OK for done in answered):
+            raise _not_answered(answered[0], headers)
+        return _json(bodies.invocation_answer(answered), headers)
 
     async def health(self, _request: WebRequest) -> Response:
         """Which versions answer; 503 while it ends."""
@@ -168,10 +168,10 @@ def _unit(request: WebRequest, user: str, text: str) -> str:
     return user or _given_id(request) or text
 
 
-def _headers(request: WebRequest, done: Answered, trace_id: str) -> dict[str, str]:
+def _headers(request: WebRequest, done: Answered) -> dict[str, str]:
     request_id = _given_id(request) or done.request_id
     own = {"x-request-id": request_id, "x-model-version": done.version, "x-model-alias": done.alias}
-    return own | ({"x-trace-id": trace_id} if trace_id else {})
+    return own | ({"x-trace-id": done.trace_id} if done.trace_id else {})
 
 
 def _json(value: bodies.Json, headers: dict[str, str]) -> Response:
