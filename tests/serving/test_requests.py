@@ -86,8 +86,8 @@ def test_invocations_take_tables_and_inputs_as_mlflow_does(endpoint: Running, bo
     answered = post(endpoint, "/invocations", json.dumps(body).encode())
     assert answered.status_code == 200, answered.text
     assert answered.json()["predictions"] == [
-        {"answer": "1: a", "confidence": 0.5, "version": "1"},
-        {"answer": "1: b", "confidence": 0.5, "version": "1"},
+        {"answer": "1: a", "confidence": 0.5, "usd": 0.001, "version": "1"},
+        {"answer": "1: b", "confidence": 0.5, "usd": 0.001, "version": "1"},
     ]
 
 
