@@ -150,7 +150,7 @@ class Registry:
     def rollback(self, reason: str) -> Move:
         """Make the champion's predecessor champion again; BadInput where the log knows none."""
         self.finish_interrupted()
-        lineage = champions(self.log(), self._version_at(CHAMPION))
+        lineage = self._lineage()
         if len(lineage) < 2:
             raise BadInput(
                 f"{self.use_case}: the promotion log knows no predecessor of the champion "
@@ -159,6 +159,13 @@ class Registry:
         moved = self._move("rollback", lineage[-2], reason)
         assert moved is not None, "a predecessor differs from the champion"
         return moved
+
+    def predecessor(self) -> str:
+        """The version that was champion before the present one, empty where the log knows none; nothing is changed."""
+        return "".join(self._lineage()[-2:-1])
+
+    def _lineage(self) -> list[str]:
+        return champions(self.log(), self._version_at(CHAMPION))
 
     def log(self) -> list[Move]:
         """Every move of the use case's aliases, oldest first."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from leastwise.metrics.answer import Answer
 from leastwise.record.registry import CHALLENGER, CHAMPION
 from leastwise.redaction import redacted
 from leastwise.serving.counters import Counters
-from leastwise.serving.following import Follower, Serving, share_of
+from leastwise.serving.following import Chosen, Follower, share_of
 from leastwise.serving.settings import EndpointSettings
-from leastwise.serving.traffic import Answered, Traffic
+from leastwise.serving.traffic import Allowance, Answered, Traffic
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +39,16 @@ class AnsweringService:
 
     def __init__(self, follower: Follower, traffic: Traffic, settings: EndpointSettings, counters: Counters) -> None:
         self.follower, self.traffic, self.settings, self.counters = follower, traffic, settings, counters
-        self.is_ending = False
+        self.is_ending, self._words = False, Allowance(1.0)
         self._shadows: set[asyncio.Task[None]] = set()
 
-    async def answer(self, request: Request) -> tuple[Answered, str]:
-        """The answer, and the id of its trace (empty where it has none)."""
-        alias, serving = self._who(request)
-        done = await self._asked(request, alias, serving)
-        if alias == CHAMPION and not request.alias:
+    async def answer(self, request: Request) -> Answered:
+        """The answer, kept, with the id of its trace where it has one."""
+        chosen = self._chosen(request)
+        done = await self._asked(request, chosen)
+        if chosen.alias == CHAMPION and not request.alias:
             self._shadow(request)
-        return done, self.traffic.keep(done, share_of("trace", request.id))
+        return self.traffic.keep(done, share_of("trace", request.id))
 
     async def close(self) -> None:
         """End what is in flight beside requests, close the versions, write what is waiting."""
@@ -58,11 +58,12 @@ class AnsweringService:
         await self.follower.close()
         await asyncio.to_thread(self.traffic.close)
 
-    def _who(self, request: Request) -> tuple[str, Serving]:
+    def _chosen(self, request: Request) -> Chosen:
         named = self.follower.holder(request.alias) if request.alias else None
-        return (request.alias, named) if named else self.follower.chosen(request.unit)
+        return Chosen(request.alias, named) if named else self.follower.chosen(request.unit)
 
-    async def _asked(self, request: Request, alias: str, serving: Serving) -> Answered:
+    async def _asked(self, request: Request, chosen: Chosen) -> Answered:
+        alias, serving = chosen.alias, chosen.serving
         came, started, status = time.time(), time.perf_counter(), OK
         with serving.asked() as model:
             try:
@@ -75,7 +76,9 @@ class AnsweringService:
         seconds = time.perf_counter() - started
         if answer.text is None:
             status = FAILED if status == OK else status
-            log.warning(f"version {serving.version} did not answer: {redacted(str(answer.error))[:SHOWN_CHARACTERS]}")
+            if self._words.takes_one():  # an outage is said once a second, not for every request
+                why = redacted(str(answer.error))[:SHOWN_CHARACTERS]
+                log.warning(f"version {serving.version} did not answer: {why}")
         tokens = (answer.input_tokens, answer.cached_tokens, answer.output_tokens)
         self.counters.answered(alias, seconds, tokens, answer.usd)
         return Answered(
@@ -98,12 +101,12 @@ class AnsweringService:
         if len(self._shadows) >= self.settings.most_shadows:
             self.counters.shadowed("left_out")
             return
-        task = asyncio.create_task(self._shadowed(replace(request, alias=CHALLENGER), challenger))
+        task = asyncio.create_task(self._shadowed(request, Chosen("shadow", challenger)))
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
 
-    async def _shadowed(self, request: Request, challenger: Serving) -> None:
-        done = await self._asked(request, "shadow", challenger)
+    async def _shadowed(self, request: Request, chosen: Chosen) -> None:
+        done = await self._asked(request, chosen)
         self.counters.shadowed("answered" if done.status == OK else "failed")
         self.traffic.keep_shadow(done)
 

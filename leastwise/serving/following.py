@@ -32,13 +32,9 @@ LOOK_S = 0.05
 class Serving:
     """An open version, and how many requests wait for it."""
 
+    version: str
     model: LiveModel
     in_flight: int = 0
-
-    @property
-    def version(self) -> str:
-        """Its version in the registry."""
-        return self.model.version
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[LiveModel]:
@@ -51,13 +47,22 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Who answers a request, and by which alias."""
+
+    alias: str
+    serving: Serving
+
+
+@dataclass(frozen=True)
 class Registered:
-    """The registry as the endpoint uses it: which version an alias names, and the note of how a version started. Both
-    block, and raise where it is away.
+    """The registry as the endpoint uses it: which version an alias names, the note of how a version started, and the
+    champion's predecessor (empty: none). Each blocks, and raises where it is away.
     """
 
     aliases: Callable[[], Mapping[str, str]]
     note: Callable[[str, str], None]
+    predecessor: Callable[[], str]
 
 
 @dataclass
@@ -85,11 +90,23 @@ class Follower:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self) -> None:
-        """Open the champion, then follow the aliases; BadInput without a champion, else what its opening raises."""
+        """Open the champion, then follow the aliases; BadInput without a champion, else what its opening raises.
+
+        Where it does not start its predecessor does, as if it had been serving when the champion came.
+        """
         self._wanted.update(self._used(await asyncio.to_thread(self.registered.aliases)))
         if CHAMPION not in self._wanted:
             raise BadInput(f"models:/{self.name}@champion: there is no champion; promote a run first (flows.promote)")
-        await self._start(self._wanted[CHAMPION])
+        champion = self._wanted[CHAMPION]
+        try:
+            await self._start(champion)
+        except Exception as error:
+            before = await asyncio.to_thread(self.registered.predecessor)
+            if not before or before == champion:
+                raise
+            await self._start(before)
+            self._serve(CHAMPION, self._open[before])
+            await self._failed(champion, error)
         self._settle()
         self._spawn(self._follow())
 
@@ -107,12 +124,12 @@ class Follower:
         """Who answers for an alias now; None where nobody does."""
         return self._holders.get(alias)
 
-    def chosen(self, unit: str) -> tuple[str, Serving]:
+    def chosen(self, unit: str) -> Chosen:
         """Which alias answers this unit of the traffic, always the same one at the same share, and who that is now."""
         challenger = self._holders.get(CHALLENGER)
         if challenger and share_of(self.name, unit) < self.settings.challenger_share:
-            return CHALLENGER, challenger
-        return CHAMPION, self._holders[CHAMPION]
+            return Chosen(CHALLENGER, challenger)
+        return Chosen(CHAMPION, self._holders[CHAMPION])
 
     async def close(self) -> None:
         """Follow no longer and close every version; requests in flight have ended by now."""
@@ -120,22 +137,21 @@ class Follower:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(_closed(serving.model) for serving in self._open.values()))
+        await asyncio.gather(*(_closed(serving) for serving in self._open.values()))
 
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(self.settings.poll_s)
             try:
                 wanted = self._used(await asyncio.to_thread(self.registered.aliases))
-            except Exception as error:  # MLflow away: what serves goes on
+                champion = self._wanted[CHAMPION]
+                self._wanted.clear()
+                self._wanted.update({CHAMPION: champion} | wanted)  # an alias that somebody deleted ends no service
+                self._settle()
+                self._start_missing()
+            except Exception as error:  # MLflow away: what serves goes on, and the next turn asks again
                 self.counters.registry_failures.inc()
-                log.warning(f"the registry cannot be asked: {redacted(type(error).__name__)}")
-                continue
-            champion = self._wanted[CHAMPION]
-            self._wanted.clear()
-            self._wanted.update({CHAMPION: champion} | wanted)  # an alias that somebody deleted ends no service
-            self._settle()
-            self._start_missing()
+                log.warning(f"the registry could not be followed: {redacted(f'{type(error).__name__}: {error}')[:300]}")
 
     def _used(self, aliases: Mapping[str, str]) -> dict[str, str]:
         used = (CHAMPION, CHALLENGER) if self.settings.asks_challenger else (CHAMPION,)
@@ -154,17 +170,20 @@ class Follower:
         try:
             await self._start(version)
         except Exception as error:
-            failure = self._failures.setdefault(version, _Failure())
-            wait_s = min(FIRST_RETRY_S * 2**failure.count, MOST_RETRY_S)
-            failure.count, failure.again_at = failure.count + 1, time.monotonic() + wait_s
-            self.counters.started("failed")
-            still = ", ".join(f"{alias} {serving.version}" for alias, serving in self._holders.items())
-            why = f"{type(error).__name__}: {redacted(str(error)) or 'no words'}"
-            await self._note(version, f"did not start ({why}); {still} goes on serving")
+            await self._failed(version, error)
         else:
             self._failures.pop(version, None)
             self._settle()
             await self._note(version, f"started {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}")
+
+    async def _failed(self, version: str, error: Exception) -> None:
+        failure = self._failures.setdefault(version, _Failure())
+        wait_s = min(FIRST_RETRY_S * 2**failure.count, MOST_RETRY_S)
+        failure.count, failure.again_at = failure.count + 1, time.monotonic() + wait_s
+        self.counters.started("failed")
+        still = ", ".join(f"{alias} {serving.version}" for alias, serving in self._holders.items())
+        why = f"{type(error).__name__}: {redacted(str(error)) or 'no words'}"
+        await self._note(version, f"did not start ({why}); {still} goes on serving")
 
     async def _start(self, version: str) -> None:
         async with asyncio.timeout(self.settings.start_timeout_s):
@@ -174,24 +193,30 @@ class Follower:
                 if answer.text is None:
                     raise RuntimeError(f"it did not answer: {answer.error or 'no reason'}")
             except BaseException:
-                await _closed(model)
+                await _closed(Serving(version, model))
                 raise
-        self._open[version] = Serving(model)
+        self._open[version] = Serving(version, model)
         self.counters.started("started")
 
     def _settle(self) -> None:
         """Let each alias be served by the version it names, where that is open; retire what nobody needs."""
         for alias, version in self._wanted.items():
-            serving, before = self._open.get(version), self._holders.get(alias)
-            if serving is not None and serving is not before:
-                self._holders[alias] = serving
-                self.counters.serves(alias, version, before.version if before else "")
-                log.info(f"{self.name}@{alias}: version {before.version if before else 'none'} → {version}")
+            if version in self._open:
+                self._serve(alias, self._open[version])
         for alias in self._holders.keys() - self._wanted.keys():
             self.counters.serves(alias, "", self._holders.pop(alias).version)
         needed = {*self._wanted.values(), *(serving.version for serving in self._holders.values())}
         for version in self._open.keys() - needed:
             self._spawn(self._retire(self._open.pop(version)))
+
+    def _serve(self, alias: str, serving: Serving) -> None:
+        held = self._holders.get(alias)
+        if serving is held:
+            return
+        before = held.version if held else ""
+        self._holders[alias] = serving
+        self.counters.serves(alias, serving.version, before)
+        log.info(f"{self.name}@{alias}: version {before or 'none'} → {serving.version}")
 
     async def _retire(self, serving: Serving) -> None:
         """Close a version once its requests are answered, or have had all the time an answer may take."""
@@ -200,7 +225,7 @@ class Follower:
             while serving.in_flight and time.monotonic() < latest:
                 await asyncio.sleep(LOOK_S)
         finally:
-            await _closed(serving.model)
+            await _closed(serving)
 
     async def _note(self, version: str, words: str) -> None:
         log.info(f"{self.name}: version {version} {words}")
@@ -222,8 +247,8 @@ def share_of(name: str, unit: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{name}\0{unit}".encode()).digest()[:8]) / 2**64
 
 
-async def _closed(model: LiveModel) -> None:
+async def _closed(serving: Serving) -> None:
     try:
-        await model.aclose()
+        await serving.model.aclose()
     except Exception as error:
-        log.warning(f"version {model.version} did not close well: {redacted(str(error))[:200]}")
+        log.warning(f"version {serving.version} did not close well: {redacted(str(error))[:200]}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -44,7 +44,8 @@ TEXTS = ("text", "answer")
 class Answered:
     """A request that was answered, or was not: then `answer.text` is None and `status` says how.
 
-    `time`: unix seconds when it came; `latency_ms`: how long its answer took; `version` and `candidate`: who answered.
+    `time`: unix seconds when it came; `latency_ms`: how long its answer took; `version` and `candidate`: who answered;
+    `trace_id`: empty where it is not traced.
     """
 
     request_id: str
@@ -56,6 +57,7 @@ class Answered:
     version: str
     alias: str
     candidate: str
+    trace_id: str = ""
 
 
 class Traffic:
@@ -74,21 +76,20 @@ class Traffic:
         self._allowance = Allowance(settings.most_traces_per_s)
         self._told = dict.fromkeys(("rows.written", "rows.dropped"), 0)
 
-    def keep(self, done: Answered, share: float) -> str:
-        """Keep a request; gives the id of its trace, empty where it gets none. `share` in 0..1 samples."""
-        is_sampled = share < self.settings.trace_rate and self._traces is not None
-        trace_id = ""
+    def keep(self, done: Answered, share: float) -> Answered:
+        """Keep a request; gives it back with the id of its trace, if it gets one. `share` in 0..1 samples."""
+        is_sampled = share < self.settings.trace_rate
         if is_sampled and self._traces and self._traces.has_room and self._allowance.takes_one():
-            trace_id = new_trace_id()
-            self._traces.add(_live_request(done, trace_id))
+            done = replace(done, trace_id=new_trace_id())
+            self._traces.add(_live_request(done))
         if self._requests:
-            self._requests.add(_row(done, trace_id))
-        return trace_id
+            self._requests.add(_row(done))
+        return done
 
     def keep_shadow(self, done: Answered) -> None:
         """Keep what the challenger would have said."""
         if self._shadows:
-            self._shadows.add(_row(done, ""))
+            self._shadows.add(_row(done))
 
     def count(self) -> None:
         """Bring the counts of rows up to date."""
@@ -133,7 +134,7 @@ def _journal(name: str, target: str, part_every_s: float, prepared: Callable[[Ro
     return Journal(folder, posixpath.join(target, f"{name}{suffix}"), COLUMNS, part_every_s, prepared)
 
 
-def _row(done: Answered, trace_id: str) -> Row:
+def _row(done: Answered) -> Row:
     answer = done.answer
     return {
         "time": done.time,
@@ -150,14 +151,14 @@ def _row(done: Answered, trace_id: str) -> Row:
         "version": done.version,
         "alias": done.alias,
         "candidate": done.candidate,
-        "trace_id": trace_id or None,
+        "trace_id": done.trace_id or None,
     }
 
 
-def _live_request(done: Answered, trace_id: str) -> LiveRequest:
+def _live_request(done: Answered) -> LiveRequest:
     answer = done.answer
     return LiveRequest(
-        trace_id=trace_id,
+        trace_id=done.trace_id,
         request_id=done.request_id,
         time=done.time,
         latency_ms=done.latency_ms,

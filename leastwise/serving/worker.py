@@ -125,7 +125,11 @@ def registered(name: str) -> Registered:
     def registry() -> Registry:
         return Registry(connect(), name)
 
-    return Registered(lambda: registry().aliases(), lambda version, words: registry().note_start(version, words))
+    return Registered(
+        aliases=lambda: registry().aliases(),
+        note=lambda version, words: registry().note_start(version, words),
+        predecessor=lambda: registry().predecessor(),
+    )
 
 
 async def _run(work: Work, listening: socket.socket) -> None:

@@ -161,7 +161,9 @@ def test_how_a_version_started_is_noted_at_its_move_and_moves_nothing(registry):
     assert registry.client.get_model_version(registry.use_case, b).tags[STARTED] == tags[1][STARTED]
     assert "sk-" not in tags[1][STARTED]
     assert registry.aliases() == {"champion": b} and [move.after for move in registry.log()] == [a, b]
+    assert registry.predecessor() == a
     assert registry.rollback("it did not start").after == a
+    assert registry.predecessor() == ""
 
 
 def test_aliases_are_read_without_finishing_what_a_crash_left_open(registry, monkeypatch):

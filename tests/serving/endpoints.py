@@ -28,6 +28,7 @@ class Aliases:
     held: dict[str, str] = field(default_factory=lambda: {"champion": "1"})
     notes: list[tuple[str, str]] = field(default_factory=list)
     away: bool = False
+    before: str = ""
 
     def read(self) -> dict[str, str]:
         if self.away:
@@ -35,7 +36,7 @@ class Aliases:
         return dict(self.held)
 
     def registered(self) -> Registered:
-        return Registered(self.read, lambda version, words: self.notes.append((version, words)))
+        return Registered(self.read, lambda version, words: self.notes.append((version, words)), lambda: self.before)
 
 
 @dataclass

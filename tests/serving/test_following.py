@@ -96,6 +96,22 @@ def test_a_version_that_does_not_start_leaves_the_old_one_serving_and_is_noted(
         assert [version for version, _ in aliases.notes] == ["2", "3"]
 
 
+def test_an_endpoint_that_starts_while_the_champion_does_not_serves_its_predecessor(
+    engine: Engine, aliases: Aliases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leastwise.serving.following.FIRST_RETRY_S", 0.2)
+    aliases.held["champion"], aliases.before = "2", "1"
+    engine.broken.add("2")
+    with running_endpoint(aliases) as endpoint:
+        assert endpoint.answer("a") == "1: a" and aliases.notes[0][0] == "2"
+        engine.broken.clear()
+        wait_for(lambda: serves(endpoint, "2"))
+    aliases.before = ""
+    engine.broken.add("2")
+    with pytest.raises(RuntimeError, match="has no weights"), running_endpoint(aliases):
+        pass
+
+
 def test_a_version_that_opens_and_does_not_answer_is_not_served(engine: Engine, aliases: Aliases) -> None:
     with pytest.raises(RuntimeError, match="did not answer"), running_endpoint(aliases, smoke_text="fail, please"):
         pass

@@ -86,8 +86,8 @@ def test_invocations_take_tables_and_inputs_as_mlflow_does(endpoint: Running, bo
     answered = post(endpoint, "/invocations", json.dumps(body).encode())
     assert answered.status_code == 200, answered.text
     assert answered.json()["predictions"] == [
-        {"answer": "1: a", "confidence": 0.5, "version": "1"},
-        {"answer": "1: b", "confidence": 0.5, "version": "1"},
+        {"answer": "1: a", "confidence": 0.5, "usd": 0.001, "version": "1"},
+        {"answer": "1: b", "confidence": 0.5, "usd": 0.001, "version": "1"},
     ]
 
 
@@ -203,6 +203,16 @@ def test_a_body_that_is_too_long_is_refused_before_it_has_come(endpoint: Running
             f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 10000000"
         )
         wire.sendall(f"{head}\r\n\r\n".encode() + b"x" * 1000)
+        assert wire.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_who_asks_before_sending_a_body_that_is_too_long_is_told_without_sending_it(endpoint: Running) -> None:
+    host, port = endpoint.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as wire:
+        head = (
+            f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 10000000"
+        )
+        wire.sendall(f"{head}\r\nExpect: 100-continue\r\n\r\n".encode())
         assert wire.recv(100).startswith(b"HTTP/1.1 413")
 
 

@@ -77,3 +77,8 @@ def test_a_key_that_is_too_weak_is_refused_without_being_repeated(key: str, monk
 def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"settings\.key_file: .*missing cannot be read"):
         keys_of(EndpointSettings(key_file=str(tmp_path / "missing")))
+
+
+def test_the_docs_list_every_setting() -> None:
+    told = (Path(__file__).parents[2] / "docs" / "serving.md").read_text().partition("## Settings")[2]
+    assert [name for name in EndpointSettings.model_fields if f"`{name}`" not in told] == []

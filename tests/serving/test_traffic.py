@@ -41,7 +41,8 @@ def test_a_row_is_kept_of_every_answered_request_and_read_as_a_window_of_recent_
     assert list(kept["text"]) == ["write to [email]", "fail", "one", "two"]
     assert list(kept["status"]) == [200, 502, 200, 200]
     assert kept["answer"][0] == "1: write to [email]" and pd.isna(kept["answer"][1])
-    assert kept["id"][0] == "mine-1" and sorted(kept["id"][2:]) == ["both-1", "both-2"]
+    assert kept["id"][0].startswith("mine-1-") and kept["id"].is_unique
+    assert [each.rpartition("-")[2] for each in sorted(kept["id"][2:])] == ["1", "2"]
     first = kept.iloc[0]
     assert (first["version"], first["alias"], first["candidate"]) == ("1", "champion", "key-1")
     assert (first["usd"], first["input_tokens"], first["cached_tokens"]) == (0.001, 7, 2)
@@ -49,6 +50,18 @@ def test_a_row_is_kept_of_every_answered_request_and_read_as_a_window_of_recent_
     (window,) = tables.window(str(folder), Data(gate="gate.csv", mask=("email",)), "window")
     assert list(window["text"]) == list(kept["text"]) and list(window["id"]) == list(kept["id"])
     assert "jane.doe" not in "".join(path.read_text(errors="replace") for path in home.rglob("*.jsonl"))
+
+
+def test_a_caller_that_sends_an_id_twice_gets_it_back_and_makes_two_rows_of_their_own(
+    engine: Engine, home: Path
+) -> None:
+    with running_endpoint(Aliases(), traffic_log=str(home / "traffic")) as endpoint:
+        for _ in range(2):
+            assert endpoint.chat("a", headers={"x-request-id": "again"}).headers["x-request-id"] == "again"
+        unkept = endpoint.chat("a", headers={"x-request-id": "a b\tc" * 100}).headers["x-request-id"]
+        assert len(unkept) == 32
+    kept = table_files.read_table(home / "traffic" / "toy")
+    assert len(kept) == 3 and kept["id"].is_unique
 
 
 def test_what_a_shadow_said_is_kept_apart_so_that_no_request_counts_twice(engine: Engine, home: Path) -> None:
@@ -72,6 +85,7 @@ def test_a_request_becomes_a_trace_whose_id_goes_out_and_feedback_attaches(engin
         answered = endpoint.chat(MAIL, headers={"x-request-id": "mine-2"})
         failed = endpoint.chat("fail")
         trace_id = answered.headers["x-trace-id"]
+        assert failed.headers["x-trace-id"] != trace_id
         wait_for(lambda: 'leastwise_kept_total{outcome="written",what="traces"} 2.0' in endpoint.get("/metrics").text)
     where = client.get_experiment_by_name("toy-live")
     assert where is not None and failed.status_code == 502
@@ -79,7 +93,7 @@ def test_a_request_becomes_a_trace_whose_id_goes_out_and_feedback_attaches(engin
     traces = {each.info.trace_id: each for each in mlflow.search_traces([where.experiment_id], return_type="list")}
     assert len(traces) == 2
     trace = traces[trace_id]
-    assert trace.info.client_request_id == "mine-2" and trace.info.state == "OK"
+    assert trace.info.client_request_id.startswith("mine-2-") and trace.info.state == "OK"
     assert trace.data.spans[0].inputs == {"text": "write to [email]"}
     assert trace.data.spans[0].outputs == "1: write to [email]"
     assert trace.info.tags["leastwise.version"] == "1" and trace.info.tags["leastwise.alias"] == "champion"

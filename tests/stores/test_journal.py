@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,7 +50,8 @@ def journal(
 
 
 def ids(folder: Path) -> list[str]:
-    return list(table_files.read_table(folder / "log")["id"])
+    kept = folder / "log"
+    return list(table_files.read_table(kept)["id"]) if list(kept.glob("date=*/[!.]*.parquet")) else []
 
 
 def wait_for(is_so: Callable[[], object]) -> None:
@@ -83,7 +85,7 @@ def test_kill_9_loses_nothing_older_than_a_second_and_the_next_process_takes_it_
         lines += writer.stdout.read().splitlines()
     given = [(number, float(at)) for number, at in (line.split() for line in lines if " " in line)]
     with journal(tmp_path):
-        wait_for(lambda: (tmp_path / "log").exists() and list((tmp_path / "log").rglob("*.parquet")))
+        wait_for(lambda: ids(tmp_path))
     older = [number for number, at in given if at < killed - 1]
     assert len(older) > 50 and set(older) <= set(ids(tmp_path))
     assert len(ids(tmp_path)) == len(set(ids(tmp_path)))
@@ -132,8 +134,25 @@ def test_a_place_that_is_away_keeps_the_rows_here_until_it_is_back(
         assert list((tmp_path / "journal").glob("*.jsonl"))
         (tmp_path / "log").unlink()
         kept.add(row(3))
-        wait_for(lambda: (tmp_path / "log").exists() and len(ids(tmp_path)) == 4)
+        wait_for(lambda: len(ids(tmp_path)) == 4)
     assert ids(tmp_path) == ["0", "1", "2", "3"]
+
+
+def test_a_place_that_answers_slowly_keeps_no_row_from_the_disk_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_back = threading.Event()
+    real = storage.write_bytes
+    monkeypatch.setattr(storage, "write_bytes", lambda *given: is_back.wait(10) and real(*given))
+    with journal(tmp_path, part_every_s=0.1) as kept:
+        for number in range(3):
+            kept.add(row(number))
+            wait_for(lambda number=number: kept.rows == number + 1)
+            time.sleep(0.2)
+        held = "".join(path.read_text() for path in sorted((tmp_path / "journal").glob("*.jsonl")))
+        assert [json.loads(line)["id"] for line in held.splitlines()] == ["0", "1", "2"] and not ids(tmp_path)
+        is_back.set()
+    assert ids(tmp_path) == ["0", "1", "2"]
 
 
 def test_a_disk_that_is_full_for_a_while_loses_no_row_and_keeps_no_half_of_one(

@@ -108,7 +108,8 @@ def invocation_answer(answered: Sequence[Answered]) -> Json:
 
 
 def _prediction(done: Answered) -> Json:
-    held: Json = {"answer": done.answer.text, "confidence": done.answer.confidence, "version": done.version}
+    answer = done.answer
+    held: Json = {"answer": answer.text, "confidence": answer.confidence, "usd": answer.usd, "version": done.version}
     return held if done.status == 200 else held | {"error": "the model behind this endpoint did not answer"}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import orjson
 from starlette.responses import Response
@@ -25,12 +26,15 @@ class Refusal(Exception):  # noqa: N818 - says what is said, not that we failed
     message: str
     param: str | None = None
     retry_after_s: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def response(self) -> Response:
         """As OpenAI's clients read it."""
         kind = KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        headers = {} if self.retry_after_s is None else {"retry-after": str(self.retry_after_s)}
+        headers = dict(self.headers)
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(self.retry_after_s)
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
         made = _Discarding if self.status in UNREAD else Response

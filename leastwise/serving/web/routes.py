@@ -26,6 +26,7 @@ from leastwise.serving.web import bodies
 from leastwise.serving.web.admission import Admission
 from leastwise.serving.web.refusals import Refusal, dumped
 
+JSON, COUNTS = "application/json", "text/plain; version=0.0.4"
 AT_ONCE = 8  # rows of one /invocations request in flight
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,100}")
 
@@ -34,11 +35,11 @@ def application(name: str, service: AnsweringService, admission: Admission) -> S
     """The application of one worker; the use case's name is the model's."""
     routes = Routes(name, service, admission)
     guarded = {"/v1/chat/completions": routes.chat, "/invocations": routes.invocations}
-    read = {"/v1/models": routes.models, "/metrics": routes.metrics}
+    read = {"/v1/models": (routes.models, JSON), "/metrics": (routes.metrics, COUNTS)}
     return Starlette(
         routes=[
             *(Route(path, routes.admitted(path, handler), methods=["POST"]) for path, handler in guarded.items()),
-            *(Route(path, routes.keyed(handler), methods=["GET"]) for path, handler in read.items()),
+            *(Route(path, routes.keyed(*reading), methods=["GET"]) for path, reading in read.items()),
             Route("/health", routes.health, methods=["GET"]),
             Route("/ping", routes.health, methods=["GET"]),  # MLflow's name for it
         ],
@@ -79,7 +80,7 @@ class Routes:
 
         return route
 
-    def keyed(self, handler: Callable[[], bytes]) -> Callable[[WebRequest], Awaitable[Response]]:
+    def keyed(self, handler: Callable[[], bytes], kind: str) -> Callable[[WebRequest], Awaitable[Response]]:
         """A route that only reads, for whoever shows a key."""
 
         async def route(request: WebRequest) -> Response:
@@ -87,19 +88,18 @@ class Routes:
                 self.admission.check_key(request)
             except Refusal as refusal:
                 return refusal.response()
-            body = await asyncio.to_thread(handler)
-            return Response(body, media_type="application/json" if body[:1] == b"{" else "text/plain; version=0.0.4")
+            return Response(await asyncio.to_thread(handler), media_type=kind)
 
         return route
 
     async def chat(self, request: WebRequest, body: bytes) -> Response:
         """OpenAI's chat completions."""
         chat = bodies.chat_of(bodies.parsed(body), self.service.settings)
-        asked = Request(_id(request), chat.text, _unit(request, chat.user, chat.text), self._alias(chat.model))
-        done, trace_id = await self.service.answer(asked)
+        asked = Request(_new_id(request), chat.text, _unit(request, chat.user, chat.text), self._alias(chat.model))
+        done = await self.service.answer(asked)
+        headers = _headers(request, done)
         if done.status != OK:
-            raise _not_answered(done)
-        headers = _headers(done, trace_id)
+            raise _not_answered(done, headers)
         chat_id = f"chatcmpl-{done.request_id}"
         if chat.is_streamed:
             stream = bodies.chat_chunks(done, chat_id, self.name, chat.tells_usage)
@@ -109,25 +109,25 @@ class Routes:
     async def invocations(self, request: WebRequest, body: bytes) -> Response:
         """MLflow's scoring: each row is a request of its own."""
         texts = bodies.texts_of(bodies.parsed(body), self.service.settings)
-        first, seats = _id(request), asyncio.Semaphore(AT_ONCE)
+        first, seats = _new_id(request), asyncio.Semaphore(AT_ONCE)
         ids = [first] if len(texts) == 1 else [f"{first}-{number}" for number in range(1, len(texts) + 1)]
 
-        async def one(request_id: str, text: str) -> tuple[Answered, str]:
+        async def one(request_id: str, text: str) -> Answered:
             async with seats:
                 return await self.service.answer(Request(request_id, text, _unit(request, "", text)))
 
         answered = await asyncio.gather(*(one(*each) for each in zip(ids, texts, strict=True)))
-        if all(done.status != OK for done, _ in answered):
-            raise _not_answered(answered[0][0])
-        headers = _headers(*answered[0])
-        return _json(bodies.invocation_answer([done for done, _ in answered]), headers | {"x-request-id": first})
+        headers = _headers(request, answered[0]) | {"x-request-id": _given_id(request) or first}
+        if all(done.status != OK for done in answered):
+            raise _not_answered(answered[0], headers)
+        return _json(bodies.invocation_answer(answered), headers)
 
     async def health(self, _request: WebRequest) -> Response:
         """Which versions answer; 503 while it ends."""
         follower, is_ending = self.service.follower, self.service.is_ending
         said = {"status": "ending" if is_ending else "ok", "name": self.name}
         held = {"versions": follower.versions, "starting": follower.starting}
-        return Response(orjson.dumps(said | held), 503 if is_ending else 200, media_type="application/json")
+        return Response(orjson.dumps(said | held), 503 if is_ending else 200, media_type=JSON)
 
     def models(self) -> bytes:
         """The names a chat request may ask for."""
@@ -151,28 +151,35 @@ class Routes:
         raise Refusal(404, "model_not_found", f"There is no model {model[:100]!r} here, but {self.name!r}.", "model")
 
 
-def _id(request: WebRequest) -> str:
-    """The id a caller, or the proxy before us, gave the request; else a new one."""
+def _given_id(request: WebRequest) -> str:
+    """The id that a caller, or the proxy before us, gave the request; empty where it gave none that can be kept."""
     given = request.headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else ""
+
+
+def _new_id(request: WebRequest) -> str:
+    """An id that no other request has, though its caller sends one twice; it begins with the caller's."""
+    given = _given_id(request)
+    return f"{given}-{uuid.uuid4().hex[:8]}" if given else uuid.uuid4().hex
 
 
 def _unit(request: WebRequest, user: str, text: str) -> str:
     """Whom a split keeps together: the user, else the request as its caller names it, else the text."""
-    return user or request.headers.get("x-request-id") or text
+    return user or _given_id(request) or text
 
 
-def _headers(done: Answered, trace_id: str) -> dict[str, str]:
-    own = {"x-request-id": done.request_id, "x-model-version": done.version, "x-model-alias": done.alias}
-    return own | ({"x-trace-id": trace_id} if trace_id else {})
+def _headers(request: WebRequest, done: Answered) -> dict[str, str]:
+    request_id = _given_id(request) or done.request_id
+    own = {"x-request-id": request_id, "x-model-version": done.version, "x-model-alias": done.alias}
+    return own | ({"x-trace-id": done.trace_id} if done.trace_id else {})
 
 
 def _json(value: bodies.Json, headers: dict[str, str]) -> Response:
-    return Response(dumped(value), headers=headers, media_type="application/json")
+    return Response(dumped(value), headers=headers, media_type=JSON)
 
 
-def _not_answered(done: Answered) -> Refusal:
+def _not_answered(done: Answered, headers: dict[str, str]) -> Refusal:
     """What a caller is told of a failure: never its words, which may hold addresses and keys."""
     what = "did not answer in time" if done.status == TOO_SLOW else "did not answer"
     words = f"The model behind this endpoint {what} (request {done.request_id})."
-    return Refusal(done.status, "not_answered", words, retry_after_s=1)
+    return Refusal(done.status, "not_answered", words, retry_after_s=1, headers=headers)

@@ -55,12 +55,15 @@ class Journal:
         self._waiting: deque[Row] = deque()
         self._unwritten = b""
         self._synced = self._begun = time.monotonic()
-        self._rows_of_part = 0
+        self._rows_of_part, self._is_troubled = 0, False
         folder.mkdir(parents=True, exist_ok=True)
         self._file = _new(folder)
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="journal", daemon=True)
-        self._thread.start()
+        self._ending, self._is_due, self._is_written = threading.Event(), threading.Event(), False
+        self._is_due.set()  # what another process left
+        # Two threads: a place that answers slowly must not keep rows from the disk here.
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._keep, self._publish_all)]
+        for each in self._threads:
+            each.start()
 
     def add(self, row: Row) -> None:
         """Take a row; it waits for nothing."""
@@ -72,13 +75,15 @@ class Journal:
     def close(self) -> None:
         """Write what is waiting and make a part of it; what cannot be made one now is taken up by the next process."""
         self._ending.set()
-        self._thread.join(CLOSE_S)
+        for each in self._threads:
+            each.join(CLOSE_S)
 
     def _keep(self) -> None:
-        self._publish_all(self._file.path)
         while not self._ending.wait(FLUSH_S):
             self._turn()
         self._turn(at_end=True)
+        self._is_written = True
+        self._is_due.set()
 
     def _turn(self, at_end: bool = False) -> None:
         try:
@@ -86,8 +91,11 @@ class Journal:
             is_due = self._rows_of_part >= MOST_PART_ROWS or time.monotonic() - self._begun > self.part_every_s
             if at_end or is_due:
                 self._next_part(at_end)
+            self._is_troubled = False
         except Exception as error:  # a full disk, say: the rows wait, and are tried again
-            log.warning(f"the journal {self._file.path} could not be written: {without_secrets(str(error))}")
+            if not self._is_troubled:  # said once, not every turn
+                log.warning(f"the journal {self._file.path} could not be written: {without_secrets(str(error))}")
+            self._is_troubled = True
 
     def _write(self) -> None:
         lines = [self._unwritten]
@@ -112,8 +120,8 @@ class Journal:
             return b""
 
     def _next_part(self, at_end: bool) -> None:
-        """Make parts of all that nobody writes any longer, this process's own journal too, in whose place comes a new
-        one.
+        """End this journal, in whose place comes a new one, and let parts be made of all that nobody writes any
+        longer.
         """
         self._begun = time.monotonic()
         if self._rows_of_part or at_end:
@@ -121,11 +129,15 @@ class Journal:
             self._file = ended if at_end else _new(self.folder)
             os.fsync(ended.handle)
             os.close(ended.handle)
-        self._publish_all(None if at_end else self._file.path)
+        self._is_due.set()
 
-    def _publish_all(self, written: Path | None) -> None:
-        for file in sorted(self.folder.glob(f"[!.]*{SUFFIX}")):
-            if file != written:
+    def _publish_all(self) -> None:
+        is_last = False
+        while not is_last:
+            self._is_due.wait()
+            self._is_due.clear()
+            is_last = self._is_written
+            for file in sorted(self.folder.glob(f"[!.]*{SUFFIX}")):
                 self._publish(file)
 
     def _publish(self, file: Path) -> None:
