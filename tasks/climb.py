@@ -33,6 +33,7 @@ from leastwise.use_case import LADDER, Stage
 from tasks.session import console
 from tasks.session.artifacts import publish_link, publish_markdown
 from tasks.session.checks import check
+from tasks.session.shown import show_rest
 from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 WINNERS = frozenset({*LADDER, "reference"})
@@ -140,6 +141,7 @@ def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     words = "ladder, cost against traffic, cost by stage and spend in MLflow"
     publish_link(f"figures-{use_case.name}", work.run.artifacts_url(shown_uri()), words)
     console.show_ending(use_case, ending, history, shown_uri())
+    show_rest(work)
     return ending
 
 
@@ -190,7 +192,9 @@ def log_answer(climb: RunId, stage: Stage, answer: StageAnswer, who: str, why: s
 
 def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
     """Read back what a stage run came to."""
-    run = open_workspace(climb).run.stage(run_id)
+    work = open_workspace(climb)
+    run = work.run.stage(run_id)
+    show_rest(work)
     usd, calls = run.figures.get("usd.spent", 0.0), int(run.figures.get("calls.paid", 0))
     verdict = run.verdict or "ERROR"
     reason = "; ".join(filter(None, [run.reason, unknown_usage(run.figures)]))
@@ -199,7 +203,9 @@ def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
 
 def stage_halted(climb: RunId, why: str, outcome: str = "budget") -> StageEnding:
     """The ending of a stage on its own that a cap or an outage stopped; run again, it goes on."""
-    budget = open_workspace(climb).budget
+    work = open_workspace(climb)
+    budget = work.budget
+    show_rest(work)
     return StageEnding(outcome, why, budget.usd_spent, budget.calls, climb)
 
 
