@@ -278,3 +278,11 @@ def test_a_failure_in_the_background_keeps_nothing_else_from_being_done(caplog: 
     background.later("more", lambda: done.append("more"))
     background.wait()
     assert done == ["more"] and "secret" not in caplog.text
+
+
+def test_figures_are_logged_as_a_reviewer_reads_them_the_verdicts_first_and_tokens_last(work: Workspace) -> None:
+    more = {"tokens.input": 9.0, "calls.paid": 3.0, "macro_f1": 0.5, "rows.gate": 4.0}
+    run = log_stage(work, PROMPTED, PASSED, totals=more, rows=ROWS)
+    names = list(run.figures)
+    assert names[:5] == ["quality", "quality.lower", "quality.upper", "quality.bound", "quality.margin"]
+    assert names.index("usd.spent") < names.index("macro_f1") < min(map(names.index, ("tokens.input", "calls.paid")))
