@@ -216,7 +216,7 @@ class StageRun(RecordedRun):
         }
         for name, measured in evaluation.measurements.items():
             fields = measured.model_dump(include=set(LOGGED))
-            figures |= {name: measured.estimate, **{f"{name}.{field}": float(value) for field, value in fields.items()}}
+            figures |= {name: measured.estimate, **{f"{name}.{field}": float(fields[field]) for field in LOGGED}}
             if measured.rows:
                 figures[f"{name}.rows"] = float(measured.rows)
             tags[f"{name}.better"] = Requirement(name=name, bound=measured.bound, margin=measured.margin).better
