@@ -58,7 +58,7 @@ def _judged(run: StageRun) -> StageRun:
 
 def _in_words(written: Written) -> str:
     if not written.graded and not written.labels and not written.left_out:
-        return "nobody has said anything yet: run this again when people have"
+        return "nobody has finished an example yet: run this again when people have"
     parts = []
     if written.graded:
         parts.append(f"{written.graded} were graded (data.graded: {written.graded_file})")

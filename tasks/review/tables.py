@@ -1,6 +1,7 @@
 """What people said of answers as two tables: grades (`data.graded`) and corrected labels, with who and when.
 
-It asks nobody and reads no server. Where several people said something of one example, the grade is their mean, and a
+It asks nobody and reads no server. Only grades of the sample become rows: a judge's error on answers that were picked
+for being wrong is not its error. Where several people said something of one example, the grade is their mean, and a
 label counts only where they agree.
 """
 
@@ -67,8 +68,8 @@ def write_tables(use_case: UseCase, said: Sequence[Said], folder: Path) -> Writt
 
 
 def _graded(use_case: UseCase, said: Sequence[Said]) -> Row | None:
-    grades = [(each, each.grade) for each in said if each.grade is not None]
-    if not grades or said[0].set != "gate":
+    grades = [(each, each.grade) for each in said if each.grade is not None and each.sampled]
+    if not grades:
         return None
     data, first = use_case.data, said[0]
     expected = {data.label_column: first.expected} if first.expected is not None else {}

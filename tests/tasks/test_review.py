@@ -48,6 +48,17 @@ def say(run: StageRun, row_id: str, name: str, value: Any, who: str, why: str | 
     mlflow.log_assessment(trace.info.trace_id, said)
 
 
+def done(run: StageRun, which: str, *rows: str) -> None:
+    """Mark examples as done in a queue, as its page does."""
+    queues = review_queues.list_review_queues(experiment_id=run.experiment_id)
+    queue = next(each for each in queues if which in each.name)
+    for trace in traces_of(run):
+        if trace.info.tags[ROW] in rows:
+            review_queues.set_review_queue_item_status(
+                queue.queue_id, item_id=trace.info.trace_id, status="complete", completed_by="ann"
+            )
+
+
 def lines(home: Path, name: str) -> list[dict[str, Any]]:
     (file,) = (home / "reviews").rglob(name)
     return [json.loads(line) for line in file.read_text().splitlines()]
@@ -67,6 +78,7 @@ def test_a_queue_is_made_once_and_what_people_say_comes_back_with_who_and_when(
     say(run, "r1", "grade", False, "ann", "it says so twice")
     say(run, "r1", "grade", True, "ben")
     say(run, "r1", "corrected_label", "no", "ben")
+    done(run, "sample", "r0", "r1")
     ending = asked(work, run, tmp_path)
     assert ending.outcome == "reviewed" and "2 were graded" in ending.reason and "1 labels were" in ending.reason
     assert "correct them in data.gate" in ending.reason, "as a training row it would be refused"
@@ -101,6 +113,7 @@ def test_the_grades_are_a_table_that_data_graded_can_name(work: Workspace, home:
     run = judged(work)
     asked(work, run, tmp_path)
     say(run, "r2", "grade", True, "ann")
+    done(run, "sample", "r2")
     asked(work, run, tmp_path)
     (file,) = (home / "reviews").rglob(GRADED)
     data = work.use_case.data.model_copy(update={"graded": str(file)})
@@ -108,6 +121,19 @@ def test_the_grades_are_a_table_that_data_graded_can_name(work: Workspace, home:
     assert graded[["id", "text", "answer", "grade", "label"]].to_dict("records") == [
         {"id": "r2", "text": "text 2", "answer": "yes", "grade": 1.0, "label": "yes"}
     ]
+
+
+def test_a_grade_that_was_not_given_to_the_sample_is_no_row_of_data_graded(work: Workspace, tmp_path: Path) -> None:
+    """A judge's error on answers that were picked for being wrong is not its error."""
+    run = judged(work)
+    asked(work, run, tmp_path)
+    assert asked(work, run, tmp_path, "wrong").outcome == "asked"
+    say(run, "r1", "grade", False, "ann")
+    done(run, "wrong", "r1")
+    ending = asked(work, run, tmp_path)
+    assert ending.outcome == "asked" and "were graded" not in ending.reason
+    done(run, "sample", "r1")
+    assert "1 were graded" in asked(work, run, tmp_path).reason
 
 
 def test_only_what_was_answered_wrong_can_be_asked_about(work: Workspace, tmp_path: Path) -> None:
@@ -126,7 +152,7 @@ def test_a_run_without_judged_answers_is_refused_with_what_to_name(work: Workspa
 
 
 def said(row_id: str = "r0", corrected: str = "", who: str = "ann", **fields: Any) -> Said:
-    usual: dict[str, Any] = {"answer": "a", "expected": "yes", "set": "gate", "grade": None, "why": ""}
+    usual: dict[str, Any] = {"answer": "a", "expected": "yes", "set": "gate", "sampled": True, "grade": None, "why": ""}
     rest = {"row_id": row_id, "text": f"text {row_id}", "corrected": corrected, "who": who}
     return Said(**{**usual, **rest, "when": "2026-11-26T18:00:00+00:00", **fields})
 

@@ -43,6 +43,9 @@ class Queue:
 class Said:
     """What one person said of one example last. `grade` in 0..1, None where only the label was corrected; `corrected`
     is the label as it was given, empty where it was left as it is; `when` in UTC, ISO 8601.
+
+    `sampled`: it was done in the queue of the sample. Only such grades stand for all answers: those that people gave
+    because an answer was wrong, or caught their eye, do not.
     """
 
     row_id: str
@@ -50,6 +53,7 @@ class Said:
     answer: str
     expected: str | None
     set: str
+    sampled: bool
     grade: float | None
     corrected: str
     who: str
@@ -64,15 +68,9 @@ def open_queue(run: StageRun, task: Task, which: Which, most: int) -> Queue:
     """
     from mlflow.genai import review_queues
 
-    name = f"{run.stage} · {which} · {run.id[:8]}"
-    found = [each for each in _queues(run.experiment_id) if each.name == name]
-    questions = _questions(task, run.experiment_id)
-    queue = (
-        found[0]
-        if found
-        else review_queues.create_review_queue(
-            name, queue_type="custom", schema_ids=questions, experiment_id=run.experiment_id
-        )
+    name, questions = _name(run, which), _questions(task, run.experiment_id)
+    queue = _queue_of(run, which) or review_queues.create_review_queue(
+        name, queue_type="custom", schema_ids=questions, experiment_id=run.experiment_id
     )
     wanted = [each.trace_id for each in _asked(run, which, most)]
     there = set(_items(queue.queue_id))
@@ -83,13 +81,27 @@ def open_queue(run: StageRun, task: Task, which: Which, most: int) -> Queue:
     return Queue(name, len(there) + len(new), path)
 
 
+def _name(run: StageRun, which: Which) -> str:
+    return f"{run.stage} · {which} · {run.id[:8]}"
+
+
+def _queue_of(run: StageRun, which: Which) -> ReviewQueue | None:
+    return next((each for each in _queues(run.experiment_id) if each.name == _name(run, which)), None)
+
+
 def read_reviews(run: StageRun) -> list[Said]:
     """What people said of this run's examples, in its page or in a queue, in the order in which they were asked; of
     each person the last word.
     """
     examples = {each.trace_id: each for each in _examples(run)}
-    said = {trace_id: assessments for trace_id, assessments in _by_people(run) if trace_id in examples}
-    return [each for trace_id in examples if trace_id in said for each in _said(examples[trace_id], said[trace_id])]
+    said, queue = dict(_by_people(run)), _queue_of(run, "sample")
+    done = set(_items(queue.queue_id, "complete")) if queue else set[str]()
+    return [
+        each
+        for trace_id in examples
+        if trace_id in said
+        for each in _said(examples[trace_id], said[trace_id], sampled=trace_id in done)
+    ]
 
 
 def _examples(run: StageRun) -> list[Example]:
@@ -161,12 +173,12 @@ def _queues(experiment_id: str) -> Iterator[ReviewQueue]:
         token = page.token or ""
 
 
-def _items(queue_id: str) -> Iterator[str]:
+def _items(queue_id: str, status: Literal["complete"] | None = None) -> Iterator[str]:
     from mlflow.genai import review_queues
 
     token: str | None = None
     while token is None or token:
-        page = review_queues.list_review_queue_items(queue_id, max_results=PAGE, page_token=token)
+        page = review_queues.list_review_queue_items(queue_id, status=status, max_results=PAGE, page_token=token)
         yield from (each.item_id for each in page)
         token = page.token or ""
 
@@ -189,7 +201,7 @@ def _by_people(run: StageRun) -> Iterator[tuple[str, list[Assessment]]]:
         token = page.token or ""
 
 
-def _said(example: Example, assessments: Sequence[Assessment]) -> Iterator[Said]:
+def _said(example: Example, assessments: Sequence[Assessment], *, sampled: bool) -> Iterator[Said]:
     row = example.row
     for who in dict.fromkeys(each.source.source_id or "unnamed" for each in assessments):
         own = sorted((each for each in assessments if (each.source.source_id or "unnamed") == who), key=_when_ms)
@@ -204,6 +216,7 @@ def _said(example: Example, assessments: Sequence[Assessment]) -> Iterator[Said]
             answer=str(row.get("answer") or ""),
             expected=str(row["expected"]) if isinstance(row.get("expected"), str) else None,
             set=str(row["set"]),
+            sampled=sampled,
             grade=grade,
             corrected=corrected,
             who=who,
