@@ -19,7 +19,7 @@ from leastwise.record.review.data_sets import show_table
 from leastwise.record.review.prompts import show_prompt
 from leastwise.record.review.traces import Origin, Row, examples_of, write
 from leastwise.record.review.views import make_views
-from leastwise.record.run import CANDIDATE, JUDGE, MODEL_ID, REUSED_FROM, RecordedRun
+from leastwise.record.run import CANDIDATE, JUDGE, MODEL_ID, REUSED_FROM, TRACES, RecordedRun
 from leastwise.record.stage_run import EXAMPLES, StageRun
 from leastwise.use_case import UseCase
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-TRACES = "leastwise.traces"  # how many traces a run has, once it has them all
 KINDS = ("stage", "try", "reference")
 
 

@@ -16,8 +16,9 @@ from leastwise.evidence.measurement import Measurement
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever, Shot
 from leastwise.record.review import background, traces
 from leastwise.record.review.prompts import name_of
-from leastwise.record.review.showing import TRACES, Showing
+from leastwise.record.review.showing import Showing
 from leastwise.record.review.views import COSTS_VIEW, GATE_VIEW
+from leastwise.record.run import TRACES
 from leastwise.record.stage_run import StageRun
 from tests.conversations import conversations
 from tests.record.test_climb_run import again
@@ -179,6 +180,8 @@ def test_a_reused_stage_has_no_traces_of_its_own_and_what_its_origin_lacks_is_ma
     climb = again(work).run
     linked = climb.link(run)
     Showing(work.use_case).climb(climb, {})
+    again_linked = again(work).run.link(run.again())
+    assert run.again().tag(TRACES) == "4" and again_linked.tag(TRACES) == linked.again().tag(TRACES) == ""
     assert len(traces_of(run)) == 4 and traces_of(linked) == []
     assert [each.model_id for each in linked.again().run.inputs.model_inputs] == [run.tag("leastwise.model_id")]
 
