@@ -30,7 +30,7 @@ def make_views(client: MlflowClient, experiment_id: str, requirements: Sequence[
     verdicts = [_tag(VERDICT), *map(_metric, figures), *map(_metric, counts), _metric(SPENT)]
     costs = [_tag(OUTCOME), _tag(VERDICT), _tag(CONFIRMED), *map(_metric, (*COSTS, "usd_per_1k_requests", *TOKENS))]
     _save(client, experiment_id, GATE_VIEW, "Gate verdicts", verdicts, f"tags.`{KIND}` = 'stage'")
-    _save(client, experiment_id, COSTS_VIEW, "Costs", costs, f"tags.`{KIND}` IN ('ladder', 'stage')")
+    _save(client, experiment_id, COSTS_VIEW, "Costs", costs, f"tags.`{KIND}` != 'try' and metrics.`{SPENT}` >= 0")
 
 
 def view_url(tracking_uri: str, experiment_id: str, view: str) -> str:

@@ -1,8 +1,10 @@
 """What a reviewer finds in MLflow's own pages after a climb, read back through MLflow's client."""
 
+import base64
 import json
 import logging
 import time
+import zlib
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -239,6 +241,22 @@ def test_the_saved_views_are_made_once_and_anew_where_a_requirement_came(work: W
     wanted = work.use_case.requirements.model_copy(update={"adherence": work.use_case.requirements.quality})
     Showing(work.use_case.model_copy(update={"requirements": wanted})).climb(work.run, {})
     assert views() != first
+
+
+def test_the_filters_of_the_saved_views_are_ones_that_mlflow_can_answer(work: Workspace) -> None:
+    logged(work)
+    work.run.write({"usd.spent": 0.1})
+    Showing(work.use_case).climb(work.run, {})
+    tags = work.run.client.get_experiment(work.run.experiment_id).tags
+    found = {}
+    for value in (value for name, value in tags.items() if "sharedViewState" in name):
+        packed = json.loads(value)["state"].removeprefix("deflate;")
+        state = json.loads(zlib.decompress(base64.b64decode(packed)))
+        found[json.loads(value)["name"]] = [
+            each.data.tags["leastwise.kind"]
+            for each in work.run.client.search_runs([work.run.experiment_id], state["searchFilter"])
+        ]
+    assert found == {"Gate verdicts": ["stage"], "Costs": ["stage", "ladder"]}
 
 
 def test_a_server_that_refuses_traces_costs_a_line_and_no_more(
