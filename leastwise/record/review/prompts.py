@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Template = list[dict[str, str]]
 
 WORDING = "leastwise.prompt"  # tag of a version: the key of its messages
+EXPERIMENTS = "_mlflow_experiment_ids"  # tag of a prompt: on whose pages MLflow lists it
 MOST_VERSIONS = 1000  # looked through for a wording that is there already
 
 
@@ -38,7 +39,7 @@ def show_prompt(run: StageRun, use_case: UseCase, candidate: Candidate) -> tuple
     if candidate.prompt is None:
         return None
     template = template_of(candidate.prompt, candidate.retriever, enumerated=use_case.task.answers is not None)
-    version = _version(run.client, name_of(use_case.name), template, candidate)
+    version = _version(run.client, name_of(use_case.name), template, candidate, run.experiment_id)
     run.client.link_prompt_version_to_run(run.id, version)
     if model_id := run.tag(MODEL_ID):
         run.client.link_prompt_version_to_model(version.name, str(version.version), model_id)
@@ -53,7 +54,9 @@ def template_of(prompt: Prompt, looked_up: Retriever | None, *, enumerated: bool
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
-def _version(client: MlflowClient, name: str, template: Template, candidate: Candidate) -> PromptVersion:
+def _version(
+    client: MlflowClient, name: str, template: Template, candidate: Candidate, experiment_id: str
+) -> PromptVersion:
     wording = content_key(json.dumps(template))
     there: Sequence[PromptVersion] = (
         client.search_prompt_versions(name, MOST_VERSIONS) if client.get_prompt(name) else ()
@@ -66,6 +69,7 @@ def _version(client: MlflowClient, name: str, template: Template, candidate: Can
         name,
         template,
         commit_message=f"{candidate.stage} · {candidate.model} {how}",
-        tags={WORDING: wording, STAGE: candidate.stage},
+        # Given with it: MLflow adds the default experiment in a thread of its own, and would undo a tag set after.
+        tags={WORDING: wording, STAGE: candidate.stage, EXPERIMENTS: f",{experiment_id},"},
     )
     return made

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GATE_VIEW, COSTS_VIEW = "leastwise-gate-verdicts", "leastwise-costs"
 SHARED = "mlflow.sharedViewState."
+SORTED_BY = "tags.`mlflow.user`"  # and then newest first; sorted by time stages are nested in their climbs, unseen
 COSTS = (SPENT, "usd.estimated", "usd.estimated.worst", "usd.per_request", "usd.month.cheapest", "usd.avoided")
 TOKENS = ("tokens.input", "tokens.cached", "tokens.output", "calls.paid", "calls.cached")
 
@@ -55,7 +56,7 @@ def _tag(name: str) -> str:
 def _save(client: MlflowClient, experiment_id: str, key: str, name: str, columns: list[str], filter_: str) -> None:
     state: dict[str, object] = {
         "searchFilter": filter_,
-        "orderByKey": "attributes.start_time",
+        "orderByKey": SORTED_BY,
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",

@@ -95,6 +95,8 @@ def test_a_run_its_model_and_its_prompt_are_linked_and_the_model_is_an_input_tha
     assert [each.model_id for each in run.run.inputs.model_inputs] == [model_id]
     assert not run.run.outputs.model_outputs
     (version,) = run.client.search_prompt_versions(name_of(work.use_case.name))
+    listed = run.client.search_prompts(f"experiment_id = '{run.experiment_id}'")
+    assert [each.name for each in listed] == ["student-and-teacher.prompt"], "on the experiment's page of prompts"
     linked = [{"name": "student-and-teacher.prompt", "version": "1"}]
     assert json.loads(run.tag("mlflow.linkedPrompts")) == linked
     assert json.loads(run.client.get_logged_model(model_id).tags["mlflow.linkedPrompts"]) == linked
