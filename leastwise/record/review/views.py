@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GATE_VIEW, COSTS_VIEW = "leastwise-gate-verdicts", "leastwise-costs"
 SHARED = "mlflow.sharedViewState."
+NAME, NAME_PIXELS = "attributes.`Run Name`", 400  # a run's name says its verdict and the figure that decided
 SORTED_BY = "tags.`mlflow.user`"  # and then newest first; sorted by time stages are nested in their climbs, unseen
 COSTS = (SPENT, "usd.estimated", "usd.estimated.worst", "usd.per_request", "usd.month.cheapest", "usd.avoided")
 TOKENS = ("tokens.input", "tokens.cached", "tokens.output", "calls.paid", "calls.cached")
@@ -63,8 +64,8 @@ def _save(client: MlflowClient, experiment_id: str, key: str, name: str, columns
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": columns,
-        "columnOrder": columns,
-        "columnWidths": {},
+        "columnOrder": [NAME, *columns],
+        "columnWidths": {NAME: NAME_PIXELS},
         "runsHiddenMode": "FIRST_10_RUNS",
         "viewMaximized": False,
         "runListHidden": False,
