@@ -123,6 +123,17 @@ def test_showing_twice_or_after_a_kill_changes_nothing_and_keeps_what_people_sai
     assert run.again().tag(TRACES) == "4"
 
 
+def test_traces_that_a_kill_left_without_their_spans_are_made_whole(work: Workspace) -> None:
+    from mlflow.tracing.client import TracingClient
+
+    run = logged(work)
+    for each in traces.examples_of(traces.Origin(run.experiment_id, run.id, 1_000, "prompt"), ROWS[:2]):
+        TracingClient(run.client.tracking_uri).start_trace(each.info())
+    Showing(work.use_case).climb(work.run, {})
+    assert [len(each.data.spans) for each in traces_of(run)] == [1, 1, 1, 1]
+    assert sum(len(each.info.assessments) for each in traces_of(run)) == 3 + 3 + 1 + 1
+
+
 def _say(run: StageRun, trace_id: str, said: Feedback) -> None:
     import mlflow
 
