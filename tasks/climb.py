@@ -18,7 +18,7 @@ from leastwise.errors import BadInput
 from leastwise.evaluating import reference
 from leastwise.evaluating.confirmation import measure_all
 from leastwise.evaluating.judge_scorer import open_scorer
-from leastwise.ladder import Record, Step
+from leastwise.ladder import Record, Step, best
 from leastwise.ladder.ending import ClimbEnding, StageEnding
 from leastwise.ladder.needs import StageAnswer
 from leastwise.record import climb_run
@@ -27,12 +27,14 @@ from leastwise.record.client import connect, leave, shown_uri
 from leastwise.record.figures import log_ladder
 from leastwise.record.money_figures import log_money_figures
 from leastwise.record.reports import ladder_note, unknown_usage
+from leastwise.record.review.views import COSTS_VIEW, GATE_VIEW, comparison_url, view_url
 from leastwise.rows.use_case_file import Overrides, load
 from leastwise.run_id import RunId
 from leastwise.use_case import LADDER, Stage
 from tasks.session import console
 from tasks.session.artifacts import publish_link, publish_markdown
 from tasks.session.checks import check
+from tasks.session.shown import show_rest
 from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 WINNERS = frozenset({*LADDER, "reference"})
@@ -137,10 +139,24 @@ def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     log_money_figures(bills)
     work.run.log_ending(ending, _venue(work, ending.outcome), note)  # last: what has an ending is whole
     publish_markdown(f"ladder-{use_case.name}", note)
-    words = "ladder, cost against traffic, cost by stage and spend in MLflow"
-    publish_link(f"figures-{use_case.name}", work.run.artifacts_url(shown_uri()), words)
+    _publish_links(work, ending, history)
     console.show_ending(use_case, ending, history, shown_uri())
+    show_rest(work)
     return ending
+
+
+def _publish_links(work: Workspace, ending: ClimbEnding, history: list[Record]) -> None:
+    """Where in MLflow to look: figures, the saved views, and the winner beside the runner-up, example by example."""
+    name, uri, experiment = work.use_case.name, shown_uri(), work.run.experiment_id
+    words = "ladder, cost against traffic, cost by stage and spend in MLflow"
+    publish_link(f"figures-{name}", work.run.artifacts_url(uri), words)
+    publish_link(f"gate-verdicts-{name}", view_url(uri, experiment, GATE_VIEW), "gate verdicts of all stages in MLflow")
+    publish_link(f"costs-{name}", view_url(uri, experiment, COSTS_VIEW), "costs of all climbs and stages in MLflow")
+    second = best([record for record in history if record.stage in LADDER and record.stage != ending.outcome])
+    if ending.outcome in LADDER and second:
+        pair = (work.run.latest(stage).origin.id for stage in (ending.outcome, second.stage))
+        words = f"{ending.outcome} and {second.stage} example by example in MLflow"
+        publish_link(f"examples-{name}", comparison_url(uri, experiment, *pair), words)
 
 
 def _ending(work: Workspace, step: Step, confirmed: str, history: list[Record]) -> ClimbEnding:
@@ -190,7 +206,9 @@ def log_answer(climb: RunId, stage: Stage, answer: StageAnswer, who: str, why: s
 
 def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
     """Read back what a stage run came to."""
-    run = open_workspace(climb).run.stage(run_id)
+    work = open_workspace(climb)
+    run = work.run.stage(run_id)
+    show_rest(work)
     usd, calls = run.figures.get("usd.spent", 0.0), int(run.figures.get("calls.paid", 0))
     verdict = run.verdict or "ERROR"
     reason = "; ".join(filter(None, [run.reason, unknown_usage(run.figures)]))
@@ -199,7 +217,9 @@ def stage_ending(climb: RunId, run_id: RunId) -> StageEnding:
 
 def stage_halted(climb: RunId, why: str, outcome: str = "budget") -> StageEnding:
     """The ending of a stage on its own that a cap or an outage stopped; run again, it goes on."""
-    budget = open_workspace(climb).budget
+    work = open_workspace(climb)
+    budget = work.budget
+    show_rest(work)
     return StageEnding(outcome, why, budget.usd_spent, budget.calls, climb)
 
 

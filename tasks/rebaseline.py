@@ -23,6 +23,7 @@ from leastwise.run_id import RunId
 from leastwise.use_case import LADDER, Stage
 from tasks.session.checks import check
 from tasks.session.console import say, say_ending
+from tasks.session.shown import show_rest
 from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 UNTRAINED: tuple[Stage, ...] = ("prompt", "rag")
@@ -71,7 +72,9 @@ def recommend(run_id: RunId, tried: Sequence[RunId], halted: str = "", outcome: 
     run, budget = UpkeepRun.read(work.run.client, run_id), work.budget
 
     def end(outcome: str, reason: str) -> UpkeepEnding:
-        return say_ending("rebaseline", run.end(outcome, reason, budget.usd_spent, budget.calls))
+        ending = say_ending("rebaseline", run.end(outcome, reason, budget.usd_spent, budget.calls))
+        show_rest(work)
+        return ending
 
     if halted:
         return end(outcome, halted)

@@ -41,6 +41,7 @@ from tasks.session.checks import check_retraining
 from tasks.session.console import say_ending
 from tasks.session.held import JUDGED
 from tasks.session.results import show_result
+from tasks.session.shown import show_rest
 from tasks.session.workspace import open_workspace, prospect_of
 
 VERDICTS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
@@ -230,7 +231,9 @@ def _settle(
 
 def _end(work: Workspace, outcome: str, reason: str, figures: dict[str, float] | None = None) -> UpkeepEnding:
     run, budget = UpkeepRun.read(work.run.client, work.run.id), work.budget
-    return say_ending(run.kind, run.end(outcome, reason, budget.usd_spent, budget.calls, figures))
+    ending = say_ending(run.kind, run.end(outcome, reason, budget.usd_spent, budget.calls, figures))
+    show_rest(work)
+    return ending
 
 
 def _champion(work: Workspace) -> Registered:

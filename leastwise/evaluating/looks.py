@@ -175,6 +175,8 @@ class AnsweredLook:
             set=split,
             unit=row.get(UNIT),
         )
+        if score:
+            record["adherence"] = score.adherence
         if score and split == "gate" and score.grade is not None:
             record["judged"] = score.grade
         if not answer.usage_known:

@@ -203,7 +203,7 @@ def _log(
     run.log_examples(measured)
     run.write({name: value for name, value in measured.totals.items() if name.startswith("consistency.")})
     judged = run.judged(requirements)
-    note = f"{table}\n\n{gate_table(judged.evaluation, judged.verdict, requirements, work.use_case.alpha)}"
+    note = f"{gate_table(judged.evaluation, judged.verdict, requirements, work.use_case.alpha)}\n\n{table}"
     tags = {VENUE: candidate.venue, OPEN_WEIGHTS: "yes", KEY: key}
     run.log_verdict(run_name("reference", judged.verdict, judged.evaluation, name), judged.verdict, tags, note)
     run.close()

@@ -33,6 +33,7 @@ from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.progress import EvaluationProgress
 from leastwise.record.figures import log_intervals
 from leastwise.record.reports import gate_table, run_name, unknown_usage
+from leastwise.record.review.background import held
 from leastwise.record.run import FAILED, FINISHED, JUDGE, MAY_TEACH, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
 from leastwise.record.stage_run import StageRun
 from leastwise.stores.ledger import Machine
@@ -204,7 +205,7 @@ def measure_candidate(
         work.display.show_evaluation(progress)
 
     inputs = Inputs.of(work.question, candidate.stage, exam_of(work, candidate))
-    with open_answerer(work, candidate) as answerer, open_scorer(work, candidate.stage) as scorer:
+    with open_answerer(work, candidate) as answerer, open_scorer(work, candidate.stage) as scorer, held():
         measured = evaluate(work.use_case, candidate, answerer, inputs, alphas or work.alphas, scorer, on_look)
         more = forgetting_figures(work, candidate) | answerer.figures()
     return replace(measured, totals=measured.totals | more)

@@ -16,8 +16,9 @@ from leastwise.metrics.grades import Grades
 class ExampleRow(TypedDict):
     """One answered row; `score` is None where the infrastructure lost the answer, `usd_paid` 0 where it was stored.
 
-    `judged` only where a judge graded, `scope` only where a guard did, `kind` only where `data.kind_column` names one,
-    `timed` only where its latency entered the test of p95 (None there: the request was lost).
+    `adherence` only where it was scored, `judged` only where a judge graded, `scope` only where a guard did, `kind`
+    only where `data.kind_column` names one, `timed` only where its latency entered the test of p95 (None there: the
+    request was lost).
     """
 
     id: str
@@ -25,6 +26,7 @@ class ExampleRow(TypedDict):
     expected: str | None
     answer: str | None
     score: float | None
+    adherence: NotRequired[float]
     judged: NotRequired[float]
     scope: NotRequired[float]
     kind: NotRequired[str]

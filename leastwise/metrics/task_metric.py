@@ -52,6 +52,11 @@ def _text_metric(task: FreeText) -> Callable[[str, str | None], Score]:
     return score
 
 
+def is_right_or_wrong(task: Task) -> bool:
+    """Whether an answer is right or wrong under the task's metric, and nothing between."""
+    return task.kind == "classification" or (task.kind == "free_text" and task.metric == "exact_match")
+
+
 def agree(task: Task, texts: Sequence[str]) -> float:
     """Share of pairs of repeated answers to one input that say the same (see `leastwise.metrics.self_consistency`)."""
     if task.kind == "classification":

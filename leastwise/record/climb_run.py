@@ -26,6 +26,7 @@ from leastwise.record.run import (
     FINISHED,
     KEY,
     KIND,
+    NOT_LINKED,
     NOTE,
     OUTCOME,
     OVERRIDE,
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 USE_CASE_FILE = "use_case.json"
 HALTED = ("error", "budget", "rejected")  # outcomes that leave a climb resumable
-NOT_LINKED = (PARENT, RUN_NAME, "mlflow.user", "mlflow.source.name", "mlflow.source.type")
 
 
 class ClimbRun(RecordedRun):

@@ -27,24 +27,30 @@ def figure_of(name: str, value: float) -> str:
 def interval(m: Measurement) -> str:
     """Estimate with its interval against the bound and the gate's limit."""
     wanted = Requirement(name=m.name, bound=m.bound, margin=m.margin)
-    sign = "≥" if wanted.better == "higher" else "≤"
+    sign = _sign(wanted)
     low, high = figure_of(m.name, m.lower), figure_of(m.name, m.upper)
     return f"{figure_of(m.name, m.estimate)} [{low}, {high}] {sign} {figure_of(m.name, m.bound)}"
 
 
 def decision(use_case: UseCase, ending: ClimbEnding, history: Sequence[Record]) -> str:
     """The outcome as sentences."""
+    first, *rest = _decided(ending)
+    return " ".join([first, f"{ending.reason}.", *rest])
+
+
+def _decided(ending: ClimbEnding) -> list[str]:
+    """The outcome, then what else is to be said of it but for its reason, a sentence each."""
     spent = f"Spent ${ending.usd_spent:.4f} ({ending.calls_paid} calls paid, {ending.calls_cached} answers reused)."
     if ending.outcome not in {*LADDER, "reference"}:
-        return f"Outcome: {ending.outcome}. {ending.reason}. {spent}"
-    sure = "" if ending.confirmed != "no" else " WARNING: the untouched test split does not confirm it."
+        return [f"Outcome: {ending.outcome}.", spent]
+    sure = [] if ending.confirmed != "no" else ["WARNING: the untouched test split does not confirm it."]
     where = f"Stop at {ending.outcome}: the least customization that will do."
     if not ending.sure:
         where = f"Stop at {ending.outcome}, NOT SURELY: the data ran out before the gate was sure."
     elif ending.outcome == "reference":
         where = "Stop at the reference: no LLM is needed."
     avoided = f"Not climbing further avoids an estimated ${ending.usd_avoided:.2f}."
-    return f"{where} {ending.reason}. Confirmed on test: {ending.confirmed}.{sure} {spent} {avoided}"
+    return [where, f"Confirmed on test: {ending.confirmed}.", *sure, spent, avoided]
 
 
 def run_name(stage: str, verdict: Verdict, logged: Evaluation, suffix: str = "") -> str:
@@ -66,18 +72,16 @@ def _decisive_figure(measured: Measurement, outcome: str) -> str:
 
 
 def gate_table(logged: Evaluation, verdict: Verdict, requirements: Sequence[Requirement], alpha: float) -> str:
-    """The gate table in Markdown: what MLflow shows as the run's description. `alpha` is the use case's, before it is
-    split.
+    """The gate table in Markdown: what MLflow shows as the run's description, of which only the top is seen unopened.
+    `alpha` is the use case's, before it is split.
     """
     outcomes = {each.name: each for each in verdict.requirements}
     lines = [
-        f"### {verdict.outcome}",
-        verdict.reason,
-        "",
         "| requirement | verdict | estimate | interval | wanted | surely (gate) | n | alpha pass / fail |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [_gate_row(each, outcomes[each.name].outcome, logged.measurements.get(each.name)) for each in requirements]
+    lines += ["", f"**{verdict.outcome}**", "", *_points(verdict.reason)]
     lines += more_needed(logged, verdict)
     lines += [
         "",
@@ -90,7 +94,7 @@ def gate_table(logged: Evaluation, verdict: Verdict, requirements: Sequence[Requ
 
 
 def _gate_row(requirement: Requirement, outcome: str, measured: Measurement | None) -> str:
-    name, sign = requirement.name, "≥" if requirement.better == "higher" else "≤"
+    name, sign = requirement.name, _sign(requirement)
     bounds = f"{sign} {figure_of(name, requirement.bound)} | {sign} {figure_of(name, requirement.limit)}"
     if measured is None:
         return f"| {name} | {outcome} | not measured | | {bounds} | 0 | |"
@@ -131,19 +135,50 @@ def unknown_usage(figures: Mapping[str, float]) -> str:
 
 
 def ladder_note(use_case: UseCase, history: Sequence[Record], ending: ClimbEnding) -> str:
-    """The whole ladder in Markdown, on the parent run."""
-    lines = [f"## {decision(use_case, ending, history)}", "", "| stage | verdict | why |", "|---|---|---|"]
-    for record in history:
-        verdict: str = "SKIPPED" if record.skipped else record.verdict.outcome if record.verdict else ""
-        why = record.skipped or (record.verdict.reason if record.verdict else "")
-        if record.stage == "reference" and use_case.reference != "stop":  # shown beside the ladder, judged for nothing
-            quality = record.evaluation.measurements.get("quality") if record.evaluation else None
-            verdict, why = "(no LLM)", f"quality {quality.estimate:.4g}, n={quality.n}" if quality else ""
-        lines.append(f"| {record.stage} | {verdict} | {why} |")
+    """The whole ladder in Markdown, on the parent run: the stages against what is wanted, then what that came to."""
+    wanted = use_case.gate_requirements
+    names = " | ".join(f"{each.name} {_sign(each)} {figure_of(each.name, each.bound)}" for each in wanted)
+    lines = [f"| stage | verdict | {names} | |", f"|---|---|{'---|' * len(wanted)}---|"]
+    lines += [_ladder_row(record, wanted, is_judged=_is_judged(record, use_case)) for record in history]
+    where, *rest = _decided(ending)
+    lines += ["", f"**{where}**", "", *_points(ending.reason), *(f"- {each}" for each in rest)]
     nearest = best(history)
     if ending.outcome == "none" and nearest:
-        lines += ["", f"Nearest miss: {nearest.stage}."]
+        lines += [f"- Nearest miss: {nearest.stage}."]
     return "\n".join(lines)
+
+
+def _is_judged(record: Record, use_case: UseCase) -> bool:
+    """Row 0 is shown beside the ladder, and judged for nothing unless it may end the climb."""
+    return record.stage != "reference" or use_case.reference == "stop"
+
+
+def _ladder_row(record: Record, wanted: Sequence[Requirement], *, is_judged: bool) -> str:
+    measured = record.evaluation.measurements if record.evaluation else {}
+    outcomes = {each.name: each.outcome for each in record.verdict.requirements} if record.verdict else {}
+    verdict = "SKIPPED" if record.skipped else record.verdict.outcome if record.verdict else ""
+    cells = [_ladder_cell(measured.get(each.name), outcomes.get(each.name, "") if is_judged else "") for each in wanted]
+    cells.append(record.skipped or (record.evaluation.error if record.evaluation else None) or "")
+    return f"| {record.stage} | {verdict if is_judged else '(no LLM)'} | {' | '.join(map(_cell, cells))} |"
+
+
+def _ladder_cell(measured: Measurement | None, outcome: str) -> str:
+    if measured is None:
+        return ""
+    return " ".join(filter(None, [figure_of(measured.name, measured.estimate), outcome, f"n={measured.n}"]))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _sign(requirement: Requirement) -> str:
+    return "≥" if requirement.better == "higher" else "≤"
+
+
+def _points(reason: str) -> list[str]:
+    """A reason as points: what is joined by semicolons in a sentence."""
+    return [f"- {each}" for each in reason.split("; ") if each]
 
 
 def reference_table(table: Mapping[str, float]) -> str:

@@ -58,8 +58,10 @@ EXAMPLES, INTERVALS, CANDIDATE_FILE = "examples.json", "intervals.json", "candid
 SHOWN = "mlflow.loggedArtifacts"  # which files MLflow's UI shows as tables
 SKIPPED = "SKIPPED"
 COUNTS = ("n", "lost")
-LOGGED = ("lower", "upper", *COUNTS, "bound", "margin", "alpha_pass", "alpha_fail")
-SELDOM = ("judged", "scope", "kind", "timed", "unmetered")  # columns of the examples that most use cases have not
+LOGGED = ("lower", "upper", "bound", "margin", *COUNTS, "alpha_pass", "alpha_fail")  # as a reviewer reads them
+TOKENS = ("input_tokens", "cached_tokens", "output_tokens")
+SELDOM = ("adherence", "judged", "scope", "kind", "timed", "unmetered")  # columns that not every table has
+READ_LAST = ("tokens.", "calls.", "rows.")  # MLflow shows figures in the order in which they were logged
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,8 @@ class StageRun(RecordedRun):
     def log_evaluation(
         self, evaluation: Evaluation, more: Mapping[str, float] | None = None, model_id: str | None = None
     ) -> None:
-        """Every measurement as metrics, linked to the candidate's logged model."""
-        figures: dict[str, float] = {SPENT: evaluation.usd_spent, **(more or {})}
+        """Every measurement as metrics linked to the candidate's logged model, those the verdict rests on first."""
+        figures: dict[str, float] = {}
         tags = {
             CANDIDATE: evaluation.candidate,
             GATE_HASH: evaluation.gate_hash,
@@ -215,11 +217,12 @@ class StageRun(RecordedRun):
         }
         for name, measured in evaluation.measurements.items():
             fields = measured.model_dump(include=set(LOGGED))
-            figures |= {name: measured.estimate, **{f"{name}.{field}": float(value) for field, value in fields.items()}}
+            figures |= {name: measured.estimate, **{f"{name}.{field}": float(fields[field]) for field in LOGGED}}
             if measured.rows:
                 figures[f"{name}.rows"] = float(measured.rows)
             tags[f"{name}.better"] = Requirement(name=name, bound=measured.bound, margin=measured.margin).better
-        self.write(figures, tags, model_id)
+        rest = sorted((more or {}).items(), key=lambda each: each[0].startswith(READ_LAST))
+        self.write({**figures, SPENT: evaluation.usd_spent, **dict(rest)}, tags, model_id)
 
     def log_verdict(self, name: str, verdict: Verdict, tags: Mapping[str, str], note: str) -> None:
         """A verdict as tags, the gate table as description and the verdict in the run's name."""
@@ -268,7 +271,7 @@ class StageRun(RecordedRun):
         Every figure is written to its last digit, and over what a killed process may have written: MLflow's `log_table`
         rounds to ten places and appends.
         """
-        columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", "cached_tokens", "from_store"]
+        columns = ["id", "input", "expected", "answer", "score", "latency_ms", "usd", *TOKENS, "from_store"]
         columns[5:5] = [name for name in SELDOM if any(name in row for row in measured.rows)]
         columns += ["set", "error", "unit"]
         rows = [[_cell(dict(row).get(name)) for name in columns] for row in measured.rows]

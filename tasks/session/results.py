@@ -7,10 +7,12 @@ from leastwise.evaluating.stage import StageResult
 from leastwise.run_id import RunId
 from tasks.session import console
 from tasks.session.artifacts import publish_markdown
+from tasks.session.shown import show_stage
 
 
 def show_result(work: Workspace, result: StageResult) -> RunId:
     """Show a stage; gives back its run's id. One that this very climb had measured already was shown then."""
+    show_stage(work, result.run)
     if result.how == "there":
         return result.run.id
     stage, usd = str(result.run.stage), result.evaluation.usd_spent

@@ -92,17 +92,18 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     assert counts["settled"] == stored
     assert counts.get("open", 0) == 0
     _check_record(stages(home_with_models, first["mlflow_run_id"]))
+    shown = _traces(home_with_models, stages(home_with_models, first["mlflow_run_id"]))
+    assert shown.keys() == {"prompt", "rag"} and min(shown.values()) >= 25
     _check_audit(first["mlflow_run_id"])
     whole = mlflow.MlflowClient(f"sqlite:///{home_with_models / 'mlflow.db'}").get_run(first["mlflow_run_id"]).data.tags
-    assert "| reference | (no LLM) | quality 0." in whole["mlflow.note.content"], (
-        "shown beside the ladder, judged for nothing"
-    )
+    assert "| reference | (no LLM) | 0." in whole["mlflow.note.content"], "shown beside the ladder, judged for nothing"
 
     status, second, err = climb(tmp_path, case)
     assert (status, second["outcome"]) == (0, "rag"), err
     assert (second["calls_paid"], second["usd_spent"]) == (0, 0)
     assert second["mlflow_run_id"] != first["mlflow_run_id"]
     assert "reused, nothing spent" in err
+    assert set(_traces(home_with_models, stages(home_with_models, second["mlflow_run_id"])).values()) == {0}
     assert answers_stored(home_with_models) == stored
 
 
@@ -145,6 +146,17 @@ def _check_record(runs: dict[str, Any]) -> None:
     metrics = runs["rag"].data.metrics
     assert metrics["quality.lower"] >= metrics["quality.bound"] - metrics["quality.margin"]
     assert "| quality | PASS |" in runs["rag"].data.tags["mlflow.note.content"]
+
+
+def _traces(home: Path, runs: dict[str, Any]) -> dict[str, int]:
+    """How many traces each stage's run has, in MLflow and as it says itself."""
+    client = mlflow.MlflowClient(f"sqlite:///{home / 'mlflow.db'}")
+    counts = {}
+    for name, run in runs.items():
+        found = client.search_traces(locations=[run.info.experiment_id], run_id=run.info.run_id, max_results=500)
+        counts[name] = len(found)
+        assert counts[name] == int(run.data.tags.get("leastwise.traces", 0)), name
+    return counts
 
 
 def _check_audit(climb_id: str) -> None:

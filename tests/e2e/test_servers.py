@@ -220,6 +220,9 @@ def test_a_climb_pauses_for_leave_and_trains_on_the_gpu_pool_once_a_person_gives
     assert {"prompt", "fine_tune"} <= stages
     keys = {each["key"] for each in servers.call("/artifacts/filter", {})}
     assert {"gate-prompt", "gate-fine-tune", "ladder-asks-for-leave", "progress-prompt"} <= keys
+    assert {"gate-verdicts-asks-for-leave", "costs-asks-for-leave"} <= keys
+    judged = [each for each in runs if each.data.tags.get("leastwise.verdict") in ("PASS", "FAIL", "UNDECIDED")]
+    assert all(each.data.tags["leastwise.traces"] != "0" for each in judged if "try" not in each.data.tags.values())
     assert "fine-tuning lora on 48 examples" in (servers.home / "logs" / "worker-gpu.log").read_text()
 
 

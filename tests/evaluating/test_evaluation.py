@@ -326,3 +326,11 @@ def test_a_candidate_whose_every_row_is_lost_has_no_estimate():
     got = measured(QUALITY, table([1] * 10), Toy(lost=frozenset(f"r{i}" for i in range(10)))).evaluation
     assert got.error and not got.measurements
     assert not any(math.isnan(m.estimate) for m in got.measurements.values())
+
+
+def test_the_table_of_examples_has_both_scores_and_the_tokens_of_every_row_and_none_of_what_was_lost():
+    toy = Toy(lost=frozenset({"r0"}))
+    rows = {row["id"]: row for row in measured(QUALITY, table(np.array([1, 1, 0, -1])), toy).rows}
+    assert [rows[name]["adherence"] for name in ("r1", "r2", "r3")] == [1.0, 1.0, 1.0]
+    assert "adherence" not in rows["r0"] and rows["r0"]["score"] is None
+    assert {"input_tokens", "cached_tokens", "output_tokens"} <= rows["r1"].keys()
