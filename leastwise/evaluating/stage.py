@@ -85,19 +85,21 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
 
 
-def evaluate_challenger(work: Workspace, candidate: Candidate, alphas: Alphas) -> StageResult:
+def evaluate_challenger(
+    work: Workspace, candidate: Candidate, alphas: Alphas, called: str = "challenger"
+) -> StageResult:
     """Measure one candidate at the gate, over every requirement, with alphas of a question of its own.
 
-    It is logged and judged as a stage is.
+    It is logged and judged as a stage is; what it is `called` keeps questions apart that drew alpha for themselves.
     """
-    key = content_key("challenger", work.question.key, candidate.key)
+    key = content_key(called, work.question.key, candidate.key)
     done = work.run.finished(key)
     if done is not None:
         return _reuse(work, done)
     run, meter = work.run.open_stage(candidate.stage, key), RetrievalMeter(work)
     measured = measure_candidate(work, candidate, alphas=alphas)
     plain = Try(candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured)
-    logged = _log(work, run, plain, meter, measured.evaluation.usd_spent, suffix="challenger")
+    logged = _log(work, run, plain, meter, measured.evaluation.usd_spent, suffix=called)
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
 
 

@@ -74,6 +74,26 @@ class StageEnding(_Fields):
 
 
 @dataclass(frozen=True)
+class GateEnding(_Fields):
+    """What one candidate that somebody proposed came to at the gate; `candidate` is its key, `table` its gate table in
+    Markdown.
+    """
+
+    outcome: str
+    reason: str
+    usd_spent: float
+    calls_paid: int
+    candidate: str
+    mlflow_run_id: RunId
+    table: str = ""
+
+    @property
+    def exit_status(self) -> int:
+        """0 PASS, 3 FAIL or budget, 4 UNDECIDED, 1 what could not be measured."""
+        return STAGE_STATUS.get(self.outcome, 1)
+
+
+@dataclass(frozen=True)
 class UpkeepEnding(_Fields):
     """How an upkeep flow (retrain, drift, rebaseline, promote, rollback) ended."""
 

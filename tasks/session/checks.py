@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain"})
+UNTRAINED: frozenset[Stage] = frozenset({"prompt", "rag", "cache"})
 RELIED_ON: dict[str, frozenset[Stage]] = {  # what a suite must let through before a stage starts
     "train": TRAINED,
     "documents": frozenset({"pretrain"}),
@@ -56,6 +57,22 @@ def check_retraining(prospect: Prospect) -> None:
     costing, judged = prospect.costing, partial(check_judge_key, prospect.question.use_case)
     weights_ = prospect.catalogue.check_weights
     refuse(problems_of([*_basics(prospect, check_money=lambda: costing.check_retraining()), weights_, judged]))
+
+
+def candidate_checks(prospect: Prospect, stage: Stage | None) -> list[Check]:
+    """The checks before one candidate of this stage is judged; `prospect` is of a use case with its models alone.
+
+    Of weights that are there already no training is estimated: what they cost to ask is held to the caps as it comes.
+    """
+    question, costing = prospect.question, prospect.costing
+    untrained = stage if stage in UNTRAINED else None
+    return [
+        *_basics(prospect, (*JUDGED, "traffic"), lambda: costing.check_candidate(untrained) if untrained else None),
+        partial(check_keys, question.use_case),
+        partial(check_own_keys, question.use_case),
+        partial(check_grades, question),
+        partial(check_general, question),
+    ]
 
 
 def _basics(prospect: Prospect, held: Sequence[str] = (), check_money: Check | None = None) -> list[Check]:

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CODE = ("leastwise", "tasks", "flows")
 MOST_FILES, MOST_LINES, MOST_FUNCTION_LINES, MOST_MEDIAN_LINES, MOST_ANY_PER_1000 = 16, 300, 50, 6, 4
+MOST_FLOWS = 20  # one deployable flow a file, run as `python -m flows.NAME`: a sub-room cannot take any of them
 LONG_FILES: dict[str, str] = {}  # at most three, each with the reason why
 
 
@@ -40,7 +41,8 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 @pytest.mark.parametrize("room", rooms(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_room_holds_few_files(room: Path) -> None:
-    assert len(list(room.glob("*.py"))) <= MOST_FILES
+    most = MOST_FLOWS if room == ROOT / "flows" else MOST_FILES
+    assert len(list(room.glob("*.py"))) <= most
 
 
 @pytest.mark.parametrize("room", rooms(), ids=lambda path: str(path.relative_to(ROOT)))
