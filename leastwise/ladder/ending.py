@@ -124,7 +124,7 @@ class AdviceEnding(_Fields):
 
 @dataclass(frozen=True)
 class AuditEnding(_Fields):
-    """What an audit came to: how many verdicts were judged again, and which runs differ."""
+    """What an audit came to: how many verdicts were judged again, and which runs, or what in a certificate, differ."""
 
     outcome: str
     reason: str
@@ -135,5 +135,5 @@ class AuditEnding(_Fields):
 
     @property
     def exit_status(self) -> int:
-        """0 where every verdict agrees, 1 where one differs."""
+        """0 where every verdict agrees, 1 where one differs or a certificate is not signed."""
         return 0 if self.outcome == "agrees" else 1

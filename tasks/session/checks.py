@@ -21,6 +21,7 @@ from leastwise.models.chat import check_template
 from leastwise.models.encoder import embedder_dir
 from leastwise.models.student import texts_cut
 from leastwise.money.token_counts import most_request_tokens, most_tokens
+from leastwise.record.certificate.signing import check_key
 from leastwise.rows.general_text import check_general
 from leastwise.stores import storage
 from leastwise.training import causal_student
@@ -80,6 +81,7 @@ def _basics(prospect: Prospect, held: Sequence[str] = (), check_money: Check | N
     return [
         partial(_check_tables, prospect, held),
         partial(storage.check_writable, catalogue.home),
+        partial(check_key, catalogue.home),
         lambda: catalogue.check_prices(possible(prospect)),
         check_money or (lambda: prospect.costing.check_start()),
         *destinations(prospect.question.use_case),
