@@ -97,7 +97,8 @@ def evaluate_challenger(
     if done is not None:
         return _reuse(work, done)
     run, meter = work.run.open_stage(candidate.stage, key), RetrievalMeter(work)
-    measured = measure_candidate(work, candidate, alphas=alphas)
+    with _paid_endpoint(work, candidate.stage) as machine:
+        measured = measure_candidate(work, candidate, machine, alphas)
     plain = Try(candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured)
     logged = _log(work, run, plain, meter, measured.evaluation.usd_spent, suffix=called)
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
@@ -152,7 +153,7 @@ def _never_asked(work: Workspace, stage: Stage, candidates: Sequence[Candidate |
     return Try(first, judge(nothing, work.use_case.gate_requirements), Measured(nothing))
 
 
-def _paid_endpoint(work: Workspace, stage: Stage) -> AbstractContextManager[Machine | None]:
+def _paid_endpoint(work: Workspace, stage: str) -> AbstractContextManager[Machine | None]:
     """An own endpoint is paid by the hour while it is measured; an api or a managed host bills each call."""
     usd = hosting_hour_usd(work.use_case)
     return work.budget.meter(stage, "serving").machine(usd, usd) if stage == "self_host" else nullcontext()

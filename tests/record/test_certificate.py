@@ -240,6 +240,8 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Json], None], str | None]] = {
     "the gate rows": (at("gate_hash", "0" * 16), "it was judged on"),
     "the confirmation": (at("test.quality.estimate", 0.1), "confirmed: yes is written, the test figures give no"),
     "confirmed": (at("confirmed", "no"), "confirmed: no is written, the test figures give yes"),
+    "that it was not confirmed": (at("confirmed", "not measured"), "confirmed: not measured is written"),
+    "the price of a machine": (at("prices.hosting.usd_per_month_per_machine", 9.0), SIGNATURE_ALONE),
     "what was spent": (at("usd_spent", 0.0), SIGNATURE_ALONE),
     "a version": (at("versions.python", "2.7"), SIGNATURE_ALONE),
     "a reason to end earlier": (at("ends_earlier", []), SIGNATURE_ALONE),

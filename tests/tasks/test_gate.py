@@ -263,6 +263,21 @@ def test_weights_may_answer_only_where_residency_lets_data_go(home: Path, tmp_pa
         open_gate.fn(case, proposal(tmp_path, model="openai:good", weights=made, venue="managed"))
 
 
+def test_own_machines_that_cost_money_are_measured_only_with_leave_and_their_time_is_paid(
+    home: Path, tmp_path: Path, endpoint: str
+) -> None:
+    own = {"uri": "hf://team/model", "base_url": endpoint, "venue": "self_host", "served_name": "good", "host": None}
+    models = {"candidates": [own | {"price": {"input": 1.0, "output": 4.0}, "context_tokens": 300}]}
+    hosting = {"usd_per_month_per_machine": 730.0}
+    fields = {"stage": "self_host", "prompt.system": "Odd or even?"}
+    case = proposal_case(tmp_path, endpoint, models=models, hosting=hosting)
+    with pytest.raises(BadInput, match="self_host needs approval"):
+        open_gate.fn(case, proposal(tmp_path, **fields))
+    case = proposal_case(tmp_path, endpoint, models=models, hosting=hosting, approvals={"self_host": "granted"})
+    ending = judged(case, proposal(tmp_path, **fields))
+    assert ending.outcome == "PASS" and 0 < ending.usd_spent < 0.1  # the seconds of a dollar an hour
+
+
 def test_the_weights_of_a_champion_do_not_answer_for_another_model(case: str, tmp_path: Path) -> None:
     with_champion(case, weights=NOWHERE)
     with pytest.raises(BadInput, match="write weights: null beside it"):

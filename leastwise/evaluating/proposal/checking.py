@@ -18,6 +18,7 @@ from leastwise.evaluating.proposal.reading import Proposal
 from leastwise.ladder.candidate import Candidate, Retriever
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
+from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.rows.question import Question
 from leastwise.stores import storage
 from leastwise.use_case import UseCase
@@ -26,13 +27,14 @@ from leastwise.use_case import UseCase
 def checks_of(proposal: Proposal, question: Question, catalogue: Catalogue) -> list[Check]:
     """Every check of a proposal, of the candidate that is asked first in a cascade too."""
     candidate, source = proposal.candidate, proposal.source
-    checks: list[Check] = [partial(_check_stage, candidate, source, question.use_case)]
+    use_case = question.use_case
+    checks: list[Check] = [partial(each, candidate, source, use_case) for each in (_check_stage, _check_leave)]
     for place, each in parts_of(candidate):
         where = f"{source}: {place}" if place else f"{source}: "
         checks += [
             partial(_check_model, each, where, catalogue, is_registered=proposal.is_registered),
-            partial(_check_residency, each, where, question.use_case),
-            partial(_check_prompt, each, where, question.use_case),
+            partial(_check_residency, each, where, use_case),
+            partial(_check_prompt, each, where, use_case),
             partial(_check_retriever, each.retriever, where, question),
             partial(_check_guard, each, where, question),
             partial(_check_weights, each, where, catalogue.home),
@@ -55,6 +57,16 @@ def _check_stage(candidate: Candidate, source: str, use_case: UseCase) -> None:
         raise BadInput(
             f"{source}: stage: cache is judged on replayed traffic, and data.traffic is missing; add it, or write "
             "cache: {provider: false, exact: false}"
+        )
+
+
+def _check_leave(candidate: Candidate, source: str, use_case: UseCase) -> None:
+    """Own machines are paid by the hour while they are measured, and with nobody to ask leave stands in the file."""
+    usd = hosting_hour_usd(use_case)
+    if candidate.stage == "self_host" and usd > 0 and use_case.approval("self_host", usd) != "granted":
+        raise BadInput(
+            f"{source}: stage: self_host needs approval (an hour of a machine is ${usd:.4g}) and a gate asks nobody; "
+            "set approvals: {self_host: granted} in the use case"
         )
 
 

@@ -17,6 +17,7 @@ from leastwise.use_case import OnUndecided, Stage
 from leastwise.use_case.model import Venue
 from leastwise.use_case.price import Price
 from leastwise.use_case.requirements import Requirement, Requirements
+from leastwise.use_case.settings import Hosting
 
 FORMAT: Literal["leastwise-certificate/1"] = "leastwise-certificate/1"
 
@@ -61,9 +62,10 @@ class PricedModel(Result):
 
 
 class Prices(Result):
-    """Every price, and the day the price book was checked."""
+    """Every price, the day the price book was checked, and what machines and hosts are taken to cost."""
 
     book_as_of: date
+    hosting: Hosting
     models: tuple[PricedModel, ...]
 
 
