@@ -12,8 +12,9 @@ from leastwise.answering.retrieval import retriever_of
 from leastwise.errors import BadInput
 from leastwise.evaluating.audit import differences
 from leastwise.evaluating.proposal.reading import read_proposal
+from leastwise.evidence.abstention import Guard
 from leastwise.evidence.alpha_account import share_of_alpha
-from leastwise.ladder.candidate import Candidate, Weights
+from leastwise.ladder.candidate import Candidate, Cascade, Weights
 from leastwise.ladder.ending import GateEnding
 from leastwise.models.weights import directory_hash
 from leastwise.record.client import connect
@@ -119,11 +120,25 @@ def test_a_file_gives_only_what_differs_from_the_champion_or_from_the_plain_prom
     changed = read(case, proposal(tmp_path, **{"prompt.system": "New words."}))
     assert (changed.model, changed.parent) == ("openai:good", champion.key)
     assert read(case, proposal(tmp_path, model="openai:shaky")).prompt == champion.prompt
+    asked_first = Candidate(stage="prompt", model="openai:poor", venue="api", prompt=champion.prompt)
+    parts = {"cascade": Cascade(first=asked_first, below=0.5), "guard": Guard(score="max_probability", below=0.2)}
+    with_champion(case, **parts)
+    other = read(case, proposal(tmp_path, cascade={"below": 0.9}, guard={"below": 0.1}))
+    assert other.cascade == Cascade(first=asked_first, below=0.9) and other.guard and other.guard.below == 0.1
     assert read(case, proposal(tmp_path, **{"from": "prompt", "model": "openai:good"})).prompt != champion.prompt
     whole = json.loads(champion.model_dump_json())
     assert read(case, proposal(tmp_path, "candidate.json", **whole)) == champion
-    for named in ("models:/proposed@champion", "models:/proposed/1"):
-        assert read(case, named) == champion
+    assert read(case, "models:/proposed/1") == champion
+    assert read(case, "models:/proposed@champion") == champion.model_copy(update=parts)
+
+
+def test_what_is_wrong_with_the_file_and_with_the_rows_is_said_at_once(case: str, tmp_path: Path) -> None:
+    (tmp_path / "gate.parquet").unlink()
+    with pytest.raises(BadInput) as refused:
+        open_gate.fn(case, proposal(tmp_path, promt="?", retriever={"example": 3}))
+    said = str(refused.value)
+    assert "promt: unknown field" in said and "retriever.example: unknown field" in said
+    assert "gate.parquet does not exist" in said
 
 
 def test_what_is_asked_is_the_model_of_today_whatever_the_base_was_measured_with(

@@ -68,6 +68,7 @@ def read_proposal(named: str, question: Question, catalogue: Catalogue, registry
         raise BadInput(f"{named}: {FROM}: {start!r} is neither {CHAMPION} nor {PLAIN}; write one, or leave it out")
     if given.keys() >= WHOLE and start is None:
         return Proposal(_as_of_today(_checked(given, named), given, question, catalogue), named)
+    _checked(_merged(_anybody(given), given), named)  # before rows are read for the base, which may have faults too
     base = _base(named, start, question, catalogue, registry)
     return Proposal(_changed(base.candidate, given, named, question, catalogue), named, base.in_words)
 
@@ -92,6 +93,19 @@ def _base(named: str, start: object, question: Question, catalogue: Catalogue, r
             f"{named}: {FROM}: {question.use_case.name} has no champion; promote a run first, or write {FROM}: {PLAIN}"
         )
     return _Base(plain_candidate(question, catalogue), "the plain prompt candidate")
+
+
+def _anybody(given: Fields) -> Fields:
+    """A candidate with every part a file may say something of, to see whether it says it rightly."""
+    plain: Fields = {"stage": "prompt", "model": "", "venue": "api"}
+    parts: Fields = {
+        "prompt": {"system": ""},
+        "retriever": {"embedder": "", "index": ""},
+        "weights": {"kind": "adapter", "uri": "", "revision": ""},
+        "cascade": {"first": plain, "below": 0},
+        "guard": {"score": "distance", "below": 0},
+    }
+    return plain | {name: part for name, part in parts.items() if isinstance(given.get(name), dict)}
 
 
 def _fields_of(named: str) -> Fields:
