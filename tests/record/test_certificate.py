@@ -18,13 +18,18 @@ from leastwise.evidence.measurement import Measurement
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.ladder.gate import Evaluation, judge
+from leastwise.models.catalogue import Catalogue
 from leastwise.record.certificate.checking import Checked, check_certificate
 from leastwise.record.certificate.contents import Avoided
 from leastwise.record.certificate.signing import VARIABLE, check_key, sign
+from leastwise.record.certificate.writing import prices_of
 from leastwise.record.run import Figure
 from leastwise.use_case import Stage
+from leastwise.use_case.price import Price
 from tasks.audit import audit_verdicts
 from tasks.pipeline.certify import certify
+from tasks.session.workspace import price_book
+from tests.toys import use_case
 from tests.workspaces import case_file, opened
 
 Json = dict[str, Any]
@@ -151,6 +156,15 @@ def test_a_certificate_is_shown_with_every_interval_skip_saving_and_signer(writt
     ):
         assert words in shown
     assert "NOT SIGNED" in as_markdown(certificate, None)
+
+
+def test_a_base_that_nobody_priced_and_no_stage_came_to_need_keeps_no_climb_from_its_ending(tmp_path: Path) -> None:
+    plain = use_case({"quality": (0.8, 0.1)})
+    base = plain.models.candidates[0].model_copy(update={"uri": "file:///nobody/priced", "price": None})
+    priced = plain.models.candidates[0].model_copy(update={"price": Price.model_validate(PRICE)})
+    models = plain.models.model_copy(update={"candidates": (priced,), "base": base})
+    catalogue = Catalogue(plain.model_copy(update={"models": models}), price_book(), tmp_path)
+    assert [each.uri for each in prices_of(catalogue).models] == [priced.uri]
 
 
 def at(path: str, value: Any) -> Callable[[Json], None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from leastwise.content import content_key
+from leastwise.errors import BadInput
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.models.catalogue import Catalogue
 from leastwise.record.certificate.contents import (
@@ -72,7 +73,7 @@ def certificate_of(
         confirmed=cast("Literal['yes', 'no', 'not measured']", ending.confirmed),
         test=_tested(run.again().figures) if ending.confirmed != "not measured" else {},
         data=tuple(Table(name=each.name, sha256=each.sha256, rows=each.rows) for each in _tables(question)),
-        prices=Prices(book_as_of=catalogue.book.as_of, hosting=use_case.hosting, models=tuple(_priced(catalogue))),
+        prices=prices_of(catalogue),
         saving=saving_of(avoided),
         running=running_of(won.record, use_case.traffic.requests_per_month),
         usd_spent=ending.usd_spent,
@@ -135,13 +136,22 @@ def _tables(question: Question) -> Iterable[Table]:
     return [Table(name=name, sha256=sha256, rows=tables.rows(name) or 0) for name, sha256 in tables.hashes.items()]
 
 
+def prices_of(catalogue: Catalogue) -> Prices:
+    """Every price the figures of a use case rest on."""
+    hosting = catalogue.use_case.hosting
+    return Prices(book_as_of=catalogue.book.as_of, hosting=hosting, models=tuple(_priced(catalogue)))
+
+
 def _priced(catalogue: Catalogue) -> Iterable[PricedModel]:
     models = catalogue.use_case.models
     named = (*models.candidates, *filter(None, [models.base, catalogue.use_case.judge_model]))
     for model in {each.uri: each for each in named}.values():
-        price = catalogue.price(model.uri)
+        try:
+            price, revision = catalogue.price(model.uri), catalogue.asked_revision(model)
+        except BadInput:  # a base that no stage came to need: what is needed was checked before the climb
+            continue
         dated = price if price.as_of or price.illustrative else price.model_copy(update={"as_of": catalogue.book.as_of})
-        yield PricedModel(uri=model.uri, venue=model.venue, revision=catalogue.asked_revision(model), price=dated)
+        yield PricedModel(uri=model.uri, venue=model.venue, revision=revision, price=dated)
 
 
 def _versions() -> dict[str, str]:
