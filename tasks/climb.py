@@ -23,6 +23,7 @@ from leastwise.ladder.ending import ClimbEnding, StageEnding
 from leastwise.ladder.needs import StageAnswer
 from leastwise.record import climb_run
 from leastwise.record.bills import Bills
+from leastwise.record.certificate.contents import Avoided
 from leastwise.record.client import connect, leave, shown_uri
 from leastwise.record.figures import log_ladder
 from leastwise.record.money_figures import log_money_figures
@@ -31,6 +32,7 @@ from leastwise.record.review.views import COSTS_VIEW, GATE_VIEW, comparison_url,
 from leastwise.rows.use_case_file import Overrides, load
 from leastwise.run_id import RunId
 from leastwise.use_case import LADDER, Stage
+from tasks.pipeline.certify import certify
 from tasks.session import console
 from tasks.session.artifacts import publish_link, publish_markdown
 from tasks.session.checks import check
@@ -129,7 +131,9 @@ def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     """Write down how the climb ended and show it."""
     work = open_workspace(climb)
     use_case, history = work.use_case, work.run.history(work.use_case.gate_requirements)
-    ending = _ending(work, step, confirmed, history)
+    is_won = step.outcome in WINNERS
+    avoided = _avoided(work, history) if is_won else []
+    ending = _ending(work, step, confirmed, sum(each.expected_usd for each in avoided))
     bills = Bills(work.run, work.catalogue, work.budget)
     bill = bills.report(ending.outcome)
     note = f"{ladder_note(use_case, history, ending)}\n\n{bill.text}"
@@ -137,6 +141,8 @@ def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     work.run.write({**bill.metrics, **by_purpose})
     log_ladder(work.run, history, use_case.gate_requirements)
     log_money_figures(bills)
+    if is_won:
+        certify(work, ending, avoided)
     work.run.log_ending(ending, _venue(work, ending.outcome), note)  # last: what has an ending is whole
     publish_markdown(f"ladder-{use_case.name}", note)
     _publish_links(work, ending, history)
@@ -159,13 +165,13 @@ def _publish_links(work: Workspace, ending: ClimbEnding, history: list[Record]) 
         publish_link(f"examples-{name}", comparison_url(uri, experiment, *pair), words)
 
 
-def _ending(work: Workspace, step: Step, confirmed: str, history: list[Record]) -> ClimbEnding:
+def _ending(work: Workspace, step: Step, confirmed: str, usd_avoided: float) -> ClimbEnding:
     outcome, calls = step.outcome or "error", work.run.calls()
     return ClimbEnding(
         outcome=outcome,
         reason="; ".join(filter(None, [step.reason, _upper_limit(work, outcome)])),
         usd_spent=work.budget.usd_spent,
-        usd_avoided=_avoided(work, history) if outcome in WINNERS else 0.0,
+        usd_avoided=usd_avoided,
         calls_paid=max(calls.paid, work.budget.calls),  # the ledger knows of confirming and labelling
         calls_cached=calls.reused,
         confirmed=confirmed,
@@ -187,11 +193,16 @@ def _venue(work: Workspace, outcome: str) -> str:
     return work.run.latest(outcome).candidate().venue if outcome in LADDER else ""
 
 
-def _avoided(work: Workspace, history: list[Record]) -> float:
-    """Estimates of the stages that were not run and could have been: skipped ones do not count."""
+def _avoided(work: Workspace, history: list[Record]) -> list[Avoided]:
+    """The stages that were not run and could have been, with their estimates: skipped ones do not count."""
     done, expected, situation = {record.stage for record in history}, work.costing.expected(), situation_of(work)
     left = [stage for stage in LADDER if stage not in done]
-    return sum(expected[stage].usd for stage in left if ladder.could_run(work.use_case, stage, history, situation))
+    return [
+        Avoided(stage=stage, expected_usd=usd, most_usd=max(usd, work.costing.worst.get(stage, 0.0)))
+        for stage in left
+        if ladder.could_run(work.use_case, stage, history, situation)
+        for usd in [expected[stage].usd]
+    ]
 
 
 def stage_run_id(climb: RunId, stage: Stage) -> RunId:

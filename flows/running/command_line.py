@@ -71,7 +71,7 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
         arguments = _arguments(signature, name)
         _check_state()
         leftovers.watch()
-        ending = call(*arguments)
+        ending = call(**arguments)
         fields, status = ending.fields(), ending.exit_status
     except BaseException as error:  # whatever it is, it ends as one line and one status
         tell(error, name)
@@ -103,11 +103,40 @@ def _check_reachable(server: str) -> None:
         ) from None
 
 
-def _arguments(signature: inspect.Signature, name: str) -> list[str]:
-    """The arguments given, once it is sure that the flow takes them; what the flow itself raises later is its own."""
-    arguments = sys.argv[1:]
+def _arguments(signature: inspect.Signature, name: str) -> dict[str, str]:
+    """The arguments given, in order or by name, once it is sure that the flow takes them; what the flow itself raises
+    later is its own.
+    """
     try:
-        signature.bind(*arguments)
-    except TypeError as error:
+        in_order, named = _given(sys.argv[1:], list(signature.parameters))
+        return dict(signature.bind(*in_order, **named).arguments)
+    except (TypeError, BadInput) as error:
         raise BadInput(f"{error}; see `python -m flows.{name} --help`") from None
-    return arguments
+
+
+def _given(words: list[str], known: list[str]) -> tuple[list[str], dict[str, str]]:
+    """What was said in order, and by name (`--name VALUE`, `--name=VALUE`); everything after `--` is said in order."""
+    in_order: list[str] = []
+    named: dict[str, str] = {}
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if word == "--":
+            return in_order + waiting, named
+        if not word.startswith("--"):
+            in_order.append(word)
+            continue
+        option, says, value = word[2:].partition("=")
+        argument = option.replace("-", "_")
+        if argument not in known:
+            raise BadInput(f"--{option}: is no argument; it takes {', '.join(map(_option, known))}")
+        if argument in named:
+            raise BadInput(f"{_option(argument)}: was given twice")
+        if not says and (not waiting or waiting[0].startswith("--")):
+            raise BadInput(f"{_option(argument)}: its value is missing")
+        named[argument] = value if says else waiting.pop(0)
+    return in_order, named
+
+
+def _option(argument: str) -> str:
+    return f"--{argument.replace('_', '-')}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 FLOWS = Path(__file__).resolve().parents[1]
 HELP = frozenset({"-h", "--help"})
+BY_NAME = "An argument can be given by its name too, in any order: --use-case VALUE, or --use-case=VALUE."
 EXIT_STATUS = (
     "Exit status: 0 passed, 3 none, budget or rejected, 4 undecided or passed by an estimate alone, 2 bad input,\n"
     "1 error. Standard output carries one line of JSON, standard error all that is meant for people. Without an\n"
@@ -53,7 +54,7 @@ def usage_of(name: str) -> str:
         )
     else:
         usage = " ".join(_arguments(flow))
-    return f"usage: python -m flows.{name} {usage}\n\n{what}\n\n{arguments}\n\n{EXIT_STATUS}"
+    return f"usage: python -m flows.{name} {usage}\n\n{what}\n\n{arguments}\n\n{BY_NAME}\n{EXIT_STATUS}"
 
 
 def _is_stage(flow: ast.FunctionDef) -> bool:

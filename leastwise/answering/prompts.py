@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
 from leastwise.money.token_counts import CHOICE_TOKENS, ample_tokens
 from leastwise.rows.question import Question
+from leastwise.rows.tables import Tables
 from leastwise.use_case.prompts import system_prompt
 from leastwise.use_case.task import Task, completion_of
 
@@ -96,14 +98,32 @@ def check_room(question: Question, catalogue: Catalogue, *, has_teacher: bool = 
     prompt = Prompt(system=system_prompt(use_case.task), shots=shots, constrained=constrained)
     problems: list[str] = []
     for model in filter(use_case.may_be_sent_to, use_case.models.candidates):
-        asked = Candidate(stage="prompt", model=model.uri, venue=model.venue, prompt=prompt)
-        context = _Context(catalogue, asked, lambda uri: weights.tokenizer_dir(uri, catalogue.home))
-        for name in (*ASKED, *(["unlabelled"] if has_teacher else [])):
-            rows = tables.get(name)
-            texts = enumerate(() if rows is None else rows["text"], 1)
-            without = [number for number, text in texts if not context.has_room_beside(text)]
-            problems += [context.refusal(f"data.{name}: {_rows(without)}")] if without else []
+        candidate = Candidate(stage="prompt", model=model.uri, venue=model.venue, prompt=prompt)
+        names = (*ASKED, *(["unlabelled"] if has_teacher else []))
+        problems += _without_room(tables, _context_of(catalogue, candidate), names)
     refuse(tuple(problems))
+
+
+def check_room_of(question: Question, catalogue: Catalogue, candidate: Candidate) -> None:
+    """BadInput, before anything is asked, that names the judged rows which leave no room beside this candidate's own
+    prompt.
+    """
+    if candidate.prompt is not None:
+        refuse(tuple(_without_room(question.tables, _context_of(catalogue, candidate), ASKED)))
+
+
+def _context_of(catalogue: Catalogue, candidate: Candidate) -> _Context:
+    return _Context(catalogue, candidate, partial(weights.tokenizer_dir, home=catalogue.home))
+
+
+def _without_room(tables: Tables, context: _Context, names: Sequence[str]) -> list[str]:
+    problems: list[str] = []
+    for name in names:
+        rows = tables.get(name)
+        texts = enumerate(() if rows is None else rows["text"], 1)
+        without = [number for number, text in texts if not context.has_room_beside(text)]
+        problems += [context.refusal(f"data.{name}: {_rows(without)}")] if without else []
+    return problems
 
 
 def _rows(numbers: Sequence[int]) -> str:

@@ -86,19 +86,22 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
 
 
-def evaluate_challenger(work: Workspace, candidate: Candidate, alphas: Alphas) -> StageResult:
+def evaluate_challenger(
+    work: Workspace, candidate: Candidate, alphas: Alphas, called: str = "challenger"
+) -> StageResult:
     """Measure one candidate at the gate, over every requirement, with alphas of a question of its own.
 
-    It is logged and judged as a stage is.
+    It is logged and judged as a stage is; what it is `called` keeps questions apart that drew alpha for themselves.
     """
-    key = content_key("challenger", work.question.key, candidate.key)
+    key = content_key(called, work.question.key, candidate.key)
     done = work.run.finished(key)
     if done is not None:
         return _reuse(work, done)
     run, meter = work.run.open_stage(candidate.stage, key), RetrievalMeter(work)
-    measured = measure_candidate(work, candidate, alphas=alphas)
+    with _paid_endpoint(work, candidate.stage) as machine:
+        measured = measure_candidate(work, candidate, machine, alphas)
     plain = Try(candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured)
-    logged = _log(work, run, plain, meter, measured.evaluation.usd_spent, suffix="challenger")
+    logged = _log(work, run, plain, meter, measured.evaluation.usd_spent, suffix=called)
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
 
 
@@ -151,7 +154,7 @@ def _never_asked(work: Workspace, stage: Stage, candidates: Sequence[Candidate |
     return Try(first, judge(nothing, work.use_case.gate_requirements), Measured(nothing))
 
 
-def _paid_endpoint(work: Workspace, stage: Stage) -> AbstractContextManager[Machine | None]:
+def _paid_endpoint(work: Workspace, stage: str) -> AbstractContextManager[Machine | None]:
     """An own endpoint is paid by the hour while it is measured; an api or a managed host bills each call."""
     usd = hosting_hour_usd(work.use_case)
     return work.budget.meter(stage, "serving").machine(usd, usd) if stage == "self_host" else nullcontext()

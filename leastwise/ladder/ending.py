@@ -74,6 +74,26 @@ class StageEnding(_Fields):
 
 
 @dataclass(frozen=True)
+class GateEnding(_Fields):
+    """What one candidate that somebody proposed came to at the gate; `candidate` is its key, `table` its gate table in
+    Markdown.
+    """
+
+    outcome: str
+    reason: str
+    usd_spent: float
+    calls_paid: int
+    candidate: str
+    mlflow_run_id: RunId
+    table: str = ""
+
+    @property
+    def exit_status(self) -> int:
+        """0 PASS, 3 FAIL or budget, 4 UNDECIDED, 1 what could not be measured."""
+        return STAGE_STATUS.get(self.outcome, 1)
+
+
+@dataclass(frozen=True)
 class UpkeepEnding(_Fields):
     """How an upkeep flow (retrain, drift, rebaseline, promote, rollback) ended."""
 
@@ -104,7 +124,7 @@ class AdviceEnding(_Fields):
 
 @dataclass(frozen=True)
 class AuditEnding(_Fields):
-    """What an audit came to: how many verdicts were judged again, and which runs differ."""
+    """What an audit came to: how many verdicts were judged again, and which runs, or what in a certificate, differ."""
 
     outcome: str
     reason: str
@@ -115,7 +135,7 @@ class AuditEnding(_Fields):
 
     @property
     def exit_status(self) -> int:
-        """0 where every verdict agrees, 1 where one differs."""
+        """0 where every verdict agrees, 1 where one differs or a certificate is not signed."""
         return 0 if self.outcome == "agrees" else 1
 
 

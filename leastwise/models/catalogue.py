@@ -45,8 +45,13 @@ class Catalogue:
     def model(self, uri: str) -> Model:
         """What the use case says of a model; further pre-trained weights inherit from the base."""
         listed, base = self._listed, self.use_case.models.base
-        named = next((model for model in listed if model.uri == uri), None)
-        return named or (base or listed[0]).model_copy(update={"uri": uri})
+        return self.named(uri) or (base or listed[0]).model_copy(update={"uri": uri})
+
+    def named(self, uri: str) -> Model | None:
+        """The model of that URI as the use case names it: a candidate, the base or a judge; None where it names
+        none.
+        """
+        return next((model for model in self._listed if model.uri == uri), None)
 
     @property
     def _listed(self) -> list[Model]:

@@ -90,6 +90,10 @@ class Costing:
         """BadInput where a cap is below what the first stage may cost until its winner is confirmed."""
         self._check_caps(self._worst(self._until_confirmed)["prompt"], "the first stage")
 
+    def check_candidate(self, stage: Stage) -> None:
+        """BadInput where a cap is below what one candidate of an untrained stage may cost to be judged."""
+        self._check_caps(self._worst(self._until_confirmed)[stage], "judging this candidate")
+
     def check_retraining(self) -> None:
         """BadInput where a cap is below what a retraining may cost."""
         base, judge = self.catalogue.base_price(), self.catalogue.billed_judge_price()

@@ -68,13 +68,16 @@ def question_above(run: RecordedRun) -> str:
 
 
 def measured_run(client: MlflowClient, use_case: str, run_id: str) -> StageRun:
-    """The run that measured a candidate: the run itself, or the winning stage of a climb.
+    """The run that measured a candidate: the run itself, the winning stage of a climb, or what a gate judged.
 
     BadInput where there is no such run in the use case's experiment, or the climb has no winner.
     """
     run = read_run(client, run_id)
     if run.experiment_id != find_experiment(client, use_case):
         raise BadInput(f"mlflow_run_id: run {run_id} is not in the experiment {use_case}; name a run of that use case")
+    if run.kind == "gate":
+        judged = ClimbRun(client, run.run).stage_runs()
+        return judged[-1] if judged else StageRun(client, run.run)
     if run.kind != "ladder":
         return StageRun(client, run.run)
     outcome = run.tag(OUTCOME) or "not finished"

@@ -10,13 +10,14 @@ processes that move one use case's aliases at the same moment are not kept apart
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
-from leastwise.record.client import experiment_id, find_experiment
+from leastwise.record.client import experiment_id, find_experiment, shown_uri
 from leastwise.record.run import (
     CANDIDATE,
     FINISHED,
@@ -106,6 +107,10 @@ class Registry:
     def challenger(self) -> Registered | None:
         """The candidate that last challenged the champion, or None."""
         return self._holder(CHALLENGER)
+
+    def holder(self, alias: str) -> Registered | None:
+        """The candidate an alias names, or None where it is not set."""
+        return self._holder(alias)
 
     def aliases(self) -> dict[str, str]:
         """The version of each alias, as they stand; nothing is finished or changed. Empty where there is no model."""
@@ -250,6 +255,28 @@ class Registry:
         self.finish_interrupted()
         version = self._at(alias)
         return None if version is None else self.version(str(version.version))
+
+
+MODEL_URI = re.compile(r"^models:/(?P<name>[^/@\s]+)(?:@(?P<alias>[^/@\s]+)|/(?P<version>[0-9]+))$")
+
+
+def registered_at(client: MlflowClient, uri: str) -> Registered:
+    """The version that `models:/NAME@ALIAS` or `models:/NAME/VERSION` names; BadInput where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    parts = MODEL_URI.match(uri)
+    if parts is None:
+        raise BadInput(f"{uri}: names no registered model; write models:/NAME@ALIAS or models:/NAME/VERSION")
+    registry, version = Registry(client, parts["name"]), parts["version"]
+    try:
+        found = registry.version(version) if version else registry.holder(parts["alias"])
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        found = None
+    if found is None:
+        raise BadInput(f"{uri}: there is no such version of a registered model in {shown_uri()}; promote a run first")
+    return found
 
 
 def champions(moves: Sequence[Move], now: str = "") -> list[str]:

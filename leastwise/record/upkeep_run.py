@@ -1,4 +1,4 @@
-"""The run of an upkeep flow (retrain, drift, rebaseline) in MLflow: opened or taken up again, and its ending.
+"""The run of an upkeep flow (retrain, drift, rebaseline, gate) in MLflow: opened or taken up again, and its ending.
 
 It decides nothing and moves no alias. It holds `use_case.json` as a climb's run does, so that what is measured under it
 is measured as in a climb; one that a crash left RUNNING is taken up again by the same question.
@@ -34,7 +34,7 @@ from leastwise.use_case import UseCase
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Kind = Literal["retrain", "drift", "rebaseline"]
+Kind = Literal["retrain", "drift", "rebaseline", "gate"]
 RESUMABLE = ("error", "budget")
 
 
@@ -52,13 +52,21 @@ class UpkeepRun(ClimbRun):
         return self.tag(STAGE)
 
     def end(
-        self, outcome: str, reason: str, usd_spent: float, calls_paid: int, figures: Mapping[str, float] | None = None
+        self,
+        outcome: str,
+        reason: str,
+        usd_spent: float,
+        calls_paid: int,
+        figures: Mapping[str, float] | None = None,
+        note: str = "",
     ) -> UpkeepEnding:
-        """Write the ending; one that ended in an error or at a budget can be taken up again."""
+        """Write the ending, with a `note` in Markdown of its own where there is one; what ended in an error or at a
+        budget can be taken up again.
+        """
         tags = {
             OUTCOME: outcome,
             REASON: reason,
-            NOTE: f"### {outcome}\n{reason}",
+            NOTE: note or f"### {outcome}\n{reason}",
             RUN_NAME: f"{self.kind} · {outcome} · {reason}"[:200],
         }
         self.write({SPENT: usd_spent, PAID: float(calls_paid), **(figures or {})}, tags)

@@ -29,6 +29,7 @@ NOT_IN_THE_QUESTION = {
     "budget_usd_per_month",
     "on_undecided",
     "accept_estimate",
+    "certificate_days",
 }
 READ_AND_COUNTED = {
     "mask",

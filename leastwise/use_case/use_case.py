@@ -68,6 +68,7 @@ class UseCase(Part):
         description="True: a climb that stops where only the plain estimate meets the bounds ends with exit status 0. "
         "It is not called sure all the same, and becomes champion only by a person's word.",
     )
+    certificate_days: int = Field(90, ge=1, le=3650, description="How long a climb's certificate holds at most, days.")
     reference: Literal["report", "stop"] = Field("report", description="stop: end the climb if no LLM is needed.")
     confirm_rows: int = Field(1000, ge=1, description="Most test rows the winner's final figure is measured on.")
     allow_no_test: bool = Field(False, description="True: accept a climb whose final figure has no untouched split.")

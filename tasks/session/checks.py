@@ -21,6 +21,7 @@ from leastwise.models.chat import check_template
 from leastwise.models.encoder import embedder_dir
 from leastwise.models.student import texts_cut
 from leastwise.money.token_counts import most_request_tokens, most_tokens
+from leastwise.record.certificate.signing import check_key
 from leastwise.rows.general_text import check_general
 from leastwise.stores import storage
 from leastwise.training import causal_student
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain"})
+UNTRAINED: frozenset[Stage] = frozenset({"prompt", "rag", "cache"})
 RELIED_ON: dict[str, frozenset[Stage]] = {  # what a suite must let through before a stage starts
     "train": TRAINED,
     "documents": frozenset({"pretrain"}),
@@ -58,11 +60,28 @@ def check_retraining(prospect: Prospect) -> None:
     refuse(problems_of([*_basics(prospect, check_money=lambda: costing.check_retraining()), weights_, judged]))
 
 
+def candidate_checks(prospect: Prospect, stage: Stage | None) -> list[Check]:
+    """The checks before one candidate of this stage is judged; `prospect` is of a use case with its models alone.
+
+    Of weights that are there already no training is estimated: what they cost to ask is held to the caps as it comes.
+    """
+    question, costing = prospect.question, prospect.costing
+    untrained = stage if stage in UNTRAINED else None
+    return [
+        *_basics(prospect, (*JUDGED, "traffic"), lambda: costing.check_candidate(untrained) if untrained else None),
+        partial(check_keys, question.use_case),
+        partial(check_own_keys, question.use_case),
+        partial(check_grades, question),
+        partial(check_general, question),
+    ]
+
+
 def _basics(prospect: Prospect, held: Sequence[str] = (), check_money: Check | None = None) -> list[Check]:
     catalogue = prospect.catalogue
     return [
         partial(_check_tables, prospect, held),
         partial(storage.check_writable, catalogue.home),
+        partial(check_key, catalogue.home),
         lambda: catalogue.check_prices(possible(prospect)),
         check_money or (lambda: prospect.costing.check_start()),
         *destinations(prospect.question.use_case),

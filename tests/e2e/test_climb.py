@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import yaml
 
+from leastwise.record.certificate.checking import check_certificate
 from tests.conftest import small_triage
 
 REPOSITORY = Path(__file__).parents[2]
@@ -95,6 +97,7 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     shown = _traces(home_with_models, stages(home_with_models, first["mlflow_run_id"]))
     assert shown.keys() == {"prompt", "rag"} and min(shown.values()) >= 25
     _check_audit(first["mlflow_run_id"])
+    _check_certificate(home_with_models, first, verdicts=3)
     whole = mlflow.MlflowClient(f"sqlite:///{home_with_models / 'mlflow.db'}").get_run(first["mlflow_run_id"]).data.tags
     assert "| reference | (no LLM) | 0." in whole["mlflow.note.content"], "shown beside the ladder, judged for nothing"
 
@@ -175,6 +178,14 @@ def _check_audit(climb_id: str) -> None:
     assert "ladder.png" in {each.path for each in client.list_artifacts(climb_id)}
 
 
+def _check_certificate(home: Path, ending: dict[str, Any], verdicts: int) -> None:
+    """A climb that found what is enough leaves a signed certificate of it that holds together."""
+    (file,) = (home / "certificates").glob(f"*{ending['mlflow_run_id']}.json")
+    found = check_certificate(file.read_bytes(), str(file), datetime.now(UTC))
+    assert (found.problems, found.is_signed, found.verdicts) == ((), True, verdicts)
+    assert found.certificate is not None and found.certificate.outcome == ending["outcome"]
+
+
 def _has_answers(home: Path, wanted: int) -> bool:
     try:
         return answers_stored(home) >= wanted
@@ -210,6 +221,7 @@ def test_where_the_reference_may_stop_the_climb_no_model_is_asked(
     status, ending, err = climb(tmp_path, case)
     assert (status, ending["outcome"], ending["calls_paid"]) == (0, "reference", 0), err
     assert stages(home_with_models, ending["mlflow_run_id"]) == {}
+    _check_certificate(home_with_models, ending, verdicts=1)
 
 
 @pytest.fixture
@@ -235,6 +247,7 @@ def test_a_served_reference_ends_the_climb_if_it_meets_latency_and_cost_too_and_
     status, first, err = climb(tmp_path, judged)
     assert (status, first["outcome"], first["calls_paid"], first["usd_spent"]) == (0, "reference", 0, 0), err
     _check_judged(stages(home_with_models, first["mlflow_run_id"], "reference")["reference"])
+    _check_certificate(home_with_models, first, verdicts=1)
 
     judged["requirements"]["p95_latency_ms"] = {"bound": 0.001, "margin": 0.001}
     status, second, err = climb(tmp_path, judged)

@@ -1,6 +1,7 @@
 """How a command ends: one line of JSON and one status, whatever is raised; only what nobody foresaw leaves a trace."""
 
 import errno
+import inspect
 import json
 import os
 import sqlite3
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.running.command_line import _arguments
 from flows.running.endings import Terminated, ended_by
 from flows.steps.stages import BudgetReachedOnPool
 from leastwise.errors import BadInput
@@ -89,6 +91,58 @@ def test_too_few_or_too_many_arguments_are_bad_input_with_the_remedy_before_the_
     assert set(ending) == {"outcome", "reason"} and ending["outcome"] == "bad_input"
     assert said in ending["reason"] and "`python -m flows.small --help`" in ending["reason"]
     assert ending["reason"] in done.stderr
+
+
+def taken(monkeypatch: pytest.MonkeyPatch, *given: str) -> dict[str, str]:
+    """What a flow of a use case, a candidate and an optional word is called with."""
+
+    def flow(use_case: str, candidate: str, word: str = "") -> None:
+        pass
+
+    monkeypatch.setattr(sys, "argv", ["gate.py", *given])
+    return _arguments(inspect.signature(flow), "gate")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("case.yaml", "new.yaml", "why"),
+        ("case.yaml", "--candidate", "new.yaml", "--word", "why"),
+        ("case.yaml", "--word=why", "--candidate=new.yaml"),
+        ("--candidate", "new.yaml", "--use-case", "case.yaml", "--word", "why"),
+        ("--candidate=new.yaml", "--use_case=case.yaml", "--word=why"),
+        ("--word", "why", "--", "case.yaml", "new.yaml"),
+    ],
+)
+def test_an_argument_is_given_in_order_or_by_its_name(monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...]) -> None:
+    assert taken(monkeypatch, *given) == {"use_case": "case.yaml", "candidate": "new.yaml", "word": "why"}
+
+
+def test_a_value_may_hold_an_equals_sign_or_begin_with_dashes_where_it_is_said_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = taken(monkeypatch, "a", "--candidate=s3://b/c?x=1", "--word=--why")
+    assert given == {"use_case": "a", "candidate": "s3://b/c?x=1", "word": "--why"}
+    assert taken(monkeypatch, "a", "--", "--b")["candidate"] == "--b"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("a", "--candidat", "b"), "--candidat: is no argument; it takes --use-case, --candidate, --word"),
+        (("a", "--candidate"), "--candidate: its value is missing"),
+        (("a", "--candidate", "--word", "b"), "--candidate: its value is missing"),
+        (("a", "--candidate", "b", "--candidate=c"), "--candidate: was given twice"),
+        (("a", "b", "--use-case", "c"), "multiple values for argument 'use_case'"),
+        (("a", "--word", "b"), "missing a required argument: 'candidate'"),
+    ],
+)
+def test_an_argument_that_is_unknown_without_a_value_or_given_twice_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        taken(monkeypatch, *given)
+    assert said in str(refused.value) and "`python -m flows.gate --help`" in str(refused.value)
 
 
 @pytest.mark.parametrize(

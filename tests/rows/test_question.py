@@ -20,3 +20,11 @@ def test_other_columns_of_the_same_table_ask_another_question(work: Workspace, c
     data = work.use_case.data.model_copy(update=change)
     other = Question(work.use_case.model_copy(update={"data": data}), work.tables)
     assert other.key != work.question.key
+
+
+@pytest.mark.parametrize("change", [{"certificate_days": 30}, {"budget_usd": 0.5}, {"accept_estimate": True}])
+def test_money_leave_and_how_long_a_certificate_holds_ask_the_same_question(
+    work: Workspace, change: dict[str, Any]
+) -> None:
+    other = Question(work.use_case.model_copy(update=change), work.tables)
+    assert other.key == work.question.key
