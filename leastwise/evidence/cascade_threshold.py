@@ -42,5 +42,11 @@ def choose_threshold(
     cuts = [k for k in range(n + 1) if k in (0, n) or sure[k - 1] < sure[k]]
     enough = [k for k in cuts if quality[k] >= least_quality - 1e-12]
     k = enough[0] if enough else max(cuts, key=lambda cut: (round(float(quality[cut]), 12), -cut))
-    below = 0.0 if k == 0 else 1.0 if k == n else float((sure[k - 1] + sure[k]) / 2)
+    below = 0.0 if k == 0 else 1.0 if k == n else _between(float(sure[k - 1]), float(sure[k]))
     return Threshold(below=below, escalated_share=k / n, quality=float(np.clip(quality[k], 0, 1)))
+
+
+def _between(low: float, high: float) -> float:
+    """Halfway, or the higher where no number lies between."""
+    half = (low + high) / 2
+    return half if half > low else high

@@ -11,13 +11,26 @@ from __future__ import annotations
 
 import getpass
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.record.client import experiment_id, find_experiment, shown_uri
+from leastwise.record.published.moves import (
+    AFTER,
+    ALIAS,
+    BEFORE,
+    CHALLENGER,
+    CHAMPION,
+    EVENT,
+    NUMBER,
+    STARTED,
+    Event,
+    Move,
+    champions,
+    move_of,
+)
 from leastwise.record.run import (
     CANDIDATE,
     FINISHED,
@@ -41,12 +54,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION, CHALLENGER = "champion", "challenger"
-Event = Literal["challenge", "promote", "rollback"]
-_ALIAS: dict[str, str] = {"challenge": CHALLENGER, "promote": CHAMPION, "rollback": CHAMPION}
-EVENT, NUMBER, BEFORE, AFTER = "leastwise.event", "leastwise.number", "leastwise.before", "leastwise.after"
-STARTED = "leastwise.started"  # whether an endpoint could start a version, of it and of the move that named it
-
 
 @dataclass(frozen=True)
 class Registered:
@@ -55,19 +62,6 @@ class Registered:
     version: str
     run_id: RunId
     candidate: Candidate
-
-
-@dataclass(frozen=True)
-class Move:
-    """One entry of the promotion log: an alias moves from `before` (empty: it was not set) to `after`."""
-
-    run_id: RunId
-    number: int
-    event: Event
-    before: str
-    after: str
-    reason: str
-    finished: bool
 
 
 @dataclass(frozen=True)
@@ -182,7 +176,7 @@ class Registry:
         while token is None or token:
             page = self.client.search_runs([where], is_tag(KIND, "promotion"), max_results=1000, page_token=token)
             runs, token = [*runs, *page], page.token or ""
-        return sorted((_read(run) for run in runs), key=lambda move: move.number)
+        return sorted((move_of(run) for run in runs), key=lambda move: move.number)
 
     def finish_interrupted(self) -> list[Move]:
         """Move the aliases of log entries that a crash left open; gives back those it finished."""
@@ -195,7 +189,7 @@ class Registry:
         self.finish_interrupted()
         # Raises for a version that is not there, before anything is logged.
         self.client.get_model_version(self.use_case, version)
-        before = self._version_at(_ALIAS[event])
+        before = self._version_at(ALIAS[event])
         if before == version:
             return None
         move = self._write(event, before, version, reason)
@@ -205,7 +199,7 @@ class Registry:
     def _write(self, event: Event, before: str, after: str, reason: str) -> Move:
         """One entry, whole at once: a run is created together with its tags."""
         number = len(self.log()) + 1
-        words = f"{_ALIAS[event]} from version {before or 'none'} to {after}. {reason}"
+        words = f"{ALIAS[event]} from version {before or 'none'} to {after}. {reason}"
         tags = {
             KIND: "promotion",
             EVENT: event,
@@ -216,12 +210,12 @@ class Registry:
             "mlflow.user": getpass.getuser(),
             NOTE: f"**{event}**: {words}"[:MOST_TAG_CHARACTERS],
         }
-        name = f"{event} · {_ALIAS[event]} {before or 'none'} → {after}"
-        return _read(self.client.create_run(experiment_id(self.client, self.use_case), tags=tags, run_name=name))
+        name = f"{event} · {ALIAS[event]} {before or 'none'} → {after}"
+        return move_of(self.client.create_run(experiment_id(self.client, self.use_case), tags=tags, run_name=name))
 
     def _apply(self, move: Move) -> None:
         """Move the alias and close the entry; doing it twice changes nothing."""
-        self.client.set_registered_model_alias(self.use_case, _ALIAS[move.event], move.after)
+        self.client.set_registered_model_alias(self.use_case, ALIAS[move.event], move.after)
         if move.event == "promote" and self._version_at(CHALLENGER) == move.after:
             self.client.delete_registered_model_alias(self.use_case, CHALLENGER)
         self.client.set_terminated(move.run_id, FINISHED)
@@ -277,35 +271,3 @@ def registered_at(client: MlflowClient, uri: str) -> Registered:
     if found is None:
         raise BadInput(f"{uri}: there is no such version of a registered model in {shown_uri()}; promote a run first")
     return found
-
-
-def champions(moves: Sequence[Move], now: str = "") -> list[str]:
-    """The line of champions as versions, the present one last: promotions add to it, a rollback takes the last off.
-
-    A champion that somebody set by hand is not in the log; it takes its place in the line by what the next entry says
-    it replaced, and the present one by `now`.
-    """
-    line: list[str] = []
-    for move in moves:
-        if _ALIAS[move.event] != CHAMPION:
-            continue
-        line = _reaching(line, move.before)
-        line = line[:-1] if move.event == "rollback" else [*line, move.after]
-    return _reaching(line, now)
-
-
-def _reaching(line: list[str], version: str) -> list[str]:
-    return line if not version or (line and line[-1] == version) else [*line, version]
-
-
-def _read(run: Run) -> Move:
-    tags = run.data.tags
-    return Move(
-        run_id=RunId(str(run.info.run_id)),
-        number=int(tags[NUMBER]),
-        event=cast("Event", tags[EVENT]),
-        before=tags[BEFORE],
-        after=tags[AFTER],
-        reason=tags[REASON],
-        finished=run.info.status == FINISHED,
-    )

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from leastwise.metrics.answer import Answer
-from leastwise.record.registry import CHALLENGER, CHAMPION
+from leastwise.record.published.moves import CHALLENGER, CHAMPION
 from leastwise.redaction import redacted
 from leastwise.serving.counters import Counters
 from leastwise.serving.following import Chosen, Follower, share_of

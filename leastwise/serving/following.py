@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from leastwise.errors import BadInput
-from leastwise.record.registry import CHALLENGER, CHAMPION
+from leastwise.record.published.moves import CHALLENGER, CHAMPION
 from leastwise.redaction import redacted
 from leastwise.serving.counters import Counters
 from leastwise.serving.live import LiveModel, Opener

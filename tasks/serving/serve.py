@@ -10,7 +10,8 @@ from prefect import task
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.ladder.ending import ServeEnding
 from leastwise.record.client import connect
-from leastwise.record.registry import CHAMPION, Registry
+from leastwise.record.published.moves import CHAMPION
+from leastwise.record.registry import Registry
 from leastwise.rows.use_case_file import load
 from leastwise.serving.server import endpoint, until_asked_to_end
 from leastwise.serving.settings import EndpointSettings

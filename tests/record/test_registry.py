@@ -7,7 +7,8 @@ import pytest
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.record.client import connect, experiment_id
-from leastwise.record.registry import STARTED, Move, Registry, champions
+from leastwise.record.published.moves import STARTED, Move, champions
+from leastwise.record.registry import Registry
 from leastwise.record.stage_run import StageRun
 from leastwise.rows.use_case_file import load
 

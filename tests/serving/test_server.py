@@ -16,7 +16,8 @@ import yaml
 
 from leastwise.errors import BadInput
 from leastwise.record.client import connect
-from leastwise.record.registry import STARTED, Registry
+from leastwise.record.published.moves import STARTED
+from leastwise.record.registry import Registry
 from leastwise.serving import server, worker
 from leastwise.serving.counters import Counters
 from leastwise.serving.settings import EndpointSettings

@@ -19,7 +19,7 @@ from starlette.requests import Request as WebRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from leastwise.record.registry import CHALLENGER, CHAMPION
+from leastwise.record.published.moves import CHALLENGER, CHAMPION
 from leastwise.serving.answering_service import OK, TOO_SLOW, AnsweringService, Request
 from leastwise.serving.traffic import Answered
 from leastwise.serving.web import bodies

@@ -46,6 +46,7 @@ def test_a_bound_asked_for_only_at_the_end_is_the_one_that_was_asked_for_at_ever
     assert (once.lower, once.upper) == (often.lower, often.upper)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=1, max_size=60), st.sampled_from([0.001, 0.05, 0.3]))
 def test_the_bound_is_the_last_mean_that_some_draw_rejects(scores: list[float], alpha: float):
     test = ClosedSetTest(80, 0.5, 0.2, alpha, alpha)
