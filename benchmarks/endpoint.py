@@ -224,7 +224,7 @@ def switched(url: str, requests: int, in_flight: int) -> tuple[Load, int]:
 def main(quick: bool) -> None:
     from leastwise.record.client import connect
 
-    rounds, few, many = (1, 40, 200) if quick else (5, 400, 4_000)
+    rounds, few, many = (1, 40, 200) if quick else (5, 100, 4_000)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         os.environ["LEASTWISE_HOME"] = folder
         os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -35,7 +36,7 @@ from leastwise.serving.web.routes import application
 
 VARIABLE = "LEASTWISE_ENDPOINT"  # a Work as JSON
 BAD_INPUT = 2
-PARENT_POLL_S = 0.5
+PARENT_POLL_S, SWITCH_S = 0.5, 0.0005
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 OPENING = "leastwise.serving.opening:open_version"
 
@@ -83,6 +84,7 @@ async def serve(
         lifespan="off",
         ws="none",
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(work.settings.drain_s)),
     )
     server = _Server(config, made)
@@ -136,7 +138,17 @@ async def _run(work: Work, listening: socket.socket) -> None:
     module, _, function = work.opening.partition(":")
     opener = partial(getattr(import_module(module), function), work.name)
     async with service(work.name, work.mask, work.settings, opener, registered(work.name)) as made:
+        _steady()
         await serve(work, made, listening)
+
+
+def _steady() -> None:
+    """Keep what is in the process for good from stopping requests: a full collection of MLflow's objects takes a
+    quarter of a second, and a thread that writes may hold the interpreter for 5 ms each time.
+    """
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH_S)
 
 
 def main() -> int:
