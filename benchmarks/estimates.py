@@ -24,7 +24,14 @@ from leastwise.rows.use_case_file import load
 from leastwise.use_case import LADDER, Stage
 from tasks.session.workspace import open_workspace
 
-EXAMPLES = ("alert-triage", "alert-triage-cheap", "alert-triage-modest", "perl-questions", "us-addresses")
+EXAMPLES = (
+    "alert-triage",
+    "alert-triage-guarded",
+    "alert-triage-cheap",
+    "alert-triage-modest",
+    "perl-questions",
+    "us-addresses",
+)
 WITHIN = 2.0
 
 
