@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from leastwise.answering.answerer import Surroundings
 from leastwise.answering.servers import GgufFiles
+from leastwise.content import content_key
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.part import Part
@@ -46,7 +47,7 @@ class Contents(Part):
     """What is in a bundle and where; written last, so that a folder without it is no bundle."""
 
     prices: dict[str, Price] = Field(description="Dollars per million tokens, by model URI.")
-    models: dict[str, PackedModel] = Field({}, description="Weights to serve, by candidate key.")
+    models: dict[str, PackedModel] = Field({}, description="Weights to serve, by what they are.")
     tokenizers: dict[str, str] = Field({}, description="Folder of a model's tokenizer, by model URI.")
     trained: dict[str, str] = Field({}, description="Folder of what a stage trained, by revision.")
     indexes: dict[str, PackedIndex] = Field({}, description="What is searched, by table.")
@@ -118,7 +119,7 @@ class _Packer:
         files = self._work.gguf(part)
         model = self._file(files.model, f"weights/{files.model.name}")
         adapter = self._file(files.adapter, f"weights/{files.adapter.name}") if files.adapter else None
-        self._note("models", part.key, PackedModel(model=model, adapter=adapter))
+        self._note("models", _weights_of(part), PackedModel(model=model, adapter=adapter))
         tokenizer = self._work.tokenizer(part.model)
         self._note("tokenizers", part.model, self._tree(tokenizer, "tokenizer", without=(".safetensors",)))
 
@@ -167,7 +168,12 @@ class _Packer:
 
 def gguf_of(folder: Path, contents: Contents, candidate: Candidate) -> GgufFiles:
     """The packed weights of a candidate; BadInput where there are none."""
-    packed = contents.models.get(candidate.key)
+    packed = contents.models.get(_weights_of(candidate))
     if packed is None:
         raise BadInput(f"{folder}: holds no weights of {candidate.stage} {candidate.key}; register the winner again")
     return GgufFiles(folder / packed.model, folder / packed.adapter if packed.adapter else None)
+
+
+def _weights_of(candidate: Candidate) -> str:
+    """What a candidate's weights are, whatever stands in front of them."""
+    return content_key(candidate.model, candidate.revision, candidate.weights.revision if candidate.weights else "")

@@ -134,7 +134,18 @@ def test_a_winner_answers_as_it_did_in_the_climb(work: Workspace, tmp_path: Path
         assert 0 < sum(special) < len(after), "some and not all, or nothing is shown"
 
 
-def test_an_adapter_answers_from_the_engine_that_was_judged(work: Workspace, tiny: Path, tmp_path: Path) -> None:
+FRONTS: dict[str, dict[str, Any]] = {
+    "alone": {},
+    "behind a guard": {"guard": Guard(score="distance", below=-1e9)},
+    "behind a cache": {"cache": CachePolicy(exact=True)},
+    "behind a cheaper one": {"cascade": Cascade(first=CHEAP, below=0.6)},
+}
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_an_adapter_answers_from_the_engine_that_was_judged(
+    work: Workspace, tiny: Path, tmp_path: Path, front: str
+) -> None:
     import peft
     from transformers import AutoModelForCausalLM
 
@@ -143,6 +154,7 @@ def test_an_adapter_answers_from_the_engine_that_was_judged(work: Workspace, tin
     adapter.save_pretrained(tmp_path / "adapter")
     made = Weights(kind="adapter", uri=(tmp_path / "adapter").as_uri(), revision="r1")
     tuned = PLAIN.model_copy(update={"stage": "fine_tune", "model": tiny.as_uri(), "venue": "managed", "weights": made})
+    tuned = tuned.model_copy(update=FRONTS[front])
     before = [each.text for each in climbed(work, tuned)]
     folder = packed(work, tuned, tmp_path / "b")
     shutil.rmtree(tmp_path / "adapter")
