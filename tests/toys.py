@@ -53,7 +53,7 @@ def served_toy() -> Iterator[str]:
     async def answer(request: web.Request) -> web.StreamResponse:
         asked = await request.json()
         number = int(str(asked["messages"][-1]["content"]).split()[-1])
-        if number % 150 == 13:
+        if number % 200 == 13:
             return web.Response(status=503)
         text = ("odd" if number % 2 else "even") if number % 8 else "no idea"
         return chat_completion(asked["model"], text, 20 + number % 7, 2 + number % 3)
