@@ -116,6 +116,7 @@ def test_the_command_follows_promotions_outlives_a_worker_and_ends_in_good_order
         assert registry.aliases() == {"champion": "3"} and registry.log()[-1].finished
 
         registry.rollback("it did not start")
+        time.sleep(1)  # what a kill may take
         killed = workers_of(running)[0].pid
         os.kill(killed, signal.SIGKILL)
         wait_for(lambda: killed not in [each.pid for each in workers_of(running)] and len(workers_of(running)) == 2)

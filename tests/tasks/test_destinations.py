@@ -90,3 +90,14 @@ def test_tables_that_are_only_read_and_a_residency_without_hosts_refuse_nothing(
     assert refused(data={"gate": "s3://bucket/gate.parquet"}) == ()
     monkeypatch.setenv("PREFECT_API_URL", "https://api.prefect.cloud/api")
     assert destinations(use_case(requirements=QUALITY | {"residency": {"venues": ["api"]}})) == []
+
+
+def test_a_traffic_log_on_s3_is_held_to_residency_for_texts_are_written_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def problems(*hosts: str) -> tuple[str, ...]:
+        limits = QUALITY | {"residency": {"venues": ["api"], "hosts": ["api.openai.com", *hosts]}}
+        return problems_of(destinations(use_case(requirements=limits), "s3://bucket/traffic"))
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://objects.example")
+    (problem,) = problems()
+    assert problem.startswith("s3://bucket/traffic: texts would go to objects.example")
+    assert problems("objects.example") == ()
