@@ -1,4 +1,5 @@
-"""Everything on this machine: a Prefect server, an MLflow server, a worker a pool, every deployment of prefect.yaml.
+"""Everything on this machine: a Prefect server, an MLflow server, a worker a pool, every deployment of prefect.yaml,
+an endpoint for every champion.
 
 `python -m infra.local up` starts them and returns; `down` ends exactly what `up` started, and what that started in
 turn. It listens on 127.0.0.1 only, sets up no accounts and restarts nothing that dies: infra/README.md says what to use
@@ -24,10 +25,12 @@ from leastwise.engines import processes
 from leastwise.engines.processes import StartError
 from leastwise.errors import BadInput
 from leastwise.part import Part
+from leastwise.record.registry import champions_at
 from leastwise.stores import storage
 from leastwise.stores.shipped import ROOT
 
 POOLS = {"cpu": "10", "gpu": "1"}  # flow runs at a time; two trainings at once would starve each other
+SERVE, FIRST_ENDPOINT = "serve-", 8100
 READY_S, DEPLOY_S, STOP_S, POLL_S = 180.0, 300.0, 20.0, 0.2
 
 
@@ -53,6 +56,7 @@ class Up(Part):
     prefect_port: int
     mlflow_port: int
     processes: tuple[StartedProcess, ...] = ()
+    endpoints: dict[str, int] = {}  # the port at which each use case's champion answers
 
     @property
     def prefect_url(self) -> str:
@@ -68,7 +72,7 @@ class Up(Part):
 def up() -> Up:
     """Start what is not up yet; a failure on the way ends what was started. BadInput for a port that is taken."""
     running = _running()
-    if running and all(each.process() for each in running.processes):
+    if running and all(each.process() for each in running.processes if not each.name.startswith(SERVE)):
         _say(f"leastwise: already up; `make down` ends it\n{_how_to(running)}")
         return running
     down()
@@ -109,7 +113,24 @@ def _start_all(plan: Up) -> Up:
     _say("leastwise: deploying every flow of prefect.yaml …")
     _run("deploy", ["prefect", "--no-prompt", "deploy", "--all"], environment)
     _wait(plan, "mlflow", lambda: processes.is_up(f"{plan.mlflow_url}/health"))
+    return _serve_champions(plan, environment)
+
+
+def _serve_champions(plan: Up, environment: dict[str, str]) -> Up:
+    """An endpoint for every use case that has a champion; none is waited for, since loading one may take a minute."""
+    for name in champions_at(plan.mlflow_url):
+        port = _free_from(FIRST_ENDPOINT + len(plan.endpoints))
+        plan = _start(plan, f"{SERVE}{name}", ["flows.serve", name, f"port={port}"], environment)
+        plan = plan.model_copy(update={"endpoints": {**plan.endpoints, name: port}})
+        storage.write_bytes(_record(), plan.model_dump_json(indent=1).encode())
     return plan
+
+
+def _free_from(port: int) -> int:
+    try:
+        return processes.free_port(port)
+    except BadInput:
+        return processes.free_port(None)
 
 
 def _prefect_server(plan: Up) -> list[str]:
@@ -213,8 +234,14 @@ def _how_to(running: Up) -> str:
         f"Start a climb: {running.prefect_url}/deployments → customize → Run, or\n"
         f"  PREFECT_API_URL={running.prefect_url}/api .venv/bin/prefect deployment run customize/customize "
         "-p use_case=alert-triage\n"
+        f"{_endpoints(running)}"
         f"Logs are in {storage.home() / 'logs'}; `make down` ends everything."
     )
+
+
+def _endpoints(running: Up) -> str:
+    served = [f"  {name}  http://127.0.0.1:{port}/v1 (/health says when)\n" for name, port in running.endpoints.items()]
+    return "".join(["Champions are being served:\n", *served]) if served else ""
 
 
 def _say(line: str) -> None:

@@ -10,6 +10,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from leastwise.answering.served import requests_of
 from leastwise.answering.workspace import Workspace
@@ -19,9 +20,13 @@ from leastwise.ladder.candidate import Candidate
 from leastwise.record.published.candidate_files import log_whole, save_bundle
 from leastwise.record.registry import Registry
 from leastwise.record.run import MODEL_ID
-from leastwise.record.stage_run import StageRun
+from leastwise.record.stage_run import EXAMPLES, StageRun
+from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.serving import bundle, smoke
 from leastwise.serving.live_model import TRIES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +58,7 @@ def register(work: Workspace, run: StageRun) -> str:
 
 def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str) -> None:
     """BadInput where the model as it was logged does not answer as the run has it."""
-    rows = run.examples() if run.origin.has_file("examples.json") else None
+    rows = _examples(run)
     rows = None if rows is None else rows[rows["answer"].notna()].drop_duplicates("input").head(smoke.ROWS)
     texts = [] if rows is None else [str(text) for text in rows["input"]]
     logged = [] if rows is None else [str(answer) for answer in rows["answer"]]
@@ -74,6 +79,13 @@ def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str)
             f"({smoke.LEAST_AGREEING:.0%} are needed), so what was measured is not what would be served; climb again"
         )
     log.info(f"the registered model answers {share:.0%} of {len(texts)} gate rows as they were judged")
+
+
+def _examples(run: StageRun) -> pd.DataFrame | None:
+    """What was answered when it was judged; a retraining has it in the stage under it."""
+    under = [each for each in UpkeepRun(run.client, run.run).stage_runs() if each.is_judged]
+    judged = next((each for each in (run, *reversed(under)) if each.origin.has_file(EXAMPLES)), None)
+    return judged.examples() if judged else None
 
 
 def _worst_usd(work: Workspace, part: Candidate, texts: Sequence[str]) -> float:

@@ -8,7 +8,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.record.client import connect, experiment_id
 from leastwise.record.published.moves import STARTED, Move, champions
-from leastwise.record.registry import Registry
+from leastwise.record.registry import Registry, champions_at
 from leastwise.record.stage_run import StageRun
 from leastwise.rows.use_case_file import load
 
@@ -177,3 +177,11 @@ def test_aliases_are_read_without_finishing_what_a_crash_left_open(registry, mon
             registry.promote(b, "better")
     assert registry.aliases() == {"champion": a}
     assert [move.finished for move in registry.log()] == [True, False]
+
+
+def test_who_has_a_champion_is_told_by_name(registry: Registry) -> None:
+    from leastwise.record.client import tracking_uri
+
+    assert registry.use_case not in champions_at(tracking_uri())
+    registry.promote(version(registry, "a"), "first")
+    assert registry.use_case in champions_at(tracking_uri())
