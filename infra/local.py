@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+from pydantic import Field
 
 import flows  # noqa: F401 - keeps every process started here quiet and its state under the state directory
 from leastwise.engines import processes
@@ -56,7 +57,7 @@ class Up(Part):
     prefect_port: int
     mlflow_port: int
     processes: tuple[StartedProcess, ...] = ()
-    endpoints: dict[str, int] = {}  # the port at which each use case's champion answers
+    endpoints: dict[str, int] = Field(default_factory=dict)  # the port at which each use case's champion answers
 
     @property
     def prefect_url(self) -> str:
