@@ -73,7 +73,7 @@ def test_a_queue_is_made_once_and_what_people_say_comes_back_with_who_and_when(
     (queue,) = review_queues.list_review_queues(experiment_id=run.experiment_id)
     assert len(review_queues.list_review_queue_items(queue.queue_id)) == 3, "what was lost has no answer to judge"
     names = {each.schema_id: each.name for each in label_schemas.list_label_schemas(run.experiment_id)}
-    assert [names[each] for each in queue.schema_ids] == ["grade", "corrected_label"]
+    assert {names[each] for each in queue.schema_ids} == {"grade", "corrected_label"}
     say(run, "r0", "grade", True, "ann")
     say(run, "r1", "grade", False, "ann", "it says so twice")
     say(run, "r1", "grade", True, "ben")
