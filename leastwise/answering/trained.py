@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,18 @@ class TrainedAnswerer(ServedAnswerer):
     def __init__(self, work: Surroundings, candidate: Candidate, stack: ExitStack, confident: bool = False) -> None:
         super().__init__(work, candidate, stack, confident=confident)
 
+    def answer(self, rows: pd.DataFrame) -> list[Answer]:
+        """As `ServedAnswerer.answer`; nothing is bought of a server of ours."""
+        return _unpaid(super().answer(rows))
+
+    def again(self, rows: pd.DataFrame) -> list[Answer]:
+        """As `ServedAnswerer.again`."""
+        return _unpaid(super().again(rows))
+
+    def samples(self, rows: pd.DataFrame, count: int, temperature: float) -> list[list[Answer]]:
+        """As `ServedAnswerer.samples`."""
+        return [_unpaid(each) for each in super().samples(rows, count, temperature)]
+
     @cached_property
     def _usd_per_retraining(self) -> float:
         return usd_per_retraining(self._work, self._work.trained(self._candidate))
@@ -54,6 +67,10 @@ class TrainedAnswerer(ServedAnswerer):
     def figures(self) -> dict[str, float]:
         """What a retraining's compute comes to, and the capacity of an own machine where it was measured."""
         return super().figures() | {"usd.per_retraining": self._usd_per_retraining}
+
+
+def _unpaid(answers: Sequence[Answer]) -> list[Answer]:
+    return [replace(answer, from_store=answer.text is not None) for answer in answers]
 
 
 class InProcess:
