@@ -72,8 +72,8 @@ class CascadeAnswerer(PlainAnswerer):
 
 
 def escalates(answer: Answer, below: float) -> bool:
-    """Whether the other is asked as well: there is no answer, or none that is sure enough."""
-    return answer.text is None or answer.confidence is None or answer.confidence < below
+    """Whether the other is asked as well: there is no answer, or none that is sure enough; at 1 none is."""
+    return answer.text is None or answer.confidence is None or answer.confidence < below or below >= 1
 
 
 def both(first: Answer, then: Answer) -> Answer:

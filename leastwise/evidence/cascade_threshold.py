@@ -17,7 +17,7 @@ from leastwise.part import Part
 class Threshold(Part):
     """A chosen threshold and what it comes to on the rows it was chosen on."""
 
-    below: float = Field(ge=0, le=1, description="Answers of a lower confidence escalate.")
+    below: float = Field(ge=0, le=1, description="Answers of a lower confidence escalate; at 1 all do.")
     escalated_share: float = Field(ge=0, le=1)
     quality: float = Field(ge=0, le=1, description="Mean score of the cascade.")
 
@@ -39,10 +39,10 @@ def choose_threshold(
     n = sure.size
     # quality[k]: the k least confident rows escalate; only a k between two different confidences is a threshold
     quality = (np.concatenate([[0.0], np.cumsum(theirs)]) + ours.sum() - np.concatenate([[0.0], np.cumsum(ours)])) / n
-    cuts = [k for k in range(n + 1) if k in (0, n) or sure[k - 1] < sure[k]]
+    cuts = [k for k in range(n + 1) if k in (0, n) or (sure[k - 1] < sure[k] and _between(sure[k - 1], sure[k]) < 1)]
     enough = [k for k in cuts if quality[k] >= least_quality - 1e-12]
     k = enough[0] if enough else max(cuts, key=lambda cut: (round(float(quality[cut]), 12), -cut))
-    below = 0.0 if k == 0 else 1.0 if k == n else _between(float(sure[k - 1]), float(sure[k]))
+    below = 0.0 if k == 0 else 1.0 if k == n else float(_between(sure[k - 1], sure[k]))
     return Threshold(below=below, escalated_share=k / n, quality=float(np.clip(quality[k], 0, 1)))
 
 

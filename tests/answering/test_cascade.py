@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from leastwise.answering.answerer import PlainAnswerer
-from leastwise.answering.cascade import CascadeAnswerer
+from leastwise.answering.cascade import CascadeAnswerer, escalates
 from leastwise.metrics.answer import Answer
 
 
@@ -52,3 +52,9 @@ def test_what_escalates_costs_both_takes_both_times_and_is_counted() -> None:
     assert cascade.figures()["cascade.escalated_share"] == 0.75, "asking again is no traffic"
     assert (cascade.usd_worst_case, cascade.fixed_usd_per_request) == (2.0, 2.0)
     assert cascade.timed(rows, answers) == [7.0, 14.0, 14.0, 14.0]
+
+
+def test_at_a_threshold_of_one_every_request_escalates_however_sure_the_first_is() -> None:
+    sure = Answer("yes", 1.0, 0.0, confidence=1.0)
+    assert escalates(sure, 1.0) and not escalates(sure, 0.999)
+    assert escalates(Answer("yes", 1.0, 0.0), 0.0) and escalates(Answer(None, None, 0.0, error="lost"), 0.0)

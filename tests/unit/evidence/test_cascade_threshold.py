@@ -26,6 +26,7 @@ def came_to(below: float, rows: list[tuple[float, float, float]]) -> tuple[float
 @given(ROWS, st.floats(0, 1))
 @example([(0.0, 0.0, 0.5), (1.0, 0.5, 0.0)], 1.0)
 @example([(0.0, 0.0, 0.5), (5e-324, 0.5, 0.0)], 1.0)
+@example([(1.0, 0.0, 0.0), (0.9999999999999999, 0.0, 0.5)], 1.0)
 @example([(0.5, 0.0, 0.5), (0.5000000000000001, 0.5, 0.0)], 1.0)
 def test_it_says_what_it_comes_to_and_no_lower_threshold_would_do(
     rows: list[tuple[float, float, float]], wanted: float
