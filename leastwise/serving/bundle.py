@@ -106,7 +106,11 @@ class _Packer:
         if part.stage != "reference":
             self._note("prices", part.model, catalogue.price(part.model))
         if part.weights and part.weights.kind == "student":
-            self._note("trained", part.weights.revision, self._tree(self._work.trained(part), "student"))
+            self._note(
+                "trained",
+                part.weights.revision,
+                self._tree(self._work.trained(part), f"student-{part.weights.revision}"),
+            )
         elif catalogue.is_served_here(part):
             self._add_model(part)
         if part.retriever:
@@ -121,7 +125,11 @@ class _Packer:
         adapter = self._file(files.adapter, f"weights/{files.adapter.name}") if files.adapter else None
         self._note("models", _weights_of(part), PackedModel(model=model, adapter=adapter))
         tokenizer = self._work.tokenizer(part.model)
-        self._note("tokenizers", part.model, self._tree(tokenizer, "tokenizer", without=(".safetensors",)))
+        self._note(
+            "tokenizers",
+            part.model,
+            self._tree(tokenizer, f"tokenizer-{content_key(part.model)}", without=(".safetensors",)),
+        )
 
     def _add_indexes(self, tables: Sequence[str]) -> None:
         for table in tables:

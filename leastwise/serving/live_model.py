@@ -19,12 +19,13 @@ from leastwise.answering import cascade, guard
 from leastwise.answering.served import answer_of, requests_of, target_of
 from leastwise.endpoints.inference import AsyncAsker
 from leastwise.endpoints.request import Request
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.models.machine import THREADS
 from leastwise.models.student import Student
+from leastwise.rows.personal_data import masked
 from leastwise.serving.production import Production
 from leastwise.stores.remembered import Remembered
 from leastwise.stores.response_cache import ResponseCache, open_cache, response_key
@@ -57,8 +58,10 @@ class Winner:
         return self.production.candidate.key
 
     async def answer(self, text: str) -> Answer:
-        """The answer to one text; where it was lost, `text` is None and `error` says why."""
-        return await self.respond(text)
+        """The answer to one text, masked as every text of the climb was; where it was lost, `text` is None and `error`
+        says why.
+        """
+        return await self.respond(masked(text, self.production.use_case.data.mask))
 
     async def aclose(self) -> None:
         """End what it started; nothing may be in flight any longer."""
@@ -141,7 +144,7 @@ class _Asked:
             else:
                 requests = self._requests(text)
             (reply,) = await self.asker.ask(requests)
-        except BadInput as error:
+        except (BadInput, CannotBeAsked) as error:
             return Answer(None, None, 0.0, error=str(error))
         return answer_of(reply)
 

@@ -319,7 +319,7 @@ def test_a_signature_that_is_not_one_is_found(content: Json, change: Json, said:
         ("{", "is not JSON"),
         ("[]", "is no certificate"),
         ('{"certificate": {}, "certificate": {}, "signature": null}', "stands twice"),
-        ('{"certificate": {"alpha_drawn": NaN}, "signature": null}', "NaN is no number"),
+        ('{"certificate": {"alpha_drawn": NaN}, "signature": null}', "NaN is no value"),
         ('{"certificate": {"format": "leastwise-certificate/9"}, "signature": null}', "format is"),
         ('{"certificate": {}, "signature": {"algorithm": "none"}}', "is no certificate"),
     ],

@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,41 @@ def test_an_adapter_answers_from_the_engine_that_was_judged(
     shutil.rmtree(tmp_path / "adapter")
     assert [each.text for each in asyncio.run(won(folder, list(work.gate.rows["text"])))] == before
     assert not list(folder.rglob("*.bin")) and list(folder.rglob("*.lora.gguf"))
+
+
+def test_two_models_of_a_cascade_each_have_their_own_tokenizer(work: Workspace, tiny: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(tiny, tmp_path / "other"))
+    (other / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    first, then = (
+        PLAIN.model_copy(update={"stage": "self_host", "model": each.as_uri(), "venue": "self_host"})
+        for each in (tiny, other)
+    )
+    bundle.pack(work, then.model_copy(update={"cascade": Cascade(first=first, below=0.5)}), tmp_path / "b")
+    _, _, contents = bundle.unpack(tmp_path / "b")
+    at = {uri: tmp_path / "b" / name / "chat_template.jinja" for uri, name in contents.tokenizers.items()}
+    assert at[other.as_uri()].read_text() == (other / "chat_template.jinja").read_text()
+    assert at[tiny.as_uri()].read_text() == (tiny / "chat_template.jinja").read_text()
+
+
+def test_a_text_is_masked_before_it_is_asked_as_it_was_in_the_climb(work: Workspace, tmp_path: Path) -> None:
+    folder = packed(work, PLAIN, tmp_path / "b")
+
+    async def shown() -> str:
+        winner = await open_winner(folder)
+        seen: list[str] = []
+
+        async def respond(text: str) -> Answer:
+            seen.append(text)
+            return Answer("yes", None, 0.0)
+
+        case = winner.production.use_case
+        data = case.data.model_copy(update={"mask": ("email",)})
+        production = replace(winner.production, use_case=case.model_copy(update={"data": data}))
+        await replace(winner, production=production, respond=respond).answer("write to ann@example.com")
+        await winner.aclose()
+        return seen[0]
+
+    assert "ann@example.com" not in asyncio.run(shown())
 
 
 def test_what_runs_code_when_it_is_loaded_is_not_packed(work: Workspace, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ what differs from the champion, or from the plain prompt candidate where there i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from leastwise.record.registry import Registry, registered_at
 from leastwise.rows.question import Question
 from leastwise.rows.use_case_file import explain
 from leastwise.stores import storage
+from leastwise.stores.tables.table_formats import strict_json
 from leastwise.stores.yaml_file import read_yaml
 from leastwise.use_case import Stage
 from leastwise.use_case.prompts import system_prompt
@@ -119,17 +119,8 @@ def _fields_of(named: str) -> Fields:
 
 
 def _json(data: bytes, named: str) -> object:
-    def once(pairs: list[tuple[str, object]]) -> Fields:
-        fields = dict(pairs)
-        if len(fields) < len(pairs):
-            raise ValueError("a field stands twice")
-        return fields
-
-    def no_number(text: str) -> object:
-        raise ValueError(f"{text} is no number that can be used")
-
     try:
-        return json.loads(data, object_pairs_hook=once, parse_constant=no_number)
+        return strict_json(data)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{named}: is not JSON: {error}") from None
 

@@ -7,7 +7,6 @@ are those of the answers only the record can tell (`leastwise.evaluating.audit`)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from leastwise.record.certificate.contents import FORMAT, Certificate, Entry, ru
 from leastwise.record.certificate.signing import Signature, problem_of
 from leastwise.rows.gate_rows import gate_hash
 from leastwise.rows.use_case_file import explain
+from leastwise.stores.tables.table_formats import strict_json
 from leastwise.use_case import LADDER
 
 ROUNDING = 1e-9
@@ -75,17 +75,8 @@ def _fingerprint(signature: Signature | None) -> str:
 
 
 def _parsed(data: bytes, source: str) -> _File:
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        fields = dict(pairs)
-        if len(fields) < len(pairs):
-            raise ValueError("a field stands twice")
-        return fields
-
-    def no_number(text: str) -> object:
-        raise ValueError(f"{text} is no number of JSON")
-
     try:
-        raw = json.loads(data, object_pairs_hook=once, parse_constant=no_number)
+        raw = strict_json(data)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{source}: is not JSON ({error}); {NAME_ONE}") from None
     try:

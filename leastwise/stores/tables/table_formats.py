@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from io import TextIOWrapper
 from itertools import islice
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from leastwise.errors import BadInput
 
@@ -146,14 +146,17 @@ def _object(line: bytes, at: int) -> _Record:
 
 def _parsed(text: bytes, place: str) -> list[object] | dict[str, object]:
     try:
-        value: list[object] | dict[str, object] = json.loads(
-            text.decode(), object_pairs_hook=unrepeated, parse_constant=_refused
-        )
+        value: list[object] | dict[str, object] = strict_json(text.decode())
     except RecursionError:
         raise BadInput(f"{place}: is nested too deep. Make the record flatter.") from None
     except ValueError as error:
         raise BadInput(f"{place}: is no JSON ({error}). Write one object a line, or correct it.") from None
     return value
+
+
+def strict_json(text: bytes | str) -> Any:
+    """What a JSON text says; ValueError where it is none, a field stands twice, or a number is none (NaN)."""
+    return json.loads(text, object_pairs_hook=unrepeated, parse_constant=_refused)
 
 
 def unrepeated(pairs: list[tuple[str, object]]) -> dict[str, object]:
