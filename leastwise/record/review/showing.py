@@ -1,8 +1,8 @@
 """What of a climb stands in MLflow's own pages: its stages' examples as traces, prompts, models, data sets, views.
 
 All of it is made of what is logged, in the background while nothing is timed, and what a kill left out is made up for
-at the end of the climb or of the next one. Only judged runs that measured themselves have traces: a run that links to
-another's record shares them. No verdict waits for it or rests on it.
+at the end of the climb or of the next one. Only judged runs that measured themselves make traces: a run that repeats
+another's record is linked to them. No verdict waits for it or rests on it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from leastwise.record.climb_run import ClimbRun
 from leastwise.record.review.background import attempt, go_on, later, wait
 from leastwise.record.review.data_sets import show_table
 from leastwise.record.review.prompts import show_prompt
-from leastwise.record.review.traces import Origin, Row, examples_of, write
+from leastwise.record.review.traces import Origin, Row, examples_of, link, write
 from leastwise.record.review.views import make_views
 from leastwise.record.run import CANDIDATE, JUDGE, MODEL_ID, REUSED_FROM, TRACES, RecordedRun
 from leastwise.record.stage_run import EXAMPLES, StageRun
@@ -72,9 +72,12 @@ class Showing:
         if not run.is_judged:
             return
         if run.tag(REUSED_FROM):
-            _take_model(run)
-            run = run.origin
-        self._show(run)
+            reusing, run = run, run.origin
+            _take_model(reusing)
+            self._show(run)
+            self._share_traces(run, reusing)
+        else:
+            self._show(run)
         for each in _judged(run.client, run.children()):
             if each.tag(CANDIDATE) != run.tag(CANDIDATE):
                 self._show(each)
@@ -88,6 +91,14 @@ class Showing:
         examples = examples_of(self._origin(run, candidate, prompt), rows_of(run))
         write(run.client, examples, go_on)
         run.write(tags={TRACES: str(len(examples))})
+
+    def _share_traces(self, origin: StageRun, reusing: StageRun) -> None:
+        """The traces of a run at the pages of one that repeats its record too."""
+        if reusing.tag(TRACES) or not origin.again().tag(TRACES):
+            return
+        examples = examples_of(self._origin(origin, origin.candidate(), None), rows_of(origin))
+        link(reusing.client, examples, reusing.id)
+        reusing.write(tags={TRACES: str(len(examples))})
 
     def _origin(self, run: StageRun, candidate: Candidate, prompt: tuple[str, str] | None) -> Origin:
         return Origin(

@@ -25,6 +25,7 @@ Row = Mapping[str, object]
 MOST = 1000  # examples of a run that are shown, the first in the order in which they were asked
 SHOWN_CHARACTERS = 1000  # of request and response in the list of traces; the trace itself has them whole
 AT_ONCE = 25  # traces whose spans are sent in one request
+LINKED_AT_ONCE = 100  # MLflow refuses more
 SENDERS = 4  # requests in flight to a server; a database takes one writer
 LABEL, ROW, SET, FROM_STORE, UNIT = "label", "leastwise.row", "leastwise.set", "leastwise.from_store", "leastwise.unit"
 
@@ -218,6 +219,12 @@ def write(client: MlflowClient, examples: Sequence[Example], go_on: Callable[[],
             list(pool.map(start, part))
             go_on()
             tracing.log_spans(part[0].origin.experiment_id, [each.span() for each in part])
+
+
+def link(client: MlflowClient, examples: Sequence[Example], run_id: str) -> None:
+    """Show the traces of these examples at another run too; doing it twice changes nothing."""
+    for at in range(0, len(examples), LINKED_AT_ONCE):
+        client.link_traces_to_run([each.trace_id for each in examples[at : at + LINKED_AT_ONCE]], run_id)
 
 
 def _text(answer: object) -> str:

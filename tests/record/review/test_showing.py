@@ -189,15 +189,18 @@ def test_a_table_from_before_tokens_and_adherence_were_kept_is_shown_without_the
     assert json.loads(info.trace_metadata["mlflow.trace.tokenUsage"])["total_tokens"] == 0
 
 
-def test_a_reused_stage_has_no_traces_of_its_own_and_what_its_origin_lacks_is_made_up_for(work: Workspace) -> None:
-    run = logged(work)
+def test_a_reused_stage_shows_the_traces_of_its_origin_and_what_that_lacks_is_made_up_for(work: Workspace) -> None:
+    run = logged(work, [row(at) for at in range(130)])
     work.run.close()
     climb = again(work).run
     linked = climb.link(run)
     Showing(work.use_case).climb(climb, {})
-    again_linked = again(work).run.link(run.again())
-    assert run.again().tag(TRACES) == "4" and again_linked.tag(TRACES) == linked.again().tag(TRACES) == ""
-    assert len(traces_of(run)) == 4 and traces_of(linked) == []
+    assert [len(traces_of(each)) for each in (run, linked)] == [130, 130]
+    assert {each.info.trace_id for each in traces_of(linked)} == {each.info.trace_id for each in traces_of(run)}
+    Showing(work.use_case).climb(climb, {})
+    assert len(traces_of(linked)) == 130
+    again_linked = again(work).run.link(linked.again())
+    assert [each.again().tag(TRACES) for each in (run, linked, again_linked)] == ["130", "130", ""]
     assert [each.model_id for each in linked.again().run.inputs.model_inputs] == [run.tag("leastwise.model_id")]
 
 
