@@ -62,4 +62,5 @@ def _audit_certificate(uri: str, signer: str) -> AuditEnding:
     beware = "".join(f"; {warning}" for warning in checked.warnings)
     reason = f"{checked.verdicts} verdicts are derived again from the certificate; {by}{known}{beware}"
     say(reason)
-    return AuditEnding("agrees" if checked.is_signed else "unsigned", reason, checked.verdicts, ())
+    outcome = "expired" if checked.is_expired else "agrees"
+    return AuditEnding(outcome if checked.is_signed else "unsigned", reason, checked.verdicts, ())

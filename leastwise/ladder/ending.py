@@ -135,7 +135,7 @@ class AuditEnding(_Fields):
 
     @property
     def exit_status(self) -> int:
-        """0 where every verdict agrees, 1 where one differs or a certificate is not signed."""
+        """0 where every verdict agrees, 1 where one differs or a certificate is not signed or has expired."""
         return 0 if self.outcome == "agrees" else 1
 
 

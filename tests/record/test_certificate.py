@@ -20,7 +20,7 @@ from leastwise.ladder.ending import ClimbEnding
 from leastwise.ladder.gate import Evaluation, judge
 from leastwise.models.catalogue import Catalogue
 from leastwise.record.certificate.checking import Checked, check_certificate
-from leastwise.record.certificate.contents import Avoided
+from leastwise.record.certificate.contents import Avoided, Certificate
 from leastwise.record.certificate.signing import VARIABLE, check_key, sign
 from leastwise.record.certificate.writing import prices_of
 from leastwise.record.run import Figure
@@ -140,7 +140,6 @@ def test_a_certificate_says_what_was_enough_and_holds_without_any_server(
 
 
 def test_a_certificate_is_shown_with_every_interval_skip_saving_and_signer(written: Path, content: Json) -> None:
-    from leastwise.record.certificate.contents import Certificate
     from leastwise.record.certificate.markdown import as_markdown
     from leastwise.record.certificate.signing import Signature
 
@@ -193,6 +192,28 @@ def several(*changes: Callable[[Json], None]) -> Callable[[Json], None]:
     def change(content: Json) -> None:
         for each in changes:
             each(content)
+
+    return change
+
+
+def judged_again(content: Json, name: str) -> None:
+    """Write the verdict that the falsified intervals give, as whoever has a key would."""
+    record = stage(content, name)
+    wanted = Certificate.model_validate(content["certificate"]).wanted.gate_requirements
+    record["verdict"] = judge(Evaluation.model_validate(record["evaluation"]), wanted).model_dump(mode="json")
+
+
+def error_below(content: Json) -> None:
+    stage(content, "prompt")["evaluation"]["error"] = "the provider was away"
+    judged_again(content, "prompt")
+
+
+def undecided(name: str, resolution: str | None) -> Callable[[Json], None]:
+    def change(content: Json) -> None:
+        record = stage(content, name)
+        record["evaluation"]["measurements"]["quality"] |= {"estimate": 0.85, "lower": 0.5, "upper": 0.9}
+        record["resolution"] = resolution
+        judged_again(content, name)
 
     return change
 
@@ -257,6 +278,42 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Json], None], str | None]] = {
     "that it was not confirmed": (at("confirmed", "not measured"), "confirmed: not measured is written"),
     "the price of a machine": (at("prices.hosting.usd_per_month_per_machine", 9.0), SIGNATURE_ALONE),
     "what was spent": (at("usd_spent", 0.0), SIGNATURE_ALONE),
+    "a saving without end": (at("saving.expected_usd", "Infinity"), "saving.expected_usd: inf is written"),
+    "the least it saves, without end": (at("saving.least_usd", "Infinity"), "saving.least_usd"),
+    "more rows than there are": (at(f"fine_tune:{QUALITY}.n", 500), "500 rows are behind it, and the gate set has 60"),
+    "rows that hide losses": (
+        several(at(f"fine_tune:{QUALITY}.rows", 10**6), at(f"fine_tune:{QUALITY}.lost", 9)),
+        "1,000,000 rows are behind it",
+    ),
+    "an error below": (error_below, "prompt: it ended in error, and no climb goes past an error"),
+    "what nobody resolved below": (undecided("prompt", None), "prompt: it is UNDECIDED, resolved as nothing"),
+    "a pass by an estimate that the use case does not take": (
+        several(undecided("fine_tune", "pass"), at("wanted.on_undecided", "stop"), at("sure", False)),
+        "fine_tune: it counts as passed by its estimate, and on_undecided is stop",
+    ),
+    "two stages swapped": (
+        lambda content: content["certificate"]["ladder"].insert(0, content["certificate"]["ladder"].pop()),
+        "ladder: fine_tune, prompt, rag, cache is not the order of the ladder",
+    ),
+    "where the ladder ends": (at("wanted.last_stage", "rag"), "ladder: fine_tune is above last_stage, rag"),
+    "alpha that was drawn": (at("alpha_drawn", 0.5), "alpha_drawn: 0.5 is more than alpha, 0.05"),
+    "the winner's model": (at("winner.model", "openai:gpt-5"), "winner: its model openai:gpt-5 is none of those"),
+    "another currency": (at("prices.models.0.price.currency", "EUR"), "currency: unknown field"),
+    "a figure on the test split dropped": (
+        several(at("test", lambda test: {"adherence": test["quality"]})),
+        "test: quality is required, and its figure on the test split is missing",
+    ),
+    "a figure on the test split of no row": (
+        at("test.quality.n", 0),
+        "test.quality: it cannot be the figure of 0 rows",
+    ),
+    "how long it holds, beyond all days": (at("valid_days", 10**12), "a number in it is beyond all bounds"),
+    "the day of issue, beyond all days": (
+        at("issued_at", "9999-12-31T23:59:59Z"),
+        "a number in it is beyond all bounds",
+    ),
+    "a count beyond all bounds": (at(f"prompt:{QUALITY}.n", 10**400), "a number in it is beyond all bounds"),
+    "the winner's evaluation dropped": (at("fine_tune:evaluation", None), "fine_tune is the outcome, and did not pass"),
     "a version": (at("versions.python", "2.7"), SIGNATURE_ALONE),
     "a reason to end earlier": (at("ends_earlier", []), SIGNATURE_ALONE),
     "a field nobody knows": (lambda content: content["certificate"].update(also="this"), "also: unknown field"),
@@ -283,9 +340,19 @@ def test_a_certificate_as_it_was_written_has_no_problem(content: Json) -> None:
     assert (found.problems, found.warnings, found.verdicts) == ((), (), 2)
 
 
-def test_a_certificate_that_expired_is_said_and_still_holds(content: Json) -> None:
+def test_a_certificate_that_expired_holds_together_and_does_not_end_as_one_that_agrees(
+    content: Json, written: Path, tmp_path: Path
+) -> None:
     found = checked(content, after=timedelta(days=91))
     assert found.problems == () and "EXPIRED on" in " ".join(found.warnings)
+    said, long_ago = content["certificate"], datetime(2026, 1, 1, tzinfo=UTC)
+    said |= {"issued_at": long_ago.isoformat(), "expires_at": (long_ago + timedelta(days=90)).isoformat()}
+    said["prices"] |= {"book_as_of": "2026-01-01"}
+    said["prices"]["models"][0]["price"]["as_of"] = "2026-01-01"
+    content["signature"] = sign(said, written.parents[1]).model_dump()
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    ending = audit_verdicts.fn(str(tmp_path / "c.json"))
+    assert (ending.outcome, ending.exit_status) == ("expired", 1) and "EXPIRED on 2026-04-01" in ending.reason
 
 
 def test_a_certificate_without_a_signature_is_said_aloud_and_does_not_end_as_one_that_agrees(
@@ -322,6 +389,8 @@ def test_a_signature_that_is_not_one_is_found(content: Json, change: Json, said:
         ('{"certificate": {"alpha_drawn": NaN}, "signature": null}', "NaN is no value"),
         ('{"certificate": {"format": "leastwise-certificate/9"}, "signature": null}', "format is"),
         ('{"certificate": {}, "signature": {"algorithm": "none"}}', "is no certificate"),
+        (r'{"certificate": {"reason": "half \ud800 a character"}, "signature": null}', "surrogates not allowed"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_what_is_no_certificate_is_bad_input(text: str, said: str) -> None:

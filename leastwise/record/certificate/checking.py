@@ -7,6 +7,8 @@ are those of the answers only the record can tell (`leastwise.evaluating.audit`)
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from leastwise.errors import BadInput
 from leastwise.evidence.measurement import Measurement
-from leastwise.ladder import Record, judge, plain_outcome
+from leastwise.ladder import Record, judge
 from leastwise.money.price_book import DAYS_UNTIL_STALE
 from leastwise.record.certificate.contents import FORMAT, Certificate, Entry, running_of, saving_of
+from leastwise.record.certificate.ladder_rules import ladder_problems, resolution_problems
 from leastwise.record.certificate.signing import Signature, problem_of
 from leastwise.rows.gate_rows import gate_hash
 from leastwise.rows.use_case_file import explain
@@ -27,17 +30,23 @@ from leastwise.use_case import LADDER
 ROUNDING = 1e-9
 CLOCKS_DIFFER = timedelta(hours=26)  # time zones that somebody forgot, and some
 NAME_ONE = "name the certificate.json of a climb"
+CONFIRMED_BY = ("quality", "adherence")  # what the test split is measured on, where it is required
+BESIDE_THE_GATE = frozenset({"ood_decline", "shift_quality", "general_ability"})  # requirements with rows of their own
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found. `problems`: what does not hold together. `warnings`: what is true and should be known."""
+    """What a check found. `problems`: what does not hold together. `warnings`: what is true and should be known.
+
+    `is_expired`: what it says was so, and is not said of today.
+    """
 
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     verdicts: int
     fingerprint: str
     certificate: Certificate | None
+    is_expired: bool = False
 
     @property
     def is_signed(self) -> bool:
@@ -64,10 +73,14 @@ def check_certificate(data: bytes, source: str, now: datetime, signer: str = "")
         certificate = Certificate.model_validate(written.certificate)
     except ValidationError as error:
         return Checked((*problems, f"certificate: {explain(error)}"), (), 0, _fingerprint(signature), None)
-    problems += _problems(certificate, now)
-    verdicts = sum(entry.record.evaluation is not None for entry in certificate.ladder)
-    warnings = tuple(_warnings(certificate, now))
-    return Checked(tuple(problems), warnings, verdicts, _fingerprint(signature), certificate)
+    verdicts, warnings = sum(entry.record.evaluation is not None for entry in certificate.ladder), list[str]()
+    try:
+        problems += _problems(certificate, now)
+        warnings += _warnings(certificate, now)
+    except ArithmeticError as error:  # a day or a count that nobody writes in earnest
+        problems.append(f"certificate: a number in it is beyond all bounds ({error})")
+    is_expired = certificate.expires_at.tzinfo is not None and now > certificate.expires_at
+    return Checked(tuple(problems), tuple(warnings), verdicts, _fingerprint(signature), certificate, is_expired)
 
 
 def _fingerprint(signature: Signature | None) -> str:
@@ -77,6 +90,7 @@ def _fingerprint(signature: Signature | None) -> str:
 def _parsed(data: bytes, source: str) -> _File:
     try:
         raw = strict_json(data)
+        json.dumps(raw, ensure_ascii=False).encode()  # half a character, as an escape, is none that could be shown
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{source}: is not JSON ({error}); {NAME_ONE}") from None
     try:
@@ -104,9 +118,11 @@ def _signature_problems(written: _File, signer: str) -> Iterator[str]:
 
 
 def _problems(certificate: Certificate, now: datetime) -> Iterator[str]:
+    if certificate.alpha_drawn > certificate.wanted.alpha * (1 + ROUNDING):
+        yield f"alpha_drawn: {certificate.alpha_drawn:.4g} is more than alpha, {certificate.wanted.alpha:.4g}"
     for entry in certificate.ladder:
         yield from (f"{entry.record.stage}: {problem}" for problem in _entry_problems(certificate, entry))
-    yield from _ladder_problems(certificate)
+    yield from ladder_problems(certificate)
     yield from _confirmation_problems(certificate)
     yield from _money_problems(certificate)
     yield from _data_problems(certificate)
@@ -133,7 +149,7 @@ def _entry_problems(certificate: Certificate, entry: Entry) -> Iterator[str]:
         yield from _measurement_problems(certificate, name, measured, record)
     if record.stage not in ("cache", "reference") and record.evaluation.gate_hash != certificate.gate_hash:
         yield f"it was judged on {record.evaluation.gate_hash}, not on the gate rows {certificate.gate_hash}"
-    yield from _resolution_problems(certificate, record)
+    yield from resolution_problems(certificate, record)
 
 
 def _measurement_problems(certificate: Certificate, name: str, measured: Measurement, record: Record) -> Iterator[str]:
@@ -141,6 +157,9 @@ def _measurement_problems(certificate: Certificate, name: str, measured: Measure
         yield f"{name} is the measurement of {measured.name}"
     if measured.lower > measured.upper:
         yield f"{name}: its interval ends before it begins"
+    rows = next((table.rows for table in certificate.data if table.name == "gate"), 0)
+    if name not in BESIDE_THE_GATE and record.stage != "cache" and max(measured.n, measured.rows) > rows:
+        yield f"{name}: {max(measured.n, measured.rows):,} rows are behind it, and the gate set has {rows:,}"
     if record.stage == "reference" and certificate.wanted.reference != "stop":
         return  # reported, judged for nothing: it spends no alpha
     assert record.evaluation is not None
@@ -153,50 +172,18 @@ def _measurement_problems(certificate: Certificate, name: str, measured: Measure
         yield f"{name}: alpha_fail {measured.alpha_fail:.4g} is not {to_fail:.4g}"
 
 
-def _resolution_problems(certificate: Certificate, record: Record) -> Iterator[str]:
-    assert record.evaluation is not None and record.verdict is not None
-    if record.verdict.outcome != "UNDECIDED":
-        if record.resolution:
-            yield f"it is {record.verdict.outcome}, and was resolved as {record.resolution}"
-        return
-    plain = plain_outcome(record.evaluation, certificate.wanted.gate_requirements)
-    if record.resolution == "pass" and not record.by_person and plain != "PASS":
-        yield "it counts as passed, and its plain estimate does not meet the bounds"
-
-
-def _ladder_problems(certificate: Certificate) -> Iterator[str]:
-    """The outcome is the lowest stage that passed, and everything below it was measured or skipped."""
-    stages = [entry.record.stage for entry in certificate.ladder]
-    twice = {stage for stage in stages if stages.count(stage) > 1}
-    records = {entry.record.stage: entry.record for entry in certificate.ladder}
-    for stage in sorted(twice):
-        yield f"ladder: {stage} stands in it twice"
-    won = records.get(certificate.outcome)
-    below = LADDER[: LADDER.index(certificate.outcome)] if certificate.outcome in LADDER else ()
-    for stage in below:
-        if stage not in records:
-            yield f"ladder: {stage}, below {certificate.outcome}, is missing: neither measured nor skipped"
-        elif records[stage].passed:
-            yield f"ladder: {stage} passed, so that {certificate.outcome} is not the least that will do"
-    if won is None or not won.passed:
-        yield f"ladder: {certificate.outcome} is the outcome, and did not pass"
-        return
-    if certificate.outcome == "reference" and certificate.wanted.reference != "stop":
-        yield "ladder: the reference is the outcome, and the use case only reports it"
-    if certificate.sure != won.is_sure:
-        yield f"sure: {certificate.sure} is written, and {certificate.outcome} is {'' if won.is_sure else 'not '}sure"
-    assert won.evaluation is not None
-    if certificate.winner and certificate.winner.key != won.evaluation.candidate:
-        yield f"winner: {certificate.winner.key} is not the candidate that was measured ({won.evaluation.candidate})"
-    if (certificate.winner is None) != (certificate.outcome == "reference"):
-        yield "winner: a stage has one, the reference has none"
-
-
 def _confirmation_problems(certificate: Certificate) -> Iterator[str]:
     """Whether the test figures reach the gate's limits, as the climb asks it."""
     limits = {each.name: each.limit for each in certificate.wanted.gate_requirements}
     met = all(figure.estimate >= limits[name] for name, figure in certificate.test.items() if name in limits)
     again = ("yes" if met else "no") if certificate.test else "not measured"
+    for name in CONFIRMED_BY if certificate.test else ():
+        if name in limits and name not in certificate.test:
+            yield f"test: {name} is required, and its figure on the test split is missing"
+    rows = next((table.rows for table in certificate.data if table.name == "test"), math.inf)
+    for name, figure in certificate.test.items():
+        if not 0 < figure.n <= rows:
+            yield f"test.{name}: it cannot be the figure of {figure.n:,} rows"
     if certificate.confirmed != again:
         yield f"confirmed: {certificate.confirmed} is written, the test figures give {again}"
 
@@ -257,4 +244,4 @@ def _warnings(certificate: Certificate, now: datetime) -> Iterator[str]:
 
 
 def _equal(a: float, b: float) -> bool:
-    return abs(a - b) <= ROUNDING * max(1.0, abs(a), abs(b))
+    return math.isclose(a, b, rel_tol=ROUNDING, abs_tol=ROUNDING)
