@@ -29,7 +29,7 @@ from leastwise.metrics.grades import Grades
 from leastwise.metrics.task_metric import metric_of
 from leastwise.record.alpha_account import AlphaAccount
 from leastwise.record.judged_runs import question_above
-from leastwise.record.stage_run import EXAMPLES, StageRun
+from leastwise.record.stage_run import EXAMPLES, EXAMPLES_HASH, StageRun
 from leastwise.rows import gate_rows
 from leastwise.rows.gate_rows import unit_count, unit_scores, whole_units
 from leastwise.rows.tables import UNIT
@@ -58,8 +58,11 @@ def differences(run: StageRun, use_case: UseCase) -> list[str]:
         problems = [f"logged {run.verdict}, the interval gives {verdict.outcome} ({verdict.reason})"]
     problems += _requirement_differences(run, verdict)
     problems += _alpha_differences(run, use_case, list(evaluation.measurements.values()))
-    if not evaluation.measurements or not run.origin.has_file(EXAMPLES):
+    if not evaluation.measurements:
         return problems
+    if not run.origin.has_file(EXAMPLES):
+        gone = [f"examples: {EXAMPLES} was logged and is gone"] if run.origin.tag(EXAMPLES_HASH) else []
+        return problems + gone
     table = _Table.of(run, use_case)
     problems += table.differences()
     for name, logged in evaluation.measurements.items():

@@ -102,9 +102,10 @@ class Registry:
         """The candidate that last challenged the champion, or None."""
         return self._holder(CHALLENGER)
 
-    def holder(self, alias: str) -> Registered | None:
-        """The candidate an alias names, or None where it is not set."""
-        return self._holder(alias)
+    def standing(self, alias: str) -> Registered | None:
+        """The candidate an alias names now, or None; unlike the above it finishes no move: for who only reads."""
+        version = self._version_at(alias)
+        return self.version(version) if version else None
 
     def aliases(self) -> dict[str, str]:
         """The version of each alias, as they stand; nothing is finished or changed. Empty where there is no model."""
@@ -247,8 +248,7 @@ class Registry:
 
     def _holder(self, alias: str) -> Registered | None:
         self.finish_interrupted()
-        version = self._at(alias)
-        return None if version is None else self.version(str(version.version))
+        return self.standing(alias)
 
 
 MODEL_URI = re.compile(r"^models:/(?P<name>[^/@\s]+)(?:@(?P<alias>[^/@\s]+)|/(?P<version>[0-9]+))$")
@@ -263,7 +263,7 @@ def registered_at(client: MlflowClient, uri: str) -> Registered:
         raise BadInput(f"{uri}: names no registered model; write models:/NAME@ALIAS or models:/NAME/VERSION")
     registry, version = Registry(client, parts["name"]), parts["version"]
     try:
-        found = registry.version(version) if version else registry.holder(parts["alias"])
+        found = registry.version(version) if version else registry.standing(parts["alias"])
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

@@ -96,6 +96,10 @@ def figures(**values: float) -> Callable[[StageRun], None]:
     return lambda run: run.write({name.replace("__", "."): value for name, value in values.items()})
 
 
+def remove_examples(run: StageRun) -> None:
+    Path(run.run.info.artifact_uri.removeprefix("file://"), EXAMPLES).unlink()
+
+
 def is_wrong(row: Row) -> bool:
     return row["score"] == 0
 
@@ -141,6 +145,7 @@ FALSIFICATIONS: dict[str, tuple[Callable[[StageRun], None], str]] = {
     "margin changed": (figures(usd_per_1k_requests__margin=0.5), "usd_per_1k_requests was measured against"),
     "lost row made a success": (in_row(is_lost, answer="odd", score=1.0, error=None), "quality: logged"),
     "lost row scored": (in_row(is_lost, answer="odd", score=1.0), "lost, and scored all the same"),
+    "every row removed": (remove_examples, "examples.json was logged and is gone"),
     "losses hidden": (figures(quality__lost=0), "quality: 0 lost rows were logged"),
 }
 

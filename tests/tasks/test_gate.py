@@ -183,6 +183,10 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"cascade": {"below": 0.5, "first": {"stage": "prompt", "model": "openai:gpt-9", "venue": "api"}}},
         ("cascade.first.model: openai:gpt-9", "cascade.first.prompt: is missing"),
     ),
+    "a judged row as an example": (
+        {"model": "openai:good", "prompt.shots": [{"text": "Number  1007!", "label": "odd"}]},
+        ("prompt.shots.0: holds row r1007 of data.gate, so the gate would measure memory",),
+    ),
     "several at once": (
         {"model": "openai:gpt-9", "prompt": None},
         ("2 things must be put right", "model: openai:gpt-9", "prompt: is missing"),
@@ -201,6 +205,38 @@ def test_what_cannot_be_judged_is_refused_in_one_report_before_anything_is_asked
         assert words in str(refused.value)
     assert not asked and connect().get_experiment_by_name("leastwise-alpha-accounts") is None
     assert connect().get_experiment_by_name("proposed") is None and not (home / "ledger.db").exists()
+
+
+def test_a_prompt_that_quotes_a_judged_row_is_refused_and_one_that_shares_words_with_it_is_not(
+    case: str, tmp_path: Path
+) -> None:
+    texts = [f"would you say that this is odd, number {n}" for n in range(1000, 1300)]
+    rows = pd.DataFrame({"id": range(300), "text": texts, "label": ["even", "odd"] * 150})
+    rows.to_parquet(tmp_path / "gate.parquet")
+    quoting = f"Odd or even?\n- {texts[7].upper().replace(' ', '  ')} -> odd"
+    with pytest.raises(BadInput, match=r"prompt\.system: holds row 7 of data\.gate, so the gate would measure memory"):
+        open_gate.fn(case, proposal(tmp_path, **{"model": "openai:good", "prompt.system": quoting}))
+    sharing = f"Odd or even? {texts[7]}77: say that this is odd."
+    assert open_gate.fn(case, proposal(tmp_path, **{"model": "openai:good", "prompt.system": sharing})).run
+
+
+def test_a_gate_moves_no_alias_not_even_one_that_a_killed_promotion_left_behind(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with_champion(case)
+    registry = Registry(connect(), "proposed")
+    work = opened(case)
+    other = Candidate(stage="prompt", model="openai:shaky", venue="api", prompt={"system": "?"})  # type: ignore[arg-type]  # pydantic reads it
+    later = registry.register(log_stage(work, other, quality(0.8, 0.9, margin=0.05)))
+    with monkeypatch.context() as crashing, pytest.raises(KeyboardInterrupt):
+        crashing.setattr(type(registry.client), "set_registered_model_alias", killed)
+        registry.promote(later, "second")
+    assert read(case, proposal(tmp_path, **{"prompt.system": "New words."})).model == "openai:good"
+    assert read(case, "models:/proposed@champion").model == "openai:good"
+    assert registry.aliases() == {"champion": "1"} and not registry.log()[-1].finished
 
 
 @pytest.mark.parametrize(

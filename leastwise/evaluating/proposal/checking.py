@@ -15,13 +15,19 @@ from leastwise.answering.retrieval import retriever_of
 from leastwise.answering.servers import check_servable
 from leastwise.errors import BadInput, Check, problems_of
 from leastwise.evaluating.proposal.reading import Proposal
-from leastwise.ladder.candidate import Candidate, Retriever
+from leastwise.ladder.candidate import Candidate, Prompt, Retriever
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.money.machine_cost import hosting_hour_usd
+from leastwise.rows.near_duplicates import normalised
+from leastwise.rows.personal_data import masked
 from leastwise.rows.question import Question
 from leastwise.stores import storage
 from leastwise.use_case import UseCase
+from leastwise.use_case.prompts import system_prompt
+
+JUDGED_TABLES = ("gate", "test", "out_of_scope", "shifted")
+LEAST_QUOTED = 25  # characters: shorter rows ("reset my password") are words that any prompt may have
 
 
 def checks_of(proposal: Proposal, question: Question, catalogue: Catalogue) -> list[Check]:
@@ -35,6 +41,7 @@ def checks_of(proposal: Proposal, question: Question, catalogue: Catalogue) -> l
             partial(_check_model, each, where, catalogue, is_registered=proposal.is_registered),
             partial(_check_residency, each, where, use_case),
             partial(_check_prompt, each, where, use_case),
+            partial(_check_apart, each.prompt, where, question),
             partial(_check_retriever, each.retriever, where, question),
             partial(_check_guard, each, where, question),
             partial(_check_weights, each, where, catalogue.home),
@@ -125,6 +132,27 @@ def _check_prompt(candidate: Candidate, where: str, use_case: UseCase) -> None:
         return
     if prompt.constrained and not use_case.task.can_be_constrained:
         raise BadInput(f"{where}prompt.constrained: answers of this task cannot be constrained; write false")
+
+
+def _check_apart(prompt: Prompt | None, where: str, question: Question) -> None:
+    """No row that is judged stands in the words around it, as an example or quoted: that would measure memory."""
+    if prompt is None:
+        return
+    mask, own = question.use_case.data.mask, normalised(system_prompt(question.use_case.task))
+    system = f" {normalised(masked(prompt.system, mask))} "
+    shots = [normalised(masked(shot.text, mask)) for shot in prompt.shots]
+    for table in JUDGED_TABLES:
+        frame = question.tables.get(table)
+        for row_id, text in zip(frame["id"], frame["text"], strict=True) if frame is not None else ():
+            said = normalised(str(text))
+            is_quoted = len(said) >= LEAST_QUOTED and f" {said} " in system and said not in own
+            if not is_quoted and said not in shots:
+                continue
+            place = "prompt.system" if is_quoted else f"prompt.shots.{shots.index(said)}"
+            raise BadInput(
+                f"{where}{place}: holds row {row_id} of data.{table}, so the gate would measure memory; take examples "
+                "of data.train"
+            )
 
 
 def _check_retriever(retriever: Retriever | None, where: str, question: Question) -> None:

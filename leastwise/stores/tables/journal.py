@@ -98,10 +98,11 @@ class Journal:
             self._is_troubled = True
 
     def _write(self) -> None:
-        lines = [self._unwritten]
-        while self._waiting:
-            lines.append(self._line(self._waiting.popleft()))
-        self._unwritten = b"".join(lines)
+        if not self._unwritten:  # else the disk is full: rows wait where they are counted, and what is beyond is dropped
+            lines = []
+            while self._waiting:
+                lines.append(self._line(self._waiting.popleft()))
+            self._unwritten = b"".join(lines)
         if self._unwritten:
             count = self._unwritten.count(b"\n")
             _write_whole(self._file.handle, self._unwritten)
@@ -125,10 +126,11 @@ class Journal:
         """
         self._begun = time.monotonic()
         if self._rows_of_part or at_end:
-            ended, self._rows_of_part = self._file, 0
+            ended = self._file
             self._file = ended if at_end else _new(self.folder)
-            os.fsync(ended.handle)
-            os.close(ended.handle)
+            self._rows_of_part = 0
+            with contextlib.closing(os.fdopen(ended.handle, "ab")):  # closed, and so let go, whatever the disk says
+                os.fsync(ended.handle)
         self._is_due.set()
 
     def _publish_all(self) -> None:
