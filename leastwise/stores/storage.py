@@ -193,7 +193,11 @@ def _is_hidden(name: str) -> bool:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    if path.is_file():
+        return [path]
+    # Not rglob: it raises where a folder goes while it is read, as those do in which a file is being written.
+    below = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return sorted(file for file in below if file.is_file())
 
 
 def _below(folder: Path, name: str, uri: str) -> Path:

@@ -174,6 +174,56 @@ def test_a_disk_that_is_full_for_a_while_loses_no_row_and_keeps_no_half_of_one(
     assert ids(tmp_path) == ["1", "2"]
 
 
+def test_a_disk_that_stays_full_holds_no_more_rows_than_may_wait_and_says_how_many_it_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, is_full = os.write, threading.Event()
+    is_full.set()
+
+    def full(handle: int, data: memoryview) -> int:
+        if is_full.is_set():
+            raise OSError(28, "No space left on device")
+        return real(handle, data)
+
+    monkeypatch.setattr(journals, "MOST_WAITING_ROWS", 10)
+    monkeypatch.setattr(journals, "FLUSH_S", 0.02)
+    with journal(tmp_path) as kept:
+        monkeypatch.setattr(journals.os, "write", full)
+        for number in range(60):
+            kept.add(row(number))
+            time.sleep(0.005)
+        assert kept.dropped >= 30
+        is_full.clear()
+        wait_for(lambda: kept.rows + kept.dropped == 60)
+    assert len(ids(tmp_path)) == kept.rows <= 30
+
+
+def test_rows_that_a_full_disk_took_at_the_end_are_counted_as_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_handle: int, _data: memoryview) -> int:
+        raise OSError(28, "No space left on device")
+
+    with journal(tmp_path) as kept:
+        monkeypatch.setattr(journals.os, "write", full)
+        for number in range(3):
+            kept.add(row(number))
+    assert (kept.rows, kept.dropped) == (0, 3)
+
+
+def test_a_row_of_another_shape_keeps_no_other_row_from_its_part(tmp_path: Path) -> None:
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    odd = [row(1, tokens=1e300), row(2, tokens="many"), row(3, at=1e30), row(4, id=7, text=["x"]), row(5, tokens=3.0)]
+    lines = [json.dumps(each) for each in (row(0), *odd)] + ["[1]", "7", "null", "\0" * 50]
+    (folder / "0-dead.jsonl").write_text("\n".join(lines) + "\n")
+    with journal(tmp_path):
+        pass
+    read = table_files.read_table(tmp_path / "log")
+    assert list(read["id"]) == ["0", "1", "2", "7", "5"] and not list(folder.iterdir())
+    assert [None if pd.isna(each) else int(each) for each in read["tokens"]] == [0, None, None, 4, 3]
+
+
 def test_what_cannot_be_kept_stands_in_no_other_rows_way(tmp_path: Path) -> None:
     def prepared(given: Row) -> Row:
         return {**given, "text": str(given["text"]).upper()} if given["id"] != "1" else 1 / 0  # type: ignore[dict-item]  # raises

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import logging
+import math
 import os
 import posixpath
 import threading
@@ -37,6 +38,7 @@ MOST_WAITING_ROWS = 100_000
 MOST_PART_ROWS = 20_000
 CLOSE_S = 30.0
 SUFFIX = ".jsonl"
+MOST_NUMBER: Mapping[str, float] = {"float64": math.inf, "int64": 2**63 - 1024}  # the last float below 2^63
 
 
 class Journal:
@@ -82,6 +84,7 @@ class Journal:
         while not self._ending.wait(FLUSH_S):
             self._turn()
         self._turn(at_end=True)
+        self.dropped += self._unwritten.count(b"\n") + len(self._waiting)  # the disk is full to the last
         self._is_written = True
         self._is_due.set()
 
@@ -98,7 +101,9 @@ class Journal:
             self._is_troubled = True
 
     def _write(self) -> None:
-        if not self._unwritten:  # else the disk is full: rows wait where they are counted, and what is beyond is dropped
+        if (
+            not self._unwritten
+        ):  # else the disk is full: rows wait where they are counted, and what is beyond is dropped
             lines = []
             while self._waiting:
                 lines.append(self._line(self._waiting.popleft()))
@@ -210,7 +215,7 @@ def _by_day(file: Path) -> dict[str, list[Row]]:
     """The whole rows of a journal by their day (UTC); a kill can have cut the last line short."""
     days: dict[str, list[Row]] = defaultdict(list)
     for line in file.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
+        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, OSError):  # a day that is none too
             row = json.loads(line)
             days[datetime.fromtimestamp(float(row["time"]), UTC).date().isoformat()].append(row)
     return days
@@ -223,7 +228,7 @@ def _parquet(rows: list[Row], columns: Columns) -> bytes:
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns.items()])
     held = [
-        {name: _storable(row.get(name)) for name in columns}
+        {name: _storable(row.get(name), kind) for name, kind in columns.items()}
         for row in sorted(rows, key=lambda row: float(str(row["time"])))
     ]
     buffer = BytesIO()
@@ -231,6 +236,12 @@ def _parquet(rows: list[Row], columns: Columns) -> bytes:
     return buffer.getvalue()
 
 
-def _storable(value: object) -> object:
-    """A value of a column; a half character, which no encoding has, as a question mark."""
-    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+def _storable(value: object, kind: str) -> object:
+    """A value of a column, nothing where it is none of this kind: one that cannot be stored must not keep the others
+    from it. A half character, which no encoding has, is a question mark.
+    """
+    if kind == "string":
+        return None if value is None else str(value).encode(errors="replace").decode()
+    if not isinstance(value, int | float) or abs(value) > MOST_NUMBER[kind]:
+        return None
+    return float(value) if kind == "float64" else None if value != value else int(value)
