@@ -189,9 +189,11 @@ def test_a_disk_that_stays_full_holds_no_more_rows_than_may_wait_and_says_how_ma
     monkeypatch.setattr(journals, "FLUSH_S", 0.02)
     with journal(tmp_path) as kept:
         monkeypatch.setattr(journals.os, "write", full)
-        for number in range(60):
+        kept.add(row(0))
+        time.sleep(0.5)  # it has tried, and said so
+        for number in range(1, 60):
             kept.add(row(number))
-            time.sleep(0.005)
+            time.sleep(0.01)
         assert kept.dropped >= 30
         is_full.clear()
         wait_for(lambda: kept.rows + kept.dropped == 60)
