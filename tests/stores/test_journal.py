@@ -190,7 +190,7 @@ def test_a_disk_that_stays_full_holds_no_more_rows_than_may_wait_and_says_how_ma
     with journal(tmp_path) as kept:
         monkeypatch.setattr(journals.os, "write", full)
         kept.add(row(0))
-        time.sleep(0.5)  # it has tried, and said so
+        wait_for(lambda: kept._is_troubled)  # it has tried, and said so
         for number in range(1, 60):
             kept.add(row(number))
             time.sleep(0.01)
