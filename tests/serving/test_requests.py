@@ -129,6 +129,11 @@ BAD = {
     "several answers": (chat(n=2), 400),
     "tools": (chat(tools=[{"type": "function"}]), 400),
     "another form": (chat(response_format={"type": "json_object"}), 400),
+    "a field twice": (b'{"messages": [{"role": "user", "content": "a"}], "messages": []}', 400),
+    "a field of a message twice": (b'{"messages": [{"role": "user", "content": "a", "content": "b"}]}', 400),
+    "a number of 5,000 digits": (b'{"n": ' + b"9" * 5_000 + b', "messages": [{"role": "user", "content": "a"}]}', 400),
+    "content invisible": (chat({"role": "user", "content": "\u200b\u00ad\u3164 "}), 400),
+    "stream no truth value": (chat(stream="yes"), 400),
     "log-probabilities": (chat(logprobs=True), 400),
     "another model": (chat(model="gpt-4o"), 404),
     "a challenger that is not there": (chat(model="toy@challenger"), 404),
@@ -163,6 +168,8 @@ def test_a_bad_chat_request_gets_its_status_and_an_error_openai_clients_read(end
         {"dataframe_split": {"columns": ["text", "text"], "data": [["a", "b"]]}},
         {"dataframe_split": {"columns": ["label"], "data": [["a"]]}},
         {"dataframe_split": {"data": [["a"]]}},
+        {"inputs": {"text": {"text": "a"}}},
+        {"inputs": {"text": None}},
     ],
     ids=lambda body: json.dumps(body)[:50],
 )
@@ -178,8 +185,22 @@ def test_other_kinds_routes_and_methods_are_refused(endpoint: Running) -> None:
     )
     assert post(endpoint, "/v1/completions", chat()).json()["error"]["code"] == "no_such_route"
     assert endpoint.get("/v1/chat/completions").status_code == 405
+    assert endpoint.get("/v1/chat/completions").headers["allow"] == "POST"
+    assert post(endpoint, "/invocations/", b"{}").status_code == 404  # and no way to an address that the caller named
     foreign = endpoint.get("/v1/models", headers={"host": "evil.example:80"})
     assert foreign.status_code == 403
+
+
+def test_a_table_that_is_very_deep_is_refused_as_one_that_is_not_is(endpoint: Running) -> None:
+    for depth in (5, 990, 1_015):
+        body = b'{"inputs": ' + b'{"text": ' * depth + b'"a"' + b"}" * depth + b"}"
+        assert post(endpoint, "/invocations", body).status_code == 400
+
+
+def test_what_openai_clients_send_as_null_is_as_good_as_left_out(endpoint: Running) -> None:
+    optional = ("model", "user", "stream", "stream_options", "n", "tools", "response_format", "logprobs", "temperature")
+    answered = endpoint.chat("a", **dict.fromkeys(optional))
+    assert answered.status_code == 200 and answered.json()["choices"][0]["message"]["content"] == "1: a"
 
 
 def test_a_failure_is_told_without_the_words_of_what_failed(endpoint: Running) -> None:

@@ -14,6 +14,8 @@ import orjson
 from leastwise.serving.settings import EndpointSettings
 from leastwise.serving.traffic import Answered
 from leastwise.serving.web.refusals import Refusal, dumped
+from leastwise.stores.tables.table_formats import strict_json
+from leastwise.text_forms import shows_nothing
 
 Json = dict[str, object]
 MESSAGES, COLUMN = "messages", "text"
@@ -40,7 +42,10 @@ def parsed(body: bytes) -> Json:
         raise Refusal(400, "not_utf8", f"The request is not UTF-8 (at byte {error.start}).") from None
     try:
         value = orjson.loads(body)
-    except ValueError as error:
+        strict_json(
+            body
+        )  # of a field that stands twice orjson takes the last, and whoever looked at it before, the first
+    except (ValueError, RecursionError) as error:
         raise Refusal(400, "not_json", f"The request is not JSON: {str(error)[:200]}.") from None
     if not isinstance(value, dict):
         raise Refusal(400, "wrong_shape", "The request is no JSON object.")
@@ -57,11 +62,22 @@ def chat_of(asked: Json, settings: EndpointSettings) -> Chat:
     form = asked.get("response_format")
     if form is not None and not (isinstance(form, dict) and form.get("type") == "text"):
         raise _wrong("The form of an answer is the use case's own; leave response_format out.", "response_format")
-    model, user, options = asked.get("model", ""), asked.get("user", ""), asked.get("stream_options") or {}
+    model, user, stream = (
+        _given(asked, name, unsaid) for name, unsaid in (("model", ""), ("user", ""), ("stream", False))
+    )
+    options = asked.get("stream_options") or {}
     if not isinstance(model, str) or not isinstance(user, str) or not isinstance(options, dict):
         raise _wrong("model and user are texts, stream_options an object.", "model")
+    if not isinstance(stream, bool):
+        raise _wrong("stream is true or false.", "stream")
     text = _checked(_only_message(asked.get(MESSAGES)), settings, MESSAGES)
-    return Chat(text, model, user, asked.get("stream") is True, bool(options.get("include_usage")))
+    return Chat(text, model, user, stream, bool(options.get("include_usage")))
+
+
+def _given(asked: Json, name: str, unsaid: object) -> object:
+    """A field's value; null is as good as nothing, as OpenAI's clients mean it."""
+    value = asked.get(name)
+    return unsaid if value is None else value
 
 
 def texts_of(asked: Json, settings: EndpointSettings) -> list[str]:
@@ -178,8 +194,8 @@ def _record_texts(given: object) -> list[object]:
 
 def _input_texts(given: object) -> list[object]:
     """A text, a list of texts or of records, or a column of texts."""
-    if isinstance(given, dict) and COLUMN in given:
-        return _input_texts(given[COLUMN])
+    if isinstance(given, dict) and isinstance(given.get(COLUMN), str | list):
+        given = given[COLUMN]
     if isinstance(given, str):
         return [given]
     if not isinstance(given, list):
@@ -188,7 +204,7 @@ def _input_texts(given: object) -> list[object]:
 
 
 def _checked(text: object, settings: EndpointSettings, where: str) -> str:
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or shows_nothing(text):
         raise _wrong("A text is missing, empty, or no text.", where)
     if len(text) > settings.most_text_characters:
         words = f"A text has {len(text):,} characters; at most {settings.most_text_characters:,} are answered."

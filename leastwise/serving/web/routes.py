@@ -36,7 +36,7 @@ def application(name: str, service: AnsweringService, admission: Admission) -> S
     routes = Routes(name, service, admission)
     guarded = {"/v1/chat/completions": routes.chat, "/invocations": routes.invocations}
     read = {"/v1/models": (routes.models, JSON), "/metrics": (routes.metrics, COUNTS)}
-    return Starlette(
+    made = Starlette(
         routes=[
             *(Route(path, routes.admitted(path, handler), methods=["POST"]) for path, handler in guarded.items()),
             *(Route(path, routes.keyed(*reading), methods=["GET"]) for path, reading in read.items()),
@@ -45,12 +45,14 @@ def application(name: str, service: AnsweringService, admission: Admission) -> S
         ],
         exception_handlers={404: _no_route, 405: _no_route, Exception: _defect},
     )
+    made.router.redirect_slashes = False  # to an address that whoever asked has named
+    return made
 
 
 async def _no_route(request: WebRequest, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 404
+    status, headers = (error.status_code, error.headers or {}) if isinstance(error, HTTPException) else (404, {})
     words = f"There is no {request.method[:10]} {request.url.path[:100]} here."
-    return Refusal(status, "no_such_route", words).response()
+    return Refusal(status, "no_such_route", words, headers=headers).response()
 
 
 async def _defect(_request: WebRequest, _error: Exception) -> Response:
