@@ -35,6 +35,13 @@ def shows_nothing(text: str) -> bool:
     return _NOTHING.fullmatch(text) is not None
 
 
+def storable(text: str) -> str:
+    """The text as any database takes it: half a character, which no encoding has, is a question mark, and the character
+    of no width that ends texts in C is the sign for one that cannot be shown.
+    """
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
 def one_form(text: str) -> str:
     """The text composed (NFC), of one width, with plain digits, dashes and quotes, single blanks, nothing invisible."""
     if not text.isascii():

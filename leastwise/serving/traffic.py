@@ -6,6 +6,7 @@ A request waits for neither. Shadow answers have a log of their own: a request t
 from __future__ import annotations
 
 import posixpath
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ COLUMNS: Columns = {
     "trace_id": "string",
 }
 TEXTS = ("text", "answer")
+_GIVEN_ID = re.compile(r"(?P<given>.+)(?P<own>-[0-9a-f]{8}(?:-\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Traffic:
     """What one worker keeps of its requests. `mask`: the kinds of personal data that are kept of none."""
 
     def __init__(self, name: str, mask: tuple[str, ...], settings: EndpointSettings, counters: Counters) -> None:
-        self.settings, self.counters = settings, counters
+        self.settings, self.counters, self._mask = settings, counters, mask
         prepared = partial(_masked_row, mask)
         kept = settings.traffic_log and storage.resolve(settings.traffic_log, Path.cwd())
         make = partial(_journal, name, kept, settings.part_every_s, prepared)
@@ -81,7 +83,7 @@ class Traffic:
         is_sampled = share < self.settings.trace_rate
         if is_sampled and self._traces and self._traces.has_room and self._allowance.takes_one():
             done = replace(done, trace_id=new_trace_id())
-            self._traces.add(_live_request(done))
+            self._traces.add(_live_request(done, _masked_id(self._mask, done.request_id)))
         if self._requests:
             self._requests.add(_row(done))
         return done
@@ -155,11 +157,11 @@ def _row(done: Answered) -> Row:
     }
 
 
-def _live_request(done: Answered) -> LiveRequest:
+def _live_request(done: Answered, request_id: str) -> LiveRequest:
     answer = done.answer
     return LiveRequest(
         trace_id=done.trace_id,
-        request_id=done.request_id,
+        request_id=request_id,
         time=done.time,
         latency_ms=done.latency_ms,
         version=done.version,
@@ -178,5 +180,12 @@ def _masked(mask: tuple[str, ...], text: str) -> str:
     return masked(text, mask)
 
 
+def _masked_id(mask: tuple[str, ...], request_id: str) -> str:
+    """The id with what its caller gave masked, and what makes it one's own (see `serving.web.routes`) as it is."""
+    parts = _GIVEN_ID.fullmatch(request_id)
+    return masked(parts["given"], mask) + parts["own"] if parts else request_id
+
+
 def _masked_row(mask: tuple[str, ...], row: Row) -> Row:
-    return row | {name: masked(text, mask) for name in TEXTS if isinstance(text := row[name], str)}
+    texts = {name: masked(text, mask) for name in TEXTS if isinstance(text := row[name], str)}
+    return row | texts | {"id": _masked_id(mask, str(row["id"]))}

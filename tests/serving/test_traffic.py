@@ -107,6 +107,42 @@ def test_a_request_becomes_a_trace_whose_id_goes_out_and_feedback_attaches(engin
     assert "jane.doe" not in str([each.to_dict() for each in traces.values()])
 
 
+def test_a_request_that_no_database_takes_and_a_version_that_is_gone_keep_no_other_trace_from_being_written(
+    engine: Engine, home: Path
+) -> None:
+    with running_endpoint(Aliases(), trace_rate=1.0, most_traces_per_s=1_000) as endpoint:
+        connect().create_registered_model("toy")  # its version 1 is deleted
+        ids = [endpoint.chat(text).headers["x-trace-id"] for text in ("a", "half", "b\0c", "d")]
+        wait_for(lambda: 'leastwise_kept_total{outcome="written",what="traces"} 4.0' in endpoint.get("/metrics").text)
+    client = connect()
+    where = client.get_experiment_by_name("toy-live")
+    assert where is not None
+    traces = {each.info.trace_id: each for each in client.search_traces(locations=[where.experiment_id])}
+    assert set(ids) == set(traces)
+    assert traces[ids[2]].data.spans[0].inputs == {"text": "b\ufffdc"}
+    assert traces[ids[1]].info.response_preview.endswith("?")
+
+
+def test_personal_data_in_the_id_of_a_request_is_kept_nowhere_and_ids_stay_apart(engine: Engine, home: Path) -> None:
+    card, number = "4111-1111-1111-1111", "219-09-9999"
+    settings = {"trace_rate": 1.0, "most_traces_per_s": 1_000, "traffic_log": str(home / "traffic")}
+    with running_endpoint(Aliases(), mask=("card", "us_ssn"), **settings) as endpoint:
+        version_of(connect(), "toy")
+        for given in (card, number, f"ssn:{number}"):
+            assert endpoint.chat("a", headers={"x-request-id": given}).headers["x-request-id"] == given
+        body = {"inputs": ["one", "two"]}
+        endpoint.client.post(f"{endpoint.url}/invocations", json=body, headers={"x-request-id": card})
+        wait_for(lambda: 'leastwise_kept_total{outcome="written",what="traces"} 5.0' in endpoint.get("/metrics").text)
+    kept = table_files.read_table(home / "traffic" / "toy")
+    assert len(kept) == 5 and kept["id"].is_unique
+    assert [each.rpartition("-")[0] for each in kept["id"][:3]] == ["[card]", "[us_ssn]", "ssn:[us_ssn]"]
+    client = connect()
+    where = client.get_experiment_by_name("toy-live")
+    assert where is not None
+    said = str([each.to_dict() for each in client.search_traces(locations=[where.experiment_id])])
+    assert said.count("[card]") >= 3 and card not in said and number not in said
+
+
 def test_no_more_traces_a_second_are_written_than_may_be_and_the_rest_promises_none(engine: Engine, home: Path) -> None:
     with running_endpoint(Aliases(), trace_rate=1.0, most_traces_per_s=1.0) as endpoint:
         version_of(connect(), "toy")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.record.client import connect, experiment_id
 from leastwise.redaction import redacted
+from leastwise.text_forms import storable
 
 if TYPE_CHECKING:
     from mlflow.entities import Span, TraceInfo
@@ -119,7 +120,7 @@ def _write_traces(experiment: str, batch: list[LiveRequest], prepared: Callable[
     where, traces = experiment_id(client, experiment), TracingClient(client.tracking_uri)
     spans: list[Span] = []
     for request in batch:
-        text, answer = prepared(request.text), prepared(request.answer or "")
+        text, answer = (storable(prepared(each)) for each in (request.text, request.answer or ""))
         model_id = _model_id(experiment.removesuffix(SUFFIX), request.version)
         traces.start_trace(_info(request, where, text, answer, model_id))
         spans.append(_span(request, text, answer))
@@ -128,8 +129,17 @@ def _write_traces(experiment: str, batch: list[LiveRequest], prepared: Callable[
 
 @lru_cache(maxsize=64)
 def _model_id(name: str, version: str) -> str:
-    """The logged model of a version, empty where it has none; raises MlflowException where there is no such version."""
-    return str(connect().get_model_version(name, version).model_id or "")
+    """The logged model of a version, empty where it has none or somebody deleted it: its requests are traced all the
+    same.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(connect().get_model_version(name, version).model_id or "")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return ""
 
 
 def _info(request: LiveRequest, where: str, text: str, answer: str, model_id: str) -> TraceInfo:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from leastwise.text_forms import storable
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Assessment, AssessmentSource, Span, TraceInfo
@@ -119,7 +121,7 @@ class Example:
             request_time=self.requested_ms,
             execution_duration=None if took is None else round(took),
             state=TraceState.ERROR if row.get("error") else TraceState.OK,
-            request_preview=str(row["input"])[:SHOWN_CHARACTERS],
+            request_preview=storable(str(row["input"]))[:SHOWN_CHARACTERS],
             response_preview=_text(row.get("answer"))[:SHOWN_CHARACTERS],
             client_request_id=str(row["id"])[:50],
             trace_metadata={name: value for name, value in metadata.items() if value},
@@ -228,4 +230,4 @@ def link(client: MlflowClient, examples: Sequence[Example], run_id: str) -> None
 
 
 def _text(answer: object) -> str:
-    return answer if isinstance(answer, str) else ""
+    return storable(answer) if isinstance(answer, str) else ""
