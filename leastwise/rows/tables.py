@@ -162,7 +162,7 @@ class Tables:
         """Rows as their file has them, checked, all but their ids, with what only some tables have."""
         data = self.use_case.data
         self._columns |= set(raw.columns)
-        frame = self._checked(name, _named(raw, data, source), source)
+        frame = self._checked(name, _named(raw, data, source, name), source)
         if name in KINDS and data.kind_column in raw:
             frame[KIND] = raw[data.kind_column]
         if data.gold_column and data.gold_column in raw:
@@ -262,13 +262,13 @@ def _grouped(raw: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:
     return raw
 
 
-def _named(raw: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:
+def _named(raw: pd.DataFrame, data: Data, source: str, table: str = "") -> pd.DataFrame:
     """The table with columns id, text and label where it has them, ids and texts as text.
 
     The column that the use case names is used, whatever else the table has; where it is missing, one of the standard
     name. What had a standard name and is not the one named is left out.
     """
-    sources = {"id": data.id_column, "text": data.text_column, "label": data.label_column}
+    sources = data.columns_of(table)
     used = {name: column if column in raw else name for name, column in sources.items()}
     used = {name: column for name, column in used.items() if column in raw}
     if "text" not in used and data.text_column != "text" and len(raw):

@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from leastwise.part import Part, written_but_for
 
 Shift = Literal["typos", "upper", "lower", "shorter", "longer"]
+GRADED = frozenset({"answer", "grade"})  # the columns of data.graded beside those of every table
 
 
 class Data(Part):
@@ -118,6 +119,13 @@ class Data(Part):
     def _no_reason_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """A reason changes no answer: what was asked without one is the same question."""
         return written_but_for(write(self), rows_are_units_because=None)
+
+    def columns_of(self, table: str) -> dict[str, str]:
+        """Where a table has id, text and label. `graded` has columns of its own: one of these names is never another's
+        there, so that a label called `answer` is not taken for the answer that was graded.
+        """
+        named = {"id": self.id_column, "text": self.text_column, "label": self.label_column}
+        return {name: name if table == "graded" and at in GRADED else at for name, at in named.items()}
 
     @property
     def counts_groups(self) -> bool:

@@ -45,7 +45,7 @@ class Written:
 
 
 def write_tables(use_case: UseCase, said: Sequence[Said], folder: Path) -> Written:
-    """Both tables, over those of before; a table without rows is not written."""
+    """Both tables, over those of before. A table without rows is not there: what was taken back must not stay."""
     by_row: dict[tuple[str, str], list[Said]] = {}
     for one in said:
         by_row.setdefault((one.set, one.row_id), []).append(one)
@@ -64,6 +64,8 @@ def write_tables(use_case: UseCase, said: Sequence[Said], folder: Path) -> Writt
     for file, rows in ((written.graded_file, graded), (written.labels_file, labels)):
         if rows:
             storage.write_bytes(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode())
+        else:
+            file.unlink(missing_ok=True)
     return written
 
 
@@ -71,16 +73,16 @@ def _graded(use_case: UseCase, said: Sequence[Said]) -> Row | None:
     grades = [(each, each.grade) for each in said if each.grade is not None and each.sampled]
     if not grades:
         return None
-    data, first = use_case.data, said[0]
-    expected = {data.label_column: first.expected} if first.expected is not None else {}
-    asked = {data.id_column: first.row_id, data.text_column: first.text, "answer": first.answer}
-    return {**asked, "grade": fmean(grade for _, grade in grades), **expected, **_by_whom(each for each, _ in grades)}
+    column, first = use_case.data.columns_of("graded"), said[0]
+    expected = {column["label"]: first.expected} if first.expected is not None else {}
+    asked = {column["id"]: first.row_id, column["text"]: first.text, "answer": first.answer}
+    return {**_by_whom(each for each, _ in grades), **asked, "grade": fmean(grade for _, grade in grades), **expected}
 
 
 def _labelled(use_case: UseCase, said: Sequence[Said], label: str) -> Row:
-    data, first = use_case.data, said[0]
-    asked = {data.id_column: first.row_id, data.text_column: first.text, data.label_column: label}
-    return {**asked, "was": first.expected, "set": first.set, **_by_whom(said)}
+    column, first = use_case.data.columns_of(said[0].set), said[0]
+    asked = {column["id"]: first.row_id, column["text"]: first.text, column["label"]: label}
+    return {"was": first.expected, "set": first.set, **_by_whom(said), **asked}
 
 
 def _by_whom(said: Iterable[Said]) -> Row:

@@ -169,6 +169,39 @@ def test_labels_on_which_people_disagree_or_that_the_task_does_not_have_are_left
     )
 
 
+def test_what_people_took_back_is_in_no_table_any_longer(work: Workspace, home: Path, tmp_path: Path) -> None:
+    run = judged(work)
+    asked(work, run, tmp_path)
+    say(run, "r0", "grade", True, "ann")
+    say(run, "r1", "corrected_label", "no", "ann")
+    done(run, "sample", "r0", "r1")
+    asked(work, run, tmp_path)
+    assert lines(home, GRADED) and lines(home, LABELS)
+    for trace in traces_of(run):
+        for each in trace.info.assessments:
+            if each.source.source_type == "HUMAN":
+                mlflow.delete_assessment(trace.info.trace_id, each.assessment_id)
+    assert asked(work, run, tmp_path).outcome == "asked"
+    assert not list((home / "reviews").rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("named", [{"label_column": "answer"}, {"label_column": "grade"}, {"text_column": "set"}])
+def test_a_column_of_the_use_cases_own_is_never_taken_for_one_of_the_review(
+    work: Workspace, tmp_path: Path, named: dict[str, str]
+) -> None:
+    """The answer that was graded is not the expected one, whatever the use case calls that."""
+    fields = work.use_case.model_dump() | {"task": TEXT, "data": {"gate": "g"} | named}
+    case = UseCase.model_validate(fields)
+    written = write_tables(case, [said(grade=0.0, answer="wrong", expected="right", corrected="better")], tmp_path)
+    data = case.data.model_copy(update={"graded": str(written.graded_file), "train": str(written.labels_file)})
+    tables = Tables(case.model_copy(update={"data": data}))
+    (graded,) = tables.need("graded").to_dict("records")
+    assert (graded["answer"], graded["grade"], graded["text"]) == ("wrong", 0.0, "text r0")
+    assert json.loads(graded["label"]) == ["right"]
+    (labelled,) = tables.need("train").to_dict("records")
+    assert (labelled["text"], json.loads(labelled["label"])) == ("text r0", ["better"])
+
+
 @pytest.mark.parametrize(
     ("task", "given", "kept"), [(TEXT, "Hall 3", True), (RECORD, '{"name": "Rome"}', True), (RECORD, "Rome", False)]
 )
