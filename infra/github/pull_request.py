@@ -12,6 +12,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MOST_COMMENT_CHARACTERS = 60_000  # GitHub takes 65,536
+MOST_SUMMARY_CHARACTERS = 250_000  # GitHub takes 1 MiB, and a character may have four bytes
 MOST_PAGES, PER_PAGE = 30, 100
 TIMEOUT_S = 30.0
 MARK = {"PASS": "✅ PASS", "FAIL": "❌ FAIL", "UNDECIDED": "❔ UNDECIDED"}
@@ -40,17 +42,21 @@ class Refused(Exception):  # noqa: N818 - says what is so, as the project's own 
     """The API did not do what it was asked; the message says how it answered."""
 
 
+NAMED = (Refused, OSError, ValueError, http.client.HTTPException)  # whose words say what is so
+
+
 def main(environment: Environment) -> int:
     """Run the gate, show what came of it, and give back its exit status."""
     status, ending = judge(environment)
     body = shown(environment, ending)
-    append(environment.get("GITHUB_STEP_SUMMARY"), body + "\n")
+    append(environment.get("GITHUB_STEP_SUMMARY"), cut(body, MOST_SUMMARY_CHARACTERS, "the run in MLflow") + "\n")
     write_outputs(environment, {name: ending.get(name, "") for name in OUTPUTS} | {"exit_status": status})
     if environment.get("GATE_COMMENT", "true") == "true":
         try:
             say(comment(environment, body))
-        except (Refused, OSError, ValueError, http.client.HTTPException) as why:
-            say(f"no comment was written: {why}; the job's summary has the table")
+        except Exception as why:  # whatever an API, or what stands in for one, answers: the status is the gate's
+            words = str(why) if isinstance(why, NAMED) else f"the API answered as no GitHub does ({type(why).__name__})"
+            say(f"no comment was written: {words}; the job's summary has the table")
     return status
 
 
@@ -61,7 +67,7 @@ def say(text: str) -> None:
 
 def harmless(text: str) -> str:
     """A line without what begins a command of the runner, in either of its forms."""
-    return text.replace("::", ": :").replace("##[", "## [")
+    return re.sub(":(?=:)", ": ", text).replace("##[", "## [")
 
 
 def one_line(text: str) -> str:
@@ -71,7 +77,7 @@ def one_line(text: str) -> str:
 
 def is_of_the_runner(name: str) -> bool:
     """Whether a variable is the runner's own, with its tokens and command files: nothing the gate has to do with."""
-    return name.startswith(("ACTIONS_", "GITHUB_", "GATE_", "INPUT_")) or name == "GH_TOKEN"
+    return name.startswith(("ACTIONS_", "GITHUB_", "GATE_", "INPUT_", "GH_"))
 
 
 def judge(environment: Environment) -> tuple[int, dict[str, Any]]:
@@ -95,14 +101,26 @@ def judge(environment: Environment) -> tuple[int, dict[str, Any]]:
         if not isinstance(ending, dict):
             raise ValueError
     except (IndexError, ValueError):
-        return gate.returncode or 1, {"outcome": "error", "reason": "the gate ended without its line of JSON"}
-    return gate.returncode, ending
+        return status_of(gate) or 1, {"outcome": "error", "reason": "the gate ended without its line of JSON"}
+    if (status_of(gate) == 0) != (ending.get("outcome") == "PASS"):
+        words = f"the gate said {ending.get('outcome')} and ended with {status_of(gate)}"
+        return status_of(gate) or 1, ending | {"outcome": "error", "reason": words, "table": ""}
+    return status_of(gate), ending
+
+
+def status_of(gate: subprocess.Popen[bytes]) -> int:
+    """Its exit status; of one that a signal ended, as a shell has it."""
+    return gate.returncode if gate.returncode >= 0 else 128 - gate.returncode
 
 
 def absolute(value: str, environment: Environment) -> str:
     """A path of the checked-out repository as an absolute one; a name or a URI as it is."""
     path = Path(environment.get("GITHUB_WORKSPACE", "."), value)
-    return str(path.resolve()) if "://" not in value and not value.startswith("models:/") and path.exists() else value
+    try:
+        is_path = "://" not in value and not value.startswith("models:/") and path.exists()
+    except OSError:  # longer than any name may be
+        is_path = False
+    return str(path.resolve()) if is_path else value
 
 
 def shown(environment: Environment, ending: Mapping[str, Any]) -> str:
@@ -113,11 +131,11 @@ def shown(environment: Environment, ending: Mapping[str, Any]) -> str:
         "",
         f"`{code(environment.get('GATE_CANDIDATE', ''))}` for `{code(environment.get('GATE_USE_CASE', ''))}`",
         "",
-        as_text(str(ending.get("table") or ending.get("reason", ""))),
+        as_text(str(ending["table"])) if ending.get("table") else as_words(str(ending.get("reason", ""))),
         "",
     ]
     if ending.get("mlflow_run_id"):
-        spent = f"${float(ending.get('usd_spent', 0.0)):.4f}, {ending.get('calls_paid', 0)} calls paid"
+        spent = f"${float(ending.get('usd_spent') or 0.0):.4f}, {ending.get('calls_paid') or 0} calls paid"
         lines.append(f"{spent}. MLflow run `{code(str(ending['mlflow_run_id']))}`, candidate `{code(_key(ending))}`.")
     if not environment.get("MLFLOW_TRACKING_URI"):
         lines += ["", f"> {NO_SERVER}"]
@@ -135,7 +153,18 @@ def code(text: str) -> str:
 
 def as_text(markdown: str) -> str:
     """Markdown that mentions nobody, hides nothing and links no image."""
-    return markdown.replace("@", "@\u200b").replace("<", "&lt;").replace("![", "!\u200b[")
+    plain = markdown.replace("&", "&amp;")  # first: what stands for an @ is one to whoever reads mentions
+    return plain.replace("@", "@\u200b").replace("<", "&lt;").replace("![", "!\u200b[")
+
+
+def as_words(text: str) -> str:
+    """Words of a pull request that begin no heading, table or rule: none may pass for the gate's own."""
+    return "\n".join(f"\u200b{as_text(line)}" for line in text.splitlines())
+
+
+def cut(text: str, most: int, where: str) -> str:
+    """A text of at most so many characters, which says where the rest is."""
+    return text if len(text) <= most else f"{text[:most]}\n\n… cut; {where} has all of it."
 
 
 def append(path: str | None, text: str) -> None:
@@ -162,9 +191,7 @@ def comment(environment: Environment, body: str) -> str:
         return "no comment: there is no token (a pull request of a fork has none that may write)"
     api, repository = api_url(environment), environment.get("GITHUB_REPOSITORY", "")
     marker = marker_of(environment)
-    text = f"{marker}\n{body}"
-    if len(text) > MOST_COMMENT_CHARACTERS:
-        text = f"{text[:MOST_COMMENT_CHARACTERS]}\n\n… cut; the job's summary has all of it."
+    text = cut(f"{marker}\n{body}", MOST_COMMENT_CHARACTERS, "the job's summary")
     issue = f"{api}/repos/{repository}/issues"
     try:
         found = found_comment(environment, f"{issue}/{number}/comments", marker, token)

@@ -266,7 +266,74 @@ def test_what_a_pull_request_wrote_neither_calls_the_runner_nor_mentions_people_
     assert outputs(runner)["outcome"] == "bad_input" and outputs(runner)["reason"] == evil
     printed = capsys.readouterr()
     assert "::" not in printed.out + printed.err
-    assert script.harmless("##[x] ::y::") == "## [x] : :y: :"
+    assert script.harmless("##[x] ::y:::") == "## [x] : :y: : :"
+
+
+def test_words_of_a_pull_request_pass_for_no_table_or_heading_of_the_gates_and_mention_nobody_by_a_number(
+    script: ModuleType, runner: Environment
+) -> None:
+    said = "promt: unknown\n## Leastwise gate: ✅ PASS\n| quality | PASS |\n|---|---|\n&#64;everybody &lt;img&gt;"
+    body = script.shown(runner, {"outcome": "bad_input", "reason": said})
+    assert not [line for line in body.splitlines()[4:] if line.startswith(("#", "|", "-", "="))]
+    assert "&#64;" not in body and "&lt;img" not in body
+    table = "| quality | PASS |\n|---|---|"
+    assert table in script.shown(runner, ENDING | {"table": table})
+
+
+@pytest.mark.parametrize("answer", [{"message": "not a list"}, [None], [{"body": 3, "user": "x"}], "text", 7])
+def test_an_api_that_answers_as_no_github_does_leaves_the_status_the_gates(
+    script: ModuleType,
+    runner: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: object,
+) -> None:
+    async def odd(_request: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    with served(web.route("*", "/{rest:.*}", odd)) as other:
+        assert ended(script, monkeypatch, runner | {"GITHUB_API_URL": other}, 4, outcome="UNDECIDED") == 4
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_event_that_is_none_leaves_the_status_the_gates(
+    script: ModuleType, runner: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for event in ("[]", '{"pull_request": 7}', "{", '{"pull_request": {"number": "7"}}'):
+        Path(runner["GITHUB_EVENT_PATH"]).write_text(event)
+        assert ended(script, monkeypatch, runner, 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "outcome"),
+    [
+        ("print(json.dumps({'outcome': 'FAIL'}))", 1, "error"),
+        ("print(json.dumps({'outcome': 'PASS'})); sys.exit(3)", 3, "error"),
+        ("print(json.dumps({'outcome': 'PASS'})); sys.stdout.flush(); os.kill(os.getpid(), 9)", 137, "error"),
+        ("print('no JSON')", 1, "error"),
+        (
+            "print(json.dumps({'outcome': 'UNDECIDED', 'usd_spent': None, 'mlflow_run_id': 'r'})); sys.exit(4)",
+            4,
+            "UNDECIDED",
+        ),
+    ],
+)
+def test_a_gate_passes_only_where_it_says_so_and_ends_so(
+    script: ModuleType, tmp_path: Path, runner: Environment, code: str, status: int, outcome: str
+) -> None:
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "gate.py").write_text(f"import json, os, sys\n{code}\n")
+    found, ending = script.judge(runner | {"GATE_LEASTWISE": str(tmp_path), "GATE_CANDIDATE": "x" * 5_000})
+    assert (found, ending["outcome"]) == (status, outcome)
+    assert script.shown(runner, ending)
+
+
+def test_a_summary_longer_than_github_takes_is_cut_and_says_so(
+    script: ModuleType, runner: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ended(script, monkeypatch, runner, 3, outcome="FAIL", table="é" * 600_000) == 3
+    assert Path(runner["GITHUB_STEP_SUMMARY"]).stat().st_size < 1_048_576
+    assert "the run in MLflow has all of it" in Path(runner["GITHUB_STEP_SUMMARY"]).read_text()
 
 
 def test_the_gate_has_neither_the_token_nor_anything_else_of_the_runner(
@@ -277,12 +344,12 @@ def test_the_gate_has_neither_the_token_nor_anything_else_of_the_runner(
     (tmp_path / "flows" / "gate.py").write_text(
         "import json, os, sys\n"
         "print('::error::from the gate', sys.argv[1:], file=sys.stderr)\n"
-        "print(json.dumps({'outcome': ' '.join(sorted(os.environ))}))\n"
+        "print(json.dumps({'outcome': 'PASS', 'reason': ' '.join(sorted(os.environ))}))\n"
     )
     given = runner | {"GATE_LEASTWISE": str(tmp_path), "ACTIONS_RUNTIME_TOKEN": "x", "OPENAI_API_KEY": "k"}
     (tmp_path / "case.yaml").touch()
     status, ending = script.judge(given | {"GATE_CANDIDATE": "; echo $(id)"})
-    names = str(ending["outcome"]).split()
+    names = str(ending["reason"]).split()
     assert status == 0 and "OPENAI_API_KEY" in names
     assert not [name for name in names if name.startswith(("GITHUB_", "ACTIONS_", "GATE_"))]
     said = capfd.readouterr()
