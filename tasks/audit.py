@@ -9,10 +9,11 @@ from __future__ import annotations
 from prefect import task
 
 from leastwise.errors import BadInput
-from leastwise.evaluating.audit import differences
+from leastwise.evaluating.audit import differences, ending_differences
 from leastwise.ladder.ending import AuditEnding
 from leastwise.record.client import connect
-from leastwise.record.judged_runs import judged_runs, use_case_above
+from leastwise.record.judged_runs import ended_climbs, judged_runs, use_case_above
+from leastwise.record.run import OUTCOME, RecordedRun
 from tasks.pipeline.certify import checked_file
 from tasks.session.artifacts import publish_markdown
 from tasks.session.console import say
@@ -31,20 +32,29 @@ def audit_verdicts(run_or_experiment: str, signer: str = "") -> AuditEnding:
         raise BadInput(
             f"signer: {run_or_experiment} is no certificate; name the certificate.json of a climb, or no signer"
         )
-    runs = list(judged_runs(connect(), run_or_experiment))
+    client = connect()
+    runs = list(judged_runs(client, run_or_experiment))
     if not runs:
         raise BadInput(
             f"run_or_experiment: {run_or_experiment} holds no run with a verdict; name a climb, stage or use case"
         )
-    lines, differing = [], []
-    for run in runs:
-        problems = differences(run, use_case_above(run))
-        lines.append(f"| {run.name} | {run.verdict} | {'; '.join(problems) or 'agrees'} |")
+    lines, differing, climbs = list[str](), list[str](), list(ended_climbs(client, run_or_experiment))
+
+    def note(run: RecordedRun, logged: str, problems: list[str]) -> None:
+        lines.append(f"| {run.name} | {logged} | {'; '.join(problems) or 'agrees'} |")
         say(f"{'✘' if problems else '✔'} {run.id[:8]}  {run.name}  {'; '.join(problems)}")
-        differing += [run.id] if problems else []
+        differing.extend([run.id] if problems else [])
+
+    for run in runs:
+        note(run, run.verdict, differences(run, use_case_above(run)))
+    agreeing = len(runs) - len(differing)
+    for climb in climbs:
+        note(climb, climb.tag(OUTCOME), ending_differences(climb, climb.use_case()))
     publish_markdown("audit", "| run | verdict | judged again |\n|---|---|---|\n" + "\n".join(lines))
     outcome = "differs" if differing else "agrees"
-    reason = f"{len(runs) - len(differing)} of {len(runs)} verdicts are derived again from MLflow as they were logged"
+    reason = f"{agreeing} of {len(runs)} verdicts are derived again from MLflow as they were logged"
+    if wrong := len(differing) - (len(runs) - agreeing):
+        reason += f", and {wrong} of {len(climbs)} climbs ended otherwise than their stages say"
     return AuditEnding(outcome, reason, len(runs), tuple(differing))
 
 

@@ -22,18 +22,20 @@ from leastwise.evaluating.gate_tests import COST, FIXED, GRADED, WORST_CASE, Gat
 from leastwise.evaluating.looks import DECLINED
 from leastwise.evidence import Measurement
 from leastwise.evidence.betting import FloatArray
-from leastwise.ladder import Verdict, judge
+from leastwise.ladder import Verdict, judge, next_step
 from leastwise.ladder.alphas import Alphas
 from leastwise.metrics import Score
 from leastwise.metrics.grades import Grades
 from leastwise.metrics.task_metric import metric_of
 from leastwise.record.alpha_account import AlphaAccount
+from leastwise.record.climb_run import ClimbRun
 from leastwise.record.judged_runs import question_above
+from leastwise.record.run import CONFIRMED, OUTCOME, SURE
 from leastwise.record.stage_run import EXAMPLES, EXAMPLES_HASH, StageRun
 from leastwise.rows import gate_rows
 from leastwise.rows.gate_rows import unit_count, unit_scores, whole_units
 from leastwise.rows.tables import UNIT
-from leastwise.use_case import UseCase
+from leastwise.use_case import LADDER, UseCase
 from leastwise.use_case.requirements import SHARES
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 EXAM, LATENCY = "general_ability", "p95_latency_ms"
 ROUNDING = 1e-9  # of sums that may have been added up in another order
 MOST_ROWS_NAMED = 5
+DERIVED_OUTCOMES = frozenset({*LADDER, "reference", "none", "undecided"})  # those that the stages alone decide
+CONFIRMED_BY = ("quality", "adherence")
 OWN_SETS = frozenset({DECLINED, "shift_quality", EXAM})  # requirements whose rows are not the gate's
 
 
@@ -67,6 +71,26 @@ def differences(run: StageRun, use_case: UseCase) -> list[str]:
     problems += table.differences()
     for name, logged in evaluation.measurements.items():
         problems += table.measured_again(name, logged)
+    return problems
+
+
+def ending_differences(climb: ClimbRun, use_case: UseCase) -> list[str]:
+    """In words, where a climb ended otherwise than its stages say by the rules of the ladder; empty where it did not,
+    or where what was known besides (money, leave, an outage) ended it.
+    """
+    logged, confirmed = climb.tag(OUTCOME), climb.tag(CONFIRMED)
+    if logged not in DERIVED_OUTCOMES:
+        return []
+    step, problems = next_step(use_case, climb.history(use_case.gate_requirements)), list[str]()
+    if step.outcome != logged:
+        problems.append(f"outcome: logged {logged}, its stages give {step.outcome or step.action} ({step.reason})")
+    elif climb.tag(SURE) not in ("", "yes" if step.sure else "no"):
+        problems.append(f"sure: logged {climb.tag(SURE)}, its stages give {'yes' if step.sure else 'no'}")
+    limits = {each.name: each.limit for each in use_case.gate_requirements}
+    tested = {name: climb.figures[f"test.{name}"] for name in CONFIRMED_BY if f"test.{name}" in climb.figures}
+    met = all(estimate >= limits[name] for name, estimate in tested.items() if name in limits)
+    if confirmed in ("yes", "no") and confirmed != ("yes" if met and tested else "no"):
+        problems.append(f"confirmed: logged {confirmed}, the test figures give {'yes' if met and tested else 'no'}")
     return problems
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from leastwise.errors import BadInput
 from leastwise.record.client import find_experiment, shown_uri
 from leastwise.record.climb_run import ClimbRun
-from leastwise.record.run import CLIMB_KEY, OUTCOME, QUESTION, RecordedRun, read_run
+from leastwise.record.run import CLIMB_KEY, KIND, OUTCOME, QUESTION, RecordedRun, is_tag, read_run
 from leastwise.record.stage_run import StageRun
 from leastwise.use_case import LADDER, UseCase
 
@@ -29,6 +29,18 @@ def judged_runs(client: MlflowClient, run_or_experiment: str) -> Iterator[StageR
         yield from filter(_is_judged, (StageRun(client, run) for run in everything))
         return
     yield from _of_run(client, run_or_experiment)
+
+
+def ended_climbs(client: MlflowClient, run_or_experiment: str) -> Iterator[ClimbRun]:
+    """The climbs that have ended among what `judged_runs` means, oldest first."""
+    where = find_experiment(client, run_or_experiment)
+    if where is None:
+        runs = [ClimbRun.read(client, run_or_experiment).run]
+    else:
+        only = is_tag(KIND, "ladder")
+        runs = client.search_runs([where], only, max_results=5000, order_by=["attributes.start_time ASC"])
+    climbs = (ClimbRun(client, run) for run in runs)
+    yield from (climb for climb in climbs if climb.kind == "ladder" and climb.tag(OUTCOME))
 
 
 def _of_run(client: MlflowClient, run_id: str) -> Iterator[StageRun]:

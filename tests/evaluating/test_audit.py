@@ -11,13 +11,16 @@ import pytest
 from leastwise.answering.answerer import PlainAnswerer
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.evaluating.audit import differences
+from leastwise.evaluating.audit import differences, ending_differences
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.ending import ClimbEnding
 from leastwise.metrics.answer import Answer
 from leastwise.record.judged_runs import use_case_above
+from leastwise.record.run import CONFIRMED, OUTCOME, SURE
 from leastwise.record.stage_run import StageRun
 from tasks.audit import audit_verdicts
+from tests.record.test_certificate import climbed
 from tests.workspaces import case_file, opened
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
@@ -128,3 +131,26 @@ def test_what_holds_no_verdict_is_bad_input(climb: Workspace):
     for named in ("no-such-experiment", "leastwise-alpha-accounts"):
         with pytest.raises(BadInput, match="run_or_experiment"):
             audit_verdicts.fn(named)
+
+
+ENDINGS: dict[str, tuple[dict[str, str], dict[str, float], str]] = {
+    "another outcome": ({OUTCOME: "prompt"}, {}, "outcome: logged prompt, its stages give fine_tune"),
+    "no outcome": ({OUTCOME: "none"}, {}, "outcome: logged none, its stages give fine_tune"),
+    "not sure": ({SURE: "no"}, {}, "sure: logged no, its stages give yes"),
+    "a figure on the test split": ({}, {"test.quality": 0.1}, "confirmed: logged yes, the test figures give no"),
+    "confirmed": ({CONFIRMED: "no"}, {}, "confirmed: logged no, the test figures give yes"),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_climb_that_ended_otherwise_than_its_stages_say_is_found(home: Path, tmp_path: Path, name: str) -> None:
+    tags, figures, said = ENDINGS[name]
+    work = climbed(tmp_path)
+    ended = ClimbEnding("fine_tune", "it does", 0.5, 7.0, 90, 10, "yes", work.run.id)
+    work.run.log_ending(ended, "api", "")
+    assert ending_differences(work.run.again(), work.use_case) == []
+    work.run.write(figures, tags)
+    audit = audit_verdicts.fn("certified")
+    assert (audit.outcome, audit.exit_status) == ("differs", 1) and work.run.id in audit.differing
+    assert "1 of 1 climbs ended otherwise than their stages say" in audit.reason
+    assert said in " ".join(ending_differences(work.run.again(), work.use_case))

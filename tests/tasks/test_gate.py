@@ -177,6 +177,14 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "another venue": ({"model": "openai:good", "venue": "self_host"}, ("venue: openai:good answers at api",)),
     "another revision": ({"model": "openai:good", "revision": "7"}, ("revision: 7 is written",)),
     "a stage without traffic": ({"cache": {"exact": True}}, ("data.traffic is missing",)),
+    "other rows than the gate's": (
+        {"stage": "cache", "model": "openai:good", "venue": "api", "prompt": {"system": "?"}},
+        ("stage: cache is judged on replayed traffic in place of the gate rows, and this candidate caches nothing",),
+    ),
+    "other rows than the gate's, of the champion's kind": (
+        {"model": "openai:good", "stage": "cache"},
+        ("this candidate caches nothing",),
+    ),
     "the reference": ({"stage": "reference", "model": "openai:good", "venue": "api"}, ("stage: the reference",)),
     "no room": ({"model": "openai:good", "prompt.system": "word " * 400}, ("takes more than the",)),
     "a cascade's first": (

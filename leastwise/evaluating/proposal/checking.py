@@ -60,6 +60,11 @@ def parts_of(candidate: Candidate, place: str = "") -> Iterator[tuple[str, Candi
 def _check_stage(candidate: Candidate, source: str, use_case: UseCase) -> None:
     if candidate.stage == "reference":
         raise BadInput(f"{source}: stage: the reference without an LLM is measured by a climb; name a candidate")
+    if candidate.stage == "cache" and not (candidate.cache.exact or candidate.cache.provider):
+        raise BadInput(
+            f"{source}: stage: cache is judged on replayed traffic in place of the gate rows, and this candidate "
+            "caches nothing; write the stage it is of (prompt, rag, ...), or say what is cached"
+        )
     if candidate.stage == "cache" and not use_case.data.traffic:
         raise BadInput(
             f"{source}: stage: cache is judged on replayed traffic, and data.traffic is missing; add it, or write "
