@@ -199,7 +199,7 @@ class Registry:
 
     def _write(self, event: Event, before: str, after: str, reason: str) -> Move:
         """One entry, whole at once: a run is created together with its tags."""
-        number = len(self.log()) + 1
+        number = max((move.number for move in self.log()), default=0) + 1  # somebody may have deleted an entry
         words = f"{ALIAS[event]} from version {before or 'none'} to {after}. {reason}"
         tags = {
             KIND: "promotion",

@@ -185,3 +185,11 @@ def test_who_has_a_champion_is_told_by_name(registry: Registry) -> None:
     assert registry.use_case not in champions_at(tracking_uri())
     registry.promote(version(registry, "a"), "first")
     assert registry.use_case in champions_at(tracking_uri())
+
+
+def test_an_entry_that_somebody_deleted_gives_its_number_to_no_other(registry):
+    moves = [registry.promote(version(registry, model), model) for model in "abc"]
+    registry.client.delete_run(moves[0].run_id)
+    registry.promote(version(registry, "d"), "d")
+    assert [move.number for move in registry.log()] == [2, 3, 4]
+    assert registry.rollback("back").after == moves[2].after
