@@ -147,6 +147,7 @@ def test_a_certificate_is_shown_with_every_interval_skip_saving_and_signer(writt
     shown = as_markdown(certificate, Signature.model_validate(content["signature"]))
     for words in (
         "certified: fine_tune",
+        f"Measured {content['certificate']['measured_at'][:10]}, issued {content['certificate']['issued_at'][:10]}",
         "| prompt | FAIL | quality | 0.300 | [0.100, 0.500] |",
         "| rag | SKIPPED | data.documents: there is none |",
         "saves $7.00 by estimate, $0.00 at least and $49.00 at most",
@@ -254,6 +255,7 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Json], None], str | None]] = {
     "the day of issue": (at("issued_at", "2027-11-20T12:00:00Z"), "expires_at: is not 90 days after issued_at"),
     "the day it expires": (at("expires_at", "2099-01-01T00:00:00Z"), "expires_at: is not 90 days after issued_at"),
     "how long it holds": (at("valid_days", 3650), "expires_at: is not 3650 days"),
+    "the day it was measured": (at("measured_at", "2031-01-01T00:00:00Z"), "measured_at: 2031-01-01 is after it was"),
     "both days": (
         several(at("issued_at", "2031-01-01T00:00:00Z"), at("expires_at", "2031-04-01T00:00:00Z")),
         "issued_at: 2031-01-01 is still to come",
@@ -347,12 +349,21 @@ def test_a_certificate_that_expired_holds_together_and_does_not_end_as_one_that_
     assert found.problems == () and "EXPIRED on" in " ".join(found.warnings)
     said, long_ago = content["certificate"], datetime(2026, 1, 1, tzinfo=UTC)
     said |= {"issued_at": long_ago.isoformat(), "expires_at": (long_ago + timedelta(days=90)).isoformat()}
+    said["measured_at"] = long_ago.isoformat()
     said["prices"] |= {"book_as_of": "2026-01-01"}
     said["prices"]["models"][0]["price"]["as_of"] = "2026-01-01"
     content["signature"] = sign(said, written.parents[1]).model_dump()
     (tmp_path / "c.json").write_text(json.dumps(content))
     ending = audit_verdicts.fn(str(tmp_path / "c.json"))
     assert (ending.outcome, ending.exit_status) == ("expired", 1) and "EXPIRED on 2026-04-01" in ending.reason
+
+
+def test_a_certificate_that_was_issued_again_over_old_evidence_says_so(content: Json, tmp_path: Path) -> None:
+    assert "measured_at" in content["certificate"]
+    content["certificate"]["measured_at"] = "2026-01-01T00:00:00Z"
+    content["signature"] = sign(content["certificate"], tmp_path).model_dump()
+    found = checked(content)
+    assert found.problems == () and "OLD EVIDENCE: the winner was measured on 2026-01-01" in " ".join(found.warnings)
 
 
 def test_a_certificate_without_a_signature_is_said_aloud_and_does_not_end_as_one_that_agrees(

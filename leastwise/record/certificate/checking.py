@@ -214,9 +214,11 @@ def _data_problems(certificate: Certificate) -> Iterator[str]:
 
 
 def _date_problems(certificate: Certificate, now: datetime) -> Iterator[str]:
-    if certificate.issued_at.tzinfo is None or certificate.expires_at.tzinfo is None:
-        yield "issued_at, expires_at: have no time zone"
+    if any(each.tzinfo is None for each in (certificate.measured_at, certificate.issued_at, certificate.expires_at)):
+        yield "measured_at, issued_at, expires_at: have no time zone"
         return
+    if certificate.measured_at > certificate.issued_at + CLOCKS_DIFFER:
+        yield f"measured_at: {certificate.measured_at:%Y-%m-%d} is after it was issued"
     if certificate.expires_at != certificate.issued_at + timedelta(days=certificate.valid_days):
         yield f"expires_at: is not {certificate.valid_days} days after issued_at"
     if certificate.issued_at > now + CLOCKS_DIFFER:
@@ -231,6 +233,13 @@ def _date_problems(certificate: Certificate, now: datetime) -> Iterator[str]:
 def _warnings(certificate: Certificate, now: datetime) -> Iterator[str]:
     if certificate.expires_at.tzinfo and now > certificate.expires_at:
         yield f"EXPIRED on {certificate.expires_at:%Y-%m-%d}: climb again for a new one"
+    if certificate.measured_at.tzinfo and certificate.issued_at.tzinfo:
+        before = (certificate.issued_at - certificate.measured_at).days
+        if before > certificate.valid_days:
+            yield (
+                f"OLD EVIDENCE: the winner was measured on {certificate.measured_at:%Y-%m-%d}, {before} days before "
+                f"this was issued, and it holds {certificate.valid_days}: it was issued again over what was kept"
+            )
     if not certificate.sure:
         yield f"NOT SURELY: the gate was not sure of {certificate.outcome}"
     if certificate.confirmed != "yes":

@@ -141,6 +141,7 @@ class Certificate(Result):
     saving: Saving
     running: Running | None = Field(description="None where cost was not required, so that it has no interval.")
     usd_spent: float = Field(ge=0)
+    measured_at: datetime = Field(description="When the winner's measuring began; a climb that reuses it is later.")
     issued_at: datetime
     valid_days: int = Field(ge=1)
     expires_at: datetime

@@ -13,7 +13,8 @@ def as_markdown(certificate: Certificate, signature: Signature | None) -> str:
     """The certificate with who signed it, or that nobody did."""
     signed = f"Signed (Ed25519) by `{signature.fingerprint}`." if signature else UNSIGNED
     sure = "" if certificate.sure else ", **not surely**"
-    days = f"Issued {certificate.issued_at:%Y-%m-%d}, holds until {certificate.expires_at:%Y-%m-%d} at most"
+    days = f"Measured {certificate.measured_at:%Y-%m-%d}, issued {certificate.issued_at:%Y-%m-%d}, holds until "
+    days += f"{certificate.expires_at:%Y-%m-%d} at most"
     lines = [
         f"# What is enough for {_cell(certificate.wanted.name)}: {certificate.outcome}{sure}",
         "",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -77,6 +77,7 @@ def certificate_of(
         saving=saving_of(avoided),
         running=running_of(won.record, use_case.traffic.requests_per_month),
         usd_spent=ending.usd_spent,
+        measured_at=datetime.fromtimestamp(run.stage(won.run_id).origin.run.info.start_time // 1000, UTC),
         issued_at=now,
         valid_days=days,
         expires_at=now + timedelta(days=days),
