@@ -38,20 +38,14 @@ def answers_of(model_uri: str, texts: Sequence[str], log: Path) -> list[Said]:
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
     with log.open("wb") as said:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "leastwise.serving.smoke", model_uri],
-                input=json.dumps(list(texts)).encode(),
-                stdout=subprocess.PIPE,
-                stderr=said,
-                env=environment,
-                timeout=WITHIN_S,
-            )
-        except subprocess.TimeoutExpired:
-            raise BadInput(
-                f"{model_uri} cannot be served: it has not answered {len(texts)} texts within {WITHIN_S:g} s (what it "
-                f"said is in {log}); the alias stays"
-            ) from None
+        done = subprocess.run(
+            [sys.executable, "-m", "leastwise.serving.smoke", model_uri],
+            input=json.dumps(list(texts)).encode(),
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env=environment,
+            timeout=WITHIN_S,
+        )
     lines = done.stdout.decode().splitlines()
     if done.returncode or not lines:
         last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]

@@ -66,7 +66,7 @@ class Traffic:
     """What one worker keeps of its requests. `mask`: the kinds of personal data that are kept of none."""
 
     def __init__(self, name: str, mask: tuple[str, ...], settings: EndpointSettings, counters: Counters) -> None:
-        self.settings, self.counters, self._mask = settings, counters, mask
+        self.settings, self.counters = settings, counters
         prepared = partial(_masked_row, mask)
         kept = settings.traffic_log and storage.resolve(settings.traffic_log, Path.cwd())
         make = partial(_journal, name, kept, settings.part_every_s, prepared)
@@ -75,7 +75,7 @@ class Traffic:
         written, dropped = partial(counters.kept, "traces", "written"), partial(counters.kept, "traces", "dropped")
         is_traced = settings.trace_rate > 0 and settings.most_traces_per_s > 0
         self._traces = LiveTraces(name, partial(_masked, mask), written, dropped) if is_traced else None
-        self._allowance = Allowance(settings.most_traces_per_s)
+        self._allowance, self._kept_id = Allowance(settings.most_traces_per_s), partial(_masked_id, mask)
         self._told = dict.fromkeys(("rows.written", "rows.dropped"), 0)
 
     def keep(self, done: Answered, share: float) -> Answered:
@@ -83,7 +83,7 @@ class Traffic:
         is_sampled = share < self.settings.trace_rate
         if is_sampled and self._traces and self._traces.has_room and self._allowance.takes_one():
             done = replace(done, trace_id=new_trace_id())
-            self._traces.add(_live_request(done, _masked_id(self._mask, done.request_id)))
+            self._traces.add(_live_request(done, self._kept_id(done.request_id)))
         if self._requests:
             self._requests.add(_row(done))
         return done

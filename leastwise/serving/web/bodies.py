@@ -19,6 +19,7 @@ from leastwise.text_forms import shows_nothing
 
 Json = dict[str, object]
 MESSAGES, COLUMN = "messages", "text"
+MOST_WORDS = 500  # characters of a refusal: some repeat what was sent
 NOT_OFFERED = ("tools", "functions", "audio", "modalities", "logprobs", "top_logprobs", "prediction")
 ONE_TEXT = "This endpoint answers one text a request, with the prompt its gate measured: send one user message"
 
@@ -213,4 +214,4 @@ def _checked(text: object, settings: EndpointSettings, where: str) -> str:
 
 
 def _wrong(message: str, where: str | None) -> Refusal:
-    return Refusal(400, "wrong_shape", message, where)
+    return Refusal(400, "wrong_shape", message[:MOST_WORDS], where)
