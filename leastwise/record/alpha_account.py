@@ -25,7 +25,7 @@ import numpy as np
 
 from leastwise.content import content_key
 from leastwise.evidence.alpha_account import RowHashes, share_of_alpha, shares_rows
-from leastwise.record.client import experiment_id, find_experiment
+from leastwise.record.client import every_run, experiment_id, find_experiment
 from leastwise.record.run import FINISHED, GATE_HASH, KIND, QUESTION, is_status, is_tag
 from leastwise.stores import storage
 
@@ -87,13 +87,13 @@ class AlphaAccount:
     def shares(self, asked: str) -> list[float]:
         """What a question has drawn, of whichever rows: no candidate under it may spend more."""
         where = find_experiment(self.client, EXPERIMENT)
-        drawn = _all(self.client, where, is_tag(QUESTION, asked)) if where else ()
+        drawn = every_run(self.client, where, is_tag(QUESTION, asked), view=_view()) if where else ()
         return [alpha for run in drawn if (alpha := Draw(run).alpha) is not None]
 
     def _drawn(self, gate_hash: str, asked: str) -> list[Draw]:
         where = experiment_id(self.client, EXPERIMENT)
         query = f"{is_tag(GATE_HASH, gate_hash)} and {is_tag(QUESTION, asked)}"
-        return [Draw(run) for run in _all(self.client, where, query)]
+        return [Draw(run) for run in every_run(self.client, where, query, view=_view())]
 
     def _adopt(self, question: Question, drawn: list[Draw]) -> None:
         """Say which rows a draw of before was on, so that it goes on counting wherever these rows go."""
@@ -121,7 +121,7 @@ class AlphaAccount:
 
     def _counting(self, mine: Draw, question: Question) -> int:
         """How many other questions were asked of rows of this one."""
-        everything = (Draw(run) for run in _all(self.client, experiment_id(self.client, EXPERIMENT), ""))
+        everything = (Draw(run) for run in every_run(self.client, experiment_id(self.client, EXPERIMENT), view=_view()))
         others = [each for each in everything if each.asked != mine.asked]
         shared = {key: self._shares(key, question.asked_rows) for key in {each.rows for each in others} - {""}}
         counted = {each.asked for each in others if shared.get(each.rows)}
@@ -152,7 +152,7 @@ class AlphaAccount:
     def _kept(self, key: str) -> Run | None:
         where = find_experiment(self.client, SETS)
         query = f"{is_tag(ROWS, key)} and {is_status(FINISHED)}"
-        return next(_all(self.client, where, query), None) if where else None
+        return next(every_run(self.client, where, query, view=_view()), None) if where else None
 
     def _shares(self, key: str, rows: RowHashes) -> bool:
         """Whether a kept set has a row of this one; one that cannot be read is taken for it."""
@@ -162,15 +162,6 @@ class AlphaAccount:
         with tempfile.TemporaryDirectory() as scratch:
             theirs = np.load(self.client.download_artifacts(run.info.run_id, ROWS_FILE, scratch))
         return shares_rows(rows, theirs)
-
-
-def _all(client: MlflowClient, where: str, query: str) -> Iterator[Run]:
-    """Every run of an experiment that meets a condition, deleted ones too, page by page."""
-    token: str | None = None
-    while token is None or token:
-        page = client.search_runs([where], query, run_view_type=_view(), max_results=1000, page_token=token)
-        yield from page
-        token = page.token or ""
 
 
 def _view() -> int:

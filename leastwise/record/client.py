@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 AT_WORK = "leastwise.at_work."  # with the owner of a lease: who works on a run, and when it was last heard of
 HEARD_S = 30.0
 TRIES, MOST_WAIT_S = 4, 1.0
+MOST_RUNS_A_PAGE = 1000
 SERVERS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -120,6 +121,19 @@ def find_experiment(client: MlflowClient, name: str) -> str | None:
             f"`mlflow gc --experiment-ids {number}`, each with MLFLOW_TRACKING_URI set to that address"
         )
     return str(experiment.experiment_id)
+
+
+def every_run(
+    client: MlflowClient, where: str, query: str = "", order_by: Sequence[str] = (), view: int = 1
+) -> Iterator[Run]:
+    """Every run of an experiment that meets a condition, page by page, however many there are. `view`: MLflow's, by
+    default those that nobody deleted.
+    """
+    token: str | None = None
+    while token is None or token:
+        page = client.search_runs([where], query, view, MOST_RUNS_A_PAGE, list(order_by), token)
+        yield from page
+        token = page.token or ""
 
 
 def take_up(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.record.client import find_experiment, shown_uri
+from leastwise.record.client import every_run, find_experiment, shown_uri
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.run import CLIMB_KEY, KIND, OUTCOME, QUESTION, RecordedRun, is_tag, read_run
 from leastwise.record.stage_run import StageRun
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 KINDS = frozenset({"stage", "try", "reference"})
+OLDEST_FIRST = ("attributes.start_time ASC",)
 
 
 def judged_runs(client: MlflowClient, run_or_experiment: str) -> Iterator[StageRun]:
@@ -25,7 +26,7 @@ def judged_runs(client: MlflowClient, run_or_experiment: str) -> Iterator[StageR
     """
     where = find_experiment(client, run_or_experiment)
     if where is not None:
-        everything = client.search_runs([where], max_results=5000, order_by=["attributes.start_time ASC"])
+        everything = every_run(client, where, order_by=OLDEST_FIRST)
         yield from filter(_is_judged, (StageRun(client, run) for run in everything))
         return
     yield from _of_run(client, run_or_experiment)
@@ -37,8 +38,7 @@ def ended_climbs(client: MlflowClient, run_or_experiment: str) -> Iterator[Climb
     if where is None:
         runs = [ClimbRun.read(client, run_or_experiment).run]
     else:
-        only = is_tag(KIND, "ladder")
-        runs = client.search_runs([where], only, max_results=5000, order_by=["attributes.start_time ASC"])
+        runs = list(every_run(client, where, is_tag(KIND, "ladder"), OLDEST_FIRST))
     climbs = (ClimbRun(client, run) for run in runs)
     yield from (climb for climb in climbs if climb.kind == "ladder" and climb.tag(OUTCOME))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
-from leastwise.record.client import experiment_id, find_experiment, shown_uri
+from leastwise.record.client import every_run, experiment_id, find_experiment, shown_uri
 from leastwise.record.published.moves import (
     AFTER,
     ALIAS,
@@ -51,7 +51,6 @@ from leastwise.run_id import RunId
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 
@@ -172,11 +171,7 @@ class Registry:
         where = find_experiment(self.client, self.use_case)
         if where is None:
             return []
-        runs: list[Run] = []
-        token: str | None = None
-        while token is None or token:
-            page = self.client.search_runs([where], is_tag(KIND, "promotion"), max_results=1000, page_token=token)
-            runs, token = [*runs, *page], page.token or ""
+        runs = every_run(self.client, where, is_tag(KIND, "promotion"))
         return sorted((move_of(run) for run in runs), key=lambda move: move.number)
 
     def finish_interrupted(self) -> list[Move]:
