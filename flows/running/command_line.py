@@ -109,7 +109,10 @@ def _arguments(signature: inspect.Signature, name: str) -> dict[str, str]:
     """
     try:
         in_order, named = _given(sys.argv[1:], list(signature.parameters))
-        return dict(signature.bind(*in_order, **named).arguments)
+        given = dict(signature.bind(*in_order, **named).arguments)
+        if empty := [name for name, value in given.items() if not value.strip()]:  # a variable that is not set, say
+            raise BadInput(f"{_option(empty[0])}: is empty; give a value, or leave it out")
+        return given
     except (TypeError, BadInput) as error:
         raise BadInput(f"{error}; see `python -m flows.{name} --help`") from None
 

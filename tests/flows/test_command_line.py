@@ -135,6 +135,9 @@ def test_a_value_may_hold_an_equals_sign_or_begin_with_dashes_where_it_is_said_s
         (("a", "--candidate", "b", "--candidate=c"), "--candidate: was given twice"),
         (("a", "b", "--use-case", "c"), "multiple values for argument 'use_case'"),
         (("a", "--word", "b"), "missing a required argument: 'candidate'"),
+        (("a", "b", "--word="), "--word: is empty; give a value, or leave it out"),
+        (("a", "b", " "), "--word: is empty"),
+        (("a", ""), "--candidate: is empty"),
     ],
 )
 def test_an_argument_that_is_unknown_without_a_value_or_given_twice_is_bad_input(
