@@ -150,8 +150,7 @@ def _llama_config(model_dir: Path) -> _LlamaConfig:
     if config.get("architectures") != ["LlamaForCausalLM"] or not plain:
         raise BadInput(
             f"{model_dir}/config.json: only LlamaForCausalLM without biases, scaled RoPE, partial RoPE or another "
-            f"activation than SiLU can be written as GGUF here, this is {config.get('architectures')}; "
-            "serve it with vLLM"
+            f"activation than SiLU is written as GGUF here, not {config.get('architectures')}; serve it with vLLM"
         )
     return _LlamaConfig(
         context_tokens=config["max_position_embeddings"],
@@ -221,9 +220,8 @@ def _write_tokenizer(writer: gguf.GGUFWriter, model_dir: Path, config: _LlamaCon
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(_pre_tokenizer(model_dir, content))
     writer.add_token_list([names.get(i, f"[PAD{i}]") for i in range(config.vocabulary)])
-    writer.add_token_types(
-        [kinds[i in special] if i in names else gguf.TokenType.UNUSED for i in range(config.vocabulary)]
-    )
+    unused = gguf.TokenType.UNUSED
+    writer.add_token_types([kinds[i in special] if i in names else unused for i in range(config.vocabulary)])
     writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in content["model"]["merges"]])
     writer.add_add_bos_token(bool(tokenizer("a").input_ids[0] == tokenizer.bos_token_id))
     for add, index in (
