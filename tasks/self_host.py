@@ -18,6 +18,12 @@ from tasks.session.workspace import open_workspace
 log = logging.getLogger("leastwise.tasks.self_host")
 
 
+def measured_already(climb: RunId) -> RunId | None:
+    """The stage's run, where a kill came after it was judged and before its endpoint was seen to; else None."""
+    runs = [run for run in open_workspace(climb).run.stage_runs() if run.stage == "self_host" and run.is_judged]
+    return runs[-1].id if runs else None
+
+
 @task(name="smoke test")
 def smoke_test(climb: RunId) -> None:
     """Serve the candidate that would be self-hosted and ask it one gate row before it is measured."""

@@ -38,9 +38,10 @@ def register(work: Workspace, run: StageRun) -> str:
     again may cost more than is left.
     """
     registry = Registry(run.client, work.use_case.name)
-    known = registry.version_of(run)
-    if known:
+    if known := registry.version_of(run):
         return known
+    if (origin := run.origin).id != run.id:  # a climb that measured nothing anew registers nothing anew
+        return register(work, origin)
     model_id = run.tag(MODEL_ID)
     if not model_id:
         raise BadInput(f"run {run.id}: has logged no candidate; name the run of a stage that was measured")

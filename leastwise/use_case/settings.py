@@ -107,7 +107,11 @@ class Hosting(Part):
         description="Where self_host leaves the endpoint of a candidate that passed: process (on the machine that "
         "measured it, until `make down`), or none: it is measured under load and ended.",
     )
-    endpoint_host: str = Field("127.0.0.1", description="Address it listens on; any but this machine's needs keys.")
+    endpoint_host: str = Field(
+        "127.0.0.1",
+        pattern=r"^[A-Za-z0-9.:-]+$",
+        description="Address it listens on; any but this machine's needs keys.",
+    )
     endpoint_port: int = Field(8100, ge=0, le=65535, description="Port it listens on, the next free one where taken.")
     load_concurrency: int = Field(
         64, ge=0, le=1024, description="Most requests in flight while the endpoint is measured; 0: it is not measured."

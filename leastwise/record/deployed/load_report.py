@@ -43,6 +43,11 @@ def log_endpoint(run: StageRun, url: str, words: str) -> None:
     run.write(tags={ENDPOINT: url, DEPLOYED: words, NOTE: f"{note}{THE_ENDPOINT}\n{words}"})
 
 
+def load_of(run: StageRun) -> str:
+    """What is logged of a stage's endpoint under load, in Markdown; empty where nothing is."""
+    return run.tag(NOTE).partition(UNDER_LOAD)[2].partition(THE_ENDPOINT)[0].strip()
+
+
 def load_in_words(carried: Carried, priced: Repriced | None, usd_per_1k: float | None = None) -> str:
     """What was carried, what the gate priced, and a warning where the one is less than the other."""
     best, bound = carried.within_bound, carried.bound_ms

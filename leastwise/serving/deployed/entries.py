@@ -26,7 +26,7 @@ FOLDER, STOP_S = "deployed", 40.0  # more than the time that requests in flight 
 
 
 class Entry(Part):
-    """An endpoint on this machine that is to stay until it is ended."""
+    """An endpoint on this machine."""
 
     name: str = Field(description="The registered model, which has the use case's name.")
     version: str = Field(description="The version it was started for.")
@@ -35,7 +35,8 @@ class Entry(Part):
     host: str
     port: int
     mark: str = Field(description="In the environment of its process.")
-    load_key: str = ""
+    load_key: str = Field("", description="Who shows it asks to measure the endpoint.")
+    stays: bool = Field(True, description="Whether it is to stay; else it was started to be measured, and is ended.")
     process: StartedProcess | None = None
 
     @property

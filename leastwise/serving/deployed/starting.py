@@ -38,8 +38,8 @@ STARTED_WITHIN_S = 120.0  # beside the time a version may take to open
 
 @dataclass(frozen=True)
 class Wanted:
-    """An endpoint that is to run: a version of a registered model and who measured it. `pin`: where it answers whatever
-    the champion is; `opening`: as `leastwise.serving.worker.Work` has it, empty for the usual one.
+    """An endpoint that is to run: a version of a registered model and the run that measured it. `pin`: where it answers
+    whatever the champion is; `opening`: as `leastwise.serving.worker.Work` has it, empty for the usual one.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Wanted:
     mask: tuple[str, ...] = ()
     pin: Pin | None = None
     opening: str = ""
+    stays: bool = True
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def _start(wanted: Wanted, bound: socket.socket) -> Entry:
         port=port,
         mark=uuid.uuid4().hex,
         load_key=secrets.token_urlsafe(24),
+        stays=wanted.stays,
     )
     entries.write(entry)
     work = Work(
