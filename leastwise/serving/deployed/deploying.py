@@ -67,6 +67,7 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
     stays, why_not = work.use_case.hosting.endpoint == "process", _why_not_measured(work, run)
     if why_not and not stays:
         return Deployed("", f"No endpoint was started: {why_not}.")
+    settings = endpoint_settings(work.use_case) if stays else EndpointSettings(port=0)
     registry, version = Registry(run.client, work.use_case.name), register(work, run)
     _end_left_over(registry, version)
     if there := standing.with_version(registry, version):
@@ -74,7 +75,17 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
         if not why_not and standing.is_pinned(registry, there):  # its report was cut off, and nobody relies on it yet
             _measured(work, run, there)
         return Deployed(there.url, f"Version {version} is being served already: {_where(there, version)}.")
-    with _running(work, registry, version, stays, opening) as entry:
+    wanted = starting.Wanted(
+        name=registry.use_case,
+        version=version,
+        run_id=registry.run_of(version) or "",
+        settings=settings,
+        mask=work.use_case.data.mask,
+        pin=starting.pinned(registry, version),
+        opening=opening,
+        stays=stays,
+    )
+    with _running(work, wanted) as entry:
         if not why_not:
             _measured(work, run, entry)
     if not stays:
@@ -95,25 +106,15 @@ def _why_not_measured(work: Workspace, run: StageRun) -> str:
 
 
 @contextlib.contextmanager
-def _running(work: Workspace, registry: Registry, version: str, stays: bool, opening: str) -> Iterator[Entry]:
-    """An endpoint that answers with the version; after the block it goes on where it `stays`."""
-    wanted = starting.Wanted(
-        name=registry.use_case,
-        version=version,
-        run_id=registry.run_of(version) or "",
-        settings=endpoint_settings(work.use_case) if stays else EndpointSettings(port=0),
-        mask=work.use_case.data.mask,
-        pin=starting.pinned(registry, version),
-        opening=opening,
-        stays=stays,
-    )
+def _running(work: Workspace, wanted: starting.Wanted) -> Iterator[Entry]:
+    """An endpoint that answers with its version; after the block it goes on where it `stays`."""
     with _paid(work):
         entry = starting.ensure(wanted).entry
         try:
             starting.wait_for(entry, wanted.settings.start_timeout_s)
             yield entry
         finally:
-            if not stays:
+            if not wanted.stays:
                 entries.end(entry)
 
 
