@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from leastwise.answering.workspace import Workspace
-from leastwise.errors import BadInput
 from leastwise.money.load import repriced
 from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.record.deployed.load_report import RATE, log_load
@@ -26,8 +25,7 @@ from leastwise.serving.deployed import entries, standing, starting
 from leastwise.serving.deployed.entries import Entry
 from leastwise.serving.deployed.load import Asked, carried
 from leastwise.serving.registering import register
-from leastwise.serving.settings import EndpointSettings, keys_of
-from leastwise.use_case import UseCase
+from leastwise.serving.settings import EndpointSettings, keys_of, settings_of
 
 ENDS = "`python -m infra.local down` (`make down`) ends it"
 
@@ -48,16 +46,6 @@ def may_be_deployed(work: Workspace, run: StageRun) -> bool:
     return outcome == "PASS" or (outcome == "UNDECIDED" and run.resolution == "pass" and run.is_overridden)
 
 
-def endpoint_settings(use_case: UseCase) -> EndpointSettings:
-    """How the endpoint listens that stays; BadInput where others could reach it without a key."""
-    settings = EndpointSettings(host=use_case.hosting.endpoint_host, port=use_case.hosting.endpoint_port)
-    try:
-        keys_of(settings)
-    except BadInput as error:
-        raise BadInput(str(error).replace("settings.host", "hosting.endpoint_host")) from None
-    return settings
-
-
 def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
     """Register the candidate of a stage that passed, put it behind an endpoint and measure that; raises what is in the
     way (BadInput, StartError, BudgetExceeded and whatever a tracking server has to say).
@@ -67,7 +55,7 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
     stays, why_not = work.use_case.hosting.endpoint == "process", _why_not_measured(work, run)
     if why_not and not stays:
         return Deployed("", f"No endpoint was started: {why_not}.")
-    settings = endpoint_settings(work.use_case) if stays else EndpointSettings(port=0)
+    settings = settings_of(work.use_case.hosting) if stays else EndpointSettings(port=0)
     registry, version = Registry(run.client, work.use_case.name), register(work, run)
     _end_left_over(registry, version)
     if there := standing.with_version(registry, version):
