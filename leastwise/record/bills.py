@@ -173,10 +173,10 @@ class Bills:
             made = repriced(self.use_case, priced, carries) if run.candidate().venue == "self_host" else None
             if made:
                 usd = made.more_usd_per_1k * self.now / 1000
+                count = "as many machines" if made.machines == made.priced_machines else f"{made.machines} machines"
                 said.append(
                     f"{run.stage} behind its endpoint carries {carries:,.3g} requests a second and machine (priced: "
-                    f"{priced:,.3g}): machines {made.machines} instead of {made.priced_machines}, "
-                    f"${abs(usd):,.2f} a month {'less' if usd < 0 else 'more'}."
+                    f"{priced:,.3g}): {count}, ${abs(usd):,.2f} a month {'less' if usd < 0 else 'more'}."
                 )
         return ["", *said] if said else []
 

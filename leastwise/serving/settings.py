@@ -140,7 +140,8 @@ def settings_of(hosting: Hosting) -> EndpointSettings:
     try:
         keys_of(settings)
     except BadInput as error:
-        raise BadInput(str(error).replace("settings.host", "hosting.endpoint_host")) from None
+        said = str(error).replace("settings.host", "hosting.endpoint_host").replace(" or settings.key_file", "")
+        raise BadInput(said) from None
     return settings
 
 

@@ -29,12 +29,15 @@ from leastwise.record.stage_run import StageRun
 from leastwise.serving.deployed import entries, standing, starting
 from leastwise.serving.deployed.deploying import deploy, may_be_deployed
 from leastwise.serving.settings import EndpointSettings
+from leastwise.stores import storage
 from leastwise.stores.tables import table_files
 from tasks.self_host import measured_already
 from tasks.serving import deploy as tasks_deploy
+from tasks.serving.serve import serve_champion
 from tests.servers.web_server import chat_completion, served
 from tests.serving.endpoints import wait_for
 from tests.serving.relay import Engine, running_engine
+from tests.serving.test_server import use_case
 from tests.workspaces import case_file, log_stage, opened, quality
 
 OPENING = "tests.serving.relay:open_version"
@@ -147,6 +150,12 @@ def test_an_intent_without_a_process_is_no_endpoint(registry: Registry, monkeypa
     assert entries.every() == []
 
 
+def forget() -> None:
+    """What was written of this very process, before anything ends it."""
+    for file in (storage.home() / entries.FOLDER).glob("*.json"):
+        file.unlink()
+
+
 def entry_of(process: int, started: float, **more: Any) -> entries.Entry:
     written = {"name": "toy", "pid": process, "started": started}
     fields = {"name": "toy", "version": "2", "run_id": "run1", "host": "127.0.0.1", "port": 9, "mark": "m"}
@@ -163,12 +172,20 @@ def test_a_later_process_with_the_same_id_is_not_the_endpoint_and_is_spared(regi
     assert entries.every() == []
 
 
+def test_a_port_where_an_endpoint_of_ours_answers_is_told_by_its_name(registry: Registry, tmp_path: Path) -> None:
+    registry.promote("1", "first")
+    entries.write(entry_of(os.getpid(), psutil.Process().create_time(), port=8123))
+    with pytest.raises(BadInput, match=r"settings\.port: at http://127\.0\.0\.1:8123 the endpoint of toy answers"):
+        serve_champion.fn(use_case(tmp_path), EndpointSettings(port=8123))
+    forget()
+
+
 def test_the_same_version_of_another_registry_is_another_one(registry: Registry) -> None:
     entries.write(entry_of(os.getpid(), psutil.Process().create_time(), run_id="elsewhere"))
     assert standing.of_registry(registry) == [] and standing.with_version(registry, "2") is None
     with pytest.raises(BadInput, match="in another registry runs there; end it"):
         starting.ensure(wanted(registry, "2"))
-    next(iter((entries.storage.home() / entries.FOLDER).glob("*.json"))).unlink()
+    forget()
 
 
 # -- the last act of self_host ----------------------------------------------------------------------------------------
@@ -285,8 +302,9 @@ def test_an_endpoint_that_is_not_to_stay_is_measured_and_ended(own: Callable[...
 def test_what_is_in_the_way_is_said_and_the_verdict_stands(
     own: Callable[..., tuple[Workspace, StageRun]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("LEASTWISE_ENDPOINT_KEYS", raising=False)
+    monkeypatch.setenv("LEASTWISE_ENDPOINT_KEYS", "a-key-of-sixteen-characters")
     work, run = own(endpoint="process", endpoint_host="0.0.0.0")
+    monkeypatch.delenv("LEASTWISE_ENDPOINT_KEYS")  # the machine that serves has none
     tasks_deploy.deploy.fn(work.run.id, run.id)
     again = run.again()
     assert again.tag(ENDPOINT) == "" and again.verdict == "PASS" and again.is_finished

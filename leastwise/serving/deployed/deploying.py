@@ -18,8 +18,9 @@ from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.record.deployed.load_report import RATE, log_load
 from leastwise.record.published.moves import CHAMPION
 from leastwise.record.registry import Registry
-from leastwise.record.review.background import attempt, held
+from leastwise.record.review.background import held
 from leastwise.record.stage_run import StageRun
+from leastwise.redaction import redacted
 from leastwise.serving import bundle
 from leastwise.serving.deployed import entries, standing, starting
 from leastwise.serving.deployed.entries import Entry
@@ -62,7 +63,7 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
         starting.wait_for(there, EndpointSettings().start_timeout_s)
         if not why_not and standing.is_pinned(registry, there):  # its report was cut off, and nobody relies on it yet
             _measured(work, run, there)
-        return Deployed(there.url, f"Version {version} is being served already: {_where(there, version)}.")
+        return Deployed(there.url, f"Version {version} is being served already: {_where(registry, there, version)}.")
     wanted = starting.Wanted(
         name=registry.use_case,
         version=version,
@@ -81,7 +82,9 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
             "", f"Version {version} answered behind an endpoint, which was ended: hosting.endpoint is none."
         )
     _end_superseded(registry, entry)
-    return Deployed(entry.url, f"Version {version} is being served: {_where(entry, version)}{_moved(work, entry)}.")
+    return Deployed(
+        entry.url, f"Version {version} is being served: {_where(registry, entry, version)}{_moved(work, entry)}."
+    )
 
 
 def _why_not_measured(work: Workspace, run: StageRun) -> str:
@@ -114,7 +117,11 @@ def _paid(work: Workspace) -> AbstractContextManager[object]:
 
 def _measured(work: Workspace, run: StageRun, entry: Entry) -> None:
     """Log what the endpoint carries; what cannot be measured is said, and the endpoint stays."""
-    attempt("what the endpoint carries", lambda: _measure(work, run, entry))
+    try:
+        _measure(work, run, entry)
+    except Exception as error:
+        why = redacted(" ".join(str(error).split())[:300])
+        log.warning(f"self_host: what the endpoint carries is not known ({type(error).__name__}: {why})")
 
 
 def _measure(work: Workspace, run: StageRun, entry: Entry) -> None:
@@ -147,11 +154,11 @@ def _end_superseded(registry: Registry, entry: Entry) -> None:
             entries.end(each)
 
 
-def _where(entry: Entry, version: str) -> str:
+def _where(registry: Registry, entry: Entry, version: str) -> str:
     served = entry.serves().get(CHAMPION, version)
     now = "" if served == version else f" (with version {served}, to which the champion was moved)"
-    follows = "" if now else "; it follows the champion once that is moved"
-    return f"{entry.url}/v1{now}{follows}; {ENDS}"
+    follows = "once that is moved" if standing.is_pinned(registry, entry) else "wherever that is moved"
+    return f"{entry.url}/v1{now}; it follows the champion {follows}; {ENDS}"
 
 
 def _moved(work: Workspace, entry: Entry) -> str:
