@@ -146,7 +146,7 @@ def test_an_intent_without_a_process_is_no_endpoint(registry: Registry, monkeypa
         starting.ensure(wanted(registry, "2"))
     (intent,) = entries.every("toy")
     assert intent.process is None and not intent.living() and entries.living() == []
-    entries.forget_dead()
+    entries.end(intent)
     assert entries.every() == []
 
 
@@ -257,6 +257,7 @@ def test_what_passed_is_left_running_with_its_load_report_and_a_promotion_needs_
     assert run.has_file("load.png") and run.read_json("load.json")["columns"][0] == "in flight"
     assert "less than the gate priced" in load_of(run) and "The verdict stands" in run.tag(NOTE)
     assert run.verdict == "PASS" and 0 < work.budget.usd_spent < 0.1, "the machine's seconds"
+    assert work.budget.calls == 0, "a machine of one's own is asked for nothing"
     wait_for(lambda: list((home / "endpoint" / "own-load").glob("*")))
     asked = table_files.read_table(home / "traffic" / "own") if (home / "traffic" / "own").exists() else pd.DataFrame()
     assert len(asked) <= 1, "what was asked to measure it is no traffic"

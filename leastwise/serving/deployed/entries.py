@@ -12,7 +12,6 @@ from http.client import HTTPException
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from leastwise.engines import processes
@@ -98,14 +97,6 @@ def end(entry: Entry) -> None:
     if process:
         processes.end(process, STOP_S)
     _file(entry).unlink(missing_ok=True)
-
-
-def forget_dead() -> None:
-    """Forget those that have ended; not what somebody is starting at this moment."""
-    for entry in every():
-        with contextlib.suppress(Timeout), FileLock(lock_of(entry.name), timeout=0):
-            if not entry.living():
-                _file(entry).unlink(missing_ok=True)
 
 
 def lock_of(name: str) -> Path:
