@@ -140,6 +140,20 @@ def test_one_that_does_not_start_is_told_by_its_last_words_and_leaves_nothing(
     assert entries.every() == [] and not processes.marked(entries.MARK, entry.mark)
 
 
+def test_one_that_was_started_only_to_be_measured_ends_with_whoever_started_it(
+    engine: Engine, registry: Registry
+) -> None:
+    asked = wanted(registry, "2", stays=False)
+    starter = os.fork()
+    if starter == 0:
+        starting.ensure(asked)
+        os._exit(0)  # as if it were killed
+    assert os.waitpid(starter, 0)[1] == 0
+    (entry,) = entries.every("toy")
+    assert not entry.stays and standing.of_registry(registry) == []
+    wait_for(lambda: not processes.marked(entries.MARK, entry.mark), within_s=60)
+
+
 def test_an_intent_without_a_process_is_no_endpoint(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(processes, "start", lambda *_, **__: (_ for _ in ()).throw(Killed()))

@@ -61,7 +61,7 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
     _end_left_over(registry, version)
     if there := standing.with_version(registry, version):
         starting.wait_for(there, EndpointSettings().start_timeout_s)
-        if not why_not and standing.is_pinned(registry, there):  # its report was cut off, and nobody relies on it yet
+        if not why_not and standing.with_champion(registry) != there:  # cut off before its report: nobody relies on it
             _measured(work, run, there)
         return Deployed(there.url, f"Version {version} is being served already: {_where(registry, there, version)}.")
     wanted = starting.Wanted(

@@ -138,9 +138,10 @@ def _start(wanted: Wanted, bound: socket.socket) -> Entry:
 
 
 def _environment(entry: Entry, work: Work) -> dict[str, str]:
-    """Of the process: it must outlive the command that starts it, and find the same state and registry."""
-    kept = {name: value for name, value in os.environ.items() if name != leftovers.MARK}
+    """Of the process: it finds the same state and registry and, where it stays, outlives the command that starts it."""
+    kept = {name: value for name, value in os.environ.items() if name != leftovers.MARK or not entry.stays}
     own = {process.VARIABLE: work.model_dump_json(), entries.MARK: entry.mark}
+    own[process.PARENT] = "" if entry.stays else str(os.getpid())
     return kept | own | {"LEASTWISE_HOME": str(storage.home()), "MLFLOW_TRACKING_URI": tracking_uri()}
 
 
