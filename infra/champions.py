@@ -87,7 +87,10 @@ def main() -> int:
                 log.info(words)
             said = words
         except Exception as error:
-            log.warning(f"the registry could not be asked: {redacted(f'{type(error).__name__}: {error}')[:500]}")
+            words = f"the registry could not be asked: {redacted(f'{type(error).__name__}: {error}')[:500]}"
+            if said != words:
+                log.warning(words)
+            said = words
         time.sleep(EVERY_S)
 
 

@@ -102,7 +102,7 @@ def test_an_endpoint_outlives_kills_and_follows_the_champion_once_that_is_moved(
         assert not found.is_new and found.entry.process is None and found.entry.living(), "it is found by its mark"
         starting.wait_for(found.entry, 60)
     entry = found.entry
-    assert taken < entry.port < taken + starting.PORTS_TRIED or entry.port
+    assert taken < entry.port < taken + starting.PORTS_TRIED, "the next that is free"
     assert answer(entry) == "2: a" and entry.serves() == {"champion": "2"}, "measured, and no champion"
     assert [each.version for each in standing.of_registry(registry)] == ["2"] and not standing.with_champion(registry)
 
@@ -259,10 +259,13 @@ def passed(folder: Path, base_url: str, lower: float, hosting: dict[str, Any]) -
 def test_what_passed_is_left_running_with_its_load_report_and_a_promotion_needs_no_restart(
     own: Callable[..., tuple[Workspace, StageRun]], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work, run = own(endpoint="process", endpoint_port=0, usd_per_month_per_machine=100)
-    registry = Registry(run.client, "own")
-    tasks_deploy.deploy.fn(work.run.id, run.id)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        work, run = own(endpoint="process", endpoint_port=taken, usd_per_month_per_machine=100)
+        registry = Registry(run.client, "own")
+        tasks_deploy.deploy.fn(work.run.id, run.id)
     run = run.again()
+    assert f"port {taken} was taken" in run.tag(DEPLOYED)
     (entry,) = entries.living()
     assert run.tag(ENDPOINT) == entry.url and f"Version 1 is being served: {entry.url}/v1" in run.tag(DEPLOYED)
     assert answer(entry, "number 3") == "odd" and registry.aliases() == {}
