@@ -309,9 +309,12 @@ def test_what_passed_is_left_running_with_its_load_report_and_a_promotion_needs_
     assert champions.look() == [], "one that ended a moment ago is not started at once"
 
 
-def test_an_endpoint_that_is_not_to_stay_is_measured_and_ended(own: Callable[..., tuple[Workspace, StageRun]]) -> None:
+def test_an_endpoint_that_is_not_to_stay_is_measured_and_ended(
+    own: Callable[..., tuple[Workspace, StageRun]], engine: Engine
+) -> None:
     work, run = own()
-    done = deploy(work, run)
+    Registry(run.client, "own").register(run)
+    done = deploy(work, run, OPENING)
     assert done.url == "" and "hosting.endpoint is none" in done.words and entries.every() == []
     assert run.again().figures["load.requests_per_s"] > 10
     assert deploy(work, run.again()).words == "No endpoint was started: what it carries was measured before."
