@@ -1,14 +1,13 @@
 """Everything on this machine: a Prefect server, an MLflow server, a worker a pool, every deployment of prefect.yaml,
 an endpoint for every champion.
 
-`python -m infra.local up` starts them and returns; `down` ends exactly what `up` started, and what that started in
-turn. It listens on 127.0.0.1 only, sets up no accounts and restarts nothing that dies: infra/README.md says what to use
-then.
+`python -m infra.local up` starts them and returns; `down` ends exactly what `up` started, what that started in turn,
+and the endpoints that climbs left running. It listens on 127.0.0.1 only, sets up no accounts and restarts no server
+that dies: infra/README.md says what to use then.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -19,36 +18,20 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-from pydantic import Field
 
 import flows  # noqa: F401 - keeps every process started here quiet and its state under the state directory
 from leastwise.engines import processes
 from leastwise.engines.processes import StartError
+from leastwise.engines.started import StartedProcess
 from leastwise.errors import BadInput
 from leastwise.part import Part
-from leastwise.record.registry import champions_at
+from leastwise.serving.deployed import entries
 from leastwise.stores import storage
 from leastwise.stores.shipped import ROOT
 
 POOLS = {"cpu": "10", "gpu": "1"}  # flow runs at a time; two trainings at once would starve each other
-SERVE, FIRST_ENDPOINT = "serve-", 8100
+CHAMPIONS, LOOKED = "champions", "champions that are served"  # what looks after their endpoints; it says so
 READY_S, DEPLOY_S, STOP_S, POLL_S = 180.0, 300.0, 20.0, 0.2
-
-
-class StartedProcess(Part):
-    """A process as `up` left it; the start time (seconds since 1970) tells it from a later one with the same id."""
-
-    name: str
-    pid: int
-    started: float
-
-    def process(self) -> psutil.Process | None:
-        """The living process, or None where it has ended, whoever has its id by now."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.started) < 1.0 and processes.is_alive(process):
-                return process
-        return None
 
 
 class Up(Part):
@@ -57,7 +40,11 @@ class Up(Part):
     prefect_port: int
     mlflow_port: int
     processes: tuple[StartedProcess, ...] = ()
-    endpoints: dict[str, int] = Field(default_factory=dict)  # the port at which each use case's champion answers
+
+    @property
+    def servers(self) -> list[StartedProcess]:
+        """All but what looks after champions, which can be started again alone."""
+        return [each for each in self.processes if each.name != CHAMPIONS]
 
     @property
     def prefect_url(self) -> str:
@@ -73,10 +60,11 @@ class Up(Part):
 def up() -> Up:
     """Start what is not up yet; a failure on the way ends what was started. BadInput for a port that is taken."""
     running = _running()
-    if running and all(each.process() for each in running.processes if not each.name.startswith(SERVE)):
+    if running and all(each.process() for each in running.servers):
+        running = _look_after_champions(running)
         _say(f"leastwise: already up; `make down` ends it\n{_how_to(running)}")
         return running
-    down()
+    _end_servers()
     plan = Up(prefect_port=_port("PREFECT_PORT", 4200), mlflow_port=_port("MLFLOW_PORT", 5000))
     if plan.prefect_port == plan.mlflow_port:
         raise BadInput(f"PREFECT_PORT and MLFLOW_PORT are both {plan.prefect_port}; set one of them to another port")
@@ -84,20 +72,39 @@ def up() -> Up:
     try:
         done = _start_all(plan)
     except BaseException:  # Ctrl-C too: half of it running would be in the way of the next try
-        down()
+        _end_servers()
         raise
     _say(_how_to(done))
     return done
 
 
 def down() -> None:
-    """End what `up` started, workers before the servers they report to, and wait until it is gone."""
+    """End what `up` started, workers before the servers they report to, and every endpoint that was left running; wait
+    until it is gone.
+    """
+    _end_servers(with_endpoints=True)
+
+
+def _end_servers(with_endpoints: bool = False) -> None:
     running = _running()
-    for each in reversed(running.processes if running else ()):
+    started = list(reversed(running.processes if running else ()))
+    for each in (each for each in started if each.name == CHAMPIONS):
+        _end_champions(each)  # first: or it would start again what is ended
+    for entry in entries.every() if with_endpoints else ():
+        entries.end(entry)
+    for each in started:
         process = each.process()
         if process:
             processes.end(process, STOP_S)
     _record().unlink(missing_ok=True)
+
+
+def _end_champions(started: StartedProcess) -> None:
+    """End the process alone: the endpoints it started are ended in good order, or stay."""
+    process = started.process()
+    if process:
+        process.kill()
+        psutil.wait_procs([process], STOP_S)
 
 
 def _start_all(plan: Up) -> Up:
@@ -114,24 +121,19 @@ def _start_all(plan: Up) -> Up:
     _say("leastwise: deploying every flow of prefect.yaml …")
     _run("deploy", ["prefect", "--no-prompt", "deploy", "--all"], environment)
     _wait(plan, "mlflow", lambda: processes.is_up(f"{plan.mlflow_url}/health"))
-    return _serve_champions(plan, environment)
+    return _look_after_champions(plan)
 
 
-def _serve_champions(plan: Up, environment: dict[str, str]) -> Up:
-    """An endpoint for every use case that has a champion; none is waited for, since loading one may take a minute."""
-    for name in champions_at(plan.mlflow_url):
-        port = _free_from(FIRST_ENDPOINT + len(plan.endpoints))
-        plan = _start(plan, f"{SERVE}{name}", ["flows.serve", name, f"port={port}"], environment)
-        plan = plan.model_copy(update={"endpoints": {**plan.endpoints, name: port}})
-        storage.write_bytes(_record(), plan.model_dump_json(indent=1).encode())
+def _look_after_champions(plan: Up) -> Up:
+    """An endpoint for every use case that has a champion, also for one that gets it later; none is waited for, since
+    loading one may take a minute.
+    """
+    if any(each.process() for each in plan.processes if each.name == CHAMPIONS):
+        return plan
+    plan = plan.model_copy(update={"processes": tuple(plan.servers)})
+    plan = _start(plan, CHAMPIONS, ["infra.champions"], _environment(plan))
+    _wait(plan, CHAMPIONS, lambda: LOOKED in _log(CHAMPIONS).read_text(errors="replace"))
     return plan
-
-
-def _free_from(port: int) -> int:
-    try:
-        return processes.free_port(port)
-    except BadInput:
-        return processes.free_port(None)
 
 
 def _prefect_server(plan: Up) -> list[str]:
@@ -235,14 +237,15 @@ def _how_to(running: Up) -> str:
         f"Start a climb: {running.prefect_url}/deployments → customize → Run, or\n"
         f"  PREFECT_API_URL={running.prefect_url}/api .venv/bin/prefect deployment run customize/customize "
         "-p use_case=alert-triage\n"
-        f"{_endpoints(running)}"
+        f"{_endpoints()}"
         f"Logs are in {storage.home() / 'logs'}; `make down` ends everything."
     )
 
 
-def _endpoints(running: Up) -> str:
-    served = [f"  {name}  http://127.0.0.1:{port}/v1 (/health says when)\n" for name, port in running.endpoints.items()]
-    return "".join(["Champions are being served:\n", *served]) if served else ""
+def _endpoints() -> str:
+    served = [f"  {each.name}  {each.url}/v1 (/health says when)\n" for each in entries.living() if each.stays]
+    later = "A champion that is promoted later is served within a minute; its address is in logs/champions.log.\n"
+    return "".join(["Being served:\n", *served, later]) if served else later
 
 
 def _say(line: str) -> None:

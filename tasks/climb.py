@@ -29,6 +29,7 @@ from leastwise.record.figures import log_ladder
 from leastwise.record.money_figures import log_money_figures
 from leastwise.record.reports import ladder_note, unknown_usage
 from leastwise.record.review.views import COSTS_VIEW, GATE_VIEW, comparison_url, view_url
+from leastwise.record.run import DEPLOYED
 from leastwise.rows.use_case_file import Overrides, load
 from leastwise.run_id import RunId
 from leastwise.use_case import LADDER, Stage
@@ -147,6 +148,8 @@ def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     publish_markdown(f"ladder-{use_case.name}", note)
     _publish_links(work, ending, history)
     console.show_ending(use_case, ending, history, shown_uri())
+    if ending.outcome == "self_host":
+        console.show_endpoint(work.run.latest("self_host").tag(DEPLOYED))
     show_rest(work)
     return ending
 

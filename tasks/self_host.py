@@ -18,6 +18,13 @@ from tasks.session.workspace import open_workspace
 log = logging.getLogger("leastwise.tasks.self_host")
 
 
+def measured_already(climb: RunId) -> RunId | None:
+    """The stage's run, where a kill came after it had passed and before its endpoint was seen to; else None."""
+    runs = [run for run in open_workspace(climb).run.stage_runs() if run.stage == "self_host"]
+    passed = [run for run in runs if run.verdict == "PASS" or (run.resolution == "pass" and run.is_overridden)]
+    return passed[-1].id if passed else None
+
+
 @task(name="smoke test")
 def smoke_test(climb: RunId) -> None:
     """Serve the candidate that would be self-hosted and ask it one gate row before it is measured."""

@@ -31,6 +31,7 @@ LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichev
     "e2e/test_servers.py",
     "training/test_training_processes.py",
     "serving/test_server.py",
+    "serving/test_deployed.py",
     "models/test_gguf_export.py",
     "evaluating/test_kills.py",
     "evaluating/test_reference.py",

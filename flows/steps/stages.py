@@ -24,6 +24,7 @@ from leastwise.run_id import RunId
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.use_case import Stage
 from tasks import climb as climbing
+from tasks.serving import deploy as deploying
 
 STAGES = {flow.name: flow for flow in (prompt, rag, cache, fine_tune, pretrain, distill, self_host)}
 ON_GPU_POOL = frozenset({"fine_tune", "pretrain", "distill", "self_host"})
@@ -77,6 +78,8 @@ def ended(climb: RunId, step: Step) -> ClimbEnding:
     """
     if step.outcome not in climbing.WINNERS:
         return climbing.finish(climb, step, climbing.NOT_MEASURED)
+    if step.outcome == "self_host" and deploying.was_cut_off(climb):
+        run_stage("self_host", climb)
     try:
         confirmed = climbing.confirm(climb, step.outcome or "")
     except BudgetExceeded as limit:

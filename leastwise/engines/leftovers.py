@@ -11,6 +11,7 @@ import uuid
 
 import psutil
 
+from leastwise.engines import processes
 from leastwise.stores.shipped import ROOT
 
 MARK = "LEASTWISE_COMMAND"
@@ -34,19 +35,8 @@ def watch() -> None:
 _watchers: list[subprocess.Popen[bytes]] = []  # holds the pipe open as long as this process lives
 
 
-def _marked(mark: str) -> list[psutil.Process]:
-    marked = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == mark:
-                marked.append(process)
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return marked
-
-
 def _end(mark: str) -> None:
-    left = _marked(mark)
+    left = processes.marked(MARK, mark)
     for process in left:
         process.terminate()
     for process in psutil.wait_procs(left, STOP_S)[1]:

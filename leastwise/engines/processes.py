@@ -128,6 +128,18 @@ def is_alive(process: psutil.Process) -> bool:
     return False
 
 
+def marked(variable: str, value: str) -> list[psutil.Process]:
+    """The processes of this user that were started with this value of a variable, and what they started; oldest
+    first.
+    """
+    found: list[tuple[float, int, psutil.Process]] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            if process.pid != os.getpid() and process.environ().get(variable) == value:
+                found.append((process.create_time(), process.pid, process))
+    return [process for *_, process in sorted(found, key=lambda each: each[:2])]
+
+
 def free_port(port: int | None, remedy: str = "free it or name another") -> int:
     """This port of the loopback, or any that is free; BadInput with the remedy where it is taken."""
     with socket.socket() as probe:

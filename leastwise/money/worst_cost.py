@@ -21,6 +21,7 @@ from leastwise.use_case.price import MILLION, Price
 CASCADE_DEV_ROWS = 200  # dev rows a cascade's threshold is chosen on, at most
 BYTES_PER_OUTPUT_TOKEN = 8  # of an answer as a judge reads it, escaped in JSON
 UNCONSTRAINED = 12  # tokens a request is taken to have for a constraint it has not
+REGISTERING_REQUESTS = 100  # of what is registered: 50 gate rows, each sent twice at most
 SLOW_REQUEST_S = 10.0  # of an own machine while it is measured
 
 
@@ -112,7 +113,7 @@ class _Bill:
 
         An endpoint that is named may be somebody's, and the cheap side of a cascade stays where it is.
         """
-        asked = (*self.asked.judged("self_host"), *self._samples, self.asked.test)
+        asked = (*self.asked.judged("self_host"), *self._samples, self.asked.test, *self._registered)
         around = max(self._around_best, self.asked.trained)
         open_ones = [model for model in self.models if model.is_open]
         named = [model for model in open_ones if model.base_url and model.venue == "self_host"]
@@ -124,6 +125,13 @@ class _Bill:
         """Rows asked again: at a temperature, and once more as they were."""
         again = self.use_case.consistency
         return (self.asked.again,) * (again.samples + 1) if again else ()
+
+    @property
+    def _registered(self) -> tuple[Lengths, ...]:
+        """What is asked of what passed before it is put behind an endpoint that stays."""
+        gate = self.asked.gate
+        rows = min(REGISTERING_REQUESTS, 2 * gate.rows) if self.use_case.hosting.endpoint == "process" else 0
+        return (Lengths(rows=rows, in_all=rows * gate.longest, longest=gate.longest),) if rows else ()
 
     @property
     def _pairs(self) -> bool:

@@ -16,6 +16,7 @@ from leastwise.ladder.candidate import Candidate
 from leastwise.models.catalogue import Catalogue
 from leastwise.money.curves import SECONDS_PER_MONTH, Machines, Option, cheapest, crossings, sensitivity
 from leastwise.money.economics import payback_months, true_cost_of_fine_tuning
+from leastwise.money.load import repriced
 from leastwise.money.venue_cost import retraining_usd_per_month
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.reports import unknown_usage
@@ -28,6 +29,7 @@ from leastwise.use_case.price import Price, Usage
 WIDEST = 1000.0  # times today's traffic, up and down, that curves are drawn for
 OWN = " on own machines"
 TRAINED = ("fine_tune", "pretrain", "distill", "self_host")
+CAPACITIES = (("", ""), ("load.", "_within_bound"))  # as the gate priced machines, and as their endpoint carries
 UNTRAINED = ("prompt", "rag", "cache")
 
 
@@ -154,6 +156,7 @@ class Bills:
             bill = option.month(self.now, self.peak_ratio)
             parts = (bill.variable_usd, bill.fixed_usd, bill.recurring_usd, bill.total_usd)
             lines.append(f"| {option.name} | {' | '.join(f'${usd:,.2f}' for usd in parts)} |")
+        lines += self._as_carried()
         lines += self._upper_limits()
         if decline:
             later = ", ".join(f"{option.name} ${self.usd_per_month(option, months=12):,.2f}" for option in options)
@@ -161,6 +164,21 @@ class Bills:
         if stale := book.stale(datetime.now(UTC).date()):
             lines += ["", f"**Beware**: {stale}."]
         return lines
+
+    def _as_carried(self) -> list[str]:
+        """What own machines come to by what the endpoint itself carried, beside what the gate priced them by."""
+        said = []
+        for run in (run for run in self.run.stage_runs() if run.is_evidence):
+            priced, carries = (run.figures.get(f"{name}requests_per_s{end}", 0.0) for name, end in CAPACITIES)
+            made = repriced(self.use_case, priced, carries) if run.candidate().venue == "self_host" else None
+            if made:
+                usd = made.more_usd_per_1k * self.now / 1000
+                count = "as many machines" if made.machines == made.priced_machines else f"{made.machines} machines"
+                said.append(
+                    f"{run.stage} behind its endpoint carries {carries:,.3g} requests a second and machine (priced: "
+                    f"{priced:,.3g}): {count}, ${abs(usd):,.2f} a month {'less' if usd < 0 else 'more'}."
+                )
+        return ["", *said] if said else []
 
     def _upper_limits(self) -> list[str]:
         """Of whom the bill is the most it can be, for answers came without usage."""

@@ -133,6 +133,17 @@ class Registry:
         run_id = str(self.client.get_model_version(self.use_case, version).run_id)
         return Registered(version, RunId(run_id), StageRun.read(self.client, run_id).candidate())
 
+    def run_of(self, version: str) -> str | None:
+        """The run that measured a version; None where there is no such version."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client.get_model_version(self.use_case, version).run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+
     def training_data(self, registered: Registered) -> str | None:
         """The training data of a candidate that a retraining made; None for one that came from a climb."""
         run = UpkeepRun.read(self.client, registered.run_id)

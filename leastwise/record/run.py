@@ -35,11 +35,12 @@ GATE_HASH, QUESTION, MEASURED, ERROR = (
     "leastwise.measured",
     "leastwise.error",
 )
+ENDPOINT, DEPLOYED, LOAD = "leastwise.endpoint", "leastwise.deployed", "leastwise.load"  # where, how it went, in words
 FINDING, TRACES = "leastwise.finding", "leastwise.traces"  # how many traces a run has, once it has them all
 CONFIRMED, RETRIEVAL, RETRIEVAL_FAULT = "leastwise.confirmed", "leastwise.retrieval", "leastwise.retrieval.fault"
 RETRIEVAL_MODE, CHAMPION_VERSION, WINDOW = "leastwise.retrieval.mode", "leastwise.champion", "leastwise.window"
 NOTE, PARENT, RUN_NAME = "mlflow.note.content", "mlflow.parentRunId", "mlflow.runName"
-NOT_LINKED = (PARENT, RUN_NAME, TRACES, "mlflow.user", "mlflow.source.name", "mlflow.source.type")
+NOT_LINKED = (PARENT, RUN_NAME, TRACES, ENDPOINT, DEPLOYED, "mlflow.user", "mlflow.source.name", "mlflow.source.type")
 SPENT, PAID, REUSED_CALLS = "usd.spent", "calls.paid", "calls.cached"
 MOST_TAG_CHARACTERS = 5000  # above 8,000 MLflow cuts a tag silently
 RUNNING = "RUNNING"

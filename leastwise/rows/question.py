@@ -44,6 +44,7 @@ READ_AND_COUNTED = {
     "made_shifts",
     "kind_column",
 }
+LEFT_AFTERWARDS = {"endpoint", "endpoint_host", "endpoint_port", "load_concurrency", "load_seconds"}  # of hosting
 ASKED_BESIDE = {"ood_decline": "out_of_scope", "shift_quality": "shifted"}
 
 
@@ -83,6 +84,7 @@ class Question:
         # How rows are read and counted changes the answer as much as they do; a default leaves older keys as they were.
         reading = self.use_case.data.model_dump(include=READ_AND_COUNTED, exclude_defaults=True)
         asked["data"] = self.tables.hashes | reading
+        asked["hosting"] = {name: value for name, value in asked["hosting"].items() if name not in LEFT_AFTERWARDS}
         return content_key(json.dumps(asked, sort_keys=True))
 
     @cached_property

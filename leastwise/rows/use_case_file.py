@@ -20,6 +20,7 @@ from leastwise.stores import storage
 from leastwise.stores.shipped import USE_CASES
 from leastwise.stores.yaml_file import read_yaml
 from leastwise.use_case import Approval, Stage, UseCase
+from leastwise.use_case.settings import EndpointLeft
 
 
 class Overrides(Part):
@@ -34,6 +35,9 @@ class Overrides(Part):
     last_stage: Stage | None = Field(None, description="The last stage this climb may reach.")
     approve_pretrain: Approval | None = Field(None, description="Leave for continued pre-training.")
     approve_self_host: Approval | None = Field(None, description="Leave for self-hosting.")
+    endpoint: EndpointLeft | None = Field(
+        None, description="Where self_host leaves the endpoint of what passed: process (on the machine), or none."
+    )
 
     def applied_to(self, raw: Mapping[str, object]) -> dict[str, object]:
         """The use case's fields with these changes; BadInput for a bound of a requirement it does not have."""
@@ -59,6 +63,8 @@ class Overrides(Part):
         }
         changed |= {name: value for name, value in limits.items() if value is not None}
         leave = {"pretrain": self.approve_pretrain, "self_host": self.approve_self_host}
+        if self.endpoint:
+            changed["hosting"] = _mapping(raw, "hosting") | {"endpoint": self.endpoint}
         changed["approvals"] = _mapping(raw, "approvals") | {k: v for k, v in leave.items() if v is not None}
         return changed
 

@@ -26,12 +26,15 @@ SHOWN_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Request:
-    """A text to answer. `unit`: whom a split keeps together (user, request or text); `alias`: empty for the split."""
+    """A text to answer. `unit`: whom a split keeps together (user, request or text); `alias`: empty for the split;
+    `is_load`: asked to measure the endpoint, and no traffic.
+    """
 
     id: str
     text: str
     unit: str
     alias: str = ""
+    is_load: bool = False
 
 
 class AnsweringService:
@@ -46,6 +49,9 @@ class AnsweringService:
         """The answer, kept, with the id of its trace where it has one."""
         chosen = self._chosen(request)
         done = await self._asked(request, chosen)
+        if request.is_load:
+            self.traffic.keep_load(done)
+            return done
         if chosen.alias == CHAMPION and not request.alias:
             self._shadow(request)
         return self.traffic.keep(done, share_of("trace", request.id))

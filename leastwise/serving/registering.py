@@ -38,9 +38,10 @@ def register(work: Workspace, run: StageRun) -> str:
     again may cost more than is left.
     """
     registry = Registry(run.client, work.use_case.name)
-    known = registry.version_of(run)
-    if known:
+    if known := registry.version_of(run):
         return known
+    if (origin := run.origin).id != run.id:  # a climb that measured nothing anew registers nothing anew
+        return register(work, origin)
     model_id = run.tag(MODEL_ID)
     if not model_id:
         raise BadInput(f"run {run.id}: has logged no candidate; name the run of a stage that was measured")
@@ -64,13 +65,15 @@ def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str)
     logged = [] if rows is None else [str(answer) for answer in rows["answer"]]
     worst = sum(_worst_usd(work, each, texts) for each in bundle.parts_of(candidate))
     meter = work.budget.meter(candidate.stage)
-    reserved = meter.reserve(worst)
+    reserved = meter.reserve(worst) if worst else None  # what costs nothing is no call that was paid
     try:
         said = smoke.answers_of(model_uri, texts, work.home / "logs" / f"smoke-{candidate.key}.log")
     except BaseException:
-        meter.ledger.settle_at_worst(reserved)  # what it had spent until then is not known
+        if reserved is not None:
+            meter.ledger.settle_at_worst(reserved)  # what it had spent until then is not known
         raise
-    meter.ledger.settle(reserved, sum(each.usd for each in said))
+    if reserved is not None:
+        meter.ledger.settle(reserved, sum(each.usd for each in said))
     answers = [each.answer for each in said]
     share = smoke.agreement(work.use_case.task, answers, logged)
     if share < smoke.LEAST_AGREEING:

@@ -73,7 +73,7 @@ class Endpoint:
         self._ending = threading.Event()
         logs = storage.home() / "logs"
         numbers = range(1, work.settings.workers + 1)
-        self._workers = [_Worker(logs / f"endpoint-{work.name}-{number}.log") for number in numbers]
+        self._workers = [_Worker(logs / f"endpoint-{work.label}-{number}.log") for number in numbers]
         own = {VARIABLE: work.model_dump_json(), counters.SHARED_FOLDER: str(counted)}
         self._environment = {**os.environ, **QUIET, **own}
 
@@ -142,20 +142,31 @@ def endpoint(name: str, mask: tuple[str, ...], settings: EndpointSettings, openi
 
     `opening`: MODULE:FUNCTION that opens a version, where it is not the usual one.
     """
+    check_settings(settings)
+    with listening(settings) as bound:
+        work = Work(name=name, mask=mask, settings=settings, socket=bound.fileno())
+        with endpoint_of(work.model_copy(update={"opening": opening}) if opening else work, bound) as made:
+            yield made
+
+
+def check_settings(settings: EndpointSettings) -> None:
+    """BadInput where an endpoint could be reached without a key, or could not keep its traffic log."""
     keys_of(settings)
     if settings.traffic_log:
         storage.check_writable(storage.resolve(settings.traffic_log, Path.cwd()))
+
+
+@contextlib.contextmanager
+def endpoint_of(work: Work, bound: socket.socket) -> Iterator[Endpoint]:
+    """An endpoint at a socket that listens already, for as long as the block lasts."""
     counted = Path(tempfile.mkdtemp(prefix="leastwise-counts-"))
-    with _listening(settings) as listening:
-        work = Work(name=name, mask=mask, settings=settings, socket=listening.fileno())
-        work = work.model_copy(update={"opening": opening}) if opening else work
-        made = Endpoint(work, listening, counted)
-        try:
-            made.start()
-            yield made
-        finally:
-            made.close()
-            shutil.rmtree(counted, ignore_errors=True)
+    made = Endpoint(work, bound, counted)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(counted, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -180,19 +191,20 @@ def until_asked_to_end(made: Endpoint) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _listening(settings: EndpointSettings) -> Iterator[socket.socket]:
+def listening(settings: EndpointSettings) -> Iterator[socket.socket]:
+    """A socket that listens where the settings say, for as long as the block lasts; BadInput where it is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family, socket.SOCK_STREAM) as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((settings.host, settings.port))
+            bound.bind((settings.host, settings.port))
         except OSError as error:
             where = f"{settings.host}:{settings.port}"
             raise BadInput(
                 f"settings.port: {where} cannot be used ({error.strerror}); free it or name another"
             ) from None
-        listening.listen(2048)
-        yield listening
+        bound.listen(2048)
+        yield bound
 
 
 def _how_ended(worker: _Worker) -> str | None:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from leastwise.errors import BadInput
 from leastwise.part import Part
 from leastwise.redaction import hide
+from leastwise.use_case.settings import Hosting
 
 LEAST_KEY_CHARACTERS = 16
 _PAIR = re.compile(r"\s*([a-z][a-z0-9_]*)\s*=\s*(\"[^\"]*\"|[^\s,]*)\s*(?:,|\s|$)")
@@ -131,6 +132,17 @@ def keys_of(settings: EndpointSettings) -> tuple[str, ...]:
     for key in keys:
         hide(key)
     return tuple(dict.fromkeys(keys))
+
+
+def settings_of(hosting: Hosting) -> EndpointSettings:
+    """How the endpoint listens that self_host leaves running; BadInput where others could reach it without a key."""
+    settings = EndpointSettings(host=hosting.endpoint_host, port=hosting.endpoint_port)
+    try:
+        keys_of(settings)
+    except BadInput as error:
+        said = str(error).replace("settings.host", "hosting.endpoint_host").replace(" or settings.key_file", "")
+        raise BadInput(said) from None
+    return settings
 
 
 def _split(text: str) -> Sequence[str]:

@@ -1,6 +1,7 @@
 """What is kept of answered requests: a row each in the traffic log, and of some a trace, both masked first.
 
-A request waits for neither. Shadow answers have a log of their own: a request that came once must not count twice.
+A request waits for neither. Shadow answers have a log of their own: a request that came once must not count twice; and
+what was asked to measure the endpoint has one, for it is no traffic.
 """
 
 from __future__ import annotations
@@ -65,13 +66,21 @@ class Answered:
 class Traffic:
     """What one worker keeps of its requests. `mask`: the kinds of personal data that are kept of none."""
 
-    def __init__(self, name: str, mask: tuple[str, ...], settings: EndpointSettings, counters: Counters) -> None:
+    def __init__(
+        self,
+        name: str,
+        mask: tuple[str, ...],
+        settings: EndpointSettings,
+        counters: Counters,
+        may_be_measured: bool = False,
+    ) -> None:
         self.settings, self.counters = settings, counters
         prepared = partial(_masked_row, mask)
         kept = settings.traffic_log and storage.resolve(settings.traffic_log, Path.cwd())
         make = partial(_journal, name, kept, settings.part_every_s, prepared)
         self._requests = make("") if kept else None
         self._shadows = make("-shadow") if kept and settings.shadow_share else None
+        self._loads = make("-load") if kept and may_be_measured else None
         written, dropped = partial(counters.kept, "traces", "written"), partial(counters.kept, "traces", "dropped")
         is_traced = settings.trace_rate > 0 and settings.most_traces_per_s > 0
         self._traces = LiveTraces(name, partial(_masked, mask), written, dropped) if is_traced else None
@@ -93,9 +102,14 @@ class Traffic:
         if self._shadows:
             self._shadows.add(_row(done))
 
+    def keep_load(self, done: Answered) -> None:
+        """Keep what was asked to measure the endpoint, which costs as much as keeping traffic."""
+        if self._loads:
+            self._loads.add(_row(done))
+
     def count(self) -> None:
         """Bring the counts of rows up to date."""
-        journals = [each for each in (self._requests, self._shadows) if each]
+        journals = [each for each in (self._requests, self._shadows, self._loads) if each]
         now = {
             "rows.written": sum(each.rows for each in journals),
             "rows.dropped": sum(each.dropped for each in journals),
@@ -107,7 +121,7 @@ class Traffic:
 
     def close(self) -> None:
         """Write what is waiting."""
-        for each in (self._requests, self._shadows, self._traces):
+        for each in (self._requests, self._shadows, self._loads, self._traces):
             if each:
                 each.close()
         self.count()

@@ -23,6 +23,7 @@ import uvicorn
 from leastwise.errors import BadInput
 from leastwise.part import Part
 from leastwise.record.client import connect
+from leastwise.record.published.pin import Pin
 from leastwise.record.registry import Registry
 from leastwise.redaction import hide_all, redacted
 from leastwise.serving.answering_service import AnsweringService
@@ -45,7 +46,8 @@ log = logging.getLogger(__name__)
 
 class Work(Part):
     """What a worker serves. `socket`: the number of the listening socket it inherits; `opening`: MODULE:FUNCTION that
-    opens a version (name, version).
+    opens a version (name, version). `pin`: what answers until the alias is moved; `load_key`: who shows it asks to
+    measure the endpoint, and is logged apart.
     """
 
     name: str
@@ -53,15 +55,27 @@ class Work(Part):
     settings: EndpointSettings
     socket: int
     opening: str = OPENING
+    pin: Pin | None = None
+    load_key: str = ""
+
+    @property
+    def label(self) -> str:
+        """What its logs are called: two endpoints of one use case may run side by side."""
+        return f"{self.name}-v{self.pin.version}" if self.pin else self.name
 
 
 @contextlib.asynccontextmanager
 async def service(
-    name: str, mask: tuple[str, ...], settings: EndpointSettings, opener: Opener, registered: Registered
+    name: str,
+    mask: tuple[str, ...],
+    settings: EndpointSettings,
+    opener: Opener,
+    registered: Registered,
+    may_be_measured: bool = False,
 ) -> AsyncIterator[AnsweringService]:
     """A service that answers, for as long as the block lasts."""
     counters = Counters()
-    traffic = Traffic(name, mask, settings, counters)
+    traffic = Traffic(name, mask, settings, counters, may_be_measured)
     made = AnsweringService(Follower(name, registered, opener, settings, counters), traffic, settings, counters)
     try:
         await made.follower.start()
@@ -76,7 +90,8 @@ async def serve(
     """Answer until the process is asked to end; what is in flight is answered first. `on_server` is handed what ends
     it where no signal can.
     """
-    app = application(work.name, made, Admission(keys_of(work.settings), work.settings, made.counters))
+    admission = Admission(keys_of(work.settings), work.settings, made.counters, work.load_key)
+    app = application(work.name, made, admission)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -120,24 +135,29 @@ async def _end_with_parent(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def registered(name: str) -> Registered:
-    """The registry of a use case's models; each call blocks, the first connects."""
+def registered(name: str, pin: Pin | None = None) -> Registered:
+    """The registry of a use case's models, as whoever is pinned sees it; each call blocks, the first connects."""
 
     @lru_cache(maxsize=1)
     def registry() -> Registry:
         return Registry(connect(), name)
 
-    return Registered(
-        aliases=lambda: registry().aliases(),
-        note=lambda version, words: registry().note_start(version, words),
-        predecessor=lambda: registry().predecessor(),
-    )
+    def aliases() -> dict[str, str]:
+        held = registry().aliases()
+        return pin.aliases(held, registry().log) if pin else held
+
+    def predecessor() -> str:
+        before = registry().predecessor()
+        return pin.predecessor(before) if pin else before
+
+    return Registered(aliases, lambda version, words: registry().note_start(version, words), predecessor)
 
 
 async def _run(work: Work, listening: socket.socket) -> None:
     module, _, function = work.opening.partition(":")
     opener = partial(getattr(import_module(module), function), work.name)
-    async with service(work.name, work.mask, work.settings, opener, registered(work.name)) as made:
+    seen = registered(work.name, work.pin)
+    async with service(work.name, work.mask, work.settings, opener, seen, bool(work.load_key)) as made:
         _steady()
         await serve(work, made, listening)
 

@@ -13,6 +13,7 @@ from leastwise.part import Part, written_but_for
 from leastwise.use_case.price import Price
 
 SearchMode = Literal["dense", "hybrid", "bm25"]
+EndpointLeft = Literal["none", "process"]
 REPLAY_REQUESTS = 1_000
 
 
@@ -101,3 +102,30 @@ class Hosting(Part):
     )
     managed_price: Price | None = Field(None, description="Dollars per million tokens of own weights at that host.")
     capacity: bool = Field(True, description="Whether machines to serve on are to be had; self_host needs it.")
+    endpoint: EndpointLeft = Field(
+        "none",
+        description="Where self_host leaves the endpoint of a candidate that passed: process (on the machine that "
+        "measured it, until `make down`), or none: it is measured under load and ended.",
+    )
+    endpoint_host: str = Field(
+        "127.0.0.1",
+        pattern=r"^[A-Za-z0-9.:-]+$",
+        description="Address it listens on; any but this machine's needs keys.",
+    )
+    endpoint_port: int = Field(8100, ge=0, le=65535, description="Port it listens on, the next free one where taken.")
+    load_concurrency: int = Field(
+        64, ge=0, le=1024, description="Most requests in flight while the endpoint is measured; 0: it is not measured."
+    )
+    load_seconds: float = Field(3.0, ge=0.1, le=600, description="Seconds of each load: 1, 2, 4, ... in flight.")
+
+    @model_serializer(mode="wrap")
+    def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """What was asked before an endpoint was left anywhere is still the same question."""
+        return written_but_for(
+            write(self),
+            endpoint="none",
+            endpoint_host="127.0.0.1",
+            endpoint_port=8100,
+            load_concurrency=64,
+            load_seconds=3.0,
+        )

@@ -23,6 +23,7 @@ from leastwise.models.student import texts_cut
 from leastwise.money.token_counts import most_request_tokens, most_tokens
 from leastwise.record.certificate.signing import check_key
 from leastwise.rows.general_text import check_general
+from leastwise.serving.settings import settings_of
 from leastwise.stores import storage
 from leastwise.training import causal_student
 from leastwise.training.training_rows import check_lengths, examples_of
@@ -99,6 +100,12 @@ def _check_tables(prospect: Prospect, held: Sequence[str]) -> None:
     check_held(prospect.question, names, prospect.catalogue.home)
 
 
+def _check_endpoint(use_case: UseCase) -> None:
+    """Where self_host may leave an endpoint, nobody can reach it without a key."""
+    if use_case.hosting.endpoint != "none" and "self_host" in use_case.reachable_stages:
+        settings_of(use_case.hosting)
+
+
 def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[Check]:
     """The checks of what a use case says and of its rows; a climb holds JUDGED tables to their suites as its first
     step.
@@ -106,6 +113,7 @@ def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[C
     question, catalogue = prospect.question, prospect.catalogue
     return [
         *_basics(prospect, held),
+        partial(_check_endpoint, question.use_case),
         partial(_check_weights, prospect, far=False),
         partial(check_keys, question.use_case),
         partial(check_grades, question),

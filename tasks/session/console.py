@@ -215,3 +215,9 @@ def show_ending(use_case: UseCase, ending: ClimbEnding, history: Sequence[Record
         return
     say(f"  .venv/bin/mlflow ui --backend-store-uri {tracking_uri} --port 5000    # experiment {use_case.name}")
     say("  make up                                                     # Prefect and MLflow UIs, all deployments")
+
+
+def show_endpoint(words: str) -> None:
+    """Where the winner answers, as the last thing that is said."""
+    if words:
+        say(f"\n{words}")

@@ -21,6 +21,7 @@ import psutil
 import pytest
 import yaml
 
+from leastwise.serving.deployed import entries
 from tests.conftest import share_models, small_triage
 
 ROOT = Path(__file__).parents[2]
@@ -270,6 +271,25 @@ def test_down_spares_a_process_that_merely_has_a_recorded_id(tmp_path: Path) -> 
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def test_down_ends_the_endpoints_that_climbs_left_and_spares_who_has_such_an_id_by_now(tmp_path: Path) -> None:
+    marked, later = "of-this-test", subprocess.Popen(["sleep", "60"])
+    left = subprocess.Popen(["sleep", "60"], env=os.environ | {entries.MARK: marked}, start_new_session=True)
+    try:
+        (tmp_path / entries.FOLDER).mkdir()
+        fields = {"name": "toy", "run_id": "r", "host": "127.0.0.1", "port": 9}
+        reused = {"name": "toy", "pid": later.pid, "started": time.time() - 3600}
+        for version, more in {"1": {"mark": marked}, "2": {"mark": "gone", "process": reused}}.items():
+            entry = entries.Entry.model_validate(fields | {"version": version} | more)
+            (tmp_path / entries.FOLDER / f"toy-v{version}.json").write_text(entry.model_dump_json())
+        assert local("down", environment_of(tmp_path, 1, 2)).returncode == 0
+        assert left.wait(10) != 0 and later.poll() is None
+        assert not list((tmp_path / entries.FOLDER).glob("*.json"))
+    finally:
+        for each in (left, later):
+            each.kill()
+            each.wait()
 
 
 def test_down_ends_everything_up_started_and_frees_the_ports(servers: Servers) -> None:

@@ -14,12 +14,13 @@ from leastwise.answering.answerer import Outage
 from leastwise.errors import CannotBeAsked
 from leastwise.ladder import Step
 from leastwise.ladder.candidate import Candidate, Prompt
-from leastwise.record.run import CHAMPION_VERSION, STAGE
+from leastwise.record.run import CHAMPION_VERSION, DEPLOYED, STAGE
 from leastwise.record.upkeep_run import UpkeepRun, open_upkeep
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.use_case import Stage
 from tasks import climb as climbing
 from tasks import rebaseline as rebaselining
+from tasks.serving import deploy as deploying
 from tests.conversations import conversations
 from tests.workspaces import log_stage, quality
 
@@ -85,6 +86,22 @@ def test_a_winner_that_cannot_be_asked_on_test_stands_unconfirmed_with_the_reaso
     ending = stages.ended(work.run.id, Step(action="end", outcome="prompt", stage="prompt", reason="it passes"))
     assert (ending.outcome, ending.confirmed) == ("prompt", "not measured")
     assert ending.reason == f"it passes; it is not confirmed on test: {why}"
+
+
+def test_a_self_host_that_passed_before_a_kill_gets_its_endpoint_without_being_measured_again(
+    tmp_path: Path, home: Path
+) -> None:
+    work = conversations(tmp_path)
+    hosted = Candidate(
+        stage="self_host", model="openai:gpt-4o-mini", venue="self_host", prompt=Prompt(system="Answer.")
+    )
+    run = log_stage(work, hosted, quality(0.85, 0.95))
+    assert deploying.was_cut_off(work.run.id)
+    ending = stages.ended(work.run.id, Step(action="end", outcome="self_host", stage="self_host", reason="it passes"))
+    assert (ending.outcome, ending.exit_status) == ("self_host", 0) and work.budget.usd_spent == 0
+    said = run.again().tag(DEPLOYED)
+    assert said == "No endpoint was started: it is not measured under load, for that would pay for every call."
+    assert not deploying.was_cut_off(work.run.id) and len(work.run.stage_runs()) == 1
 
 
 @pytest.mark.parametrize("why", UNMEASURABLE)

@@ -155,7 +155,7 @@ def test_what_cannot_be_served_is_refused_in_words_before_it_starts(monkeypatch:
     opened = server.endpoint("toy", (), EndpointSettings(host="0.0.0.0"), OPENING)
     with pytest.raises(BadInput, match=r"0\.0\.0\.0 can be reached by others and no key is set"), opened:
         pass
-    with server._listening(EndpointSettings(port=0)) as taken:
+    with server.listening(EndpointSettings(port=0)) as taken:
         port = taken.getsockname()[1]
         opened = server.endpoint("toy", (), EndpointSettings(port=port), OPENING)
         with pytest.raises(BadInput, match=f"127.0.0.1:{port} cannot be used"), opened:
@@ -166,7 +166,7 @@ def test_a_worker_without_a_champion_says_what_to_do_and_ends_as_bad_input(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = {each: signal.getsignal(each) for each in worker.SIGNALS}
-    with server._listening(EndpointSettings(port=0)) as listening:
+    with server.listening(EndpointSettings(port=0)) as listening:
         work = worker.Work(name="toy", settings=EndpointSettings.model_validate(SETTINGS), socket=listening.detach())
     monkeypatch.setenv(worker.VARIABLE, work.model_dump_json())
     try:

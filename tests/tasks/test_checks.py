@@ -149,6 +149,10 @@ def _a_corpus_of_a_line(case: dict[str, Any], folder: Path, model: Path) -> None
     case["task"]["domain_is_public"] = False
 
 
+def _an_open_endpoint(case: dict[str, Any], folder: Path, model: Path) -> None:
+    case["hosting"] = {"endpoint": "process", "endpoint_host": "0.0.0.0"}
+
+
 LATER: dict[str, tuple[Change, list[str]]] = {
     "dev rows that training and a student need": (_without_dev, ["data.dev", "fine_tune and distill", "last_stage"]),
     "a training example over the length": (_long_row("train"), ["data.train: row 7", "training.max_tokens"]),
@@ -195,6 +199,10 @@ LATER: dict[str, tuple[Change, list[str]]] = {
         ["teacher_share: no stage before distill trains weights"],
     ),
     "a corpus of less than one sequence": (_a_corpus_of_a_line, ["data.documents", "last_stage before pretrain"]),
+    "a key of an endpoint that others can reach": (
+        _an_open_endpoint,
+        ["hosting.endpoint_host: 0.0.0.0 can be reached"],
+    ),
     "a price of the student": (_unpriced_student, ["hosting.managed_price", "last_stage before distill"]),
 }
 

@@ -16,15 +16,24 @@ from leastwise.serving.web.refusals import Refusal
 
 OF_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "[::1]"})
 RETRY_AFTER_S = 1
+LOAD_HEADER = "x-leastwise-load"
 
 
 class Admission:
     """The door of one worker."""
 
-    def __init__(self, keys: tuple[str, ...], settings: EndpointSettings, counters: Counters) -> None:
+    def __init__(
+        self, keys: tuple[str, ...], settings: EndpointSettings, counters: Counters, load_key: str = ""
+    ) -> None:
         self.settings, self.counters = settings, counters
         self._digests = [_digest(key) for key in keys]
+        self._load_digest = _digest(load_key) if load_key else b""
         self._in_flight = 0
+
+    def is_measuring(self, request: Request) -> bool:
+        """Whether a request comes from whoever started this endpoint and measures what it carries."""
+        shown = request.headers.get(LOAD_HEADER, "")
+        return bool(self._load_digest and shown) and hmac.compare_digest(self._load_digest, _digest(shown))
 
     def check_key(self, request: Request) -> None:
         """Refuse who shows no key, or, where none is asked for, who was sent here by another site's page."""

@@ -97,7 +97,8 @@ class Routes:
     async def chat(self, request: WebRequest, body: bytes) -> Response:
         """OpenAI's chat completions."""
         chat = bodies.chat_of(bodies.parsed(body), self.service.settings)
-        asked = Request(_new_id(request), chat.text, _unit(request, chat.user, chat.text), self._alias(chat.model))
+        unit, is_load = _unit(request, chat.user, chat.text), self.admission.is_measuring(request)
+        asked = Request(_new_id(request), chat.text, unit, self._alias(chat.model), is_load)
         done = await self.service.answer(asked)
         headers = _headers(request, done)
         if done.status != OK:

@@ -4,7 +4,9 @@ import pytest
 
 from leastwise.money.expected_cost import Facts, expected_costs
 from leastwise.money.worst_cost import worst_costs
-from leastwise.use_case import UseCase
+from leastwise.serving.live_model import TRIES
+from leastwise.serving.smoke import ROWS as ROWS_ASKED
+from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.price import Price
 from tests.unit.use_cases import LISTED, PLENTY, asked, use_case
 
@@ -70,6 +72,20 @@ def test_what_the_context_surely_cuts_or_refuses_is_not_estimated() -> None:
 def test_requests_sent_twice_and_every_row_asked_again_belong_to_the_worst() -> None:
     plain, again = priced(), priced(traffic={"requests_per_month": 10, "retry_share": 0.5})
     assert again["prompt"] == pytest.approx(1.5 * plain["prompt"])
+
+
+def test_what_an_endpoint_is_asked_before_it_stays_belongs_to_the_worst_of_self_host() -> None:
+    own = {"uri": "hf://a/b", "base_url": "http://gpu:8000/v1", "venue": "self_host"}
+
+    def worst(**hosting: object) -> dict[Stage, float]:
+        case = use_case(models={"candidates": [own]}, hosting=hosting)
+        return worst_costs(case, {"hf://a/b": Price(input=1.0, output=0.0)}, None, asked(ROWS, text=1_000))
+
+    left, ended = worst(endpoint="process"), worst()
+    assert left["self_host"] - ended["self_host"] >= ROWS_ASKED * TRIES * 1_000 / 1e6
+    assert {stage: usd for stage, usd in left.items() if stage != "self_host"} == {
+        stage: usd for stage, usd in ended.items() if stage != "self_host"
+    }
 
 
 def test_an_own_machine_is_paid_for_as_long_as_every_row_may_take() -> None:

@@ -1,0 +1,166 @@
+"""The last act of self_host: what passed is registered, put behind an endpoint, measured under load, and left running
+where the use case says so.
+
+It changes no verdict and moves no alias. Whatever is cut off here is taken up by the next call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from leastwise.answering.workspace import Workspace
+from leastwise.money.load import repriced
+from leastwise.money.machine_cost import hosting_hour_usd
+from leastwise.record.deployed.load_report import RATE, log_load
+from leastwise.record.published.moves import CHAMPION
+from leastwise.record.registry import Registry
+from leastwise.record.review.background import held
+from leastwise.record.stage_run import StageRun
+from leastwise.redaction import redacted
+from leastwise.serving import bundle
+from leastwise.serving.deployed import entries, standing, starting
+from leastwise.serving.deployed.entries import Entry
+from leastwise.serving.deployed.load import Asked, carried
+from leastwise.serving.registering import register
+from leastwise.serving.settings import EndpointSettings, keys_of, settings_of
+
+ENDS = "`python -m infra.local down` (`make down`) ends it"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Where a candidate answers (`url` empty: nowhere) and how that came, in words."""
+
+    url: str
+    words: str
+
+
+def may_be_deployed(work: Workspace, run: StageRun) -> bool:
+    """Whether the gate was sure by what is logged, or a person took what it was not sure of."""
+    outcome = run.judged(work.use_case.gate_requirements).verdict.outcome
+    return outcome == "PASS" or (outcome == "UNDECIDED" and run.resolution == "pass" and run.is_overridden)
+
+
+def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
+    """Register the candidate of a stage that passed, put it behind an endpoint and measure that; raises what is in the
+    way (BadInput, StartError, BudgetExceeded and whatever a tracking server has to say).
+
+    `opening`: as `starting.Wanted` has it.
+    """
+    stays, why_not = work.use_case.hosting.endpoint == "process", _why_not_measured(work, run)
+    if why_not and not stays:
+        return Deployed("", f"No endpoint was started: {why_not}.")
+    settings = settings_of(work.use_case.hosting) if stays else EndpointSettings(port=0)
+    registry, version = Registry(run.client, work.use_case.name), register(work, run)
+    _end_left_over(registry, version)
+    if there := standing.with_version(registry, version):
+        starting.wait_for(there, EndpointSettings().start_timeout_s)
+        if not why_not and standing.with_champion(registry) != there:  # cut off before its report: nobody relies on it
+            _measured(work, run, there)
+        return Deployed(there.url, f"Version {version} is being served already: {_where(registry, there, version)}.")
+    wanted = starting.Wanted(
+        name=registry.use_case,
+        version=version,
+        run_id=registry.run_of(version) or "",
+        settings=settings,
+        mask=work.use_case.data.mask,
+        pin=starting.pinned(registry, version),
+        opening=opening,
+        stays=stays,
+    )
+    with _running(work, wanted) as entry:
+        if not why_not:
+            _measured(work, run, entry)
+    if not stays:
+        return Deployed(
+            "", f"Version {version} answered behind an endpoint, which was ended: hosting.endpoint is none."
+        )
+    _end_superseded(registry, entry)
+    return Deployed(
+        entry.url, f"Version {version} is being served: {_where(registry, entry, version)}{_moved(work, entry)}."
+    )
+
+
+def _why_not_measured(work: Workspace, run: StageRun) -> str:
+    """Why no load report is made; empty where one is."""
+    if RATE in run.figures:
+        return "what it carries was measured before"
+    if any(work.catalogue.is_metered(part) for part in bundle.parts_of(run.candidate())):
+        return "it is not measured under load, for that would pay for every call"
+    return "" if work.use_case.hosting.load_concurrency else "hosting.load_concurrency is 0"
+
+
+@contextlib.contextmanager
+def _running(work: Workspace, wanted: starting.Wanted) -> Iterator[Entry]:
+    """An endpoint that answers with its version; after the block it goes on where it `stays`."""
+    with _paid(work):
+        entry = starting.ensure(wanted).entry
+        try:
+            starting.wait_for(entry, wanted.settings.start_timeout_s)
+            yield entry
+        finally:
+            if not wanted.stays:
+                entries.end(entry)
+
+
+def _paid(work: Workspace) -> AbstractContextManager[object]:
+    """An own machine is paid by the hour while it is measured."""
+    usd = hosting_hour_usd(work.use_case)
+    return work.budget.meter("self_host", "serving").machine(usd, usd) if usd else nullcontext()
+
+
+def _measured(work: Workspace, run: StageRun, entry: Entry) -> None:
+    """Log what the endpoint carries; what cannot be measured is said, and the endpoint stays."""
+    try:
+        _measure(work, run, entry)
+    except Exception as error:
+        why = redacted(" ".join(str(error).split())[:300])
+        log.warning(f"self_host: what the endpoint carries is not known ({type(error).__name__}: {why})")
+
+
+def _measure(work: Workspace, run: StageRun, entry: Entry) -> None:
+    use_case, hosting = work.use_case, work.use_case.hosting
+    latency = use_case.requirements.p95_latency_ms
+    asked = Asked(entry.url, entry.name, entry.load_key, next(iter(keys_of(EndpointSettings())), ""))
+    texts = list(dict.fromkeys(map(str, work.question.gate.rows["text"])))
+    repeats = not run.candidate().cache.exact  # a response cache would answer what it has seen
+    with held():
+        done = carried(
+            asked, texts, latency.bound if latency else None, hosting.load_concurrency, hosting.load_seconds, repeats
+        )
+    priced = repriced(use_case, run.figures.get("requests_per_s", 0.0), done.requests_per_s)
+    log.info(f"self_host: {log_load(run, done, priced)}")
+
+
+def _end_left_over(registry: Registry, version: str) -> None:
+    """End an endpoint that was started only to be measured, by whoever was killed then."""
+    left = entries.of(registry.use_case, version)
+    if left and not left.stays:
+        entries.end(left)
+
+
+def _end_superseded(registry: Registry, entry: Entry) -> None:
+    """End those that an earlier climb left for a version which nobody promoted."""
+    champion = registry.aliases().get(CHAMPION, "")
+    for each in standing.of_registry(registry):
+        if each.version not in (entry.version, champion) and standing.is_pinned(registry, each):
+            log.info(f"self_host: the endpoint of version {each.version} at {each.url} is ended: nobody promoted it")
+            entries.end(each)
+
+
+def _where(registry: Registry, entry: Entry, version: str) -> str:
+    served = entry.serves().get(CHAMPION, version)
+    now = "" if served == version else f" (with version {served}, to which the champion was moved)"
+    follows = "once that is moved" if standing.is_pinned(registry, entry) else "wherever that is moved"
+    return f"{entry.url}/v1{now}; it follows the champion {follows}; {ENDS}"
+
+
+def _moved(work: Workspace, entry: Entry) -> str:
+    wanted = work.use_case.hosting.endpoint_port
+    return f"; port {wanted} was taken" if wanted not in (0, entry.port) else ""
