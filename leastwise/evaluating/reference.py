@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerers import open_answerer
+from leastwise.answering.bundle.packing import referred
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.evaluating.confirmation import measure_all
@@ -199,7 +200,8 @@ def _log(
     """
     requirements, table = work.use_case.gate_requirements, reference_table(quality)
     run = work.run.log_reference(measured.evaluation, table, quality, is_whole=False)
-    run.log_candidate(candidate, work.use_case)
+    with referred(work, candidate) as bundle:
+        run.log_candidate(candidate, work.use_case, bundle)
     run.log_examples(measured)
     run.write({name: value for name, value in measured.totals.items() if name.startswith("consistency.")})
     judged = run.judged(requirements)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leastwise.answering.bundle import packing
 from leastwise.answering.served import requests_of
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.request import usd_worst
@@ -22,7 +23,7 @@ from leastwise.record.registry import Registry
 from leastwise.record.run import MODEL_ID
 from leastwise.record.stage_run import EXAMPLES, StageRun
 from leastwise.record.upkeep_run import UpkeepRun
-from leastwise.serving import bundle, smoke
+from leastwise.serving import smoke
 from leastwise.serving.live_model import TRIES
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def register(work: Workspace, run: StageRun) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{candidate.key}-") as scratch:
         packed = Path(scratch, "bundle")
-        bundle.pack(work, candidate, packed)
+        packing.pack(work, candidate, packed)
         save_bundle(packed, Path(scratch, "model"))
         log_whole(run.client, model_id, Path(scratch, "model"))
     _check(work, run, candidate, f"models:/{model_id}")
@@ -62,7 +63,7 @@ def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str)
     rows = None if rows is None else rows[rows["answer"].notna()].drop_duplicates("input").head(smoke.ROWS)
     texts = [] if rows is None else [str(text) for text in rows["input"]]
     logged = [] if rows is None else [str(answer) for answer in rows["answer"]]
-    worst = sum(_worst_usd(work, each, texts) for each in bundle.parts_of(candidate))
+    worst = sum(_worst_usd(work, each, texts) for each in packing.parts_of(candidate))
     meter = work.budget.meter(candidate.stage)
     reserved = meter.reserve(worst)
     try:

@@ -17,12 +17,13 @@ import pytest
 from aiohttp import web
 
 from leastwise.answering.answerers import open_answerer
+from leastwise.answering.bundle import contents as bundle
+from leastwise.answering.bundle.packing import pack, refer
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import CachePolicy, Candidate, Cascade, Prompt, Retriever, Weights
 from leastwise.metrics.answer import Answer
-from leastwise.serving import bundle
 from leastwise.serving.live_model import open_winner
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
@@ -115,7 +116,7 @@ async def won(folder: Path, texts: list[str]) -> list[Answer]:
 
 
 def packed(work: Workspace, candidate: Candidate, folder: Path) -> Path:
-    bundle.pack(work, candidate, folder)
+    pack(work, candidate, folder)
     return folder
 
 
@@ -133,6 +134,10 @@ def test_a_winner_answers_as_it_did_in_the_climb(work: Workspace, tmp_path: Path
     if name.startswith(("cascade", "guard")):
         special = [each.escalated for each in after] if "cascade" in name else [each.text == "none" for each in after]
         assert 0 < sum(special) < len(after), "some and not all, or nothing is shown"
+    refer(work, candidate, tmp_path / "measured")
+    measured = asyncio.run(won(tmp_path / "measured", list(work.gate.rows["text"])))
+    assert [each.text for each in measured] == [each.text for each in before], "where it was measured, unregistered too"
+    assert sum(path.stat().st_size for path in (tmp_path / "measured").rglob("*")) < 2_000_000, "nothing heavy is copied"
 
 
 FRONTS: dict[str, dict[str, Any]] = {
@@ -172,8 +177,8 @@ def test_two_models_of_a_cascade_each_have_their_own_tokenizer(work: Workspace, 
         PLAIN.model_copy(update={"stage": "self_host", "model": each.as_uri(), "venue": "self_host"})
         for each in (tiny, other)
     )
-    bundle.pack(work, then.model_copy(update={"cascade": Cascade(first=first, below=0.5)}), tmp_path / "b")
-    _, _, contents = bundle.unpack(tmp_path / "b")
+    pack(work, then.model_copy(update={"cascade": Cascade(first=first, below=0.5)}), tmp_path / "b")
+    _, _, _, contents = bundle.unpack(tmp_path / "b", tmp_path)
     at = {uri: tmp_path / "b" / name / "chat_template.jinja" for uri, name in contents.tokenizers.items()}
     assert at[other.as_uri()].read_text() == (other / "chat_template.jinja").read_text()
     assert at[tiny.as_uri()].read_text() == (tiny / "chat_template.jinja").read_text()
@@ -206,7 +211,7 @@ def test_what_runs_code_when_it_is_loaded_is_not_packed(work: Workspace, tmp_pat
     made = Weights(kind="student", uri=(tmp_path / "student").as_uri(), revision="r1")
     student = Candidate(stage="distill", model=work.use_case.models.base.uri, venue="self_host", weights=made)  # type: ignore[union-attr]
     with pytest.raises(BadInput, match=r"pytorch_model.bin: runs code"):
-        bundle.pack(work, student, tmp_path / "b")
+        pack(work, student, tmp_path / "b")
 
 
 def spoilt(folder: Path) -> None:
