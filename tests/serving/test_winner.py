@@ -18,6 +18,7 @@ from aiohttp import web
 
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.bundle import contents as bundle
+from leastwise.answering.bundle import packing
 from leastwise.answering.bundle.packing import pack, refer
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
@@ -262,3 +263,59 @@ def test_a_lost_answer_says_why_and_no_key(work: Workspace, tmp_path: Path, monk
     monkeypatch.setattr("leastwise.endpoints.inference.BACKOFF_S", (0.001, 0.001))
     (answer,) = asyncio.run(won(folder, ["x"]))
     assert answer.text is None and answer.error and "secret" not in answer.error
+
+
+def moved(folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state directory found at another place, as on another machine that mounts it."""
+    about = json.loads((folder / bundle.CONTENTS).read_text())
+    kept = about["elsewhere"]
+    for name, where in kept["files"].items():
+        kept["files"][name] = where.replace(str(state), "/of/another/machine")
+    kept["home"] = "/of/another/machine"
+    (folder / bundle.CONTENTS).write_text(json.dumps(about))
+    monkeypatch.setenv("LEASTWISE_HOME", str(state))
+
+
+def test_what_was_measured_loads_where_its_state_directory_is_now(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refer(work, HOSTED["rag"], tmp_path / "b")
+    moved(tmp_path / "b", work.home, monkeypatch)
+    (answer,) = asyncio.run(won(tmp_path / "b", [work.gate.rows["text"].iloc[0]]))
+    assert answer.text == climbed(work, HOSTED["rag"])[0].text
+    monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path / "empty"))
+    with pytest.raises(BadInput, match=r"(?s)cannot be reached here.*flows\.promote.*state directory /of/another"):
+        asyncio.run(won(tmp_path / "b", ["x"]))
+
+
+def test_what_was_measured_does_not_load_from_files_that_changed_since(work: Workspace, tmp_path: Path) -> None:
+    made = Path(shutil.copytree(work.catalogue.encoder or "", tmp_path / "made"))
+    (made / "labels.json").write_text('{"labels": ["yes", "no"], "max_tokens": 8}')
+    student = Candidate(
+        stage="distill",
+        model=work.use_case.models.base.uri,  # type: ignore[union-attr]
+        venue="self_host",
+        weights=Weights(kind="student", uri=made.as_uri(), revision="r1"),
+    )
+    refer(work, student, tmp_path / "b")
+    (made / "labels.json").write_text('{"labels": ["no", "yes"], "max_tokens": 8}')
+    with pytest.raises(BadInput, match=r"made/labels\.json: is missing or not the file.*promote.*climb again"):
+        asyncio.run(won(tmp_path / "b", ["x"]))
+
+
+def test_the_digest_of_a_large_file_is_worked_out_once(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refer(work, HOSTED["rag"], tmp_path / "first")
+    hashed: list[str] = []
+    sha256 = packing.storage.sha256
+    monkeypatch.setattr(packing.storage, "sha256", lambda uri: hashed.append(str(uri)) or sha256(uri))
+    refer(work, HOSTED["rag"], tmp_path / "second")
+    assert max(Path(each).stat().st_size for each in hashed) < packing.LEAST_REMEMBERED_BYTES
+    assert (tmp_path / "first" / bundle.CONTENTS).read_text() == (tmp_path / "second" / bundle.CONTENTS).read_text()
+
+
+def test_what_is_registered_names_no_file_outside_it(work: Workspace, tmp_path: Path) -> None:
+    for name in ("rag", "cascade with retrieval"):
+        written = (packed(work, HOSTED[name], tmp_path / name) / bundle.CONTENTS).read_text()
+        assert "elsewhere" not in written and str(work.home) not in written
