@@ -12,11 +12,10 @@ from aiohttp import web
 
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
-from leastwise.ladder.candidate import CachePolicy, Candidate, Prompt
+from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.record.registry import Registry
 from leastwise.record.run import MODEL_ID
 from leastwise.record.stage_run import StageRun
-from leastwise.serving.registering import register
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
 

@@ -9,8 +9,9 @@ import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
@@ -20,12 +21,19 @@ from leastwise.answering.answerers import open_answerer
 from leastwise.answering.bundle import contents as bundle
 from leastwise.answering.bundle import packing
 from leastwise.answering.bundle.packing import pack, refer
+from leastwise.answering.student import student_answer
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
+from leastwise.evaluating import reference
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import CachePolicy, Candidate, Cascade, Prompt, Retriever, Weights
 from leastwise.metrics.answer import Answer
+from leastwise.models.reference import REGRESSION
+from leastwise.models.reference_student import as_student
+from leastwise.models.student import Student
+from leastwise.models.weights import directory_hash
 from leastwise.serving.live_model import open_winner
+from leastwise.training import causal_student
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
 
@@ -108,9 +116,11 @@ def climbed(work: Workspace, candidate: Candidate) -> list[Answer]:
         return answerer.answer(work.gate.rows)
 
 
-async def won(folder: Path, texts: list[str]) -> list[Answer]:
+async def won(folder: Path, texts: list[str], one_by_one: bool = False) -> list[Answer]:
     winner = await open_winner(folder)
     try:
+        if one_by_one:
+            return [await winner.answer(text) for text in texts]
         return list(await asyncio.gather(*(winner.answer(text) for text in texts)))
     finally:
         await winner.aclose()
@@ -138,37 +148,150 @@ def test_a_winner_answers_as_it_did_in_the_climb(work: Workspace, tmp_path: Path
     refer(work, candidate, tmp_path / "measured")
     measured = asyncio.run(won(tmp_path / "measured", list(work.gate.rows["text"])))
     assert [each.text for each in measured] == [each.text for each in before], "where it was measured, unregistered too"
-    assert sum(path.stat().st_size for path in (tmp_path / "measured").rglob("*")) < 2_000_000, "nothing heavy is copied"
+    assert sum(path.stat().st_size for path in (tmp_path / "measured").rglob("*")) < 2_000_000, (
+        "nothing heavy is copied"
+    )
 
 
-FRONTS: dict[str, dict[str, Any]] = {
-    "alone": {},
-    "behind a guard": {"guard": Guard(score="distance", below=-1e9)},
-    "behind a cache": {"cache": CachePolicy(exact=True)},
-    "behind a cheaper one": {"cascade": Cascade(first=CHEAP, below=0.6)},
-}
+@pytest.fixture(scope="module")
+def made(work: Workspace, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Candidate]:
+    """Candidates on weights of this machine, by their kind: what stages make, of tiny random weights."""
+    folder = tmp_path_factory.mktemp("made")
+    return {
+        "open": PLAIN.model_copy(update={"model": tiny.as_uri()}),
+        "open and constrained": HOSTED["constrained"].model_copy(update={"model": tiny.as_uri()}),
+        "open on own machines": PLAIN.model_copy(
+            update={"stage": "self_host", "model": tiny.as_uri(), "venue": "self_host"}
+        ),
+        "adapter": tuned("adapter", adapter_of(tiny, folder / "adapter"), tiny.as_uri()),
+        "full weights": tuned("merged", other_weights(tiny, folder / "full", seed=1), tiny.as_uri()),
+        "causal student": causal(work, tiny, folder, "merged"),
+        "causal student as adapter": causal(work, tiny, folder, "adapter"),
+        **students(work),
+    }
 
 
-@pytest.mark.parametrize("front", FRONTS)
-def test_an_adapter_answers_from_the_engine_that_was_judged(
-    work: Workspace, tiny: Path, tmp_path: Path, front: str
-) -> None:
+def tuned(kind: Literal["adapter", "merged"], directory: Path, model: str, **more: Any) -> Candidate:
+    weights = Weights(kind=kind, uri=directory.as_uri(), revision=directory_hash(directory) + kind)
+    return PLAIN.model_copy(
+        update={"stage": "fine_tune", "model": model, "venue": "managed", "weights": weights} | more
+    )
+
+
+def adapter_of(base: Path, out: Path) -> Path:
     import peft
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(tiny)
-    adapter = peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
-    adapter.save_pretrained(tmp_path / "adapter")
-    made = Weights(kind="adapter", uri=(tmp_path / "adapter").as_uri(), revision="r1")
-    tuned = PLAIN.model_copy(update={"stage": "fine_tune", "model": tiny.as_uri(), "venue": "managed", "weights": made})
-    tuned = tuned.model_copy(update=FRONTS[front])
-    judged = climbed(work, tuned)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    peft.get_peft_model(model, config).save_pretrained(out)
+    return out
+
+
+def other_weights(like: Path, out: Path, seed: int) -> Path:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(seed)
+    config = AutoModelForCausalLM.from_pretrained(like).config
+    AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(out)
+    AutoTokenizer.from_pretrained(like).save_pretrained(out)
+    return out
+
+
+def causal(work: Workspace, tiny: Path, folder: Path, kind: Literal["adapter", "merged"]) -> Candidate:
+    """A student of one block of the base, further trained or with an adapter."""
+    base = causal_student.cut(tiny, 1, work.home / "bases" / "one-block")
+    make = partial(adapter_of, base) if kind == "adapter" else partial(other_weights, base, seed=2)
+    return tuned(kind, make(folder / f"student-{kind}"), base.as_uri(), stage="distill", venue="self_host")
+
+
+def students(work: Workspace) -> dict[str, Candidate]:
+    """The logistic regression of row 0, and an encoder student that declines."""
+    fit = next(each for each in reference._fits(work) if each.name == REGRESSION)
+    row_0 = reference._candidate(work, fit)
+    out = as_student(fit, work.home / "students" / "one", decline_label="none", decline_below=0.6)
+    weights = Weights(kind="student", uri=out.as_uri(), revision="one")
+    student = {"stage": "distill", "venue": "managed", "weights": weights, "decline_below": 0.6}
+    return {"no LLM": row_0, "encoder student": row_0.model_copy(update=student)}
+
+
+KINDS = (
+    "open",
+    "open and constrained",
+    "open on own machines",
+    "adapter",
+    "full weights",
+    "causal student",
+    "causal student as adapter",
+    "no LLM",
+    "encoder student",
+)
+FRONTS: dict[str, dict[str, Any]] = {
+    "behind a guard": {"guard": Guard(score="distance", below=-1e9)},
+    "behind a cache": {"cache": CachePolicy(exact=True)},
+    "behind a cheaper one": {"cascade": Cascade(first=CHEAP, below=0.6)},
+    "with documents": {"retriever": RETRIEVER.model_copy(update={"examples": 0})},
+}
+
+
+def in_process(work: Workspace, candidate: Candidate) -> list[Answer]:
+    """What a student says, without the model server that it is timed behind: that takes ten seconds to start."""
+    folder = work.trained(candidate)
+    price = work.catalogue.price_in_venue(candidate)
+    said = Student(folder).answer(list(work.gate.rows["text"]))
+    return [student_answer(folder, price, text, each) for text, each in zip(work.gate.rows["text"], said, strict=True)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_every_kind_answer_from_the_engine_that_was_judged(
+    work: Workspace, made: dict[str, Candidate], tmp_path: Path, kind: str
+) -> None:
+    candidate = made[kind]
+    is_student = candidate.weights is not None and candidate.weights.kind == "student"
+    judged = in_process(work, candidate) if is_student else climbed(work, candidate)
+    for make in (pack, refer):
+        folder = tmp_path / make.__name__
+        make(work, candidate, folder)
+        answers = asyncio.run(won(folder, list(work.gate.rows["text"]), one_by_one=True))
+        assert [alike(each) for each in answers] == [alike(each) for each in judged]
+    assert len({alike(each) for each in judged}) > 5, "or nothing is shown"
+    packed_weights = {path.suffix for path in (tmp_path / "pack").rglob("*")} & {".gguf", ".safetensors"}
+    assert packed_weights and not list((tmp_path / "refer").rglob("*.gguf"))
+
+
+def alike(answer: Answer) -> tuple[object, ...]:
+    """What two answers to the same text have in common, whatever the server's prefix cache held."""
+    sure = None if answer.confidence is None else round(answer.confidence, 4)
+    usd = answer.usd if answer.energy is not None else 0.0
+    return answer.text, sure, usd, answer.input_tokens, answer.output_tokens
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_an_adapter_answers_as_judged_whatever_stands_in_front(
+    work: Workspace, made: dict[str, Candidate], tmp_path: Path, front: str
+) -> None:
+    candidate = made["adapter"].model_copy(update=FRONTS[front])
+    judged = climbed(work, candidate)
     before = [each.text for each in judged]
     assert front == "behind a cheaper one" or all(each.from_store for each in judged), "a server of ours sells nothing"
-    folder = packed(work, tuned, tmp_path / "b")
-    shutil.rmtree(tmp_path / "adapter")
-    assert [each.text for each in asyncio.run(won(folder, list(work.gate.rows["text"])))] == before
+    folder = packed(work, candidate, tmp_path / "b")
+    answers = asyncio.run(won(folder, list(work.gate.rows["text"]), one_by_one=True))
+    assert [each.text for each in answers] == before
     assert not list(folder.rglob("*.bin")) and list(folder.rglob("*.lora.gguf"))
+
+
+def test_a_student_hands_what_it_is_unsure_of_to_its_teacher_as_it_did_when_it_was_judged(
+    work: Workspace, made: dict[str, Candidate], tmp_path: Path
+) -> None:
+    student = made["encoder student"]
+    sure = sorted(each.confidence or 0.0 for each in in_process(work, student))[10]
+    both = PLAIN.model_copy(update={"stage": "distill", "cascade": Cascade(first=student, below=sure)})
+    theirs = zip(in_process(work, student), climbed(work, PLAIN), strict=True)
+    judged = [mine if (mine.confidence or 0.0) >= sure else other for mine, other in theirs]
+    answers = asyncio.run(won(packed(work, both, tmp_path / "b"), list(work.gate.rows["text"])))
+    assert [each.text for each in answers] == [each.text for each in judged]
+    assert sum(each.escalated for each in answers) == 10
 
 
 def test_two_models_of_a_cascade_each_have_their_own_tokenizer(work: Workspace, tiny: Path, tmp_path: Path) -> None:
