@@ -102,7 +102,7 @@ class StudentAnswerer(PlainAnswerer):
 
 
 def student_answer(directory: Path, price: Price | None, text: str, said: StudentAnswer) -> Answer:
-    """What a student said to a text as an answer, at what its venue bills for the tokens: climb and production alike."""
+    """A student's words to a text as an answer, at what its venue bills for the tokens, climb and production alike."""
     usage = Usage(input_tokens=len(tokenizer_of(str(directory)).encode(text)), output_tokens=ANSWER_TOKENS)
     return Answer(
         text=said.label,

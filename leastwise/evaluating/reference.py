@@ -8,6 +8,7 @@ does, from what is logged), and an UNDECIDED reference never stops it: only a su
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_TRAIN_ROWS, MOST_GATE_ROWS = 50_000, 20_000  # more tell little more of it and take hours to embed
+SAID, SAID_ROWS = "said.json", 50  # what a registered reference is asked again
 ANSWERED_IN_PROCESS = frozenset({"quality", "adherence"})
 
 
@@ -68,11 +70,11 @@ def measure_reference(work: Workspace) -> ReferenceResult:
     obstacle = _obstacle(work.use_case)
     if _needs_server(work.use_case) and obstacle is None:
         return _judge_served(work, next(fit for fit in fits if fit.name == REGRESSION), quality)
-    best = _best(fits).name
-    evaluation = _in_process(work, best, scores[best])
+    best = _best(fits)
+    evaluation = _in_process(work, best.name, scores[best.name])
     if work.use_case.reference == "stop" and obstacle:
         evaluation = evaluation.model_copy(update={"error": obstacle})
-    work.run.log_reference(evaluation, reference_table(quality), quality)
+    _log_in_process(work, best, evaluation, quality, list(rows["text"][:SAID_ROWS]))
     return ReferenceResult(quality, evaluation)
 
 
@@ -141,6 +143,20 @@ def _in_process(work: Workspace, name: str, scores: list[float]) -> Evaluation:
     tests.add("quality", unit_scores(rows, scores))
     tests.add("adherence", unit_scores(rows, [1.0] * len(rows)))
     return Evaluation(stage="reference", candidate=name, gate_hash=gate.set_hash, measurements=tests.measurements())
+
+
+def _log_in_process(
+    work: Workspace, fit: Reference, evaluation: Evaluation, quality: Mapping[str, float], texts: list[str]
+) -> None:
+    """Row 0 and, where it may end the climb and can be served, the candidate with what it said to some texts."""
+    run = work.run.log_reference(evaluation, reference_table(quality), quality, is_whole=False)
+    if work.use_case.reference == "stop" and not evaluation.error and fit.name == REGRESSION:
+        candidate = _candidate(work, fit)
+        with referred(work, candidate) as bundle:
+            run.log_candidate(candidate, work.use_case, bundle)
+        said = zip(texts, fit.predict(texts), strict=True)
+        run.log_text(json.dumps([{"set": "gate", "input": text, "answer": label} for text, label in said]), SAID)
+    run.close()
 
 
 def _judge_served(work: Workspace, fit: Reference, quality: Mapping[str, float]) -> ReferenceResult:

@@ -75,7 +75,7 @@ class Production:
     @cached_property
     def near(self) -> Distance | None:
         """The distance to the examples the guard was fitted on; None where the winner has no such guard."""
-        file, encoder = self.folder / "distance.npz", self.catalogue.encoder
+        file, encoder = self.folder / bundle.DISTANCE, self.catalogue.encoder
         if not file.exists() or encoder is None:
             return None
         with np.load(file, allow_pickle=False) as stored:

@@ -10,15 +10,17 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from leastwise.answering.bundle import packing
+from leastwise.answering.bundle.contents import Contents, changed_since
 from leastwise.answering.served import requests_of
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.request import usd_worst
 from leastwise.errors import BadInput
+from leastwise.evaluating.reference import SAID
 from leastwise.ladder.candidate import Candidate
-from leastwise.record.published.candidate_files import log_whole, save_bundle
+from leastwise.record.published.candidate_files import contents_of, log_whole, save_bundle
 from leastwise.record.registry import Registry
 from leastwise.record.run import MODEL_ID
 from leastwise.record.stage_run import EXAMPLES, StageRun
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+
+JUDGED = ("gate", "traffic")  # the sets whose rows it is asked again
 
 
 def register(work: Workspace, run: StageRun) -> str:
@@ -44,17 +48,41 @@ def register(work: Workspace, run: StageRun) -> str:
         return known
     model_id = run.tag(MODEL_ID)
     if not model_id:
-        raise BadInput(f"run {run.id}: has logged no candidate; name the run of a stage that was measured")
+        raise BadInput(f"run {run.id}: {_why_none(run)}")
     candidate = run.candidate()
     folder = work.home / "registering"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{candidate.key}-") as scratch:
         packed = Path(scratch, "bundle")
-        packing.pack(work, candidate, packed)
+        _check_unchanged(work, run, candidate, packing.pack(work, candidate, packed))
         save_bundle(packed, Path(scratch, "model"))
         log_whole(run.client, model_id, Path(scratch, "model"))
     _check(work, run, candidate, f"models:/{model_id}")
     return registry.register(run)
+
+
+def _why_none(run: StageRun) -> str:
+    if run.stage == "reference":
+        return (
+            "the reference was only reported, or is not the logistic regression, which alone can be served; climb with "
+            "reference: stop, or go on to the stages"
+        )
+    return "has logged no candidate; name the run of a stage that was measured"
+
+
+def _check_unchanged(work: Workspace, run: StageRun, candidate: Candidate, packed: Contents) -> None:
+    """BadInput where a file that it would be served with is not the one it was measured with."""
+    guards = [each.guard for each in packing.parts_of(candidate) if each.guard and each.guard.examples]
+    named = any(guard.examples != work.tables.hashes.get("train") for guard in guards)
+    logged = contents_of(run.client, run.tag(MODEL_ID))
+    what = "data.train, which its guard goes by" if named else ""
+    if logged and not what:
+        what = changed_since(Contents.model_validate_json(logged), packed)
+    if what:
+        raise BadInput(
+            f"run {run.id}: {what} changed since it was measured, so what was judged is not what would be served; put "
+            "it back as it was, or climb again"
+        )
 
 
 def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str) -> None:
@@ -83,10 +111,19 @@ def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str)
 
 
 def _examples(run: StageRun) -> pd.DataFrame | None:
-    """What was answered when it was judged; a retraining has it in the stage under it."""
+    """What was answered when it was judged, gate rows first; a retraining has it in the stage under it."""
+    import pandas as pd
+
     under = [each for each in UpkeepRun(run.client, run.run).stage_runs() if each.is_judged]
     judged = next((each for each in (run, *reversed(under)) if each.origin.has_file(EXAMPLES)), None)
-    return judged.examples() if judged else None
+    if judged is None:
+        return (
+            pd.DataFrame.from_records(cast("list[dict[str, str]]", run.origin.read_json(SAID)))
+            if run.origin.has_file(SAID)
+            else None
+        )
+    rows = judged.every_example()
+    return rows[rows["set"].isin(JUDGED)].sort_values("set", key=lambda sets: sets.map(JUDGED.index), kind="stable")
 
 
 def _worst_usd(work: Workspace, part: Candidate, texts: Sequence[str]) -> float:

@@ -19,6 +19,7 @@ from leastwise.errors import BadInput
 from leastwise.metrics import normalize
 from leastwise.record.client import tracking_uri
 from leastwise.record.published.candidate_files import load
+from leastwise.stores.response_cache import REDIS_VARIABLE
 from leastwise.use_case.task import Task
 
 ROWS, LEAST_AGREEING = 50, 0.9  # of the same rows; a hosted model is not quite the same from one day to the next
@@ -37,6 +38,7 @@ def answers_of(model_uri: str, texts: Sequence[str], log: Path) -> list[Said]:
     """What the model says to each text; BadInput with the reason where it cannot be loaded or does not answer."""
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop(REDIS_VARIABLE, None)  # what production holds in its cache would answer for the model
     with log.open("wb") as said:
         done = subprocess.run(
             [sys.executable, "-m", "leastwise.serving.smoke", model_uri],

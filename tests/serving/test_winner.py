@@ -34,6 +34,7 @@ from leastwise.models.student import Student
 from leastwise.models.weights import directory_hash
 from leastwise.serving.live_model import open_winner
 from leastwise.training import causal_student
+from leastwise.use_case import UseCase
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
 
@@ -442,3 +443,24 @@ def test_what_is_registered_names_no_file_outside_it(work: Workspace, tmp_path: 
     for name in ("rag", "cascade with retrieval"):
         written = (packed(work, HOSTED[name], tmp_path / name) / bundle.CONTENTS).read_text()
         assert "elsewhere" not in written and str(work.home) not in written
+
+
+def test_a_record_that_is_held_to_its_schema_is_so_in_production(work: Workspace, tiny: Path, tmp_path: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"road": {"enum": ["amber", "basil", "cedar"]}},
+        "required": ["road"],
+        "additionalProperties": False,
+    }
+    about = work.use_case.model_dump(mode="json") | {
+        "task": {"kind": "extraction", "instruction": "Which road?", "json_schema": schema}
+    }
+    records = replace(work, question=replace(work.question, use_case=UseCase.model_validate(about)))
+    held = PLAIN.model_copy(update={"model": tiny.as_uri(), "prompt": Prompt(system="Which road?", constrained=True)})
+    before = [each.text for each in climbed(records, held)]
+    folder = packed(records, held, tmp_path / "b")
+    answers = asyncio.run(won(folder, list(work.gate.rows["text"]), one_by_one=True))
+    assert [each.text for each in answers] == before
+    whole = [f'{{"road":"{road}"}}' for road in ("amber", "basil", "cedar")]
+    begun = {"".join((each or "").split()) for each in before}  # random weights like blanks, which JSON allows
+    assert begun and all(any(each.startswith(said) for each in whole) for said in begun)

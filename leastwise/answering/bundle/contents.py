@@ -22,6 +22,8 @@ from leastwise.use_case import UseCase
 from leastwise.use_case.price import Price
 
 CANDIDATE, USE_CASE, CONTENTS = "candidate.json", "use_case.json", "contents.json"
+DISTANCE = "distance.npz"
+BUILT = ("indexes/", DISTANCE)  # not the same to the last byte when they are made again
 
 
 class PackedIndex(Part):
@@ -97,6 +99,19 @@ def gguf_of(folder: Path, contents: Contents, candidate: Candidate) -> GgufFiles
 def weights_of(candidate: Candidate) -> str:
     """What a candidate's weights are, whatever stands in front of them."""
     return content_key(candidate.model, candidate.revision, candidate.weights.revision if candidate.weights else "")
+
+
+def changed_since(measured: Contents, now: Contents) -> str:
+    """What a candidate would answer with now that it was not measured with, empty where it is all the same.
+
+    An index is the same with the same rows and encoder, however its files are written.
+    """
+    tables = {name: index.key for name, index in measured.indexes.items()}
+    other = [table for table, index in now.indexes.items() if tables.get(table, index.key) != index.key]
+    if other:
+        return f"the rows of data.{other[0]}, or what embeds them"
+    own = {name: digest for name, digest in now.sha256.items() if not name.startswith(BUILT)}
+    return next((name for name, digest in own.items() if measured.sha256.get(name) != digest), "")
 
 
 def _gathered(folder: Path, contents: Contents, elsewhere: Elsewhere, scratch: Path) -> Path:

@@ -21,6 +21,7 @@ from leastwise.answering.answerer import Surroundings
 from leastwise.answering.bundle.contents import (
     CANDIDATE,
     CONTENTS,
+    DISTANCE,
     USE_CASE,
     Contents,
     Elsewhere,
@@ -44,8 +45,8 @@ LEAST_REMEMBERED_BYTES = 1_000_000  # the digest of a smaller file is quicker wo
 Keep = Callable[[Path, str, str], None]  # (a file of the climb's, its path in the bundle, the URI it was fetched from)
 
 
-def pack(work: Surroundings, candidate: Candidate, folder: Path) -> None:
-    """Copy all that this candidate answers with into a folder that is empty or not there.
+def pack(work: Surroundings, candidate: Candidate, folder: Path) -> Contents:
+    """Copy all that this candidate answers with into a folder that is empty or not there; gives back what is in it.
 
     BadInput where it cannot be served: weights in a format that runs code when it is loaded, a missing file.
     """
@@ -54,7 +55,7 @@ def pack(work: Surroundings, candidate: Candidate, folder: Path) -> None:
         _copy(source, folder / name)
 
     contents = _filled(work, candidate, folder, keep)
-    _write(folder, contents.model_copy(update={"sha256": _digests(folder)}))
+    return _written(folder, contents.model_copy(update={"sha256": _digests(folder)}))
 
 
 def refer(work: Surroundings, candidate: Candidate, folder: Path) -> None:
@@ -68,7 +69,7 @@ def refer(work: Surroundings, candidate: Candidate, folder: Path) -> None:
     known = Remembered(work.home / "digests")
     sums = _digests(folder) | {name: _digest(where, known) for name, where in files.items()}
     elsewhere = Elsewhere(home=str(work.home), files=files) if files else None
-    _write(folder, contents.model_copy(update={"sha256": dict(sorted(sums.items())), "elsewhere": elsewhere}))
+    _written(folder, contents.model_copy(update={"sha256": dict(sorted(sums.items())), "elsewhere": elsewhere}))
 
 
 @contextmanager
@@ -104,8 +105,9 @@ def _filled(work: Surroundings, candidate: Candidate, folder: Path, keep: Keep) 
     return packer.contents
 
 
-def _write(folder: Path, contents: Contents) -> None:
+def _written(folder: Path, contents: Contents) -> Contents:
     (folder / CONTENTS).write_text(contents.model_dump_json(indent=1, exclude_none=True))
+    return contents
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -182,7 +184,7 @@ class _Packer:
         near = self._work.near
         assert near is not None
         gaussian = near.gaussian
-        np.savez(self._folder / "distance.npz", mean=gaussian.mean, precision=gaussian.precision)
+        np.savez(self._folder / DISTANCE, mean=gaussian.mean, precision=gaussian.precision)
         self._add_embedder()
 
     def _tree(self, source: Path, name: str, without: tuple[str, ...] = (), where: str = "") -> str:

@@ -66,6 +66,19 @@ def log_whole(client: MlflowClient, model_id: str, model: Path) -> None:
         client.log_model_artifacts(model_id, scratch, BUNDLE)
 
 
+def contents_of(client: MlflowClient, model_id: str) -> bytes | None:
+    """What the bundle of a logged model says of its files; None where it has none yet."""
+    import mlflow
+
+    name = f"{BUNDLE}/contents.json"
+    if name not in [each.path for each in client.list_logged_model_artifacts(model_id, BUNDLE)]:
+        return None
+    mlflow.set_tracking_uri(tracking_uri())
+    where = str(client.get_logged_model(model_id).artifact_location).rstrip("/")
+    with tempfile.TemporaryDirectory() as scratch:
+        return Path(mlflow.artifacts.download_artifacts(f"{where}/{name}", dst_path=scratch)).read_bytes()
+
+
 def load(uri: str) -> PyFuncModel:
     """A model as MLflow loads it for whoever serves it."""
     import mlflow.pyfunc
