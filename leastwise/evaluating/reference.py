@@ -58,19 +58,20 @@ class ReferenceResult:
 def measure_reference(work: Workspace) -> ReferenceResult:
     """Fit the references, measure them on the gate rows and log row 0; judged where it may end the climb.
 
-    Where `reference: stop` has to be served to be judged (latency, cost, out-of-scope or shifted inputs are required),
-    the logistic regression stands for the references, even if another did better on dev: it alone can be served.
-    Otherwise the best on dev does. The table shows every reference's quality over the whole gate set either way, or
-    over its first 20,000 rows in seeded order; they are fitted on a seeded sample of at most 50,000 rows. Raises
-    RuntimeError where too many requests were lost: nothing is logged, and the climb can be resumed.
+    With `reference: stop` the logistic regression stands for the references, even if another did better on dev: it
+    alone can be served, and what ends a climb must be. It is served to be judged where latency, cost, out-of-scope or
+    shifted inputs are required. With `reference: report` the best on dev stands for them. The table shows every
+    reference's quality over the whole gate set either way, or over its first 20,000 rows in seeded order; they are
+    fitted on a seeded sample of at most 50,000 rows. Raises RuntimeError where too many requests were lost: nothing is
+    logged, and the climb can be resumed.
     """
     fits, rows = _fits(work), _judged_rows(work)
     scores = {fit.name: _scores(fit, rows) for fit in fits}
     quality: dict[str, float] = {name: sum(each) / len(each) for name, each in scores.items()}
     obstacle = _obstacle(work.use_case)
     if _needs_server(work.use_case) and obstacle is None:
-        return _judge_served(work, next(fit for fit in fits if fit.name == REGRESSION), quality)
-    best = _best(fits)
+        return _judge_served(work, _standing(work, fits), quality)
+    best = _standing(work, fits)
     evaluation = _in_process(work, best.name, scores[best.name])
     if work.use_case.reference == "stop" and obstacle:
         evaluation = evaluation.model_copy(update={"error": obstacle})
@@ -84,11 +85,14 @@ def confirm_reference(work: Workspace, rows: pd.DataFrame) -> dict[str, Figure]:
     if _needs_server(work.use_case) and run is not None:
         with open_answerer(work, run.candidate()) as answerer:
             return measure_all(answerer, rows, ExactScorer(work.use_case.task), work.display)
-    quality = unit_scores(rows, _scores(_best(_fits(work)), rows))
+    quality = unit_scores(rows, _scores(_standing(work, _fits(work)), rows))
     return {"quality": Figure(float(quality.mean()), quality.size), "adherence": Figure(1.0, quality.size)}
 
 
-def _best(fits: list[Reference]) -> Reference:
+def _standing(work: Workspace, fits: list[Reference]) -> Reference:
+    """Which of them stands for row 0."""
+    if work.use_case.reference == "stop":
+        return next(fit for fit in fits if fit.name == REGRESSION)
     return max(fits, key=lambda fit: fit.dev_accuracy)
 
 
@@ -150,7 +154,7 @@ def _log_in_process(
 ) -> None:
     """Row 0 and, where it may end the climb and can be served, the candidate with what it said to some texts."""
     run = work.run.log_reference(evaluation, reference_table(quality), quality, is_whole=False)
-    if work.use_case.reference == "stop" and not evaluation.error and fit.name == REGRESSION:
+    if work.use_case.reference == "stop" and not evaluation.error:
         candidate = _candidate(work, fit)
         with referred(work, candidate) as bundle:
             run.log_candidate(candidate, work.use_case, bundle)

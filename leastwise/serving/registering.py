@@ -63,10 +63,7 @@ def register(work: Workspace, run: StageRun) -> str:
 
 def _why_none(run: StageRun) -> str:
     if run.stage == "reference":
-        return (
-            "the reference was only reported, or is not the logistic regression, which alone can be served; climb with "
-            "reference: stop, or go on to the stages"
-        )
+        return "the reference was only reported (reference: report); climb with reference: stop to have it served"
     return "has logged no candidate; name the run of a stage that was measured"
 
 
