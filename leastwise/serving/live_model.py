@@ -23,6 +23,7 @@ from leastwise.endpoints.request import Request
 from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import Candidate
+from leastwise.metrics import normalize
 from leastwise.metrics.answer import Answer
 from leastwise.models.machine import THREADS
 from leastwise.models.student import Student
@@ -59,10 +60,14 @@ class Winner:
         return self.production.candidate.key
 
     async def answer(self, text: str) -> Answer:
-        """The answer to one text, masked as every text of the climb was; where it was lost, `text` is None and `error`
-        says why.
+        """The answer to one text, masked as every text of the climb was, with the label it means; where it was lost,
+        `text` is None and `error` says why.
         """
-        return await self.respond(masked(text, self.production.use_case.data.mask))
+        task, mask = self.production.use_case.task, self.production.use_case.data.mask
+        answer = await self.respond(masked(text, mask))
+        if answer.text is None or task.kind != "classification":
+            return answer
+        return replace(answer, label=normalize(task, answer.text))
 
     async def aclose(self) -> None:
         """End what it started; nothing may be in flight any longer."""

@@ -143,6 +143,7 @@ def test_a_winner_answers_as_it_did_in_the_climb(work: Workspace, tmp_path: Path
     after = asyncio.run(won(packed(work, candidate, tmp_path / "b"), list(work.gate.rows["text"])))
     assert [each.text for each in after] == [each.text for each in before] and None not in {each.text for each in after}
     assert [each.escalated for each in after] == [each.escalated for each in before]
+    assert [each.label for each in after] == [each.text for each in after], "what it says are labels here"
     if name.startswith(("cascade", "guard")):
         special = [each.escalated for each in after] if "cascade" in name else [each.text == "none" for each in after]
         assert 0 < sum(special) < len(after), "some and not all, or nothing is shown"
