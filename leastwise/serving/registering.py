@@ -7,10 +7,14 @@ alias.
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+
+from filelock import FileLock
 
 from leastwise.answering.bundle import packing
 from leastwise.answering.bundle.contents import Contents, changed_since
@@ -50,15 +54,24 @@ def register(work: Workspace, run: StageRun) -> str:
     if not model_id:
         raise BadInput(f"run {run.id}: {_why_none(run)}")
     candidate = run.candidate()
-    folder = work.home / "registering"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{candidate.key}-") as scratch:
+    with _scratch(work.home / "registering") as scratch:
         packed = Path(scratch, "bundle")
         _check_unchanged(work, run, candidate, packing.pack(work, candidate, packed))
         save_bundle(packed, Path(scratch, "model"))
         log_whole(run.client, model_id, Path(scratch, "model"))
     _check(work, run, candidate, f"models:/{model_id}")
     return registry.register(run)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[str]:
+    """A folder to pack in, for one at a time; what a kill left of another is gigabytes, and is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        for left in folder.glob("*-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="bundle-") as scratch:
+            yield scratch
 
 
 def _why_none(run: StageRun) -> str:
@@ -92,7 +105,9 @@ def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str)
     meter = work.budget.meter(candidate.stage)
     reserved = meter.reserve(worst)
     try:
-        said = smoke.answers_of(model_uri, texts, work.home / "logs" / f"smoke-{candidate.key}.log")
+        said = smoke.answers_of(
+            model_uri, texts, work.use_case.traffic.concurrency, work.home / "logs" / f"smoke-{candidate.key}.log"
+        )
     except BaseException:
         meter.ledger.settle_at_worst(reserved)  # what it had spent until then is not known
         raise

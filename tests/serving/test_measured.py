@@ -85,7 +85,7 @@ def test_a_cache_that_was_judged_on_traffic_is_registered_and_answers_that_traff
         asked: list[str] = []
         answers_of = smoke.answers_of
         monkeypatch.setattr(
-            smoke, "answers_of", lambda uri, texts, log: asked.extend(texts) or answers_of(uri, texts, log)
+            smoke, "answers_of", lambda uri, texts, *how: asked.extend(texts) or answers_of(uri, texts, *how)
         )
         assert register(work, run) == "1" and len(asked) == len(set(asked)) > 10
 

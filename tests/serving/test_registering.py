@@ -22,6 +22,8 @@ from leastwise.record.registry import Registry
 from leastwise.record.run import MODEL_ID
 from leastwise.record.stage_run import StageRun
 from leastwise.serving.registering import register
+from leastwise.serving.smoke import agreement
+from leastwise.use_case.task import Classification, Extraction, FreeText
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, log_stage, opened, quality
 
@@ -128,6 +130,8 @@ from leastwise.record.registry import Registry
 from leastwise.record.stage_run import StageRun
 from leastwise.run_id import RunId
 from leastwise.serving.registering import register
+from leastwise.serving.smoke import agreement
+from leastwise.use_case.task import Classification, Extraction, FreeText
 from tasks.session.workspace import open_workspace
 
 
@@ -210,6 +214,17 @@ def test_a_kill_of_register_and_promote_leaves_nothing_half_registered_and_a_rer
     assert [(move.after, move.finished) for move in registry.log()] == [("1", True)]
     assert len(run.client.search_model_versions("name = 'registered'")) == 1
     assert registry.aliases() == {"champion": "1"}
+    assert [path.name for path in (home / "registering").iterdir()] == ["lock"], "what the kills left is removed"
     assert promoting.stdin
     promoting.stdin.close()
     promoting.wait(30)
+
+
+def test_an_answer_agrees_with_what_was_logged_where_it_says_the_same() -> None:
+    record = Extraction(instruction="Say.", kind="extraction", json_schema={"type": "object", "properties": {}})
+    text = FreeText(instruction="Say.", kind="free_text")
+    label = Classification(instruction="Say.", labels=("odd", "even"))
+    assert agreement(record, ['{"a": 1, "b": 2}', "x"], ['{"b":2,"a":1} ', '{"a": 1}']) == 0.5
+    assert agreement(text, ["Yes,  it is.", "no"], ["yes it is", "yes"]) == 0.5
+    assert agreement(label, ["Odd.", "even"], ["odd", "odd"]) == 0.5
+    assert agreement(label, [], []) == 1.0
