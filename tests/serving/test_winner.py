@@ -465,3 +465,16 @@ def test_a_record_that_is_held_to_its_schema_is_so_in_production(work: Workspace
     whole = [f'{{"road":"{road}"}}' for road in ("amber", "basil", "cedar")]
     begun = {"".join((each or "").split()) for each in before}  # random weights like blanks, which JSON allows
     assert begun and all(any(each.startswith(said) for each in whole) for said in begun)
+
+
+def test_what_changed_since_it_was_measured_is_told_by_content_and_not_by_name() -> None:
+    index = bundle.PackedIndex(key="i", rows=1)
+    measured = bundle.Contents(
+        prices={}, indexes={"train": index}, sha256={"weights/a.gguf": "1", "tokenizer/t.json": "2", "indexes/x": "3"}
+    )
+    moved = {"weights/a.gguf": "1", "tokenizer-of-it/t.json": "2", "indexes/another": "4", bundle.USE_CASE: "5"}
+    assert bundle.changed_since(measured, measured.model_copy(update={"sha256": moved})) == ""
+    changed = measured.model_copy(update={"sha256": moved | {"weights/a.gguf": "6"}})
+    assert bundle.changed_since(measured, changed) == "weights/a.gguf"
+    other_rows = measured.model_copy(update={"indexes": {"train": bundle.PackedIndex(key="j", rows=1)}})
+    assert "data.train" in bundle.changed_since(measured, other_rows)

@@ -23,7 +23,7 @@ from leastwise.use_case.price import Price
 
 CANDIDATE, USE_CASE, CONTENTS = "candidate.json", "use_case.json", "contents.json"
 DISTANCE = "distance.npz"
-BUILT = ("indexes/", DISTANCE)  # not the same to the last byte when they are made again
+BUILT = ("indexes/", DISTANCE, CANDIDATE, USE_CASE)  # not the same to the last byte when they are written again
 
 
 class PackedIndex(Part):
@@ -110,8 +110,8 @@ def changed_since(measured: Contents, now: Contents) -> str:
     other = [table for table, index in now.indexes.items() if tables.get(table, index.key) != index.key]
     if other:
         return f"the rows of data.{other[0]}, or what embeds them"
-    own = {name: digest for name, digest in now.sha256.items() if not name.startswith(BUILT)}
-    return next((name for name, digest in own.items() if measured.sha256.get(name) != digest), "")
+    known = set(measured.sha256.values())  # wherever in a bundle an earlier version put them
+    return next((name for name, digest in now.sha256.items() if not name.startswith(BUILT) and digest not in known), "")
 
 
 def _gathered(folder: Path, contents: Contents, elsewhere: Elsewhere, scratch: Path) -> Path:
