@@ -82,6 +82,8 @@ def test_a_cache_that_was_judged_on_traffic_is_registered_and_answers_that_traff
         data = {"gate": "gate.parquet", "traffic": "traffic.parquet"}
         work = climbed(tmp_path, f"{address}/v1", data=data)
         run = evaluate_stage(work, "cache", [CACHED]).run
+        # Production's own cache must not answer for the model: it is not even asked.
+        monkeypatch.setenv("LEASTWISE_REDIS_URL", "redis://127.0.0.1:9")
         asked: list[str] = []
         answers_of = smoke.answers_of
         monkeypatch.setattr(
