@@ -6,6 +6,7 @@ It packs nothing (see `packing.py`).
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -138,6 +139,6 @@ def _found(contents: Contents, elsewhere: Elsewhere, scratch: Path) -> dict[str,
 
 def _here(where: str, home: str) -> str:
     """A file of the climb's state directory is looked for in the present one too, where that was moved."""
-    if is_s3(where) or Path(where).exists() or not Path(where).is_relative_to(home):
+    if is_s3(where) or os.access(where, os.R_OK) or not Path(where).is_relative_to(home):
         return where
     return str(storage.home() / Path(where).relative_to(home))
