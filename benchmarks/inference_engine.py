@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import multiprocessing
 import statistics
 import tempfile
 import time
@@ -20,6 +18,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from benchmarks import stand_in
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.stores.answer_store import ResponseStore
@@ -60,17 +59,6 @@ def serve(pipe: Connection, delay_s: float, allowed_per_s: float, burst: int) ->
             taken.popleft()
         return len(taken) < allowed_per_s
 
-    body = json.dumps(
-        {
-            "id": "x",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "m",
-            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "impact"}}],
-            "usage": {"prompt_tokens": 100, "completion_tokens": 5, "total_tokens": 105},
-        }
-    )
-
     async def chat(request: web.Request) -> web.Response:
         await request.read()
         now = time.monotonic()
@@ -80,15 +68,11 @@ def serve(pipe: Connection, delay_s: float, allowed_per_s: float, burst: int) ->
         taken.append(now)
         counts["taken"] += 1
         await asyncio.sleep(delay_s)
-        return web.Response(text=body, content_type="application/json")
+        return stand_in.answered()
 
     async def run() -> None:
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", chat)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        pipe.send(runner.addresses[0][1])
+        runner, address = await stand_in.listen(web.post(stand_in.CHAT, chat))
+        pipe.send(address)
         await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
         pipe.send(counts)
         await runner.cleanup()
@@ -99,17 +83,11 @@ def serve(pipe: Connection, delay_s: float, allowed_per_s: float, burst: int) ->
 @contextmanager
 def server(delay_s: float, allowed_per_s: float = 0.0, burst: int = 0) -> Iterator[tuple[str, dict[str, int]]]:
     """The base URL of a running server, and its counts of calls once the block has ended."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, delay_s, allowed_per_s, burst))
-    process.start()
     counts: dict[str, int] = {}
-    try:
-        yield f"http://127.0.0.1:{ours.recv()}/v1", counts
-        ours.send("stop")
-        counts |= ours.recv()
-    finally:
-        process.join(10)
-        process.kill()
+    with stand_in.process(serve, delay_s, allowed_per_s, burst) as pipe:
+        yield f"{pipe.recv()}/v1", counts
+        pipe.send("stop")
+        counts |= pipe.recv()
 
 
 def plain_loop(base_url: str, calls: int) -> float:

@@ -56,11 +56,11 @@ def _ended(outcome: str, reason: str, run_id: RunId) -> UpkeepEnding:
 
 def _leave(run: StageRun, word: str) -> str:
     """Why this run may be promoted; BadInput where it may not."""
-    if run.kind not in ("stage", "retrain"):
+    if run.kind not in ("stage", "reference", "retrain"):
         raise BadInput(
             f"mlflow_run_id: run {run.id} is a {run.kind or 'foreign'} run; name a climb, a stage or a retraining"
         )
-    verdict = _judged_again(run) if run.kind == "stage" else _challenger(run)
+    verdict = _challenger(run) if run.kind == "retrain" else _judged_again(run)
     if verdict == "PASS":
         return run.reason or "passed"
     if verdict != "UNDECIDED" or run.resolution != "pass":

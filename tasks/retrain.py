@@ -12,6 +12,7 @@ from prefect import task
 
 from leastwise.answering.answerer import Outage
 from leastwise.answering.answerers import open_answerer
+from leastwise.answering.bundle.packing import referred
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.errors import BadInput, CannotBeAsked
@@ -198,7 +199,8 @@ def _challenged(work: Workspace, champion: Registered, trained: Weights) -> Upke
 def _log_challenger(work: Workspace, new: Candidate, verdict: str) -> None:
     run = StageRun(work.run.client, work.run.run)
     run.write(tags={VERDICT: verdict, CANDIDATE: new.key})
-    run.log_candidate(new, work.use_case)
+    with referred(work, new) as bundle:
+        run.log_candidate(new, work.use_case, bundle)
 
 
 def _kept_by_gate(work: Workspace, champion: str, new: Candidate, verdict: Verdict) -> UpkeepEnding:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from prefect import Flow
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
 
 from flows.running.endings import end_on_sigterm, finish, tell
 from leastwise.answering.answerer import UNMEASURABLE
@@ -71,6 +74,7 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
         arguments = _arguments(signature, name)
         _check_state()
         leftovers.watch()
+        _start_prefect()
         ending = call(**arguments)
         fields, status = ending.fields(), ending.exit_status
     except BaseException as error:  # whatever it is, it ends as one line and one status
@@ -89,6 +93,32 @@ def _check_state() -> None:
     server = os.environ.get("PREFECT_API_URL", "")
     if server:
         _check_reachable(server)
+
+
+def _start_prefect() -> None:
+    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C.
+
+    A terminal sends that to every process of the command: the server would be gone before a flow that ends in good
+    order has said so, and the flow would wait for it for minutes.
+    """
+    if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    raised: list[Exception] = []
+
+    def start() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what this thread starts inherits it
+        try:
+            SubprocessASGIServer().start()
+        except Exception as error:
+            raised.append(error)
+
+    starting = threading.Thread(target=start, daemon=True)  # this thread is still interrupted
+    starting.start()
+    starting.join()
+    if raised:
+        raise raised[0]
 
 
 def _check_reachable(server: str) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import (
@@ -22,9 +24,10 @@ from leastwise.endpoints.student import ask_student
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.models.causal_model import tokenizer_of
+from leastwise.models.student import StudentAnswer
 from leastwise.money.capacity import Load
 from leastwise.money.venue_cost import fixed_usd_per_request
-from leastwise.use_case.price import Usage
+from leastwise.use_case.price import Price, Usage
 from leastwise.use_case.training import LONGEST_TOKENS
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ class StudentAnswerer(PlainAnswerer):
         self.price = work.catalogue.price_in_venue(candidate)
         self.usd_worst_case = self.price.worst_case_usd(LONGEST_TOKENS, ANSWER_TOKENS) if self.price else 0.0
         self._endpoint = stack.enter_context(student_server(work.home, candidate, self._directory))
-        self._tokens("loaded before requests are timed, and by one thread")
+        tokenizer_of(str(self._directory))  # loaded before requests are timed, and by one thread
         self._candidate = candidate
 
     @cached_property
@@ -93,18 +96,21 @@ class StudentAnswerer(PlainAnswerer):
             reply = ask_student(self._endpoint, [text], column="text")
         except (RuntimeError, OSError) as error:
             return Answer(None, None, 0.0, error=str(error))
-        usage = Usage(input_tokens=self._tokens(text), output_tokens=ANSWER_TOKENS)
         said = reply.predictions[0]
-        return Answer(
-            text=str(said["label"]),
-            latency_ms=reply.latency_ms,
-            usd=self.price.usd(usage) if self.price else 0.0,
-            input_tokens=usage.input_tokens,
-            output_tokens=ANSWER_TOKENS,
-            from_store=True,
-            confidence=float(said["confidence"]),
-            energy=float(said["energy"]),
-        )
+        known = StudentAnswer(str(said["label"]), float(said["confidence"]), float(said["energy"]))
+        return replace(student_answer(self._directory, self.price, text, known), latency_ms=reply.latency_ms)
 
-    def _tokens(self, text: str) -> int:
-        return len(tokenizer_of(str(self._directory)).encode(text))
+
+def student_answer(directory: Path, price: Price | None, text: str, said: StudentAnswer) -> Answer:
+    """A student's words to a text as an answer, at what its venue bills for the tokens, climb and production alike."""
+    usage = Usage(input_tokens=len(tokenizer_of(str(directory)).encode(text)), output_tokens=ANSWER_TOKENS)
+    return Answer(
+        text=said.label,
+        latency_ms=None,
+        usd=price.usd(usage) if price else 0.0,
+        input_tokens=usage.input_tokens,
+        output_tokens=ANSWER_TOKENS,
+        from_store=True,
+        confidence=said.confidence,
+        energy=said.energy,
+    )

@@ -8,12 +8,14 @@ does, from what is logged), and an UNDECIDED reference never stops it: only a su
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerers import open_answerer
+from leastwise.answering.bundle.packing import referred
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.evaluating.confirmation import measure_all
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_TRAIN_ROWS, MOST_GATE_ROWS = 50_000, 20_000  # more tell little more of it and take hours to embed
+SAID, SAID_ROWS = "said.json", 50  # what a registered reference is asked again
 ANSWERED_IN_PROCESS = frozenset({"quality", "adherence"})
 
 
@@ -55,23 +58,24 @@ class ReferenceResult:
 def measure_reference(work: Workspace) -> ReferenceResult:
     """Fit the references, measure them on the gate rows and log row 0; judged where it may end the climb.
 
-    Where `reference: stop` has to be served to be judged (latency, cost, out-of-scope or shifted inputs are required),
-    the logistic regression stands for the references, even if another did better on dev: it alone can be served.
-    Otherwise the best on dev does. The table shows every reference's quality over the whole gate set either way, or
-    over its first 20,000 rows in seeded order; they are fitted on a seeded sample of at most 50,000 rows. Raises
-    RuntimeError where too many requests were lost: nothing is logged, and the climb can be resumed.
+    With `reference: stop` the logistic regression stands for the references, even if another did better on dev: it
+    alone can be served, and what ends a climb must be. It is served to be judged where latency, cost, out-of-scope or
+    shifted inputs are required. With `reference: report` the best on dev stands for them. The table shows every
+    reference's quality over the whole gate set either way, or over its first 20,000 rows in seeded order; they are
+    fitted on a seeded sample of at most 50,000 rows. Raises RuntimeError where too many requests were lost: nothing is
+    logged, and the climb can be resumed.
     """
     fits, rows = _fits(work), _judged_rows(work)
     scores = {fit.name: _scores(fit, rows) for fit in fits}
     quality: dict[str, float] = {name: sum(each) / len(each) for name, each in scores.items()}
     obstacle = _obstacle(work.use_case)
     if _needs_server(work.use_case) and obstacle is None:
-        return _judge_served(work, next(fit for fit in fits if fit.name == REGRESSION), quality)
-    best = _best(fits).name
-    evaluation = _in_process(work, best, scores[best])
+        return _judge_served(work, _standing(work, fits), quality)
+    best = _standing(work, fits)
+    evaluation = _in_process(work, best.name, scores[best.name])
     if work.use_case.reference == "stop" and obstacle:
         evaluation = evaluation.model_copy(update={"error": obstacle})
-    work.run.log_reference(evaluation, reference_table(quality), quality)
+    _log_in_process(work, best, evaluation, quality, list(rows["text"][:SAID_ROWS]))
     return ReferenceResult(quality, evaluation)
 
 
@@ -81,11 +85,14 @@ def confirm_reference(work: Workspace, rows: pd.DataFrame) -> dict[str, Figure]:
     if _needs_server(work.use_case) and run is not None:
         with open_answerer(work, run.candidate()) as answerer:
             return measure_all(answerer, rows, ExactScorer(work.use_case.task), work.display)
-    quality = unit_scores(rows, _scores(_best(_fits(work)), rows))
+    quality = unit_scores(rows, _scores(_standing(work, _fits(work)), rows))
     return {"quality": Figure(float(quality.mean()), quality.size), "adherence": Figure(1.0, quality.size)}
 
 
-def _best(fits: list[Reference]) -> Reference:
+def _standing(work: Workspace, fits: list[Reference]) -> Reference:
+    """Which of them stands for row 0."""
+    if work.use_case.reference == "stop":
+        return next(fit for fit in fits if fit.name == REGRESSION)
     return max(fits, key=lambda fit: fit.dev_accuracy)
 
 
@@ -140,6 +147,20 @@ def _in_process(work: Workspace, name: str, scores: list[float]) -> Evaluation:
     tests.add("quality", unit_scores(rows, scores))
     tests.add("adherence", unit_scores(rows, [1.0] * len(rows)))
     return Evaluation(stage="reference", candidate=name, gate_hash=gate.set_hash, measurements=tests.measurements())
+
+
+def _log_in_process(
+    work: Workspace, fit: Reference, evaluation: Evaluation, quality: Mapping[str, float], texts: list[str]
+) -> None:
+    """Row 0 and, where it may end the climb and can be served, the candidate with what it said to some texts."""
+    run = work.run.log_reference(evaluation, reference_table(quality), quality, is_whole=False)
+    if work.use_case.reference == "stop" and not evaluation.error:
+        candidate = _candidate(work, fit)
+        with referred(work, candidate) as bundle:
+            run.log_candidate(candidate, work.use_case, bundle)
+        said = zip(texts, fit.predict(texts), strict=True)
+        run.log_text(json.dumps([{"set": "gate", "input": text, "answer": label} for text, label in said]), SAID)
+    run.close()
 
 
 def _judge_served(work: Workspace, fit: Reference, quality: Mapping[str, float]) -> ReferenceResult:
@@ -199,7 +220,8 @@ def _log(
     """
     requirements, table = work.use_case.gate_requirements, reference_table(quality)
     run = work.run.log_reference(measured.evaluation, table, quality, is_whole=False)
-    run.log_candidate(candidate, work.use_case)
+    with referred(work, candidate) as bundle:
+        run.log_candidate(candidate, work.use_case, bundle)
     run.log_examples(measured)
     run.write({name: value for name, value in measured.totals.items() if name.startswith("consistency.")})
     judged = run.judged(requirements)

@@ -15,6 +15,7 @@ from typing import Literal
 from leastwise import ladder
 from leastwise.answering.answerer import Outage
 from leastwise.answering.answerers import open_answerer
+from leastwise.answering.bundle.packing import referred
 from leastwise.answering.retrieval_figures import RetrievalFigures, RetrievalMeter, read_figures
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
@@ -229,7 +230,8 @@ def _log(
     have been billed with nothing stored from before, where that is not what was `spent`.
     """
     requirements, candidate, measured = work.use_case.gate_requirements, done.candidate, done.measured
-    model_id = run.log_candidate(candidate, work.use_case)
+    with referred(work, candidate) if measured.rows else nullcontext() as bundle:
+        model_id = run.log_candidate(candidate, work.use_case, bundle)
     evaluation = measured.evaluation.model_copy(update={"usd_spent": spent})
     is_whole_stage = not suffix and candidate.stage != "reference"
     estimated = _estimates(work, candidate, spent if cost is None else cost) if is_whole_stage else {}

@@ -12,6 +12,7 @@ class Answer:
     `latency_ms` is that of the first time it was answered where it is judged (rule 8), None where it was never asked
     over HTTP there. Where not `usage_known`, tokens and dollars are the most it can have been.
     `finish_reason` is why the model stopped, in the provider layer's words (stop, length, content_filter).
+    `label` is what is meant, told in production; None where the task has no labels, or none of them was meant.
     """
 
     text: str | None
@@ -28,3 +29,4 @@ class Answer:
     escalated: bool = False
     finish_reason: str = ""
     usage_known: bool = True
+    label: str | None = None

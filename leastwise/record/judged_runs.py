@@ -80,7 +80,7 @@ def question_above(run: RecordedRun) -> str:
 
 
 def measured_run(client: MlflowClient, use_case: str, run_id: str) -> StageRun:
-    """The run that measured a candidate: the run itself, the winning stage of a climb, or what a gate judged.
+    """The run that measured a candidate: the run itself, the winner of a climb, or what a gate judged.
 
     BadInput where there is no such run in the use case's experiment, or the climb has no winner.
     """
@@ -92,7 +92,8 @@ def measured_run(client: MlflowClient, use_case: str, run_id: str) -> StageRun:
         return judged[-1] if judged else StageRun(client, run.run)
     if run.kind != "ladder":
         return StageRun(client, run.run)
-    outcome = run.tag(OUTCOME) or "not finished"
-    if outcome not in LADDER:
+    climb, outcome = ClimbRun(client, run.run), run.tag(OUTCOME) or "not finished"
+    winner = climb.reference_run() if outcome == "reference" else None
+    if winner is None and outcome not in LADDER:
         raise BadInput(f"mlflow_run_id: the climb {run_id} ended as {outcome}, so it has no winner to promote")
-    return ClimbRun(client, run.run).latest(outcome)
+    return winner or climb.latest(outcome)

@@ -245,8 +245,8 @@ class StageRun(RecordedRun):
         }  # the last counts
         return "ERROR" not in tries.values()
 
-    def log_candidate(self, candidate: Candidate, use_case: UseCase) -> str:
-        """A candidate as an MLflow model of this run; gives back the model's id."""
+    def log_candidate(self, candidate: Candidate, use_case: UseCase, bundle: Path | None = None) -> str:
+        """A candidate as an MLflow model of this run, which answers from the `bundle`; gives back the model's id."""
         existing = self.tag(MODEL_ID)
         if existing:
             return existing
@@ -258,7 +258,7 @@ class StageRun(RecordedRun):
             model_type="leastwise-candidate",
         )
         with tempfile.TemporaryDirectory() as scratch:
-            save_candidate(candidate, use_case, Path(scratch, "model"))
+            save_candidate(candidate, use_case, Path(scratch, "model"), bundle)
             self.client.log_model_artifacts(model.model_id, f"{scratch}/model")
         self.client.finalize_logged_model(model.model_id, "READY")
         self.log_text(candidate.model_dump_json(indent=2), CANDIDATE_FILE)

@@ -16,8 +16,8 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from leastwise.errors import BadInput
-from leastwise.metrics import normalize
 from leastwise.metrics.answer import Answer
+from leastwise.serving.live import prediction_of
 from leastwise.serving.live_model import Winner, open_winner
 
 COLUMNS = ["answer", "label", "confidence", "usd", "version"]
@@ -46,16 +46,11 @@ class CandidateModel(PythonModel):
         lost = [answer.error or "lost" for answer in answers if answer.text is None]
         if lost:
             raise RuntimeError(f"{len(lost)} of {len(answers)} answers were lost: {lost[0]}")
-        return pd.DataFrame([self._row(answer) for answer in answers], columns=COLUMNS)
+        version = self._winner.version or self._winner.key
+        return pd.DataFrame([prediction_of(answer, version) for answer in answers], columns=COLUMNS)
 
     async def _all(self, texts: Sequence[str]) -> list[Answer]:
         return list(await asyncio.gather(*(self._winner.answer(text) for text in texts)))
-
-    def _row(self, answer: Answer) -> dict[str, object]:
-        task, text = self._winner.production.use_case.task, answer.text or ""
-        label = normalize(task, text) if task.kind == "classification" else None
-        version = self._winner.version or self._winner.key
-        return {"answer": text, "label": label, "confidence": answer.confidence, "usd": answer.usd, "version": version}
 
 
 def texts_of(model_input: Any) -> list[str]:

@@ -22,12 +22,18 @@ class LiveModel(Protocol):
         ...
 
     async def answer(self, text: str) -> Answer:
-        """The answer to one text; where it was lost, `text` is None and `error` says why."""
+        """The answer to one text, with the label it means; where it was lost, `text` is None and `error` says why."""
         ...
 
     async def aclose(self) -> None:
         """End what it started; nothing is in flight any longer."""
         ...
+
+
+def prediction_of(answer: Answer, version: str) -> dict[str, object]:
+    """An answer as whoever asks a model of MLflow's reads it, at the endpoint as of the model itself."""
+    said: dict[str, object] = {"answer": answer.text, "label": answer.label, "confidence": answer.confidence}
+    return said | {"usd": answer.usd, "version": version}
 
 
 Opener = Callable[[str], Awaitable[LiveModel]]  # opens a version of the registered model, in seconds; may raise

@@ -17,11 +17,13 @@ from typing import Protocol
 
 from leastwise.answering import cascade, guard
 from leastwise.answering.served import answer_of, requests_of, target_of
+from leastwise.answering.student import student_answer
 from leastwise.endpoints.inference import AsyncAsker
 from leastwise.endpoints.request import Request
 from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import Candidate
+from leastwise.metrics import normalize
 from leastwise.metrics.answer import Answer
 from leastwise.models.machine import THREADS
 from leastwise.models.student import Student
@@ -29,7 +31,7 @@ from leastwise.rows.personal_data import masked
 from leastwise.serving.production import Production
 from leastwise.stores.remembered import Remembered
 from leastwise.stores.response_cache import ResponseCache, open_cache, response_key
-from leastwise.use_case.price import Usage
+from leastwise.use_case.price import Price, Usage
 
 MOST_IN_FLIGHT = 64
 TRIES = 2  # of a request that the transport lost; a caller waits
@@ -58,10 +60,14 @@ class Winner:
         return self.production.candidate.key
 
     async def answer(self, text: str) -> Answer:
-        """The answer to one text, masked as every text of the climb was; where it was lost, `text` is None and `error`
-        says why.
+        """The answer to one text, masked as every text of the climb was, with the label it means; where it was lost,
+        `text` is None and `error` says why.
         """
-        return await self.respond(masked(text, self.production.use_case.data.mask))
+        task, mask = self.production.use_case.task, self.production.use_case.data.mask
+        answer = await self.respond(masked(text, mask))
+        if answer.text is None or task.kind != "classification":
+            return answer
+        return replace(answer, label=normalize(task, answer.text))
 
     async def aclose(self) -> None:
         """End what it started; nothing may be in flight any longer."""
@@ -104,7 +110,7 @@ async def _responder(production: Production, candidate: Candidate, confident: bo
             then = await stack.enter_async_context(_responder(production, rest))
             yield _Cascade(first, then, candidate.cascade.below)
         elif candidate.weights and candidate.weights.kind == "student":
-            yield await _Student.loaded(production.trained(candidate))
+            yield await _Student.loaded(production.trained(candidate), production.catalogue.price_in_venue(candidate))
         else:
             yield await stack.enter_async_context(_asked(production, candidate, confident))
 
@@ -157,19 +163,23 @@ class _Student:
     """A distilled encoder in this process, one text at a time in a thread."""
 
     student: Student
+    price: Price | None
     turn: asyncio.Semaphore
 
     @classmethod
-    async def loaded(cls, folder: Path) -> _Student:
+    async def loaded(cls, folder: Path, price: Price | None) -> _Student:
         """With its weights in memory."""
-        student = Student(folder, THREADS)
-        await asyncio.to_thread(student.answer, ["warm up"])
-        return cls(student, asyncio.Semaphore(1))
+        student = cls(Student(folder, THREADS), price, asyncio.Semaphore(1))
+        await student("warm up")
+        return student
 
     async def __call__(self, text: str) -> Answer:
         async with self.turn:
-            (said,) = await asyncio.to_thread(self.student.answer, [text])
-        return Answer(said.label, None, 0.0, confidence=said.confidence, energy=said.energy)
+            return await asyncio.to_thread(self._answered, text)
+
+    def _answered(self, text: str) -> Answer:
+        (said,) = self.student.answer([text])
+        return student_answer(self.student.directory, self.price, text, said)
 
 
 @dataclass(frozen=True)

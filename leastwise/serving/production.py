@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from leastwise.answering.answerer import Payer
+from leastwise.answering.bundle import contents as bundle
 from leastwise.answering.distance import Distance, Gaussian
 from leastwise.answering.retrieval import Index
 from leastwise.answering.servers import GgufFiles
@@ -17,17 +19,22 @@ from leastwise.ladder.candidate import Candidate
 from leastwise.models.catalogue import Catalogue
 from leastwise.money import PriceBook
 from leastwise.rows.question import JudgedRows
-from leastwise.serving import bundle
 from leastwise.stores.answer_store import NoAnswers
 from leastwise.stores.ledger import Meter
 from leastwise.use_case import UseCase
+from leastwise.use_case.price import Price
 
 
 @dataclass(frozen=True)
 class PackedCatalogue(Catalogue):
-    """The models of a use case with the embedder in the bundle."""
+    """The models of a use case with the embedder in the bundle, at the prices that were packed."""
 
     embedder_at: Path | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+    def price(self, uri: str) -> Price:
+        """What was packed: there is no price book here."""
+        return self.prices.get(uri) or super().price(uri)
 
     @property
     def encoder(self) -> Path | None:
@@ -37,7 +44,7 @@ class PackedCatalogue(Catalogue):
 
 @dataclass(frozen=True)
 class Production:
-    """The surroundings of one winner; `home` is where its logs and small facts go."""
+    """The surroundings of one winner. `folder` has all of its files; `home` is where its logs and small facts go."""
 
     folder: Path
     home: Path
@@ -49,15 +56,16 @@ class Production:
     @classmethod
     def of(cls, folder: Path, home: Path) -> Production:
         """Of a bundle whose every file is as it was packed; BadInput where it is not."""
-        candidate, use_case, contents = bundle.unpack(folder)
-        return cls(folder, home, candidate, _priced(use_case, contents), contents)
+        whole, candidate, use_case, contents = bundle.unpack(folder, home)
+        return cls(whole, home, candidate, use_case, contents)
 
     @cached_property
     def catalogue(self) -> Catalogue:
         """The models of the use case at the prices that were packed."""
         book = PriceBook.model_validate({"as_of": "2026-01-01"})
         embedder = self.folder / "embedder"
-        return PackedCatalogue(self.use_case, book, self.home, embedder if embedder.is_dir() else None)
+        there = embedder if embedder.is_dir() else None
+        return PackedCatalogue(self.use_case, book, self.home, there, self.contents.prices)
 
     @property
     def gate(self) -> JudgedRows:
@@ -67,7 +75,7 @@ class Production:
     @cached_property
     def near(self) -> Distance | None:
         """The distance to the examples the guard was fitted on; None where the winner has no such guard."""
-        file, encoder = self.folder / "distance.npz", self.catalogue.encoder
+        file, encoder = self.folder / bundle.DISTANCE, self.catalogue.encoder
         if not file.exists() or encoder is None:
             return None
         with np.load(file, allow_pickle=False) as stored:
@@ -106,15 +114,3 @@ class Production:
     def meter(self, payer: Payer) -> Meter | None:
         """Nobody: what production spends is in the traffic log, and no cap ends an answer."""
         return None
-
-
-def _priced(use_case: UseCase, contents: bundle.Contents) -> UseCase:
-    """With the price that was packed where the use case says none: there is no price book here."""
-    models = use_case.models
-    listed = tuple(
-        each.model_copy(update={"price": each.price or contents.prices.get(each.uri)}) for each in models.candidates
-    )
-    base = models.base and models.base.model_copy(
-        update={"price": models.base.price or contents.prices.get(models.base.uri)}
-    )
-    return use_case.model_copy(update={"models": models.model_copy(update={"candidates": listed, "base": base})})

@@ -7,28 +7,37 @@ alias.
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from filelock import FileLock
+
+from leastwise.answering.bundle import packing
+from leastwise.answering.bundle.contents import Contents, changed_since
 from leastwise.answering.served import requests_of
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.request import usd_worst
 from leastwise.errors import BadInput
+from leastwise.evaluating.reference import SAID
 from leastwise.ladder.candidate import Candidate
-from leastwise.record.published.candidate_files import log_whole, save_bundle
+from leastwise.record.published.candidate_files import contents_of, log_whole, save_bundle
 from leastwise.record.registry import Registry
 from leastwise.record.run import MODEL_ID
 from leastwise.record.stage_run import EXAMPLES, StageRun
 from leastwise.record.upkeep_run import UpkeepRun
-from leastwise.serving import bundle, smoke
+from leastwise.serving import smoke
 from leastwise.serving.live_model import TRIES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+
+JUDGED = ("gate", "traffic")  # the sets whose rows it is asked again
 
 
 def register(work: Workspace, run: StageRun) -> str:
@@ -44,17 +53,47 @@ def register(work: Workspace, run: StageRun) -> str:
         return register(work, origin)
     model_id = run.tag(MODEL_ID)
     if not model_id:
-        raise BadInput(f"run {run.id}: has logged no candidate; name the run of a stage that was measured")
+        raise BadInput(f"run {run.id}: {_why_none(run)}")
     candidate = run.candidate()
-    folder = work.home / "registering"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{candidate.key}-") as scratch:
+    with _scratch(work.home / "registering") as scratch:
         packed = Path(scratch, "bundle")
-        bundle.pack(work, candidate, packed)
+        _check_unchanged(work, run, candidate, packing.pack(work, candidate, packed))
         save_bundle(packed, Path(scratch, "model"))
         log_whole(run.client, model_id, Path(scratch, "model"))
     _check(work, run, candidate, f"models:/{model_id}")
     return registry.register(run)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[str]:
+    """A folder to pack in, for one at a time; what a kill left of another is gigabytes, and is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        for left in folder.glob("*-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="bundle-") as scratch:
+            yield scratch
+
+
+def _why_none(run: StageRun) -> str:
+    if run.stage == "reference":
+        return "the reference was only reported (reference: report); climb with reference: stop to have it served"
+    return "has logged no candidate; name the run of a stage that was measured"
+
+
+def _check_unchanged(work: Workspace, run: StageRun, candidate: Candidate, packed: Contents) -> None:
+    """BadInput where a file that it would be served with is not the one it was measured with."""
+    guards = [each.guard for each in packing.parts_of(candidate) if each.guard and each.guard.examples]
+    named = any(guard.examples != work.tables.hashes.get("train") for guard in guards)
+    logged = contents_of(run.client, run.tag(MODEL_ID))
+    what = "data.train, which its guard goes by" if named else ""
+    if logged and not what:
+        what = changed_since(Contents.model_validate_json(logged), packed)
+    if what:
+        raise BadInput(
+            f"run {run.id}: {what} changed since it was measured, so what was judged is not what would be served; put "
+            "it back as it was, or climb again"
+        )
 
 
 def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str) -> None:
@@ -63,11 +102,13 @@ def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str)
     rows = None if rows is None else rows[rows["answer"].notna()].drop_duplicates("input").head(smoke.ROWS)
     texts = [] if rows is None else [str(text) for text in rows["input"]]
     logged = [] if rows is None else [str(answer) for answer in rows["answer"]]
-    worst = sum(_worst_usd(work, each, texts) for each in bundle.parts_of(candidate))
+    worst = sum(_worst_usd(work, each, texts) for each in packing.parts_of(candidate))
     meter = work.budget.meter(candidate.stage)
     reserved = meter.reserve(worst) if worst else None  # what costs nothing is no call that was paid
     try:
-        said = smoke.answers_of(model_uri, texts, work.home / "logs" / f"smoke-{candidate.key}.log")
+        said = smoke.answers_of(
+            model_uri, texts, work.use_case.traffic.concurrency, work.home / "logs" / f"smoke-{candidate.key}.log"
+        )
     except BaseException:
         if reserved is not None:
             meter.ledger.settle_at_worst(reserved)  # what it had spent until then is not known
@@ -85,10 +126,19 @@ def _check(work: Workspace, run: StageRun, candidate: Candidate, model_uri: str)
 
 
 def _examples(run: StageRun) -> pd.DataFrame | None:
-    """What was answered when it was judged; a retraining has it in the stage under it."""
+    """What was answered when it was judged, gate rows first; a retraining has it in the stage under it."""
+    import pandas as pd
+
     under = [each for each in UpkeepRun(run.client, run.run).stage_runs() if each.is_judged]
     judged = next((each for each in (run, *reversed(under)) if each.origin.has_file(EXAMPLES)), None)
-    return judged.examples() if judged else None
+    if judged is None:
+        return (
+            pd.DataFrame.from_records(cast("list[dict[str, str]]", run.origin.read_json(SAID)))
+            if run.origin.has_file(SAID)
+            else None
+        )
+    rows = judged.every_example()
+    return rows[rows["set"].isin(JUDGED)].sort_values("set", key=lambda sets: sets.map(JUDGED.index), kind="stable")
 
 
 def _worst_usd(work: Workspace, part: Candidate, texts: Sequence[str]) -> float:

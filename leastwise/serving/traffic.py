@@ -27,6 +27,7 @@ COLUMNS: Columns = {
     "id": "string",
     "text": "string",
     "answer": "string",
+    "predicted_label": "string",  # not `label`: what the champion said must never pass for an expected answer
     "status": "int64",
     "confidence": "float64",
     "latency_ms": "float64",
@@ -157,6 +158,7 @@ def _row(done: Answered) -> Row:
         "id": done.request_id,
         "text": done.text,
         "answer": answer.text,
+        "predicted_label": answer.label,
         "status": done.status,
         "confidence": answer.confidence,
         "latency_ms": done.latency_ms,

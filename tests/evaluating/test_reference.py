@@ -8,10 +8,13 @@ import pytest
 
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
+from leastwise.evaluating.reference import SAID
+from leastwise.record.registry import Registry
 from leastwise.record.run import FINISHED
 from leastwise.record.stage_run import StageRun
 from leastwise.rows import gate_rows
-from tasks.climb import confirm, measure_reference, next_step
+from tasks.climb import confirm, finish, measure_reference, next_step
+from tasks.promote import promote_run
 from tests.workspaces import case_file, opened
 
 SIZES = {"train": 400, "dev": 80, "gate": 150, "test": 20, "out_of_scope": 60, "shifted": 60}
@@ -135,6 +138,16 @@ def test_a_reference_that_ends_the_climb_is_confirmed_on_test_as_it_was_judged(
     metrics = work.run.again().figures
     assert metrics["test.quality"] > 0.4
     assert metrics["test.adherence"] == 1.0
+
+
+def test_a_reference_that_ended_the_climb_is_promoted_as_any_winner_is(tmp_path: Path, case: dict[str, Any]) -> None:
+    work, run = measured(tmp_path, case)
+    finish.fn(work.run.id, next_step(work.run.id), "yes")
+    path = str(tmp_path / "case.yaml")
+    said = run.read_json(SAID)
+    assert promote_run.fn(path, work.run.id).outcome == "promoted"
+    champion = Registry(run.client, "small-row-zero").champion()
+    assert champion is not None and champion.candidate.stage == "reference" and len(said) == 50
 
 
 def test_row_0_of_very_many_rows_works_from_samples(

@@ -4,6 +4,7 @@ import errno
 import inspect
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from leastwise.stores.caps import BudgetExceeded
 REPOSITORY = Path(__file__).parents[2]
 SMALL = '''
 import signal
+import threading
 
 import flows
 from prefect import flow
@@ -43,6 +45,11 @@ def small(first: str, second: str = "", overrides: Overrides = Overrides()) -> U
     if first == "interrupt":
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell is started without one
         signal.raise_signal(signal.SIGINT)
+    if first == "wait":
+        asked = threading.Event()
+        signal.signal(signal.SIGINT, lambda *_: asked.set())
+        print("waiting", flush=True)
+        asked.wait(60)
     if first == "terminate":
         signal.raise_signal(signal.SIGTERM)
     if first == "drift":
@@ -170,6 +177,29 @@ def test_a_signal_is_one_line_and_one_status(small: Path, first: str, status: in
     ending = json.loads(line)
     assert (done.returncode, ending["outcome"]) == (status, "interrupted"), done.stderr
     assert "run the same command again" in ending["reason"] and "Traceback" not in done.stderr
+
+
+def test_a_ctrl_c_reaches_the_command_and_not_the_prefect_server_it_started(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LEASTWISE_HOME": str(small.parent / "state")}
+    started = subprocess.Popen(
+        [sys.executable, str(small), "wait", "well"],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert started.stdout is not None
+    while "waiting" not in (said := started.stdout.readline()):
+        assert said, started.communicate()[1]
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does
+    rest, complaints = started.communicate(timeout=60)
+    assert started.returncode == 0 and json.loads(rest)["outcome"] == "quiet", complaints
+    assert complaints == ""
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,8 @@ def test_invocations_take_tables_and_inputs_as_mlflow_does(endpoint: Running, bo
     answered = post(endpoint, "/invocations", json.dumps(body).encode())
     assert answered.status_code == 200, answered.text
     assert answered.json()["predictions"] == [
-        {"answer": "1: a", "confidence": 0.5, "usd": 0.001, "version": "1"},
-        {"answer": "1: b", "confidence": 0.5, "usd": 0.001, "version": "1"},
+        {"answer": "1: a", "label": None, "confidence": 0.5, "usd": 0.001, "version": "1"},
+        {"answer": "1: b", "label": None, "confidence": 0.5, "usd": 0.001, "version": "1"},
     ]
 
 
@@ -95,6 +95,14 @@ def test_invocations_take_tables_and_inputs_as_mlflow_does(endpoint: Running, bo
 def test_invocations_take_one_text_however_it_is_given(endpoint: Running, body: dict[str, object]) -> None:
     answered = post(endpoint, "/invocations", json.dumps(body).encode())
     assert [each["answer"] for each in answered.json()["predictions"]] == ["1: a"]
+
+
+def test_an_answer_comes_with_the_label_it_means_in_every_shape(endpoint: Running) -> None:
+    said = post(endpoint, "/invocations", b'{"inputs": ["yes, please", "a"]}').json()["predictions"]
+    assert [each["label"] for each in said] == ["yes", None]
+    chat = endpoint.chat("yes, please").json()
+    assert chat["leastwise"] == {"version": "1", "alias": "champion", "label": "yes", "confidence": 0.5}
+    assert '"label":"yes"' in endpoint.chat("yes, please", stream=True).text
 
 
 def test_a_row_that_fails_says_so_and_the_others_are_answered(endpoint: Running) -> None:

@@ -52,6 +52,25 @@ def test_a_row_is_kept_of_every_answered_request_and_read_as_a_window_of_recent_
     assert "jane.doe" not in "".join(path.read_text(errors="replace") for path in home.rglob("*.jsonl"))
 
 
+def test_the_label_an_answer_means_is_kept_and_parts_of_before_it_was_are_read_with_it(
+    engine: Engine, home: Path
+) -> None:
+    with running_endpoint(Aliases(), traffic_log=str(home / "traffic")) as endpoint:
+        for text in ("yes, please", "a", "fail"):
+            endpoint.chat(text)
+    folder = home / "traffic" / "toy"
+    kept = table_files.read_table(folder)
+    assert kept["predicted_label"].fillna("").tolist() == ["yes", "", ""]
+    older = folder / "date=2026-01-01"
+    older.mkdir()
+    kept.drop(columns="predicted_label").to_parquet(older / "0.parquet", index=False)
+    both = table_files.read_table(folder)
+    assert both["predicted_label"].fillna("").tolist() == ["", "", "", "yes", "", ""]
+    window = pd.concat(tables.window(str(folder), Data(gate="gate.csv"), "window"))
+    assert window["predicted_label"].dropna().tolist() == ["yes"] and len(window) == 6
+    assert "label" not in COLUMNS, "what the champion said must never be read as an expected answer"
+
+
 def test_a_caller_that_sends_an_id_twice_gets_it_back_and_makes_two_rows_of_their_own(
     engine: Engine, home: Path
 ) -> None:

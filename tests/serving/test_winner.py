@@ -9,21 +9,32 @@ import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pytest
 from aiohttp import web
 
 from leastwise.answering.answerers import open_answerer
+from leastwise.answering.bundle import contents as bundle
+from leastwise.answering.bundle import packing
+from leastwise.answering.bundle.packing import pack, refer
+from leastwise.answering.student import student_answer
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
+from leastwise.evaluating import reference
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import CachePolicy, Candidate, Cascade, Prompt, Retriever, Weights
 from leastwise.metrics.answer import Answer
-from leastwise.serving import bundle
+from leastwise.models.reference import REGRESSION
+from leastwise.models.reference_student import as_student
+from leastwise.models.student import Student
+from leastwise.models.weights import directory_hash
 from leastwise.serving.live_model import open_winner
+from leastwise.training import causal_student
+from leastwise.use_case import UseCase
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
 
@@ -106,16 +117,18 @@ def climbed(work: Workspace, candidate: Candidate) -> list[Answer]:
         return answerer.answer(work.gate.rows)
 
 
-async def won(folder: Path, texts: list[str]) -> list[Answer]:
+async def won(folder: Path, texts: list[str], one_by_one: bool = False) -> list[Answer]:
     winner = await open_winner(folder)
     try:
+        if one_by_one:
+            return [await winner.answer(text) for text in texts]
         return list(await asyncio.gather(*(winner.answer(text) for text in texts)))
     finally:
         await winner.aclose()
 
 
 def packed(work: Workspace, candidate: Candidate, folder: Path) -> Path:
-    bundle.pack(work, candidate, folder)
+    pack(work, candidate, folder)
     return folder
 
 
@@ -130,39 +143,157 @@ def test_a_winner_answers_as_it_did_in_the_climb(work: Workspace, tmp_path: Path
     after = asyncio.run(won(packed(work, candidate, tmp_path / "b"), list(work.gate.rows["text"])))
     assert [each.text for each in after] == [each.text for each in before] and None not in {each.text for each in after}
     assert [each.escalated for each in after] == [each.escalated for each in before]
+    assert [each.label for each in after] == [each.text for each in after], "what it says are labels here"
     if name.startswith(("cascade", "guard")):
         special = [each.escalated for each in after] if "cascade" in name else [each.text == "none" for each in after]
         assert 0 < sum(special) < len(after), "some and not all, or nothing is shown"
+    refer(work, candidate, tmp_path / "measured")
+    measured = asyncio.run(won(tmp_path / "measured", list(work.gate.rows["text"])))
+    assert [each.text for each in measured] == [each.text for each in before], "where it was measured, unregistered too"
+    assert sum(path.stat().st_size for path in (tmp_path / "measured").rglob("*")) < 2_000_000, (
+        "nothing heavy is copied"
+    )
 
 
-FRONTS: dict[str, dict[str, Any]] = {
-    "alone": {},
-    "behind a guard": {"guard": Guard(score="distance", below=-1e9)},
-    "behind a cache": {"cache": CachePolicy(exact=True)},
-    "behind a cheaper one": {"cascade": Cascade(first=CHEAP, below=0.6)},
-}
+@pytest.fixture(scope="module")
+def made(work: Workspace, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Candidate]:
+    """Candidates on weights of this machine, by their kind: what stages make, of tiny random weights."""
+    folder = tmp_path_factory.mktemp("made")
+    return {
+        "open": PLAIN.model_copy(update={"model": tiny.as_uri()}),
+        "open and constrained": HOSTED["constrained"].model_copy(update={"model": tiny.as_uri()}),
+        "open on own machines": PLAIN.model_copy(
+            update={"stage": "self_host", "model": tiny.as_uri(), "venue": "self_host"}
+        ),
+        "adapter": tuned("adapter", adapter_of(tiny, folder / "adapter"), tiny.as_uri()),
+        "full weights": tuned("merged", other_weights(tiny, folder / "full", seed=1), tiny.as_uri()),
+        "causal student": causal(work, tiny, folder, "merged"),
+        "causal student as adapter": causal(work, tiny, folder, "adapter"),
+        **students(work),
+    }
 
 
-@pytest.mark.parametrize("front", FRONTS)
-def test_an_adapter_answers_from_the_engine_that_was_judged(
-    work: Workspace, tiny: Path, tmp_path: Path, front: str
-) -> None:
+def tuned(kind: Literal["adapter", "merged"], directory: Path, model: str, **more: Any) -> Candidate:
+    weights = Weights(kind=kind, uri=directory.as_uri(), revision=directory_hash(directory) + kind)
+    return PLAIN.model_copy(
+        update={"stage": "fine_tune", "model": model, "venue": "managed", "weights": weights} | more
+    )
+
+
+def adapter_of(base: Path, out: Path) -> Path:
     import peft
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(tiny)
-    adapter = peft.get_peft_model(base, peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False))
-    adapter.save_pretrained(tmp_path / "adapter")
-    made = Weights(kind="adapter", uri=(tmp_path / "adapter").as_uri(), revision="r1")
-    tuned = PLAIN.model_copy(update={"stage": "fine_tune", "model": tiny.as_uri(), "venue": "managed", "weights": made})
-    tuned = tuned.model_copy(update=FRONTS[front])
-    judged = climbed(work, tuned)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    peft.get_peft_model(model, config).save_pretrained(out)
+    return out
+
+
+def other_weights(like: Path, out: Path, seed: int) -> Path:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(seed)
+    config = AutoModelForCausalLM.from_pretrained(like).config
+    AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(out)
+    AutoTokenizer.from_pretrained(like).save_pretrained(out)
+    return out
+
+
+def causal(work: Workspace, tiny: Path, folder: Path, kind: Literal["adapter", "merged"]) -> Candidate:
+    """A student of one block of the base, further trained or with an adapter."""
+    base = causal_student.cut(tiny, 1, work.home / "bases" / "one-block")
+    make = partial(adapter_of, base) if kind == "adapter" else partial(other_weights, base, seed=2)
+    return tuned(kind, make(folder / f"student-{kind}"), base.as_uri(), stage="distill", venue="self_host")
+
+
+def students(work: Workspace) -> dict[str, Candidate]:
+    """The logistic regression of row 0, and an encoder student that declines."""
+    fit = next(each for each in reference._fits(work) if each.name == REGRESSION)
+    row_0 = reference._candidate(work, fit)
+    out = as_student(fit, work.home / "students" / "one", decline_label="none", decline_below=0.6)
+    weights = Weights(kind="student", uri=out.as_uri(), revision="one")
+    student = {"stage": "distill", "venue": "managed", "weights": weights, "decline_below": 0.6}
+    return {"no LLM": row_0, "encoder student": row_0.model_copy(update=student)}
+
+
+KINDS = (
+    "open",
+    "open and constrained",
+    "open on own machines",
+    "adapter",
+    "full weights",
+    "causal student",
+    "causal student as adapter",
+    "no LLM",
+    "encoder student",
+)
+FRONTS: dict[str, dict[str, Any]] = {
+    "behind a guard": {"guard": Guard(score="distance", below=-1e9)},
+    "behind a cache": {"cache": CachePolicy(exact=True)},
+    "behind a cheaper one": {"cascade": Cascade(first=CHEAP, below=0.6)},
+    "with documents": {"retriever": RETRIEVER.model_copy(update={"examples": 0})},
+}
+
+
+def in_process(work: Workspace, candidate: Candidate) -> list[Answer]:
+    """What a student says, without the model server that it is timed behind: that takes ten seconds to start."""
+    folder = work.trained(candidate)
+    price = work.catalogue.price_in_venue(candidate)
+    said = Student(folder).answer(list(work.gate.rows["text"]))
+    return [student_answer(folder, price, text, each) for text, each in zip(work.gate.rows["text"], said, strict=True)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_every_kind_answer_from_the_engine_that_was_judged(
+    work: Workspace, made: dict[str, Candidate], tmp_path: Path, kind: str
+) -> None:
+    candidate = made[kind]
+    is_student = candidate.weights is not None and candidate.weights.kind == "student"
+    judged = in_process(work, candidate) if is_student else climbed(work, candidate)
+    for make in (pack, refer):
+        folder = tmp_path / make.__name__
+        make(work, candidate, folder)
+        answers = asyncio.run(won(folder, list(work.gate.rows["text"]), one_by_one=True))
+        assert [alike(each) for each in answers] == [alike(each) for each in judged]
+    assert len({alike(each) for each in judged}) > 5, "or nothing is shown"
+    packed_weights = {path.suffix for path in (tmp_path / "pack").rglob("*")} & {".gguf", ".safetensors"}
+    assert packed_weights and not list((tmp_path / "refer").rglob("*.gguf"))
+
+
+def alike(answer: Answer) -> tuple[object, ...]:
+    """What two answers to the same text have in common, whatever the server's prefix cache held."""
+    sure = None if answer.confidence is None else round(answer.confidence, 4)
+    usd = answer.usd if answer.energy is not None else 0.0
+    return answer.text, sure, usd, answer.input_tokens, answer.output_tokens
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_an_adapter_answers_as_judged_whatever_stands_in_front(
+    work: Workspace, made: dict[str, Candidate], tmp_path: Path, front: str
+) -> None:
+    candidate = made["adapter"].model_copy(update=FRONTS[front])
+    judged = climbed(work, candidate)
     before = [each.text for each in judged]
     assert front == "behind a cheaper one" or all(each.from_store for each in judged), "a server of ours sells nothing"
-    folder = packed(work, tuned, tmp_path / "b")
-    shutil.rmtree(tmp_path / "adapter")
-    assert [each.text for each in asyncio.run(won(folder, list(work.gate.rows["text"])))] == before
+    folder = packed(work, candidate, tmp_path / "b")
+    answers = asyncio.run(won(folder, list(work.gate.rows["text"]), one_by_one=True))
+    assert [each.text for each in answers] == before
     assert not list(folder.rglob("*.bin")) and list(folder.rglob("*.lora.gguf"))
+
+
+def test_a_student_hands_what_it_is_unsure_of_to_its_teacher_as_it_did_when_it_was_judged(
+    work: Workspace, made: dict[str, Candidate], tmp_path: Path
+) -> None:
+    student = made["encoder student"]
+    sure = sorted(each.confidence or 0.0 for each in in_process(work, student))[10]
+    both = PLAIN.model_copy(update={"stage": "distill", "cascade": Cascade(first=student, below=sure)})
+    theirs = zip(in_process(work, student), climbed(work, PLAIN), strict=True)
+    judged = [mine if (mine.confidence or 0.0) >= sure else other for mine, other in theirs]
+    answers = asyncio.run(won(packed(work, both, tmp_path / "b"), list(work.gate.rows["text"])))
+    assert [each.text for each in answers] == [each.text for each in judged]
+    assert sum(each.escalated for each in answers) == 10
 
 
 def test_two_models_of_a_cascade_each_have_their_own_tokenizer(work: Workspace, tiny: Path, tmp_path: Path) -> None:
@@ -172,8 +303,8 @@ def test_two_models_of_a_cascade_each_have_their_own_tokenizer(work: Workspace, 
         PLAIN.model_copy(update={"stage": "self_host", "model": each.as_uri(), "venue": "self_host"})
         for each in (tiny, other)
     )
-    bundle.pack(work, then.model_copy(update={"cascade": Cascade(first=first, below=0.5)}), tmp_path / "b")
-    _, _, contents = bundle.unpack(tmp_path / "b")
+    pack(work, then.model_copy(update={"cascade": Cascade(first=first, below=0.5)}), tmp_path / "b")
+    _, _, _, contents = bundle.unpack(tmp_path / "b", tmp_path)
     at = {uri: tmp_path / "b" / name / "chat_template.jinja" for uri, name in contents.tokenizers.items()}
     assert at[other.as_uri()].read_text() == (other / "chat_template.jinja").read_text()
     assert at[tiny.as_uri()].read_text() == (tiny / "chat_template.jinja").read_text()
@@ -206,7 +337,7 @@ def test_what_runs_code_when_it_is_loaded_is_not_packed(work: Workspace, tmp_pat
     made = Weights(kind="student", uri=(tmp_path / "student").as_uri(), revision="r1")
     student = Candidate(stage="distill", model=work.use_case.models.base.uri, venue="self_host", weights=made)  # type: ignore[union-attr]
     with pytest.raises(BadInput, match=r"pytorch_model.bin: runs code"):
-        bundle.pack(work, student, tmp_path / "b")
+        pack(work, student, tmp_path / "b")
 
 
 def spoilt(folder: Path) -> None:
@@ -257,3 +388,93 @@ def test_a_lost_answer_says_why_and_no_key(work: Workspace, tmp_path: Path, monk
     monkeypatch.setattr("leastwise.endpoints.inference.BACKOFF_S", (0.001, 0.001))
     (answer,) = asyncio.run(won(folder, ["x"]))
     assert answer.text is None and answer.error and "secret" not in answer.error
+
+
+def moved(folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state directory found at another place, as on another machine that mounts it."""
+    about = json.loads((folder / bundle.CONTENTS).read_text())
+    kept = about["elsewhere"]
+    for name, where in kept["files"].items():
+        kept["files"][name] = where.replace(str(state), "/of/another/machine")
+    kept["home"] = "/of/another/machine"
+    (folder / bundle.CONTENTS).write_text(json.dumps(about))
+    monkeypatch.setenv("LEASTWISE_HOME", str(state))
+
+
+def test_what_was_measured_loads_where_its_state_directory_is_now(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refer(work, HOSTED["rag"], tmp_path / "b")
+    moved(tmp_path / "b", work.home, monkeypatch)
+    (answer,) = asyncio.run(won(tmp_path / "b", [work.gate.rows["text"].iloc[0]]))
+    assert answer.text == climbed(work, HOSTED["rag"])[0].text
+    monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path / "empty"))
+    with pytest.raises(BadInput, match=r"(?s)cannot be reached here.*flows\.promote.*state directory /of/another"):
+        asyncio.run(won(tmp_path / "b", ["x"]))
+
+
+def test_what_was_measured_does_not_load_from_files_that_changed_since(work: Workspace, tmp_path: Path) -> None:
+    made = Path(shutil.copytree(work.catalogue.encoder or "", tmp_path / "made"))
+    (made / "labels.json").write_text('{"labels": ["yes", "no"], "max_tokens": 8}')
+    student = Candidate(
+        stage="distill",
+        model=work.use_case.models.base.uri,  # type: ignore[union-attr]
+        venue="self_host",
+        weights=Weights(kind="student", uri=made.as_uri(), revision="r1"),
+    )
+    refer(work, student, tmp_path / "b")
+    (made / "labels.json").write_text('{"labels": ["no", "yes"], "max_tokens": 8}')
+    with pytest.raises(BadInput, match=r"made/labels\.json: is missing or not the file.*promote.*climb again"):
+        asyncio.run(won(tmp_path / "b", ["x"]))
+
+
+def test_the_digest_of_a_large_file_is_worked_out_once(
+    work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refer(work, HOSTED["rag"], tmp_path / "first")
+    hashed: list[str] = []
+    sha256 = packing.storage.sha256
+    monkeypatch.setattr(packing.storage, "sha256", lambda uri: hashed.append(str(uri)) or sha256(uri))
+    refer(work, HOSTED["rag"], tmp_path / "second")
+    assert max(Path(each).stat().st_size for each in hashed) < packing.LEAST_REMEMBERED_BYTES
+    assert (tmp_path / "first" / bundle.CONTENTS).read_text() == (tmp_path / "second" / bundle.CONTENTS).read_text()
+
+
+def test_what_is_registered_names_no_file_outside_it(work: Workspace, tmp_path: Path) -> None:
+    for name in ("rag", "cascade with retrieval"):
+        written = (packed(work, HOSTED[name], tmp_path / name) / bundle.CONTENTS).read_text()
+        assert "elsewhere" not in written and str(work.home) not in written
+
+
+def test_a_record_that_is_held_to_its_schema_is_so_in_production(work: Workspace, tiny: Path, tmp_path: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"road": {"enum": ["amber", "basil", "cedar"]}},
+        "required": ["road"],
+        "additionalProperties": False,
+    }
+    about = work.use_case.model_dump(mode="json") | {
+        "task": {"kind": "extraction", "instruction": "Which road?", "json_schema": schema}
+    }
+    records = replace(work, question=replace(work.question, use_case=UseCase.model_validate(about)))
+    held = PLAIN.model_copy(update={"model": tiny.as_uri(), "prompt": Prompt(system="Which road?", constrained=True)})
+    before = [each.text for each in climbed(records, held)]
+    folder = packed(records, held, tmp_path / "b")
+    answers = asyncio.run(won(folder, list(work.gate.rows["text"]), one_by_one=True))
+    assert [each.text for each in answers] == before
+    whole = [f'{{"road":"{road}"}}' for road in ("amber", "basil", "cedar")]
+    begun = {"".join((each or "").split()) for each in before}  # random weights like blanks, which JSON allows
+    assert begun and all(any(each.startswith(said) for each in whole) for said in begun)
+
+
+def test_what_changed_since_it_was_measured_is_told_by_content_and_not_by_name() -> None:
+    index = bundle.PackedIndex(key="i", rows=1)
+    measured = bundle.Contents(
+        prices={}, indexes={"train": index}, sha256={"weights/a.gguf": "1", "tokenizer/t.json": "2", "indexes/x": "3"}
+    )
+    moved = {"weights/a.gguf": "1", "tokenizer-of-it/t.json": "2", "indexes/another": "4", bundle.USE_CASE: "5"}
+    assert bundle.changed_since(measured, measured.model_copy(update={"sha256": moved})) == ""
+    changed = measured.model_copy(update={"sha256": moved | {"weights/a.gguf": "6"}})
+    assert bundle.changed_since(measured, changed) == "weights/a.gguf"
+    other_rows = measured.model_copy(update={"indexes": {"train": bundle.PackedIndex(key="j", rows=1)}})
+    assert "data.train" in bundle.changed_since(measured, other_rows)

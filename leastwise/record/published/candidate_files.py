@@ -1,7 +1,8 @@
 """A candidate as an MLflow model from code: its files in MLflow, with what MLflow needs to load them.
 
 What answers is `leastwise.serving.candidate_model`, whose file MLflow runs. A measured candidate is kept with what says
-how it answers; the heavy files are added when it is registered, `contents.json` last.
+how it answers and names its heavy files by digest; the files themselves are added when it is registered, and last the
+`contents.json` that says so.
 """
 
 from __future__ import annotations
@@ -27,8 +28,13 @@ BUNDLE = "artifacts/bundle"  # where MLflow puts the artifact of that name
 PACKAGES = ("mlflow", "pandas", "pydantic", "numpy")
 
 
-def save_candidate(candidate: Candidate, use_case: UseCase, out: Path) -> None:
-    """Write the MLflow model directory `out` (empty, or not there) of a candidate, without its heavy files."""
+def save_candidate(candidate: Candidate, use_case: UseCase, out: Path, measured: Path | None = None) -> None:
+    """Write the MLflow model directory `out` (empty, or not there) of a candidate that was `measured` with this bundle;
+    without one it says only what the candidate is, and answers once it is registered.
+    """
+    if measured:
+        save_bundle(measured, out)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch, "bundle")
         bundle.mkdir()
@@ -58,6 +64,19 @@ def log_whole(client: MlflowClient, model_id: str, model: Path) -> None:
         shutil.move(last, aside)
         client.log_model_artifacts(model_id, str(model))
         client.log_model_artifacts(model_id, scratch, BUNDLE)
+
+
+def contents_of(client: MlflowClient, model_id: str) -> bytes | None:
+    """What the bundle of a logged model says of its files; None where it has none yet."""
+    import mlflow
+
+    name = f"{BUNDLE}/contents.json"
+    if name not in [each.path for each in client.list_logged_model_artifacts(model_id, BUNDLE)]:
+        return None
+    mlflow.set_tracking_uri(tracking_uri())
+    where = str(client.get_logged_model(model_id).artifact_location).rstrip("/")
+    with tempfile.TemporaryDirectory() as scratch:
+        return Path(mlflow.artifacts.download_artifacts(f"{where}/{name}", dst_path=scratch)).read_bytes()
 
 
 def load(uri: str) -> PyFuncModel:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from leastwise.serving.live import prediction_of
 from leastwise.serving.settings import EndpointSettings
 from leastwise.serving.traffic import Answered
 from leastwise.serving.web.refusals import Refusal, dumped
@@ -125,13 +126,13 @@ def invocation_answer(answered: Sequence[Answered]) -> Json:
 
 
 def _prediction(done: Answered) -> Json:
-    answer = done.answer
-    held: Json = {"answer": answer.text, "confidence": answer.confidence, "usd": answer.usd, "version": done.version}
+    held = prediction_of(done.answer, done.version)
     return held if done.status == 200 else held | {"error": "the model behind this endpoint did not answer"}
 
 
 def _head(done: Answered, chat_id: str, name: str, kind: str) -> Json:
-    own = {"version": done.version, "alias": done.alias, "confidence": done.answer.confidence}
+    answer = done.answer
+    own = {"version": done.version, "alias": done.alias, "label": answer.label, "confidence": answer.confidence}
     fingerprint = f"{done.version}-{done.candidate}"
     head: Json = {"id": chat_id, "object": kind, "created": int(done.time), "model": name}
     return head | {"system_fingerprint": fingerprint, "leastwise": own}

@@ -1,0 +1,215 @@
+"""A candidate's own files, with everything it answers with: copied once into one folder when it is registered, each
+with its checksum; only named, with the same checksums, when it was measured.
+
+So a winner answers where neither this repository nor its state is, and what was measured wherever its files are.
+Prices are written down as they were; keys never are: a provider is asked with the key of whoever serves.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from leastwise.answering.answerer import Surroundings
+from leastwise.answering.bundle.contents import (
+    CANDIDATE,
+    CONTENTS,
+    DISTANCE,
+    USE_CASE,
+    Contents,
+    Elsewhere,
+    PackedIndex,
+    PackedModel,
+    weights_of,
+)
+from leastwise.content import content_key
+from leastwise.errors import BadInput
+from leastwise.ladder.candidate import Candidate
+from leastwise.stores import storage
+from leastwise.stores.remembered import Remembered
+from leastwise.stores.uris import is_s3
+
+log = logging.getLogger(__name__)
+
+SAFE = frozenset({".safetensors", ".gguf", ".onnx", ".json", ".txt", ".model", ".npz", ".jinja", ".md"})
+PICKLED = frozenset({".bin", ".pt", ".pth", ".pkl"})
+LEAST_REMEMBERED_BYTES = 1_000_000  # the digest of a smaller file is quicker worked out than looked up
+
+Keep = Callable[[Path, str, str], None]  # (a file of the climb's, its path in the bundle, the URI it was fetched from)
+
+
+def pack(work: Surroundings, candidate: Candidate, folder: Path) -> Contents:
+    """Copy all that this candidate answers with into a folder that is empty or not there; gives back what is in it.
+
+    BadInput where it cannot be served: weights in a format that runs code when it is loaded, a missing file.
+    """
+
+    def keep(source: Path, name: str, _where: str) -> None:
+        _copy(source, folder / name)
+
+    contents = _filled(work, candidate, folder, keep)
+    return _written(folder, contents.model_copy(update={"sha256": _digests(folder)}))
+
+
+def refer(work: Surroundings, candidate: Candidate, folder: Path) -> None:
+    """As `pack`, and every file that the climb keeps is only named with its digest, not copied."""
+    files: dict[str, str] = {}
+
+    def keep(source: Path, name: str, where: str) -> None:
+        files[name] = where or str(source.resolve(strict=True))
+
+    contents = _filled(work, candidate, folder, keep)
+    known = Remembered(work.home / "digests")
+    sums = _digests(folder) | {name: _digest(where, known) for name, where in files.items()}
+    elsewhere = Elsewhere(home=str(work.home), files=files) if files else None
+    _written(folder, contents.model_copy(update={"sha256": dict(sorted(sums.items())), "elsewhere": elsewhere}))
+
+
+@contextmanager
+def referred(work: Surroundings, candidate: Candidate) -> Iterator[Path | None]:
+    """A folder with the bundle of what was measured, for as long as the block lasts; None, said aloud, where there can
+    be none: a verdict does not wait for it.
+    """
+    with tempfile.TemporaryDirectory(prefix="leastwise-bundle-") as scratch:
+        try:
+            refer(work, candidate, Path(scratch, "bundle"))
+        except Exception as error:  # whatever a file system, an index or a provider's price book says
+            log.warning(f"{candidate.stage}: its MLflow model cannot be loaded until it is registered ({error})")
+            yield None
+            return
+        yield Path(scratch, "bundle")
+
+
+def parts_of(candidate: Candidate) -> Iterator[Candidate]:
+    """A candidate, and who is asked before it."""
+    if candidate.cascade:
+        yield from parts_of(candidate.cascade.first)
+    yield candidate
+
+
+def _filled(work: Surroundings, candidate: Candidate, folder: Path, keep: Keep) -> Contents:
+    """What is in the bundle and where, its small files written; the climb's own are handed to `keep`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    packer = _Packer(work, folder, keep)
+    for part in parts_of(candidate):
+        packer.add(part)
+    (folder / CANDIDATE).write_text(candidate.model_dump_json(indent=1))
+    (folder / USE_CASE).write_text(work.use_case.model_dump_json(indent=1))
+    return packer.contents
+
+
+def _written(folder: Path, contents: Contents) -> Contents:
+    (folder / CONTENTS).write_text(contents.model_dump_json(indent=1, exclude_none=True))
+    return contents
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): storage.sha256(str(path)) for path in files}
+
+
+def _digest(where: str, known: Remembered) -> str:
+    """The SHA-256 of a file; of a large one it is remembered for as long as the file is the same."""
+    if is_s3(where):
+        return storage.sha256(where)
+    status = Path(where).stat()
+    if status.st_size < LEAST_REMEMBERED_BYTES:
+        return storage.sha256(where)
+    key = content_key(where, str(status.st_size), str(status.st_mtime_ns))
+    digest = known.get(key).get("sha256")
+    if not isinstance(digest, str):
+        digest = storage.sha256(where)
+        known.put(key, {"file": where, "sha256": digest})
+    return digest
+
+
+class _Packer:
+    """Fills a bundle, and notes what is where."""
+
+    def __init__(self, work: Surroundings, folder: Path, keep: Keep) -> None:
+        self._work, self._folder, self._keep = work, folder, keep
+        self.contents = Contents(prices={})
+
+    def add(self, part: Candidate) -> None:
+        """The files of one candidate."""
+        catalogue = self._work.catalogue
+        price = catalogue.price_in_venue(part)
+        if price is not None:  # else machines are paid, and the model may have no price at all
+            self._note("prices", part.model, price)
+        if part.weights and part.weights.kind == "student":
+            self._add_student(part.weights.revision, self._work.trained(part), part.weights.uri)
+        elif catalogue.is_served_here(part):
+            self._add_model(part)
+        if part.retriever:
+            wanted = {"train": part.retriever.examples, "documents": part.retriever.documents}
+            self._add_indexes([table for table, count in wanted.items() if count])
+        if part.guard and part.guard.score == "distance":
+            self._add_distance()
+
+    def _add_student(self, revision: str, directory: Path, uri: str) -> None:
+        at = self._tree(directory, f"student-{revision}", where=uri if is_s3(uri) else "")
+        self._note("trained", revision, at)
+
+    def _add_model(self, part: Candidate) -> None:
+        files = self._work.gguf(part)
+        model = self._file(files.model, f"weights/{files.model.name}")
+        adapter = self._file(files.adapter, f"weights/{files.adapter.name}") if files.adapter else None
+        self._note("models", weights_of(part), PackedModel(model=model, adapter=adapter))
+        tokenizer = self._work.tokenizer(part.model)
+        at = self._tree(tokenizer, f"tokenizer-{content_key(part.model)}", without=(".safetensors",))
+        self._note("tokenizers", part.model, at)
+
+    def _add_indexes(self, tables: Sequence[str]) -> None:
+        for table in tables:
+            index = self._work.index(table)
+            lance = Path(index.uri) / f"{index.key}.lance"
+            for path in sorted(each for each in lance.rglob("*") if each.is_file()):
+                self._file(path, f"indexes/{lance.name}/{path.relative_to(lance).as_posix()}")
+            self._note("indexes", table, PackedIndex(key=index.key, rows=index.rows))
+        self._add_embedder()
+
+    def _add_embedder(self) -> None:
+        encoder = self._work.catalogue.encoder
+        assert encoder is not None
+        self._tree(encoder, "embedder")
+
+    def _add_distance(self) -> None:
+        near = self._work.near
+        assert near is not None
+        gaussian = near.gaussian
+        np.savez(self._folder / DISTANCE, mean=gaussian.mean, precision=gaussian.precision)
+        self._add_embedder()
+
+    def _tree(self, source: Path, name: str, without: tuple[str, ...] = (), where: str = "") -> str:
+        """The files of a folder, which was fetched from `where`, if that is said."""
+        for path in sorted(source.rglob("*")):
+            below = path.relative_to(source).as_posix()
+            if path.is_file() and path.suffix in SAFE and path.suffix not in without:
+                self._file(path, f"{name}/{below}", f"{where.rstrip('/')}/{below}" if where else "")
+            elif path.is_file() and path.suffix in PICKLED:
+                raise BadInput(f"{path}: runs code when it is loaded; only safetensors, ONNX and GGUF are registered")
+        return name
+
+    def _file(self, source: Path, name: str, where: str = "") -> str:
+        self._keep(source, name, where)
+        return name
+
+    def _note(self, field: str, name: str, value: object) -> None:
+        known = getattr(self.contents, field)
+        self.contents = self.contents.model_copy(update={field: {**known, name: value}})
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        try:
+            os.link(source.resolve(), target)
+        except OSError:  # another file system
+            shutil.copyfile(source, target)
