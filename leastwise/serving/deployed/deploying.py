@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from leastwise.answering.bundle.packing import parts_of
 from leastwise.answering.workspace import Workspace
 from leastwise.money.load import repriced
 from leastwise.money.machine_cost import hosting_hour_usd
@@ -21,7 +22,6 @@ from leastwise.record.registry import Registry
 from leastwise.record.review.background import held
 from leastwise.record.stage_run import StageRun
 from leastwise.redaction import redacted
-from leastwise.serving import bundle
 from leastwise.serving.deployed import entries, standing, starting
 from leastwise.serving.deployed.entries import Entry
 from leastwise.serving.deployed.load import Asked, carried
@@ -91,7 +91,7 @@ def _why_not_measured(work: Workspace, run: StageRun) -> str:
     """Why no load report is made; empty where one is."""
     if RATE in run.figures:
         return "what it carries was measured before"
-    if any(work.catalogue.is_metered(part) for part in bundle.parts_of(run.candidate())):
+    if any(work.catalogue.is_metered(part) for part in parts_of(run.candidate())):
         return "it is not measured under load, for that would pay for every call"
     return "" if work.use_case.hosting.load_concurrency else "hosting.load_concurrency is 0"
 
