@@ -12,6 +12,8 @@ from typing import NotRequired, TypedDict
 from leastwise.ladder.gate import Evaluation
 from leastwise.metrics.grades import Grades
 
+TRAFFIC = "traffic"  # the set of replayed requests without expected answers, whose score is their adherence
+
 
 class ExampleRow(TypedDict):
     """One answered row; `score` is None where the infrastructure lost the answer, `usd_paid` 0 where it was stored.

@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.stores.tables.table_values import MAX_NAMED_ROWS, as_number, named
+from leastwise.stores.tables.drawn_rows import say_once
+from leastwise.stores.tables.table_values import MAX_NAMED_ROWS, as_number, is_missing, named
 from leastwise.text_forms import shows_nothing
 from leastwise.use_case.data import Data
 
@@ -128,12 +129,30 @@ def _check_unique(values: pd.Series, source: str, column: str) -> None:
         raise BadInput(f"{source}: {named(double)}: duplicate {column!r} {shown}. Give every row its own, or drop one.")
 
 
-def units_of(raw: pd.DataFrame, data: Data, name: str, source: str) -> pd.Series | None:
+def without_label(df: pd.DataFrame) -> pd.Series:
+    """Which rows have no expected answer: no such column, a missing value, or one that shows nothing."""
+    import pandas as pd
+
+    if "label" not in df:
+        return pd.Series(True, index=df.index)
+    return (
+        df["label"]
+        .map(lambda label: is_missing(label) or (isinstance(label, str) and shows_nothing(label)))
+        .astype(bool)
+    )
+
+
+def units_of(
+    raw: pd.DataFrame, data: Data, name: str, source: str, may_lack: bool = False
+) -> pd.Series | list[str] | None:
     """Each row's unit. Groups of split_by are a rule of ours, so only gate rows must have one: elsewhere, and where it
-    is empty, a row is a unit of its own.
+    is empty, a row is a unit of its own. So it is in a table that `may_lack` the column.
     """
-    column = str(data.unit_by)
-    if not data.counts_groups:
+    column, own = str(data.unit_by), [f"row {number}" for number in raw.index]
+    if may_lack and column not in raw:
+        say_once(f"{source}: has no column {column!r} (data.unit_by), so each request counts as one example")
+        return own
+    if not data.counts_groups and not may_lack:
         _check_units(raw, column, source)
         return raw[column]
     if column not in raw and name != "gate":
@@ -143,7 +162,7 @@ def units_of(raw: pd.DataFrame, data: Data, name: str, source: str) -> pd.Series
             f"{source}: no column {column!r}, which data.split_by names as the group of its rows; add it, or "
             f"correct or remove data.split_by (columns: {', '.join(map(str, raw.columns))})"
         )
-    return raw[column].where(raw[column].notna(), [f"row {number}" for number in raw.index])
+    return raw[column].where(raw[column].notna(), own)
 
 
 def _check_units(raw: pd.DataFrame, column: str, source: str) -> None:
