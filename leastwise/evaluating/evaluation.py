@@ -29,13 +29,13 @@ from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, score_in,
 from leastwise.evaluating.samples.progress import rows_to_go
 from leastwise.evaluating.samples.replay import Replay
 from leastwise.evaluating.samples.sample import ADHERENCE, COST, LATENCY, QUALITY, Sample, samples_of
-from leastwise.evaluating.samples.totals import EXAM, totals_of
+from leastwise.evaluating.samples.totals import totals_of
 from leastwise.evaluating.scorer import Scorer
 from leastwise.evidence.measurement import MAX_LOST_SHARE, Measurement
 from leastwise.ladder import Evaluation
 from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
-from leastwise.ladder.measured import ExampleRow, Interval, Measured
+from leastwise.ladder.measured import EXAM, ExampleRow, Interval, Measured
 from leastwise.metrics.answer import Answer
 from leastwise.metrics.shortfall import Shortfall, finding, shortfall_of
 from leastwise.progress import EvaluationProgress
@@ -145,7 +145,8 @@ class _Evaluation:
             if not self._tests.is_open(*sample.requirements):
                 break
             answered = AnsweredLook.of(self._scorer, look, answer(look), sample.is_scored)
-            records = answered.records(sample.name, timed=self._add(sample, answered))
+            timed = self._add(sample, answered)
+            records = answered.records(sample.name, timed, tells_adherence=sample.judges(ADHERENCE))
             self._lost += [row for row in records if row["score"] is None]
             self._keep(records)
             self._count_shortfalls(sample, answered)

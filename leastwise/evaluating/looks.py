@@ -98,15 +98,20 @@ class AnsweredLook:
         both = zip(self.scores, self.answers, strict=True)
         return replace(self, scores=[score if answer.usage_known else None for score, answer in both])
 
-    def records(self, split: str, timed: Mapping[int, float | None] | None = None) -> list[ExampleRow]:
+    def records(
+        self, split: str, timed: Mapping[int, float | None] | None = None, tells_adherence: bool = True
+    ) -> list[ExampleRow]:
         """One record a row; out-of-scope rows score whether they were declined, those of traffic whether they were
         answered in the demanded format.
 
-        `timed`: the latencies that entered the test, by position, which is what is kept of them.
+        `timed`: the latencies that entered the test, by position, which is what is kept of them. `tells_adherence`:
+        not where adherence is judged on other rows.
         """
         columns = [name for name in ("id", "text", "label", UNIT, KIND) if name in self.rows]
         rows = zip(*(self.rows[name].tolist() for name in columns), strict=True)
         records = [self._record(dict(zip(columns, row, strict=True)), at, split) for at, row in enumerate(rows)]
+        for record in () if tells_adherence else records:
+            record.pop("adherence", None)
         for at, took in (timed or {}).items():
             records[at]["latency_ms"], records[at]["timed"] = took, True
         return records

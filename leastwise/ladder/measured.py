@@ -12,6 +12,7 @@ from typing import NotRequired, TypedDict
 from leastwise.ladder.gate import Evaluation
 from leastwise.metrics.grades import Grades
 
+EXAM = "general_ability"  # the set of general tasks, which are no requests
 TRAFFIC = "traffic"  # the set of replayed requests without expected answers, whose score is their adherence
 
 

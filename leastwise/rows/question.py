@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from leastwise.content import content_key
 from leastwise.evidence.alpha_account import RowHashes
 from leastwise.rows import expected_answers, gate_rows
-from leastwise.rows.tables import TABLES, Tables
+from leastwise.rows.tables import TABLES, TIME, Tables
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -116,6 +116,12 @@ class Question:
         rows = self.tables.need("traffic")
         is_scored = expected_answers.are_known(self.use_case, rows)
         return JudgedRows(rows, self._set_hash("traffic"), is_replayed=True, is_scored=is_scored)
+
+    @property
+    def has_times_of_its_own(self) -> bool:
+        """Whether traffic says when requests came without being told where (an endpoint's log does)."""
+        traffic = self.tables.get("traffic")
+        return traffic is not None and TIME in traffic and self.use_case.data.time_column is None
 
     @property
     def judged_beside_traffic(self) -> JudgedRows | None:

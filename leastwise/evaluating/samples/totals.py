@@ -12,10 +12,8 @@ import numpy as np
 
 from leastwise import metrics
 from leastwise.ladder import scope_figures
-from leastwise.ladder.measured import TRAFFIC, ExampleRow
+from leastwise.ladder.measured import EXAM, TRAFFIC, ExampleRow
 from leastwise.use_case import UseCase
-
-EXAM = "general_ability"
 
 
 def totals_of(
