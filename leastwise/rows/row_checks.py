@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
+from leastwise.rows.reading.request_log import is_log
 from leastwise.stores.tables.drawn_rows import say_once
 from leastwise.stores.tables.table_values import MAX_NAMED_ROWS, as_number, is_missing, named
 from leastwise.text_forms import shows_nothing
@@ -98,7 +99,12 @@ def grades(df: pd.DataFrame, source: str) -> list[float]:
 
 def _check_column(df: pd.DataFrame, source: str, column: str) -> None:
     if column not in df.columns:
-        raise BadInput(f"{source}: no column {column!r} (it has {', '.join(map(str, df.columns))}). Add or rename it.")
+        remedy = "Add or rename it."
+        if column == "label" and is_log(df.columns):
+            remedy = (
+                "It is an endpoint's log, and what a model answered is no expected answer: add a column with those."
+            )
+        raise BadInput(f"{source}: no column {column!r} (it has {', '.join(map(str, df.columns))}). {remedy}")
 
 
 def _check_filled(values: pd.Series, source: str, column: str) -> None:

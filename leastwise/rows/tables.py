@@ -167,7 +167,7 @@ class Tables:
         return frame if drawn.seconds is None else frame.assign(**{TIME: drawn.seconds})
 
     def _blocks(self, uri: str, source: str, drawn: drawn_rows.IsDrawn | None) -> Iterator[drawn_rows.Block]:
-        for raw in raw_requests(uri, self.use_case.data, source):
+        for raw in raw_requests(uri, self.use_case.data, source, self._traffic_parts):
             part = raw if drawn is None else raw[drawn[raw.index]]
             if drawn is not None and not len(part):
                 continue
@@ -237,7 +237,13 @@ class Tables:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of every table's file, or of its files."""
         paths = self.use_case.data.model_dump()
-        return {name: table_files.sha256(paths[name]) for name in TABLES if paths[name]}
+        parts = {"traffic": self._traffic_parts}
+        return {name: table_files.sha256(paths[name], parts.get(name, ())) for name in TABLES if paths[name]}
+
+    @cached_property
+    def _traffic_parts(self) -> list[str]:
+        """The files of the traffic, the same however often it is read: an endpoint's log may grow meanwhile."""
+        return table_files.parts_of(self.use_case.data.traffic) if self.use_case.data.traffic else []
 
     def check(self) -> None:
         """Read and check every table, leakage between splits and text lengths, before anything is spent."""
@@ -252,16 +258,16 @@ class Tables:
             yield self.need(name)["text"]
             return
         data, uri = self.use_case.data, str(getattr(self.use_case.data, name))
-        for raw in raw_requests(uri, data, source := f"data.{name} ({uri})"):
+        for raw in raw_requests(uri, data, source := f"data.{name} ({uri})", self._traffic_parts):
             rows = self._with_own_columns(name, raw, source) if data.held_out_labels else named(raw, data, source)
             yield personal_data.mask_columns(self._without_held_out(name, rows), data.mask)["text"]
 
 
-def window(uri: str, data: Data, source: str) -> Iterator[pd.DataFrame]:
-    """Recent inputs a block at a time, their text as every table of the use case has it; BadInput for missing or empty
-    text.
+def window(uri: str, data: Data, source: str, parts: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
+    """Recent inputs a block at a time (of these `parts` of a folder), their text as every table of the use case has it;
+    BadInput for missing or empty text.
     """
-    for raw in raw_requests(uri, data, source):
+    for raw in raw_requests(uri, data, source, parts):
         with table_files.part_named(raw):
             rows = named(raw, data, source)
             row_checks.check_rows(rows, source, label=None, id=None)

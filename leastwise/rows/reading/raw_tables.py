@@ -5,7 +5,7 @@ It checks nothing but that the column with the text is there (see `leastwise.row
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
@@ -22,9 +22,9 @@ def raw(uri: str, data: Data, source: str) -> pd.DataFrame:
     return _grouped(table_files.read_table(uri), data, source)
 
 
-def raw_requests(uri: str, data: Data, source: str) -> Iterator[pd.DataFrame]:
-    """The same a block of rows at a time; of an endpoint's log the requests."""
-    blocks = (_grouped(block, data, source) for block in table_files.read_blocks(uri))
+def raw_requests(uri: str, data: Data, source: str, parts: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
+    """The same a block of rows at a time, of these `parts` where it may grow; of an endpoint's log the requests."""
+    blocks = (_grouped(block, data, source) for block in table_files.read_blocks(uri, parts))
     return request_log.requests(blocks, uri, source)
 
 

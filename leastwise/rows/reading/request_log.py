@@ -60,6 +60,11 @@ def may_be_expected(column: str, columns: Collection[object]) -> bool:
     return column in columns and not (column in COLUMNS and is_log(columns))
 
 
+def without_own(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without a log's own columns but id and text: with an expected answer of people it is a log no longer."""
+    return table.drop(columns=[name for name in (SAID, TIME, *KNOWN_BY) if name in table]) if is_log(table) else table
+
+
 def time_column(columns: Collection[object]) -> str | None:
     """The column that says when a request came, where a log has it (unix seconds)."""
     return TIME if is_log(columns) and TIME in columns else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -42,14 +42,15 @@ def read_table(uri: str | Path) -> pd.DataFrame:
     return pd.concat(blocks) if len(blocks) > 1 else blocks[0]
 
 
-def read_blocks(uri: str | Path) -> Iterator[pd.DataFrame]:
+def read_blocks(uri: str | Path, parts: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
     """The same table a block of rows at a time, its index going on through the blocks; at least one, if without rows.
 
     It takes the memory of a block, however long the table is. An S3 object is downloaded, for as long as it is read.
-    A folder or prefix is one table of all the files below it, in the order of their names (`date=2026-11-26/…`).
+    A folder or prefix is one table of all the files below it, in the order of their names (`date=2026-11-26/…`), or of
+    these `parts`: a folder that grows is the same to whoever reads it twice.
     """
-    at, parts, without_rows = 0, parts_of(str(uri)), None
-    for part in parts:
+    at, without_rows = 0, None
+    for part in parts or parts_of(str(uri)):
         is_below = part != str(uri)
         for block in _blocks_of(part, is_below):
             if not len(block):
@@ -65,11 +66,11 @@ def read_blocks(uri: str | Path) -> Iterator[pd.DataFrame]:
 
 def parts_of(uri: str) -> list[str]:
     """The files of a table: itself, or those below a folder; what is hidden or being written (`.part-…`) is none."""
-    if _is_table(uri) and not is_folder(uri):
+    if is_file(uri):
         return [uri]
     below = files_below(uri)
     shown, kinds = without_secrets(uri), ", ".join(_READERS)
-    if not below and not is_folder(uri):
+    if not below and not _is_folder(uri):
         raise BadInput(f"{shown}: unknown kind of table. Use a file ending in {kinds}, or a folder of such.")
     parts = [part for part in below if _is_table(part)]
     if not parts:
@@ -80,13 +81,13 @@ def parts_of(uri: str) -> list[str]:
     return parts
 
 
-def sha256(uri: str | Path) -> str:
-    """Hex digest of a table's file; of a folder or prefix that of its names and digests, whatever lies beside tables
-    and while a part is being written.
+def sha256(uri: str | Path, parts: Sequence[str] = ()) -> str:
+    """Hex digest of a table's file; of a folder or prefix that of its names and digests (of these `parts` alone),
+    whatever lies beside tables and while a part is being written.
     """
     uri = str(uri)
-    parts = parts_of(uri)
-    if parts == [uri]:
+    parts = parts or parts_of(uri)
+    if list(parts) == [uri]:
         return storage.sha256(uri)
     root = uri.rstrip("/") if is_s3(uri) else str(local_path(uri))
     digests = {part.removeprefix(root).lstrip("/"): storage.sha256(part) for part in parts}
@@ -104,8 +105,12 @@ def part_named(block: pd.DataFrame) -> Iterator[None]:
         raise BadInput(f"{error} [in {block.attrs[PART]}; rows count through all files of the folder]") from error
 
 
-def is_folder(uri: str) -> bool:
-    """Whether a local folder is there; what S3 has is a prefix where it does not end as a file."""
+def is_file(uri: str) -> bool:
+    """Whether a table is one file; a folder may be named like one (as Spark names it), a prefix of S3 may not."""
+    return _is_table(uri) and not _is_folder(uri)
+
+
+def _is_folder(uri: str) -> bool:
     return not is_s3(uri) and local_path(uri).is_dir()
 
 
