@@ -18,6 +18,7 @@ import numpy.typing as npt
 from leastwise.errors import BadInput
 from leastwise.rows.expected_answers import are_known
 from leastwise.rows.near_duplicates import normalised
+from leastwise.rows.reading.raw_tables import room_in_characters
 from leastwise.text_forms import one_form
 from leastwise.use_case import UseCase
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHARS_PER_TOKEN = 3.0  # below every tokenizer's average for English, so that a text let through does fit
 APART = (
     ("train", "gate"),
     ("train", "test"),
@@ -58,7 +58,7 @@ Hashes = npt.NDArray[np.uint64]
 def check_lengths(use_case: UseCase, table: Callable[[str], pd.DataFrame | None]) -> None:
     """BadInput for a text that does not fit the context of the smallest candidate."""
     shortest = min(model.context_tokens for model in use_case.models.candidates)
-    room = int((shortest - use_case.traffic.output_tokens) * CHARS_PER_TOKEN)
+    room = room_in_characters(use_case)
     for name in ("gate", "test", "dev", "shifted"):
         frame = table(name)
         if frame is None:

@@ -167,7 +167,8 @@ class Tables:
         return frame if drawn.seconds is None else frame.assign(**{TIME: drawn.seconds})
 
     def _blocks(self, uri: str, source: str, drawn: drawn_rows.IsDrawn | None) -> Iterator[drawn_rows.Block]:
-        for raw in raw_requests(uri, self.use_case.data, source, self._traffic_parts):
+        room = raw_tables.room_in_characters(self.use_case)
+        for raw in raw_requests(uri, self.use_case.data, source, self._traffic_parts, room):
             part = raw if drawn is None else raw[drawn[raw.index]]
             if drawn is not None and not len(part):
                 continue
@@ -258,7 +259,8 @@ class Tables:
             yield self.need(name)["text"]
             return
         data, uri = self.use_case.data, str(getattr(self.use_case.data, name))
-        for raw in raw_requests(uri, data, source := f"data.{name} ({uri})", self._traffic_parts):
+        source, room = f"data.{name} ({uri})", raw_tables.room_in_characters(self.use_case)
+        for raw in raw_requests(uri, data, source, self._traffic_parts, room):
             rows = self._with_own_columns(name, raw, source) if data.held_out_labels else named(raw, data, source)
             yield personal_data.mask_columns(self._without_held_out(name, rows), data.mask)["text"]
 

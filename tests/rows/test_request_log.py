@@ -172,14 +172,17 @@ def test_a_log_beside_another_table_is_not_one_traffic(tmp_path: Path) -> None:
         read(case(tmp_path, log))
 
 
-def test_requests_without_text_to_ask_again_are_left_out_and_counted(
+def test_requests_that_cannot_be_asked_again_are_left_out_and_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     odd = requests(20).astype({"text": object})
-    odd.loc[3, "text"], odd.loc[5, "text"], odd.loc[7, "text"] = "\u200b \u2060", "a\0b", None
+    for at, text in {3: "\u200b \u2060", 5: "a\0b", 7: None, 9: "too long " * 9_000}.items():
+        odd.loc[at, "text"] = text
     use_case = case(tmp_path, logged(tmp_path, a=requests(10, 1), b=odd))
-    assert len(read(use_case)) == 27 and "3 requests hold no text" in caplog.text
+    assert len(read(use_case)) == 26 and "4 requests cannot be asked again" in caplog.text
+    copy = with_copies(use_case, TABLES, tmp_path / "home")
+    assert copy != use_case and list(read(copy)["id"]) == list(read(use_case)["id"])
     recent = pd.concat(window(str(use_case.data.traffic), use_case.data, "window"))
     assert len(recent) == 27 and list(recent.index) == list(range(27))
 

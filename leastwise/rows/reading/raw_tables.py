@@ -5,16 +5,20 @@ It checks nothing but that the column with the text is there (see `leastwise.row
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.rows.reading import request_log
 from leastwise.stores.tables import table_files, table_values
+from leastwise.use_case import UseCase
 from leastwise.use_case.data import Data
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CHARS_PER_TOKEN = 3.0
 
 
 def raw(uri: str, data: Data, source: str) -> pd.DataFrame:
@@ -22,10 +26,22 @@ def raw(uri: str, data: Data, source: str) -> pd.DataFrame:
     return _grouped(table_files.read_table(uri), data, source)
 
 
-def raw_requests(uri: str, data: Data, source: str, parts: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
-    """The same a block of rows at a time, of these `parts` where it may grow; of an endpoint's log the requests."""
+def raw_requests(
+    uri: str, data: Data, source: str, parts: Sequence[str] = (), most_characters: float = math.inf
+) -> Iterator[pd.DataFrame]:
+    """The same a block of rows at a time, of these `parts` where it may grow; of an endpoint's log the requests of
+    `most_characters`.
+    """
     blocks = (_grouped(block, data, source) for block in table_files.read_blocks(uri, parts))
-    return request_log.requests(blocks, uri, source)
+    return request_log.requests(blocks, uri, source, most_characters)
+
+
+def room_in_characters(use_case: UseCase) -> int:
+    """The longest text that the context of the smallest candidate takes, about: below every tokenizer's average for
+    English, so that a text let through does fit.
+    """
+    shortest = min(model.context_tokens for model in use_case.models.candidates)
+    return int((shortest - use_case.traffic.output_tokens) * CHARS_PER_TOKEN)
 
 
 def _grouped(table: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:

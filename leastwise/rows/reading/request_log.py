@@ -6,8 +6,10 @@ somebody added may be one. It writes nothing (see `leastwise.serving.traffic`).
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
@@ -70,14 +72,16 @@ def time_column(columns: Collection[object]) -> str | None:
     return TIME if is_log(columns) and TIME in columns else None
 
 
-def requests(blocks: Iterable[pd.DataFrame], uri: str, source: str) -> Iterator[pd.DataFrame]:
-    """The rows of a table, a block at a time; of a log those that came as requests and hold a text, whichever their
-    status, counted anew.
+def requests(
+    blocks: Iterable[pd.DataFrame], uri: str, source: str, most_characters: float = math.inf
+) -> Iterator[pd.DataFrame]:
+    """The rows of a table, a block at a time; of a log those that came as requests and can be asked again, whichever
+    their status, counted anew: they hold a text, of `most_characters` at most.
 
     What a challenger was asked in the shadow came once and is in the log already. BadInput where nothing else is there,
     or where several endpoints' logs, or a log and another table, lie in one folder.
     """
-    count = shadows = textless = 0
+    count = shadows = unasked = 0
     are_logs, first = set[bool](), None
     for block in blocks:
         first = block.head(0) if first is None else first
@@ -90,27 +94,31 @@ def requests(blocks: Iterable[pd.DataFrame], uri: str, source: str) -> Iterator[
         if not count:
             _check_one_log(uri, source)
         asked = block[block["alias"].ne(SHADOW).fillna(True)] if "alias" in block else block
-        kept = asked[~asked[TEXT].map(_holds_nothing).astype(bool)] if TEXT in asked else asked
-        shadows, textless = shadows + len(block) - len(asked), textless + len(asked) - len(kept)
+        can_be_asked = partial(_can_be_asked, most_characters)
+        kept = asked[asked[TEXT].map(can_be_asked).astype(bool)] if TEXT in asked else asked
+        shadows, unasked = shadows + len(block) - len(asked), unasked + len(asked) - len(kept)
         kept = kept.set_axis(range(count, count + len(kept)))
         count += len(kept)
         if len(kept):
             yield kept
     if are_logs == {True}:
-        _say_what_is_left_out(count, shadows, textless, source)
+        _say_what_is_left_out(count, shadows, unasked, source)
         if not count and first is not None:
             yield first
 
 
-def _say_what_is_left_out(count: int, shadows: int, textless: int, source: str) -> None:
+def _say_what_is_left_out(count: int, shadows: int, unasked: int, source: str) -> None:
     """What is to be said of a log that was read; BadInput where it has shadows alone."""
     if shadows and not count:
         raise BadInput(
             f"{source}: is what a challenger was asked in the shadow, of requests that are in the endpoint's log too; "
             "name that (the folder without -shadow)"
         )
-    if textless:
-        say_once(f"{source}: {textless:,} requests hold no text that can be asked again; they are left out")
+    if unasked:
+        say_once(
+            f"{source}: {unasked:,} requests cannot be asked again (no text, or longer than the smallest model takes); "
+            "they are left out"
+        )
 
 
 def _check_one_log(uri: str, source: str) -> None:
@@ -125,5 +133,5 @@ def _check_one_log(uri: str, source: str) -> None:
         )
 
 
-def _holds_nothing(text: object) -> bool:
-    return not isinstance(text, str) or "\0" in text or shows_nothing(text)
+def _can_be_asked(most_characters: float, text: object) -> bool:
+    return isinstance(text, str) and len(text) <= most_characters and "\0" not in text and not shows_nothing(text)

@@ -6,6 +6,7 @@ Of traffic the stretch that is replayed is copied, of other tables all requests;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,9 +69,10 @@ def _most(use_case: UseCase, name: str) -> int:
 
 def _copied(use_case: UseCase, name: str, uri: str, home: Path) -> str:
     data, source, parts = use_case.data, f"data.{name} ({uri})", table_files.parts_of(uri)
+    room = raw_tables.room_in_characters(use_case) if name == "traffic" else math.inf
 
     def blocks(drawn: drawn_rows.IsDrawn | None) -> Iterator[drawn_rows.Block]:
-        for raw in raw_tables.raw_requests(uri, data, source, parts):
+        for raw in raw_tables.raw_requests(uri, data, source, parts, room):
             rows = raw if drawn is None else raw[drawn[raw.index]]
             column = (name == "traffic" and data.time_column) or request_log.time_column(rows.columns)
             yield drawn_rows.Block(rows, table_times.times_of(rows, column, source) if column else None)
