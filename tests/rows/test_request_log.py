@@ -342,6 +342,35 @@ def test_a_copy_of_a_log_stands_still_and_is_the_same_question_as_what_it_was_co
     assert with_copies_of(copy, use_case, TABLES, tmp_path / "home") == copy
 
 
+def test_a_copy_is_of_what_its_use_case_replays(tmp_path: Path) -> None:
+    use_case = case(
+        tmp_path, logged(tmp_path, a=requests(300).assign(text=lambda each: each["text"] + " and more" * 50))
+    )
+    short = use_case.models.candidates[0].model_copy(update={"context_tokens": 100})
+    models = use_case.models.model_copy(update={"candidates": (short,)})
+    copies = [
+        with_copies(each, TABLES, tmp_path) for each in (use_case, use_case.model_copy(update={"models": models}))
+    ]
+    assert copies[0].data.traffic != copies[1].data.traffic
+    assert len(read(copies[0])) == 300
+    with pytest.raises(BadInput, match="no rows"):
+        read(copies[1])
+
+
+@pytest.mark.parametrize("time_column", [None, "time"])
+def test_a_judges_task_replays_a_log_at_its_times(tmp_path: Path, time_column: str | None) -> None:
+    """It was replayed evenly spread before a log's times were known, so that what was measured then is another key."""
+    pd.DataFrame({"id": ["a"], "text": ["b"], "answer": ["c"], "grade": [1.0]}).to_csv(tmp_path / "graded.csv")
+    raw = case(tmp_path, logged(tmp_path, a=requests(20))).model_dump(mode="json")
+    task = {"kind": "free_text", "instruction": "Say.", "metric": "judge"}
+    judge = {"models": [{"uri": "openai:judge"}], "criteria": "Good."}
+    data = raw["data"] | {"graded": str(tmp_path / "graded.csv"), "time_column": time_column}
+    use_case = UseCase.model_validate(raw | {"task": task, "judge": judge, "data": data})
+    question = Question(use_case, Tables(use_case))
+    assert question.traffic.is_scored and question.judged_beside_traffic is None and TIME in question.traffic.rows
+    assert question.has_times_of_its_own is (time_column is None)
+
+
 def test_what_is_no_log_or_does_not_grow_is_not_copied(tmp_path: Path) -> None:
     requests(20).to_parquet(tmp_path / "one.parquet")
     for uri in (tmp_path / "one.parquet", tmp_path / "nowhere", tmp_path / "train.csv"):

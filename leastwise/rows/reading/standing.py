@@ -59,17 +59,22 @@ def _is_log(uri: str) -> bool:
 
 
 def _place(use_case: UseCase, name: str, uri: str, home: Path) -> Path:
-    """Where the copies of one log lie, without what their content adds to the name."""
-    return home / FOLDER / f"{use_case.name}-{name}-{content_key(uri, str(_most(use_case, name)))[:8]}"
+    """Where the copies of one log lie, without what their content adds to the name; what is copied of it is in it."""
+    how = str((_most(use_case, name), _room(use_case, name), use_case.data.time_column))
+    return home / FOLDER / f"{use_case.name}-{name}-{content_key(uri, how)[:8]}"
 
 
 def _most(use_case: UseCase, name: str) -> int:
     return use_case.caching.replay_requests if name == "traffic" else EVERYTHING
 
 
+def _room(use_case: UseCase, name: str) -> float:
+    return raw_tables.room_in_characters(use_case) if name == "traffic" else math.inf
+
+
 def _copied(use_case: UseCase, name: str, uri: str, home: Path) -> str:
     data, source, parts = use_case.data, f"data.{name} ({uri})", table_files.parts_of(uri)
-    room = raw_tables.room_in_characters(use_case) if name == "traffic" else math.inf
+    room = _room(use_case, name)
 
     def blocks(drawn: drawn_rows.IsDrawn | None) -> Iterator[drawn_rows.Block]:
         for raw in raw_tables.raw_requests(uri, data, source, parts, room):
@@ -78,7 +83,7 @@ def _copied(use_case: UseCase, name: str, uri: str, home: Path) -> str:
             yield drawn_rows.Block(rows, table_times.times_of(rows, column, source) if column else None)
 
     content = table_files.sha256(uri, parts)
-    drawn = drawn_rows.stretch(blocks, _most(use_case, name), content, source)
     path = Path(f"{_place(use_case, name, uri, home)}-{content[:16]}.parquet")
-    table_files.write_table(drawn.rows, path)
+    if not path.exists():
+        table_files.write_table(drawn_rows.stretch(blocks, _most(use_case, name), content, source).rows, path)
     return str(path)
