@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from leastwise.errors import BadInput
 from leastwise.rows.reading.request_log import is_log
 from leastwise.stores.tables.drawn_rows import say_once
-from leastwise.stores.tables.table_values import MAX_NAMED_ROWS, as_number, is_missing, named
+from leastwise.stores.tables.table_values import MAX_NAMED_ROWS, as_number, is_missing, is_text, named
 from leastwise.text_forms import shows_nothing
 from leastwise.use_case.data import Data
 
@@ -141,11 +141,11 @@ def without_label(df: pd.DataFrame) -> pd.Series:
 
     if "label" not in df:
         return pd.Series(True, index=df.index)
-    return (
-        df["label"]
-        .map(lambda label: is_missing(label) or (isinstance(label, str) and shows_nothing(label)))
-        .astype(bool)
-    )
+    labels = df["label"]
+    if is_text(labels):  # of few different ones, mostly
+        return labels.isna() | labels.isin([label for label in labels.dropna().unique() if shows_nothing(label)])
+    lacking = [is_missing(label) or (isinstance(label, str) and shows_nothing(label)) for label in labels]
+    return pd.Series(lacking, index=df.index, dtype=bool)
 
 
 def units_of(

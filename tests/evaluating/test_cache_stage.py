@@ -23,6 +23,8 @@ from leastwise.evaluating.samples.replay import Replay
 from leastwise.evaluating.stage import StageResult, evaluate_stage
 from leastwise.record.bills import Bills
 from leastwise.record.judged_runs import use_case_above
+from leastwise.record.review.showing import rows_of
+from leastwise.record.review.traces import Origin, examples_of
 from leastwise.record.stage_run import EXAMPLES
 from leastwise.rows.use_case_file import load
 from tasks.cache import cache_candidate
@@ -135,6 +137,18 @@ def test_the_run_says_which_rows_each_requirement_was_judged_on(climb: tuple[Wor
 def test_the_audit_derives_the_verdict_again_from_both_sets(climb: tuple[Workspace, StageResult, Path]) -> None:
     _, result, _ = climb
     assert differences(result.run.again(), use_case_above(result.run)) == []
+
+
+def test_a_trace_shows_of_a_row_what_was_judged_on_it_gate_rows_first(
+    climb: tuple[Workspace, StageResult, Path],
+) -> None:
+    _, result, _ = climb
+    run = result.run.origin
+    shown = examples_of(Origin(run.experiment_id, run.id, 0, "cache"), rows_of(run))
+    sets = [each.row["set"] for each in shown]
+    assert sets == sorted(sets) and set(sets) == {"gate", "traffic"}
+    told = {str(each.row["set"]): {given.name for given in each.info().assessments} for each in shown}
+    assert told == {"gate": {"quality", "label"}, "traffic": {"adherence"}}
 
 
 @pytest.mark.parametrize(
