@@ -84,7 +84,14 @@ def model(tmp_path_factory: pytest.TempPathFactory, empty_tracking: Path) -> Ite
         yield parity, f"{address}/v1"
 
 
-def case(folder: Path, address: str, traffic: Path, name: str = "log", **data: Any) -> str:
+def case(
+    folder: Path,
+    address: str,
+    traffic: Path,
+    name: str = "log",
+    requirements: dict[str, Any] | None = None,
+    **data: Any,
+) -> str:
     """A use case whose own tables call the expected answer `answer`, as the log calls what the champion said."""
     rows(GATE, "g").rename(columns={"label": "answer"}).to_parquet(folder / "gate.parquet")
     return case_file(
@@ -93,7 +100,7 @@ def case(folder: Path, address: str, traffic: Path, name: str = "log", **data: A
             "name": name,
             "task": {"instruction": "Odd or even?", "labels": ["odd", "even"]},
             "data": {"gate": "gate.parquet", "traffic": str(traffic), "label_column": "answer"} | data,
-            "requirements": {name: {"bound": bound, "margin": margin} for name, (bound, margin) in LIMITS.items()},
+            "requirements": requirements or {name: {"bound": b, "margin": m} for name, (b, m) in LIMITS.items()},
             "traffic": {"requests_per_month": 1000, "concurrency": 4, "output_tokens": 8},
             "models": {
                 "candidates": [{"uri": "openai:toy", "base_url": address, "price": PRICE, "context_tokens": 200}]
@@ -170,6 +177,24 @@ def test_a_log_that_grows_is_copied_once_a_climb_and_read_anew_by_the_next(
     following = opened(climb.path)
     assert following.run.id != climb.work.run.id
     assert len(following.tables.need("traffic")) == 2 * REQUESTS
+
+
+def test_the_stage_fails_where_what_was_logged_repeats_too_little(
+    log: Path, model: tuple[Parity, str], tmp_path: Path
+) -> None:
+    """Each text twice saves a half, and ten times nine tenths: it is the repetition that decides."""
+    one = table_files.read_table(log)
+    twice = pd.concat([one, one.head(100)]).reset_index(drop=True)
+    twice["id"], twice["time"] = [f"twice-{at}" for at in twice.index], one["time"].min() + twice.index
+    twice["text"] = [f"number {90_000 + at % 150}" for at in twice.index]
+    table_files.write_table(twice, tmp_path / "log" / "date=2026-11-26" / "1.parquet")
+    dear = {name: {"bound": bound, "margin": margin} for name, (bound, margin) in LIMITS.items()}
+    dear["usd_per_1k_requests"] = {"bound": 0.012, "margin": 0.004}
+    work = opened(case(tmp_path, model[1], tmp_path / "log", "twice", requirements=dear))
+    evaluate_stage(work, "prompt", prompt_candidates(work)[:1])
+    result = evaluate_stage(work, "cache", [cache_candidate(work)])
+    assert result.verdict.named("FAIL") == ("usd_per_1k_requests",), result.verdict.reason
+    assert result.run.figures["cache.hit_rate"] == 0.5
 
 
 def test_a_log_that_repeats_nothing_is_a_reason_to_skip_the_stage(
