@@ -139,7 +139,7 @@ class Tables:
         source = f"data.{name} ({uri})"
         if name == "traffic":
             return self._traffic(uri, source)
-        raw = raw_tables.raw(uri, data, source)
+        raw = raw_tables.raw(uri, data, source, are_answers=name == "graded")
         return self._identified(name, self._with_own_columns(name, raw, source), source)
 
     def _traffic(self, uri: str, source: str) -> pd.DataFrame:

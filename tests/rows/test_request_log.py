@@ -133,11 +133,11 @@ def test_training_rows_of_a_log_need_labels_that_the_champion_did_not_give(tmp_p
 
 
 def test_graded_rows_of_a_log_keep_the_answers_that_people_graded(tmp_path: Path) -> None:
-    graded = requests(20).assign(grade=0.5)
+    graded = requests(20).assign(grade=0.5, alias=["champion", "shadow"] * 10)
     rows = Tables(case(tmp_path, logged(tmp_path, a=requests(5)), graded=str(logged(tmp_path / "g", a=graded)))).need(
         "graded"
     )
-    assert set(rows["answer"]) == {"yes"} and rows["label"].isna().all()
+    assert len(rows) == 20 and set(rows["answer"]) == {"yes"} and rows["label"].isna().all()
 
 
 def test_a_request_that_was_not_answered_is_a_request(tmp_path: Path) -> None:
@@ -185,6 +185,8 @@ def test_requests_that_cannot_be_asked_again_are_left_out_and_counted(
     assert copy != use_case and list(read(copy)["id"]) == list(read(use_case)["id"])
     recent = pd.concat(window(str(use_case.data.traffic), use_case.data, "window"))
     assert len(recent) == 27 and list(recent.index) == list(range(27))
+    taught = Tables(case(tmp_path, use_case.data.traffic, unlabelled=str(use_case.data.traffic))).need("unlabelled")
+    assert list(taught["id"]) == list(recent["id"])
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 CHARS_PER_TOKEN = 3.0
 
 
-def raw(uri: str, data: Data, source: str) -> pd.DataFrame:
-    """A table as its file has it, but for the columns that group or name rows: those are text."""
-    return _grouped(table_files.read_table(uri), data, source)
+def raw(uri: str, data: Data, source: str, are_answers: bool = False) -> pd.DataFrame:
+    """A table as its file has it, but for the columns that group or name rows: those are text. Of an endpoint's log the
+    requests, unless it is about the answers, whoever gave them.
+    """
+    table = table_files.read_table(uri)
+    if not are_answers:
+        (table,) = request_log.requests([table], uri, source)
+    return _grouped(table, data, source)
 
 
 def raw_requests(
