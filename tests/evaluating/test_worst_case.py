@@ -406,7 +406,8 @@ def test_no_stage_costs_more_than_it_may_at_worst(stage: Stage, question: Questi
     getattr(spending, stage)()
     assert spending.bought.usd <= calls * (1 + 1e-9)
     if stage in ("prompt", "rag", "cache"):
-        assert 0 < calls <= 12 * _spread(use_case, stage) * spending.bought.usd  # a bound, not a fright
+        times = 12 if question.judged_beside_traffic is None else 40  # a format that fails leaves gate rows unasked
+        assert 0 < calls <= times * _spread(use_case, stage) * spending.bought.usd  # a bound, not a fright
 
 
 def _spread(use_case: UseCase, stage: Stage) -> float:
