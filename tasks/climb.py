@@ -26,6 +26,7 @@ from leastwise.record.bills import Bills
 from leastwise.record.certificate.contents import Avoided
 from leastwise.record.client import connect, leave, shown_uri
 from leastwise.record.figures import log_ladder
+from leastwise.record.judged_runs import unfinished_use_cases
 from leastwise.record.money_figures import log_money_figures
 from leastwise.record.reports import ladder_note, unknown_usage
 from leastwise.record.review.views import COSTS_VIEW, GATE_VIEW, comparison_url, view_url
@@ -38,6 +39,7 @@ from tasks.session import console
 from tasks.session.artifacts import publish_link, publish_markdown
 from tasks.session.checks import check
 from tasks.session.shown import show_rest
+from tasks.session.standing import standing
 from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 WINNERS = frozenset({*LADDER, "reference"})
@@ -47,8 +49,9 @@ NOT_MEASURED = "not measured"
 @task(name="open climb")
 def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     """Check the use case, its rows, models, prices and money, then open or resume its climb; gives back the run id."""
-    case = load(use_case, overrides)
-    prospect, client = prospect_of(case), connect()
+    case, client = load(use_case, overrides), connect()
+    case = standing(case, unfinished_use_cases(client, case.name, "ladder"))
+    prospect = prospect_of(case)
     check(prospect)
     climb = climb_run.open_climb(client, case, prospect.question.key)
     climb.run.log_data(prospect.question.data_sets())

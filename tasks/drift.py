@@ -6,7 +6,7 @@ changed a share of alpha alarms.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from leastwise.rows import tables
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
+from leastwise.stores.tables import table_files
 from leastwise.stores.tables.drawn_rows import Outline, at_positions
 from leastwise.use_case import UseCase
 from tasks.session.console import say_ending
@@ -41,9 +42,10 @@ def watch_drift(use_case: str, window: str) -> UpkeepEnding:
     case, client = load(use_case), connect()
     encoder = _encoder(case)
     reference = _reference(Tables(case))
-    unit = _unit(case, next(read_window(case, window)), reference)
-    recent = Outline.of(read_window(case, window), unit)
-    seed, drawn = recent.seed, at_positions(read_window(case, window), recent.drawn(MOST_ROWS))
+    parts = table_files.parts_of(window)  # an endpoint's log may grow while it is read
+    unit = _unit(case, next(read_window(case, window, parts)), reference)
+    recent = Outline.of(read_window(case, window, parts), unit)
+    seed, drawn = recent.seed, at_positions(read_window(case, window, parts), recent.drawn(MOST_ROWS))
     samples = [independent(reference, unit), drawn]
     _check_size(samples[1], window, unit)
     vectors = [embed(list(rows["text"]), encoder, cache=storage.home() / "embeddings") for rows in samples]
@@ -64,9 +66,9 @@ def watch_drift(use_case: str, window: str) -> UpkeepEnding:
     return say_ending("drift", run.end("drift" if result.drifted else "quiet", reason, 0.0, 0, figures))
 
 
-def read_window(use_case: UseCase, uri: str) -> Iterator[pd.DataFrame]:
+def read_window(use_case: UseCase, uri: str, parts: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
     """Recent inputs a block at a time, masked as all text of the use case is; BadInput for missing or empty text."""
-    return tables.window(uri, use_case.data, f"window ({uri})")
+    return tables.window(uri, use_case.data, f"window ({uri})", parts)
 
 
 def independent(rows: pd.DataFrame, unit: str | None, most: int = MOST_ROWS) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from leastwise.content import content_key
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.record.client import connect
+from leastwise.record.judged_runs import unfinished_use_cases
 from leastwise.record.registry import Registry
 from leastwise.record.run import CHAMPION_VERSION, QUESTION, STAGE
 from leastwise.record.stage_run import StageRun
@@ -24,6 +25,7 @@ from leastwise.use_case import LADDER, Stage
 from tasks.session.checks import check
 from tasks.session.console import say, say_ending
 from tasks.session.shown import show_rest
+from tasks.session.standing import standing
 from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 UNTRAINED: tuple[Stage, ...] = ("prompt", "rag")
@@ -33,6 +35,7 @@ UNTRAINED: tuple[Stage, ...] = ("prompt", "rag")
 def open_rebaseline(use_case: str) -> RunId:
     """Check the use case as it is now and open the run its cheaper stages are measured under."""
     case, client = load(use_case), connect()
+    case = standing(case, unfinished_use_cases(client, case.name, "rebaseline"))
     champion = Registry(client, case.name).champion()
     if champion is None:
         raise BadInput(f"{case.name}: has no champion to step down from; promote a run first (python -m flows.promote)")

@@ -26,11 +26,13 @@ from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.models import weights
 from leastwise.record.client import connect
+from leastwise.record.judged_runs import unfinished_use_cases
 from leastwise.record.registry import Registered, Registry
 from leastwise.record.run import CANDIDATE, CHAMPION_VERSION, QUESTION, STAGE, VERDICT
 from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun, ended_before, open_upkeep
 from leastwise.rows import data_quality
+from leastwise.rows.reading.request_log import without_own
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
@@ -43,6 +45,7 @@ from tasks.session.console import say_ending
 from tasks.session.held import JUDGED
 from tasks.session.results import show_result
 from tasks.session.shown import show_rest
+from tasks.session.standing import standing
 from tasks.session.workspace import open_workspace, prospect_of
 
 VERDICTS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
@@ -60,6 +63,7 @@ class Opening:
 def open_retraining(use_case: str, new_examples: str = "") -> Opening:
     """Check the new examples and open the retraining's run; an ending where there is nothing to do."""
     case, client = load(use_case), connect()
+    case = standing(case, unfinished_use_cases(client, case.name, "retrain"))
     registry = Registry(client, case.name)
     champion = registry.champion()
     if champion is None:
@@ -111,7 +115,7 @@ def with_examples(use_case: UseCase, trained_on: str | None, new_examples: str) 
     import pandas as pd
 
     uris = list(dict.fromkeys(filter(None, [use_case.data.train, trained_on, new_examples])))
-    parts = [Tables(_training_on(use_case, uri)).need("train") for uri in uris]
+    parts = [without_own(Tables(_training_on(use_case, uri)).need("train")) for uri in uris]
     union = pd.concat(parts, ignore_index=True).drop_duplicates(["id", "text"], keep="last")
     twice = union["id"][union["id"].duplicated()]
     if len(twice):

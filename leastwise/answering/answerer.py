@@ -132,6 +132,11 @@ class Answerer(Protocol):
         """Who answers behind a response cache; itself where there is none."""
         ...
 
+    @property
+    def without_caches(self) -> Answerer:
+        """Who answers with no cache in front, a provider's neither: as it was gated before it was cached."""
+        ...
+
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """One answer a row, in the order of the rows."""
         ...
@@ -159,6 +164,11 @@ class PlainAnswerer:
     @property
     def uncached(self) -> Self:
         """Itself: there is no cache in front."""
+        return self
+
+    @property
+    def without_caches(self) -> Self:
+        """Itself, for the same reason."""
         return self
 
     def samples(self, rows: pd.DataFrame, count: int, temperature: float) -> list[list[Answer]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from leastwise.answering.answerer import Answerer, Payer, Surroundings
 from leastwise.answering.cascade import CascadeAnswerer
@@ -16,7 +17,7 @@ from leastwise.answering.guard import GuardedAnswerer
 from leastwise.answering.served import ServedAnswerer
 from leastwise.answering.student import StudentAnswerer
 from leastwise.answering.trained import TrainedAnswerer
-from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.candidate import CachePolicy, Candidate
 from leastwise.money.curves import SECONDS_PER_MONTH
 
 
@@ -31,8 +32,14 @@ def open_answerer(
     """
     with ExitStack() as stack:
         answerer = _behind_cache(work, candidate, stack, payer, confident)
+        if not candidate.cache.exact:
+            yield answerer
+            return
         requests_per_s = work.use_case.traffic.requests_per_month / SECONDS_PER_MONTH
-        yield ExactCache(answerer, candidate, requests_per_s, stack) if candidate.cache.exact else answerer
+        is_cached_elsewhere = candidate.cache.provider and not work.catalogue.is_served_here(candidate)
+        bare = candidate.model_copy(update={"cache": CachePolicy()})
+        open_bare = partial(_behind_cache, work, bare, stack, payer, confident) if is_cached_elsewhere else None
+        yield ExactCache(answerer, candidate, requests_per_s, stack, open_bare)
 
 
 def _behind_cache(

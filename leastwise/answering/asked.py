@@ -45,6 +45,7 @@ def asked_of(question: Question) -> Asked:
         shifted=_lengths(_texts(tables.get("shifted")) if "shift_quality" in bounds else []),
         paraphrases=_lengths(_texts(tables.get("paraphrases"))),
         traffic=_lengths(traffic),
+        beside_traffic=_lengths([] if question.judged_beside_traffic is None else gate),
         again=_lengths(_longest(gate, again)),
         under_load=_lengths(text for loop in most_loops(len(gate)) for text in _longest(gate, loop)),
         traffic_again=_lengths(_longest(traffic, again)),

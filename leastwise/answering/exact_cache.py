@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +30,19 @@ if TYPE_CHECKING:
 class ExactCache:
     """An answerer behind a response cache, asked in the order of the traffic.
 
-    `requests_per_s` spaces requests evenly where the traffic does not say when they came.
+    `requests_per_s` spaces requests evenly where the traffic does not say when they came. `open_bare` opens who answers
+    with no cache at all, where that is somebody else than `inner`.
     """
 
-    def __init__(self, inner: Answerer, candidate: Candidate, requests_per_s: float, stack: ExitStack) -> None:
-        self.inner, self.candidate = inner, candidate
+    def __init__(
+        self,
+        inner: Answerer,
+        candidate: Candidate,
+        requests_per_s: float,
+        stack: ExitStack,
+        open_bare: Callable[[], Answerer] | None = None,
+    ) -> None:
+        self.inner, self.candidate, self._open_bare = inner, candidate, open_bare
         self.usd_worst_case = inner.usd_worst_case
         self.hits = self.requests = 0
         self.usd = self.usd_uncached = self.input_usd = self.input_usd_uncached = 0.0
@@ -76,6 +86,11 @@ class ExactCache:
     def uncached(self) -> Answerer:
         """Who answers behind the cache, since a cache says the same by construction."""
         return self.inner
+
+    @cached_property
+    def without_caches(self) -> Answerer:
+        """The same candidate without any cache, whose answers are kept where it was gated: a cache changes none."""
+        return self._open_bare() if self._open_bare else self.inner
 
     def again(self, rows: pd.DataFrame) -> list[Answer]:
         """The candidate behind it asked once more."""

@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leastwise.evaluating.gate_tests import COST, FIXED, GRADED, WORST_CASE, GateTests, RequestCost, SequentialTest
-from leastwise.evaluating.looks import DECLINED
+from leastwise.evaluating.looks import DECLINED, score_in
+from leastwise.evaluating.samples.sample import GATE, LATENCY, WITHOUT_EXPECTED
 from leastwise.evidence import Measurement
 from leastwise.evidence.betting import FloatArray
 from leastwise.ladder import Verdict, judge, next_step
 from leastwise.ladder.alphas import Alphas
+from leastwise.ladder.measured import EXAM, TRAFFIC
 from leastwise.metrics import Score
 from leastwise.metrics.grades import Grades
 from leastwise.metrics.task_metric import metric_of
@@ -41,7 +43,6 @@ from leastwise.use_case.requirements import SHARES
 if TYPE_CHECKING:
     import pandas as pd
 
-EXAM, LATENCY = "general_ability", "p95_latency_ms"
 ROUNDING = 1e-9  # of sums that may have been added up in another order
 MOST_ROWS_NAMED = 5
 DERIVED_OUTCOMES = frozenset({*LADDER, "reference", "none", "undecided"})  # those that the stages alone decide
@@ -169,7 +170,7 @@ class _Table:
             yield f"examples: {_some(wrong)} scored otherwise than the answer is"
 
     def _other_sums(self) -> Iterator[str]:
-        requests = self.rows[self.rows["set"] != EXAM]
+        requests = self.of_set(TRAFFIC) if self._has_traffic else self.rows[self.rows["set"] != EXAM]
         logged, again = self.run.figures.get("usd.per_request"), float(requests["usd"].sum()) / max(len(requests), 1)
         if WORST_CASE not in self.run.figures and "rows.gate" not in self.run.figures:
             return  # of before figures were written to their last digit
@@ -177,14 +178,14 @@ class _Table:
             yield f"usd.per_request: logged {logged:.6g}, the rows give {again:.6g}"
 
     def _score(self, row: Mapping[Hashable, object]) -> Score:
-        want = None if row["set"] == DECLINED else row["expected"]
+        want = None if row["set"] in (DECLINED, TRAFFIC) else row["expected"]
         return metric_of(self.use_case.task)(str(row["answer"]), want if want is None else str(want))
 
     def measured_again(self, name: str, logged: Measurement) -> Iterator[str]:
         """Where the rows, tested again in their order, do not give what was logged of a requirement."""
         if not self._can_be_tested(name, logged):
             return
-        test, rows = self._test(name, logged), self.of_set(name if name in OWN_SETS else "gate")
+        test, rows = self._test(name, logged), self.of_set(self._set_of(name))
         for look in gate_rows.looks(rows):
             if name == LATENCY and test.outcome != "undecided":
                 break
@@ -202,6 +203,17 @@ class _Table:
         lost_rows = int(rows["score"].isna().sum())
         if name in SHARES and lost_rows != logged.lost:
             yield f"{name}: {logged.lost} lost rows were logged, {lost_rows} are in the table"
+
+    @property
+    def _has_traffic(self) -> bool:
+        """Whether traffic without expected answers was a sample of its own."""
+        return bool(self.rows["set"].eq(TRAFFIC).any())
+
+    def _set_of(self, name: str) -> str:
+        """The set whose rows a requirement is judged on."""
+        if name in OWN_SETS:
+            return name
+        return TRAFFIC if self._has_traffic and name in WITHOUT_EXPECTED else GATE
 
     def _can_be_tested(self, name: str, logged: Measurement) -> bool:
         is_closed = self.use_case.data.population == "this_set" and name in SHARES
@@ -244,9 +256,7 @@ class _Table:
 
 def _value(score: Score, name: str) -> float:
     """What a score counts for under a requirement, or in a set of rows."""
-    if name == DECLINED:
-        return score.declined
-    return score.adherence if name == "adherence" else score.quality
+    return score.adherence if name == "adherence" else score_in(name, score)
 
 
 def _some(ids: list[object] | list[str]) -> str:

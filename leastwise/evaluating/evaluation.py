@@ -12,7 +12,8 @@ row of a random unit scores, costs or takes. A unit that lost any row is lost as
 counted in units where rows share one. Cost and latency stay claims about future traffic.
 
 **Replayed traffic**, on which `cache` is judged: what a request costs and takes depends on those before it, so all of
-it is asked in its own order first, and what came is judged in an order drawn by the seed.
+it is asked in its own order first, and what came is judged in an order drawn by the seed. Traffic without expected
+answers has gate rows beside it, a sample of their own (`leastwise.evaluating.samples`).
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from leastwise.evaluating.consistency import Repetition, ask_again
 from leastwise.evaluating.gate_tests import GateTests, RequestCost
-from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, Replay, macro_f1, sums, why_lost
+from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, score_in, why_lost
+from leastwise.evaluating.samples.progress import rows_to_go
+from leastwise.evaluating.samples.replay import Replay
+from leastwise.evaluating.samples.sample import ADHERENCE, COST, LATENCY, QUALITY, Sample, samples_of
+from leastwise.evaluating.samples.totals import totals_of
 from leastwise.evaluating.scorer import Scorer
-from leastwise.evidence.examples_needed import more_to_decide
 from leastwise.evidence.measurement import MAX_LOST_SHARE, Measurement
-from leastwise.ladder import Evaluation, scope_figures
+from leastwise.ladder import Evaluation
 from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
-from leastwise.ladder.measured import ExampleRow, Interval, Measured
+from leastwise.ladder.measured import EXAM, ExampleRow, Interval, Measured
 from leastwise.metrics.answer import Answer
 from leastwise.metrics.shortfall import Shortfall, finding, shortfall_of
 from leastwise.progress import EvaluationProgress
@@ -45,8 +47,6 @@ if TYPE_CHECKING:
 
     from leastwise.answering.answerer import Answerer
 
-MAIN = ("quality", "adherence", "p95_latency_ms", "usd_per_1k_requests")
-EXAM = "general_ability"
 NOTED_ALL = 1000  # rows up to which the intervals of every look are noted; from there on each time there are
 NOTED_EVERY = 1.25  # so many times as many, which keeps the work in proportion to the rows
 CALLS_BESIDE = ("judge", "self_consistency", "consistency")  # what else pays for calls while a candidate is measured
@@ -98,13 +98,15 @@ class _Evaluation:
         self._beyond = {name: table for name, table in tables.items() if table is not None}
         if inputs.exam is not None:
             self._beyond[EXAM] = inputs.exam.rows
-        sizes = dict.fromkeys(MAIN, unit_count(inputs.judged.rows))
+        self._samples = samples_of(inputs.judged, inputs.beside, answerer)
+        sizes = {name: unit_count(each.judged.rows) for each in self._samples for name in each.requirements}
         sizes |= {name: unit_count(table) for name, table in self._beyond.items()}
         self._sent = 1 + use_case.traffic.retry_share  # a retried request is paid twice
         cost = RequestCost(self._sent * answerer.usd_worst_case, answerer.fixed_usd_per_request)
         self._tests = GateTests(use_case, alphas, sizes, cost, scorer.grades)
         self._rows: list[ExampleRow] = []
-        self._lost: list[ExampleRow] = []
+        self._begun = 0  # rows of before the sample that is looked at
+        self._lost: list[ExampleRow] = []  # of that sample
         self._unjudged: list[Answer] = []  # of a replay: paid, and not needed for the verdict
         self._untimed = 0
         self._usd_paid = 0.0
@@ -117,68 +119,81 @@ class _Evaluation:
         self._intervals: list[Interval] = []
 
     def look_at_gate(self) -> str | None:
-        """Look after look over the judged rows; gives back why it had to stop, if the infrastructure failed."""
-        judged = self._inputs.judged
+        """Look after look over each sample; gives back why it had to stop, if the infrastructure failed."""
+        problems = (self._look_at_sample(each) for each in self._samples)
+        return next((problem for problem in problems if problem), None)
+
+    def _look_at_sample(self, sample: Sample) -> str | None:
+        self._begun, self._lost, self._untimed, self._next_note = len(self._rows), [], 0, 0
+        judged = sample.judged
         if not judged.is_replayed:
-            return self._look_at(judged.rows, self._answerer.answer)
-        replay = Replay.of(judged, self._answerer.answer, self._tests.usage_problem, self._show_replay)
-        problem = replay.problem or self._look_at(replay.rows, replay.answers_to)
-        self._unjudged = replay.answers[len(self._rows) :]
+            return self._look_at(sample, judged.rows, sample.answerer.answer)
+        replay = Replay.of(judged, sample.answerer.answer, self._tests.usage_problem, self._show_replay)
+        problem = replay.problem or self._look_at(sample, replay.rows, replay.answers_to)
+        self._unjudged = replay.answers[self._looked_at :]
         return problem
 
-    def _look_at(self, rows: pd.DataFrame, answer: Callable[[pd.DataFrame], list[Answer]]) -> str | None:
+    @property
+    def _looked_at(self) -> int:
+        """Rows of the sample so far."""
+        return len(self._rows) - self._begun
+
+    def _look_at(
+        self, sample: Sample, rows: pd.DataFrame, answer: Callable[[pd.DataFrame], list[Answer]]
+    ) -> str | None:
         for look in looks(rows):
-            if not self._tests.is_open(*MAIN):
+            if not self._tests.is_open(*sample.requirements):
                 break
-            answered = AnsweredLook.of(self._scorer, look, answer(look))
-            self._keep(answered.records("gate", timed=self._add(answered)))
-            self._count_shortfalls(answered)
-            self._note()
-            self._show(len(rows))
-            self._unpriced += answered.unpriced
-            if problem := self._outage(len(rows)):
+            answered = AnsweredLook.of(self._scorer, look, answer(look), sample.is_scored)
+            timed = self._add(sample, answered)
+            records = answered.records(sample.name, timed, tells_adherence=sample.judges(ADHERENCE))
+            self._lost += [row for row in records if row["score"] is None]
+            self._keep(records)
+            self._count_shortfalls(sample, answered)
+            self._note(sample)
+            self._show(sample)
+            self._unpriced += answered.unpriced if sample.judges(COST) else 0
+            if problem := self._outage(sample):
                 return problem
         return None
 
     def _keep(self, records: Sequence[ExampleRow]) -> None:
         self._rows += records
-        self._lost += [row for row in records if row["score"] is None and row["set"] == "gate"]
         self._usd_paid += sum(row["usd_paid"] for row in records)
 
-    def _note(self) -> None:
+    def _note(self, sample: Sample) -> None:
         """The intervals after a look; with many examples at ever rarer looks, for each is worked out over them all."""
-        if len(self._rows) < self._next_note and self._tests.is_open(*MAIN):
+        rows = self._looked_at
+        if rows < self._next_note and self._tests.is_open(*sample.requirements):
             return
-        self._next_note = max(len(self._rows), math.ceil(NOTED_EVERY * len(self._rows)) if self._is_long else 0)
+        self._next_note = max(rows, math.ceil(NOTED_EVERY * rows) if rows >= NOTED_ALL else 0)
         self._noted = self._tests.measurements()
-        self._intervals += [Interval(m.name, m.n, m.estimate, m.lower, m.upper) for m in self._noted.values()]
+        noted = (m for m in self._noted.values() if sample.judges(m.name))
+        self._intervals += [Interval(m.name, m.n, m.estimate, m.lower, m.upper) for m in noted]
 
-    @property
-    def _is_long(self) -> bool:
-        return len(self._rows) >= NOTED_ALL
-
-    def _outage(self, of: int) -> str | None:
+    def _outage(self, sample: Sample) -> str | None:
         """Why it has to stop: what the infrastructure lost of answers, or of requests sent for their latency alone, or
         answers that do not say what they cost where that is judged.
         """
+        of = len(sample.judged.rows)
         most = max(1.0, MAX_LOST_SHARE * of)
         if len(self._lost) > most:
-            return why_lost([row["error"] for row in self._lost], len(self._rows))
+            return why_lost([row["error"] for row in self._lost], self._looked_at)
         if self._untimed > most:
-            return f"{self._untimed} of {len(self._rows)} requests that were timed were lost to the infrastructure"
-        return self._tests.usage_problem(of)
+            return f"{self._untimed} of {self._looked_at} requests that were timed were lost to the infrastructure"
+        return self._tests.usage_problem(of) if sample.judges(COST) else None
 
     def look_beyond(self) -> None:
         """Requirements with rows of their own: out-of-scope inputs, shifted inputs, general tasks."""
         if self._tests.has_failed:
             return
-        exam = self._inputs.exam
+        exam, answerer = self._inputs.exam, self._samples[-1].answerer
         for name, table in self._beyond.items():
             rows = seeded(table)
             if name == EXAM and exam is not None:
                 self._look_at_own(name, rows, exam, exam)
             else:
-                self._look_at_own(name, rows, self._answerer, self._scorer)
+                self._look_at_own(name, rows, answerer, self._scorer)
 
     def measured(self, error: str | None, again: Repetition) -> Measured:
         """What all of it came to."""
@@ -199,7 +214,12 @@ class _Evaluation:
             error=error or self._tests.cost_problem(),
             finding=finding(self._shortfalls, self._wrong, len(self._rows), self._use_case.traffic.output_tokens),
         )
-        totals = self._totals() | self._scorer.figures() | again.figures | self._tests.premises()
+        totals = (
+            totals_of(self._use_case, self._rows, self._timed_ms, self._unpriced)
+            | self._scorer.figures()
+            | again.figures
+            | self._tests.premises()
+        )
         totals |= {f"rows.{name}": float(count) for name, count in Counter(row["set"] for row in self._rows).items()}
         totals |= {f"answers.{name}": float(count) for name, count in self._shortfalls.items()}
         if self._unjudged:
@@ -207,36 +227,42 @@ class _Evaluation:
         totals["calls.paid"] += len(unjudged) + sum(totals.get(f"{name}.calls", 0.0) for name in CALLS_BESIDE)
         return Measured(evaluation, totals, self._rows, self._scorer.grades, self._intervals)
 
-    def _add(self, answered: AnsweredLook) -> dict[int, float | None]:
-        """Add one look to every test; gives back the latencies that entered, by position, None where one was lost."""
+    def _add(self, sample: Sample, answered: AnsweredLook) -> dict[int, float | None]:
+        """Add one look to the tests of its sample; gives back the latencies that entered, by position, None where one
+        was lost.
+        """
         tests, lost = self._tests, answered.lost_units
-        tests.count(("quality", "adherence"), answered.scored_rows, answered.lost_rows)
+        shares = (name for name in (QUALITY, ADHERENCE) if sample.judges(name))
+        tests.count(shares, answered.scored_rows, answered.lost_rows)
         timed: dict[int, float | None] = {}
-        if tests.is_open("p95_latency_ms"):
-            timed = self._timed(answered)
+        if sample.judges(LATENCY) and tests.is_open(LATENCY):
+            timed = self._timed(sample, answered)
             known = [took for took in timed.values() if took is not None]
-            tests.count(("p95_latency_ms",), len(known), len(timed) - len(known))
-            tests.add("p95_latency_ms", known, lost + len(timed) - len(known))
+            tests.count((LATENCY,), len(known), len(timed) - len(known))
+            tests.add(LATENCY, known, lost + len(timed) - len(known))
             self._timed_ms += known
             self._untimed += len(timed) - len(known)
-        tests.add("quality", answered.means(lambda score, _: score.quality), lost)
-        tests.add("adherence", answered.means(lambda score, _: score.adherence), lost)
-        metered = answered.metered
-        tests.count(("usd_per_1k_requests",), metered.scored_rows, metered.lost_rows - answered.lost_rows)
-        usd = metered.means(lambda _, answer: 1000 * self._sent * answer.usd)
-        tests.add("usd_per_1k_requests", usd, metered.lost_units)
+        if sample.judges(QUALITY):
+            tests.add(QUALITY, answered.means(lambda score, _: score.quality), lost)
+        if sample.judges(ADHERENCE):
+            tests.add(ADHERENCE, answered.means(lambda score, _: score.adherence), lost)
+        if sample.judges(COST):
+            metered = answered.metered
+            tests.count((COST,), metered.scored_rows, metered.lost_rows - answered.lost_rows)
+            usd = metered.means(lambda _, answer: 1000 * self._sent * answer.usd)
+            tests.add(COST, usd, metered.lost_units)
         return timed
 
-    def _timed(self, answered: AnsweredLook) -> dict[int, float | None]:
-        drawn = answered.one_a_unit(self._inputs.judged.set_hash)
+    def _timed(self, sample: Sample, answered: AnsweredLook) -> dict[int, float | None]:
+        drawn = answered.one_a_unit(sample.judged.set_hash)
         if not drawn:
             return {}
-        times = self._answerer.timed(answered.rows.iloc[drawn], [answered.answers[at] for at in drawn])
+        times = sample.answerer.timed(answered.rows.iloc[drawn], [answered.answers[at] for at in drawn])
         return dict(zip(drawn, times, strict=True))
 
-    def _count_shortfalls(self, answered: AnsweredLook) -> None:
+    def _count_shortfalls(self, sample: Sample, answered: AnsweredLook) -> None:
         for answer, score in zip(answered.answers, answered.scores, strict=True):
-            if score is None or score.quality > 0:
+            if score is None or score_in(sample.name, score) > 0:
                 continue
             self._wrong += 1
             if shortfall := shortfall_of(self._use_case.task, answer, score):
@@ -253,43 +279,15 @@ class _Evaluation:
             self._tests.add(name, values, answered.lost_units)
             self._keep(answered.records(name))
 
-    def _show(self, of: int) -> None:
+    def _show(self, sample: Sample) -> None:
         if self._on_look is None:
             return
         estimates = {name: m.estimate for name, m in self._noted.items()}
-        usd = self._usd_paid + self._scorer.usd_paid
-        rows, to_go = len(self._rows), self._rows_to_go(of)
-        self._on_look(EvaluationProgress(self._candidate.stage, rows, of, usd, estimates, to_go))
+        usd, of = self._usd_paid + self._scorer.usd_paid, len(sample.judged.rows)
+        to_go = rows_to_go(self._tests, self._noted, sample, self._looked_at)
+        self._on_look(EvaluationProgress(self._candidate.stage, self._looked_at, of, usd, estimates, to_go))
 
     def _show_replay(self, answers: Sequence[Answer]) -> None:
         if self._on_look:
             usd, of = sum(each.usd for each in answers if not each.from_store), len(self._inputs.judged.rows)
             self._on_look(EvaluationProgress(f"{self._candidate.stage}, replayed", len(answers), of, usd, {}))
-
-    def _rows_to_go(self, of: int) -> int | None:
-        """About how many more rows decide every open requirement, at most those that are left."""
-        rows = len(self._rows)
-        if not self._tests.is_open(*MAIN):
-            return 0
-        open_ones = [m for name, m in self._noted.items() if self._tests.is_undecided(name)]
-        needed = [more for m in open_ones if (more := more_to_decide(m))]
-        if not needed:
-            return None
-        rows_an_example = rows / max(m.n for m in self._noted.values())
-        return min(math.ceil(max(needed) * rows_an_example), of - rows)
-
-    def _totals(self) -> dict[str, float]:
-        requests = [row for row in self._rows if row["set"] != EXAM]  # general tasks are no requests
-        task = self._use_case.task
-        figures = macro_f1(self._use_case, self._rows) | scope_figures.figures(task, self._rows)
-        unpriced = {"calls.usage_unknown": float(self._unpriced)} if self._unpriced else {}
-        return sums(requests) | self._throughput() | figures | unpriced
-
-    def _throughput(self) -> dict[str, float]:
-        """Requests a second at the traffic's concurrency, by Little's law from the mean latency; none where nothing was
-        timed.
-        """
-        timed = self._timed_ms or [row["latency_ms"] for row in self._rows if row["latency_ms"] is not None]
-        mean_ms = float(np.mean(timed)) if timed else 0.0
-        concurrency = self._use_case.traffic.concurrency
-        return {"requests_per_s": 1000 * concurrency / mean_ms} if mean_ms > 0 else {}

@@ -16,65 +16,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from leastwise import metrics
 from leastwise.evaluating.scorer import Scorer
 from leastwise.evidence.betting import FloatArray
-from leastwise.evidence.examples_needed import LOOK
-from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.evidence.units import unit_means
-from leastwise.ladder.measured import ExampleRow
+from leastwise.ladder.measured import TRAFFIC, ExampleRow
 from leastwise.metrics import Score
 from leastwise.metrics.answer import Answer
-from leastwise.rows.gate_rows import seeded, unit_numbers, whole_among
+from leastwise.rows.gate_rows import unit_numbers, whole_among
 from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import KIND, UNIT
-from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DECLINED = "ood_decline"  # the rows whose score is whether they were declined
-_PLACE = "place in the replay"
-
-
-@dataclass(frozen=True)
-class Replay:
-    """Traffic that was asked in its own order, with its answers, in an order drawn at random to be judged in.
-
-    At first a cache misses and later it hits: in the order of a replay costs and times fall, and a test that may stop
-    at any look would take its beginning for the whole. In an order drawn by the seed each look is a sample of it all.
-    """
-
-    rows: pd.DataFrame
-    answers: list[Answer]
-    problem: str | None
-
-    @classmethod
-    def of(
-        cls,
-        judged: JudgedRows,
-        answer: Callable[[pd.DataFrame], list[Answer]],
-        usage_problem: Callable[[int, int, int], str | None],
-        on_part: Callable[[Sequence[Answer]], None],
-    ) -> Replay:
-        """All of the judged rows asked, whole units drawn together; a part of them where there is a `problem`: so many
-        lost, or without usage (`usage_problem` of so many rows, so many of so many answers), that there is no verdict.
-        """
-        answers, problem, of = list[Answer](), None, len(judged.rows)
-        while len(answers) < of and problem is None:
-            answers += answer(judged.rows.iloc[len(answers) : len(answers) + LOOK])
-            on_part(answers)
-            lost = [each.error or "lost" for each in answers if each.text is None]
-            unmetered = sum(not each.usage_known for each in answers if each.text is not None)
-            is_outage = len(lost) > max(1.0, MAX_LOST_SHARE * of)
-            problem = why_lost(lost, len(answers)) if is_outage else usage_problem(of, unmetered, len(answers))
-        asked = judged.rows.head(len(answers))
-        drawn = seeded(asked.assign(**{_PLACE: range(len(answers))}))
-        return cls(drawn.drop(columns=_PLACE), [answers[at] for at in drawn[_PLACE]], problem)
-
-    def answers_to(self, look: pd.DataFrame) -> list[Answer]:
-        """What was answered to these of its rows."""
-        return [self.answers[at] for at in look.index]
 
 
 @dataclass(frozen=True)
@@ -143,27 +98,32 @@ class AnsweredLook:
         both = zip(self.scores, self.answers, strict=True)
         return replace(self, scores=[score if answer.usage_known else None for score, answer in both])
 
-    def records(self, split: str, timed: Mapping[int, float | None] | None = None) -> list[ExampleRow]:
-        """One record a row; the score of an out-of-scope row is whether it was declined.
+    def records(
+        self, split: str, timed: Mapping[int, float | None] | None = None, tells_adherence: bool = True
+    ) -> list[ExampleRow]:
+        """One record a row; out-of-scope rows score whether they were declined, those of traffic whether they were
+        answered in the demanded format.
 
-        `timed`: the latencies that entered the test, by position, which is what is kept of them.
+        `timed`: the latencies that entered the test, by position, which is what is kept of them. `tells_adherence`:
+        not where adherence is judged on other rows.
         """
         columns = [name for name in ("id", "text", "label", UNIT, KIND) if name in self.rows]
         rows = zip(*(self.rows[name].tolist() for name in columns), strict=True)
         records = [self._record(dict(zip(columns, row, strict=True)), at, split) for at, row in enumerate(rows)]
+        for record in () if tells_adherence else records:
+            record.pop("adherence", None)
         for at, took in (timed or {}).items():
             records[at]["latency_ms"], records[at]["timed"] = took, True
         return records
 
     def _record(self, row: Mapping[str, Any], at: int, split: str) -> ExampleRow:
         answer, score = self.answers[at], self.scores[at]
-        is_beyond = split == DECLINED
         record = ExampleRow(
             id=row["id"],
             input=row["text"],
-            expected=None if is_beyond else row["label"],
+            expected=None if split in (DECLINED, TRAFFIC) else row["label"],
             answer=answer.text,
-            score=None if score is None else score.declined if is_beyond else score.quality,
+            score=None if score is None else score_in(split, score),
             latency_ms=answer.latency_ms,
             usd=answer.usd,
             usd_paid=0.0 if answer.from_store else answer.usd,
@@ -186,6 +146,11 @@ class AnsweredLook:
         if row.get(KIND) is not None:
             record["kind"] = row[KIND]
         return record
+
+
+def score_in(split: str, score: Score) -> float:
+    """What a row of a set scores."""
+    return {DECLINED: score.declined, TRAFFIC: score.adherence}.get(split, score.quality)
 
 
 def _draw(salt: str, row_id: object) -> bytes:
@@ -217,6 +182,7 @@ class Inputs:
     shifted: pd.DataFrame | None = None
     paraphrases: pd.DataFrame | None = None
     exam: Exam | None = None
+    beside: JudgedRows | None = None  # gate rows, where the judged ones are traffic that cannot be scored
 
     @classmethod
     def of(cls, question: Question, stage: str, exam: Exam | None = None) -> Inputs:
@@ -228,6 +194,7 @@ class Inputs:
             shifted=tables.get("shifted"),
             paraphrases=tables.get("paraphrases") if stage != "cache" else None,
             exam=exam,
+            beside=question.judged_beside_traffic if stage == "cache" else None,
         )
 
 
@@ -235,26 +202,3 @@ def why_lost(errors: Sequence[str | None], of: int) -> str:
     """How many requests were lost, and for which reasons; None: its answer came, and no grade."""
     reasons = sorted({error or "the judge gave no grade" for error in errors})
     return f"{len(errors)} of {of} requests were lost to the infrastructure ({'; '.join(reasons)[:300]})"
-
-
-def macro_f1(use_case: UseCase, rows: Sequence[ExampleRow]) -> dict[str, float]:
-    """Macro-F1 over the gate rows, reported and not judged; none where no row has an answer."""
-    answered = [row for row in rows if row["set"] == "gate" and row["answer"] is not None]
-    task = use_case.task
-    if not answered or task.kind != "classification":
-        return {}
-    labels = [metrics.normalize(task, str(row["answer"])) for row in answered]
-    return {"macro_f1": metrics.macro_f1(labels, [str(row["expected"]) for row in answered])}
-
-
-def sums(rows: Sequence[ExampleRow]) -> dict[str, float]:
-    """Tokens, dollars a request, and calls, as figures of a run."""
-    reused = sum(row["from_store"] for row in rows)
-    return {
-        "tokens.input": float(sum(row["input_tokens"] for row in rows)),
-        "tokens.cached": float(sum(row["cached_tokens"] for row in rows)),
-        "tokens.output": float(sum(row["output_tokens"] for row in rows)),
-        "usd.per_request": sum(row["usd"] for row in rows) / max(len(rows), 1),
-        "calls.paid": float(sum(row["error"] is None for row in rows) - reused),
-        "calls.cached": float(reused),
-    }

@@ -33,7 +33,7 @@ from leastwise.ladder.measured import Measured
 from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.progress import EvaluationProgress
 from leastwise.record.figures import log_intervals
-from leastwise.record.reports import gate_table, run_name, unknown_usage
+from leastwise.record.reports import gate_table, judged_beside, run_name, unknown_usage
 from leastwise.record.review.background import held
 from leastwise.record.run import FAILED, FINISHED, JUDGE, MAY_TEACH, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
 from leastwise.record.stage_run import StageRun
@@ -43,7 +43,7 @@ from leastwise.use_case import Stage
 log = logging.getLogger(__name__)
 
 ASKED_BY_THE_TOKEN = ("prompt", "rag", "cache")
-MEASURED_AS: dict[Stage, tuple[str, ...]] = {"cache": ("replayed whole",)}  # raised where the way of measuring changed
+REPLAYED, AT_ITS_TIMES = "replayed whole", "at the times of its log"  # raised where the way of measuring changed
 ANNOUNCED_HERE = (*ASKED_BY_THE_TOKEN, "self_host")  # what the others cost is spent by the time they are measured
 
 
@@ -73,7 +73,7 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     An offer of a cascade is taken up when its turn comes, if it is worth it; last comes the offer of a guard.
     """
     candidates = [*listed, *guards_offered(work.use_case, stage)]
-    key = content_key(stage, work.question.key, *(each.key for each in candidates), *MEASURED_AS.get(stage, ()))
+    key = content_key(stage, work.question.key, *(each.key for each in candidates), *_measured_as(work, stage))
     done = work.run.finished(key)
     if done is not None:
         return _reuse(work, done)
@@ -85,6 +85,13 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     cost = sum(each.usd for each in tries.tried) if stage in ASKED_BY_THE_TOKEN else None
     logged = _log(work, run, best, meter, work.budget.spent_by(stage), cost=cost)
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
+
+
+def _measured_as(work: Workspace, stage: Stage) -> tuple[str, ...]:
+    """What a key says of the way of measuring, where that is not the one it always was."""
+    if stage != "cache":
+        return ()
+    return (REPLAYED, AT_ITS_TIMES) if work.question.has_times_of_its_own else (REPLAYED,)
 
 
 def evaluate_challenger(
@@ -239,16 +246,22 @@ def _log(
     run.log_evaluation(evaluation, measured.totals | estimated | dict(retrieval.metrics), model_id)
     logged = run.judged(requirements)
     table = gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha) + retrieval.note
-    if limit := unknown_usage(measured.totals):
-        table += f"\n\n{limit}."
+    for words in filter(None, (judged_beside(measured.totals), unknown_usage(measured.totals))):
+        table += f"\n\n{words}."
     name = run_name(candidate.stage, logged.verdict, logged.evaluation, suffix)
     tags = _tags(work, candidate, logged.evaluation, logged.verdict) | dict(retrieval.tags)
     run.log_examples(measured)
-    run.log_data(work.question.data_sets("traffic" if candidate.stage == "cache" else "gate"))
+    run.log_data(work.question.data_sets(*_judged_on(work, candidate.stage)))
     log_intervals(run, measured.intervals, requirements)
     run.log_verdict(name, logged.verdict, tags, table)  # what has a verdict is whole: a kill before it leaves none
     run.close(FAILED if logged.verdict.outcome == "ERROR" else FINISHED)
     return _Logged(logged.evaluation, logged.verdict, retrieval, table)
+
+
+def _judged_on(work: Workspace, stage: str) -> tuple[str, ...]:
+    if stage != "cache":
+        return ("gate",)
+    return ("traffic",) if work.question.traffic.is_scored else ("traffic", "gate")
 
 
 def _estimates(work: Workspace, candidate: Candidate, cost: float) -> dict[str, float]:

@@ -169,7 +169,10 @@ def _missing(use_case: UseCase, premises: Premises, gate: tuple[GateNeed, ...]) 
         lacking.append("data.dev: prompts, thresholds and checkpoints have nothing to be tuned on")
     wants_less = set(use_case.requirements.bounds) & REMEDIES["cache"]
     if wants_less and not data.traffic:
-        lacking.append("data.traffic: caching is judged on a sample of traffic with its real repetition")
+        lacking.append(
+            "data.traffic: caching is judged on a sample of traffic with its real repetition (an endpoint's log will "
+            "do, labels are not needed)"
+        )
     if wants_less and not premises.rows.get("unlabelled", 0):
         lacking.append("data.unlabelled: distillation needs text for a teacher to label")
     return lacking

@@ -12,6 +12,9 @@ from typing import NotRequired, TypedDict
 from leastwise.ladder.gate import Evaluation
 from leastwise.metrics.grades import Grades
 
+EXAM = "general_ability"  # the set of general tasks, which are no requests
+TRAFFIC = "traffic"  # the set of replayed requests without expected answers, whose score is their adherence
+
 
 class ExampleRow(TypedDict):
     """One answered row; `score` is None where the infrastructure lost the answer, `usd_paid` 0 where it was stored.

@@ -38,6 +38,9 @@ class Asked(Part):
     shifted: Lengths = Lengths()
     paraphrases: Lengths = Lengths()
     traffic: Lengths = Field(Lengths(), description="Each text once.")
+    beside_traffic: Lengths = Field(
+        Lengths(), description="Gate rows that are asked besides traffic without expected answers."
+    )
     again: Lengths = Field(Lengths(), description="Gate rows that are asked again.")
     traffic_again: Lengths = Lengths()
     under_load: Lengths = Field(
@@ -58,6 +61,12 @@ class Asked(Part):
 
     def judged(self, stage: Stage) -> tuple[Lengths, ...]:
         """What every candidate of a stage is asked once; under load only where it answers on own machines."""
-        main = self.traffic if stage == "cache" else self.gate
+        main = (self.traffic, self.beside_traffic) if stage == "cache" else (self.gate,)
         beyond = () if stage == "cache" else (self.paraphrases,)
-        return (main, self.out_of_scope, self.shifted, *beyond, self.under_load)
+        return (*main, self.out_of_scope, self.shifted, *beyond, self.under_load)
+
+    def graded_in(self, stage: Stage) -> tuple[Lengths, ...]:
+        """What a judge grades of every candidate of a stage, but for shifted rows: answers that can be scored."""
+        if stage != "cache":
+            return (self.gate,)
+        return (self.beside_traffic,) if self.beside_traffic.rows else (self.traffic,)

@@ -51,6 +51,9 @@ class Facts(Part):
     repeat_share: float = Field(
         0.0, ge=0, le=1, description="Share of sampled traffic that repeats, which a cache answers."
     )
+    traffic_is_scored: bool = Field(
+        True, description="False where sampled traffic has no expected answers, so that gate rows are asked besides."
+    )
     teacher_is_asked: bool = Field(
         True, description="False where the teacher is trained: it labels in process, for nothing."
     )
@@ -151,6 +154,7 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     if stage == "cache":
         replayed = min(facts.rows.get("traffic", length.examples), use_case.caching.replay_requests)
         requests = round(replayed * (1 - facts.repeat_share))  # all of it, each text once
+        requests += 0 if facts.traffic_is_scored else length.examples
     usd, calls, steps = 0.0, 0, []
     for each in tries:
         usage = request_usage(use_case, stage, facts.sizes, each.constrained)
@@ -164,7 +168,8 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     if stage == "prompt" and use_case.offers_cascades and tries[0].price != tries[-1].price:
         pair, how = _offered_cascade(use_case, tries, facts)
         usd, calls, steps = usd + pair.usd, calls + round(pair.calls), [*steps, how]
-    usd, calls = usd + _grading_usd(use_case, facts, calls), calls * (2 if facts.judge_price else 1)
+    graded = length.examples if stage == "cache" and not facts.traffic_is_scored else calls
+    usd, calls = usd + _grading_usd(use_case, facts, graded), calls + (graded if facts.judge_price else 0)
     return ExpectedCost(usd=usd, calls=calls, steps=tuple(steps))
 
 

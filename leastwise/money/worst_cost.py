@@ -193,8 +193,8 @@ class _Bill:
     def _grading(self, stage: Stage) -> float:
         """A judge's grades of every try's answers, of what people graded, and of the winner's on test."""
         asked, tries = self.asked, self._tries(stage)
-        main = asked.traffic if stage == "cache" else asked.gate
-        each = [(draw, self._graded_around) for draw in (*(main, asked.shifted) * tries, asked.test)]
+        judged = (*asked.graded_in(stage), asked.shifted)
+        each = [(draw, self._graded_around) for draw in (*judged * tries, asked.test)]
         return self._grades([*each, (asked.graded, asked.judge)])
 
     @property

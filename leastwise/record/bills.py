@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from leastwise.ladder import best
 from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.measured import EXAM, TRAFFIC
 from leastwise.models.catalogue import Catalogue
 from leastwise.money.curves import SECONDS_PER_MONTH, Machines, Option, cheapest, crossings, sensitivity
 from leastwise.money.economics import payback_months, true_cost_of_fine_tuning
@@ -243,8 +244,13 @@ def _of_interest(options: Sequence[Option], outcome: str) -> list[Option]:
 
 
 def _mean_usage(figures: Mapping[str, float]) -> Usage:
-    """Tokens of a request on average over what was measured; a cache's hits count as requests of no token."""
-    requests = max(figures.get("calls.paid", 0.0) + figures.get("calls.cached", 0.0), 1.0)
+    """Tokens of a request on average over what was measured; a cache's hits count as requests of no token.
+
+    Requests are the rows whose tokens were summed up: what else was called (a judge, a replay's rest) used others.
+    """
+    rows = {name.removeprefix("rows."): count for name, count in figures.items() if name.startswith("rows.")}
+    counted = rows.get(TRAFFIC) or sum(count for name, count in rows.items() if name != EXAM)
+    requests = max(counted or figures.get("calls.paid", 0.0) + figures.get("calls.cached", 0.0), 1.0)
     each = {name: round(figures.get(f"tokens.{name}", 0.0) / requests) for name in ("input", "cached", "output")}
     return Usage(each["input"], min(each["cached"], each["input"]), 0, each["output"])
 

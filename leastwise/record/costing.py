@@ -159,6 +159,7 @@ class Costing:
             student_parameters=self._student_parameters(),
             requests_per_s=self._requests_per_s(),
             repeat_share=self.question.repeat_share or 0.0,
+            traffic_is_scored=self.question.judged_beside_traffic is None,
             teacher_is_asked=self._is_teacher_asked(),
             quality=self._guesses(),
             cannot_pass=self._cannot_pass(),

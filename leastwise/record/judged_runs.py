@@ -1,4 +1,6 @@
-"""Which runs hold a verdict: of a stage, a climb with all under it, or a whole use case. It judges none of them."""
+"""Which runs hold a verdict: of a stage, a climb with all under it, or a whole use case; and which are not finished. It
+judges none of them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.record.client import every_run, find_experiment, shown_uri
-from leastwise.record.climb_run import ClimbRun
-from leastwise.record.run import CLIMB_KEY, KIND, OUTCOME, QUESTION, RecordedRun, is_tag, read_run
+from leastwise.record.climb_run import USE_CASE_FILE, ClimbRun
+from leastwise.record.run import CLIMB_KEY, FINISHED, KIND, OUTCOME, QUESTION, RecordedRun, is_tag, read_run
 from leastwise.record.stage_run import StageRun
 from leastwise.use_case import LADDER, UseCase
 
@@ -61,6 +63,20 @@ def _of_run(client: MlflowClient, run_id: str) -> Iterator[StageRun]:
 
 def _is_judged(run: StageRun) -> bool:
     return run.kind in KINDS and run.is_judged
+
+
+def unfinished_use_cases(client: MlflowClient, name: str, kind: str) -> Iterator[UseCase]:
+    """The use case of every run of a kind (a climb: `ladder`) that can be taken up again, as it was asked, newest
+    first.
+    """
+    where = find_experiment(client, name)
+    if where is None:
+        return
+    query, newest_first = f"{is_tag(KIND, kind)} and attributes.status != '{FINISHED}'", ["attributes.start_time DESC"]
+    for run in client.search_runs([where], query, order_by=newest_first):
+        begun = ClimbRun(client, run)
+        if begun.has_file(USE_CASE_FILE):
+            yield begun.use_case()
 
 
 def use_case_above(run: RecordedRun) -> UseCase:

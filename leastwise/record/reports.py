@@ -11,6 +11,7 @@ from leastwise.evidence.examples_needed import more_to_decide, price_of_splittin
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder import Evaluation, Record, Verdict, best
 from leastwise.ladder.ending import ClimbEnding
+from leastwise.ladder.measured import TRAFFIC
 from leastwise.use_case import LADDER, UseCase
 from leastwise.use_case.requirements import Requirement
 
@@ -125,12 +126,23 @@ def more_needed(logged: Evaluation, verdict: Verdict) -> list[str]:
     return lines
 
 
+def judged_beside(figures: Mapping[str, float]) -> str:
+    """Which rows each requirement was judged on, where traffic without expected answers was replayed; else empty."""
+    requests = int(figures.get(f"rows.{TRAFFIC}", 0))
+    if not requests:
+        return ""
+    return (
+        f"Cost, latency and adherence are of {requests:,} requests of data.traffic, which has no expected answers; "
+        f"quality is of {int(figures.get('rows.gate', 0)):,} gate rows, to which a cache says what is said behind it"
+    )
+
+
 def unknown_usage(figures: Mapping[str, float]) -> str:
     """That what a candidate costs is an upper limit, where answers came without usage; else empty."""
     unknown = int(figures.get("calls.usage_unknown", 0))
     if not unknown:
         return ""
-    answers = max(int(figures.get("rows.gate", 0)), unknown)
+    answers = max(int(figures.get(f"rows.{TRAFFIC}", figures.get("rows.gate", 0))), unknown)
     return f"usd_per_1k_requests is the most it can be: {unknown:,} of {answers:,} answers came without usage"
 
 

@@ -16,6 +16,7 @@ from leastwise.metrics.schema_adherence import adherence_of, parsed
 from leastwise.money.token_counts import ENGLISH_CHARS_PER_TOKEN, likely_tokens
 from leastwise.rows import personal_data
 from leastwise.stores.tables import table_values
+from leastwise.stores.tables.drawn_rows import say_once
 from leastwise.stores.tables.table_formats import unrepeated
 from leastwise.text_forms import one_form, shows_nothing
 from leastwise.use_case import UseCase
@@ -58,6 +59,20 @@ def expected_texts(task: Task, labels: Iterable[object], source: str, mask: tupl
         return [str(label) for _, label in table_values.numbered(labels)]
     write = _written_record(task, mask) if task.kind == "extraction" else partial(_written_texts, mask)
     return table_values.each_row(labels, write, f"{source}: row")
+
+
+def are_known(use_case: UseCase, rows: pd.DataFrame) -> bool:
+    """Whether the answers to these rows can be scored: each has its expected answer, or a judge needs none."""
+    return use_case.is_graded or bool(rows["label"].notna().all())
+
+
+def say_unlabelled(lacking: int, of: int, source: str) -> None:
+    """Say what traffic is judged on where not every request has its expected answer."""
+    some = "" if lacking == of else ", so those of the others are not used"
+    say_once(
+        f"{source}: {lacking:,} of {of:,} requests have no expected answer{some}: it is replayed for cost, latency and "
+        "format, and what an expected answer is needed for is judged on data.gate"
+    )
 
 
 def check_room(use_case: UseCase, table: Callable[[str], pd.DataFrame | None]) -> None:

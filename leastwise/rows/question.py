@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from leastwise.content import content_key
 from leastwise.evidence.alpha_account import RowHashes
-from leastwise.rows import gate_rows
-from leastwise.rows.tables import TABLES, Tables
+from leastwise.rows import expected_answers, gate_rows
+from leastwise.rows.tables import TABLES, TIME, Tables
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -53,11 +53,13 @@ class JudgedRows:
     """Rows a stage is judged on, in the order they are asked; `set_hash` names them.
 
     `is_replayed`: what a request costs and takes depends on those before it, so all are asked before any is judged.
+    `is_scored`: whether it is known of their answers how good they are; what needs that is judged on the gate set else.
     """
 
     rows: pd.DataFrame
     set_hash: str
     is_replayed: bool = False
+    is_scored: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,21 @@ class Question:
     @property
     def traffic(self) -> JudgedRows:
         """The replayed traffic in its own order, on which caching is judged."""
-        return JudgedRows(self.tables.need("traffic"), self._set_hash("traffic"), is_replayed=True)
+        rows = self.tables.need("traffic")
+        is_scored = expected_answers.are_known(self.use_case, rows)
+        return JudgedRows(rows, self._set_hash("traffic"), is_replayed=True, is_scored=is_scored)
+
+    @property
+    def has_times_of_its_own(self) -> bool:
+        """Whether traffic says when requests came without being told where (an endpoint's log does)."""
+        traffic = self.tables.get("traffic")
+        return traffic is not None and TIME in traffic and self.use_case.data.time_column is None
+
+    @property
+    def judged_beside_traffic(self) -> JudgedRows | None:
+        """The gate set where traffic is replayed whose answers nobody can score: quality is judged on it."""
+        has_traffic = self.tables.get("traffic") is not None
+        return self.gate if has_traffic and not self.traffic.is_scored else None
 
     def judged_rows(self, stage: str) -> JudgedRows:
         """What a stage is judged on: the gate set, but for `cache`, whose worth is in the repetition of traffic."""

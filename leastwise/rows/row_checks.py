@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.stores.tables.table_values import MAX_NAMED_ROWS, as_number, named
+from leastwise.rows.reading.request_log import is_log
+from leastwise.stores.tables.drawn_rows import say_once
+from leastwise.stores.tables.table_values import MAX_NAMED_ROWS, as_number, is_missing, is_text, named
 from leastwise.text_forms import shows_nothing
 from leastwise.use_case.data import Data
 
@@ -97,7 +99,12 @@ def grades(df: pd.DataFrame, source: str) -> list[float]:
 
 def _check_column(df: pd.DataFrame, source: str, column: str) -> None:
     if column not in df.columns:
-        raise BadInput(f"{source}: no column {column!r} (it has {', '.join(map(str, df.columns))}). Add or rename it.")
+        remedy = "Add or rename it."
+        if column == "label" and is_log(df.columns):
+            remedy = (
+                "It is an endpoint's log, and what a model answered is no expected answer: add a column with those."
+            )
+        raise BadInput(f"{source}: no column {column!r} (it has {', '.join(map(str, df.columns))}). {remedy}")
 
 
 def _check_filled(values: pd.Series, source: str, column: str) -> None:
@@ -128,12 +135,30 @@ def _check_unique(values: pd.Series, source: str, column: str) -> None:
         raise BadInput(f"{source}: {named(double)}: duplicate {column!r} {shown}. Give every row its own, or drop one.")
 
 
-def units_of(raw: pd.DataFrame, data: Data, name: str, source: str) -> pd.Series | None:
+def without_label(df: pd.DataFrame) -> pd.Series:
+    """Which rows have no expected answer: no such column, a missing value, or one that shows nothing."""
+    import pandas as pd
+
+    if "label" not in df:
+        return pd.Series(True, index=df.index)
+    labels = df["label"]
+    if is_text(labels):  # of few different ones, mostly
+        return labels.isna() | labels.isin([label for label in labels.dropna().unique() if shows_nothing(label)])
+    lacking = [is_missing(label) or (isinstance(label, str) and shows_nothing(label)) for label in labels]
+    return pd.Series(lacking, index=df.index, dtype=bool)
+
+
+def units_of(
+    raw: pd.DataFrame, data: Data, name: str, source: str, may_lack: bool = False
+) -> pd.Series | list[str] | None:
     """Each row's unit. Groups of split_by are a rule of ours, so only gate rows must have one: elsewhere, and where it
-    is empty, a row is a unit of its own.
+    is empty, a row is a unit of its own. So it is in a table that `may_lack` the column.
     """
-    column = str(data.unit_by)
-    if not data.counts_groups:
+    column, own = str(data.unit_by), [f"row {number}" for number in raw.index]
+    if may_lack and column not in raw:
+        say_once(f"{source}: has no column {column!r} (data.unit_by), so each request counts as one example")
+        return own
+    if not data.counts_groups and not may_lack:
         _check_units(raw, column, source)
         return raw[column]
     if column not in raw and name != "gate":
@@ -143,7 +168,7 @@ def units_of(raw: pd.DataFrame, data: Data, name: str, source: str) -> pd.Series
             f"{source}: no column {column!r}, which data.split_by names as the group of its rows; add it, or "
             f"correct or remove data.split_by (columns: {', '.join(map(str, raw.columns))})"
         )
-    return raw[column].where(raw[column].notna(), [f"row {number}" for number in raw.index])
+    return raw[column].where(raw[column].notna(), own)
 
 
 def _check_units(raw: pd.DataFrame, column: str, source: str) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.rows import expected_answers, gold, made_rows, personal_data, row_checks, splits
+from leastwise.rows.reading import raw_tables, request_log
+from leastwise.rows.reading.raw_tables import named, raw_requests
 from leastwise.stores import storage
 from leastwise.stores.tables import drawn_rows, table_files, table_times, table_values
 from leastwise.use_case import UseCase
@@ -137,38 +139,55 @@ class Tables:
         source = f"data.{name} ({uri})"
         if name == "traffic":
             return self._traffic(uri, source)
-        raw = _raw(uri, data, source)
+        raw = raw_tables.raw(uri, data, source, are_answers=name == "graded")
         return self._identified(name, self._with_own_columns(name, raw, source), source)
 
     def _traffic(self, uri: str, source: str) -> pd.DataFrame:
-        """The requests that are replayed, in the order they came; all rows of the table are checked."""
-        blocks = partial(self._blocks, uri, source)
+        """The requests that are replayed, in the order they came; all rows of the table are checked.
+
+        Expected answers count only where every row of the table has one: without those of some, which requests
+        happened to be labelled would decide what is measured.
+        """
+        unlabelled = 0
+
+        def blocks(drawn: drawn_rows.IsDrawn | None) -> Iterator[drawn_rows.Block]:
+            nonlocal unlabelled
+            unlabelled = 0 if drawn is None else unlabelled
+            for block in self._blocks(uri, source, drawn):
+                unlabelled += int(block.rows["label"].isna().sum()) if drawn is None else 0
+                yield block
+
         most = self.use_case.caching.replay_requests
         drawn = drawn_rows.stretch(blocks, most, self.hashes["traffic"], source)
         self._lengths["traffic"] = drawn.of
         frame = self._identified("traffic", drawn.rows, source)
+        if unlabelled and not self.use_case.is_graded:
+            frame["label"] = None
+            expected_answers.say_unlabelled(unlabelled, drawn.of, source)
         return frame if drawn.seconds is None else frame.assign(**{TIME: drawn.seconds})
 
     def _blocks(self, uri: str, source: str, drawn: drawn_rows.IsDrawn | None) -> Iterator[drawn_rows.Block]:
-        data = self.use_case.data
-        for raw in _raw_blocks(uri, data, source):
+        room = raw_tables.room_in_characters(self.use_case)
+        for raw in raw_requests(uri, self.use_case.data, source, self._traffic_parts, room):
             part = raw if drawn is None else raw[drawn[raw.index]]
             if drawn is not None and not len(part):
                 continue
-            times = table_times.times_of(part, data.time_column, source) if data.time_column else None
-            yield drawn_rows.Block(self._with_own_columns("traffic", part, source), times)
+            with table_files.part_named(raw):
+                column = self.use_case.data.time_column or request_log.time_column(part.columns)
+                times = table_times.times_of(part, column, source) if column else None
+                yield drawn_rows.Block(self._with_own_columns("traffic", part, source), times)
 
     def _with_own_columns(self, name: str, raw: pd.DataFrame, source: str) -> pd.DataFrame:
         """Rows as their file has them, checked, all but their ids, with what only some tables have."""
         data = self.use_case.data
         self._columns |= set(raw.columns)
-        frame = self._checked(name, _named(raw, data, source, name), source)
+        frame = self._checked(name, named(raw, data, source, name), source)
         if name in KINDS and data.kind_column in raw:
             frame[KIND] = raw[data.kind_column]
         if data.gold_column and data.gold_column in raw:
             frame[gold.GOLD] = gold.written(raw[data.gold_column], data.gold_column, source)
         if data.unit_by and name in MEASURED:
-            units = row_checks.units_of(raw, data, name, source)
+            units = row_checks.units_of(raw, data, name, source, may_lack=request_log.is_log(raw.columns))
             if units is not None:
                 frame[UNIT] = units
         return frame
@@ -185,6 +204,8 @@ class Tables:
     def _checked(self, name: str, frame: pd.DataFrame, source: str) -> pd.DataFrame:
         """The frame with its texts masked and its labels as one string each, once its rows hold."""
         data, task = self.use_case.data, self.use_case.task
+        if name == "traffic" and not self.use_case.is_graded and (lacking := row_checks.without_label(frame)).any():
+            return self._partly_labelled(frame, lacking, source)
         is_labelled = name in LABELLED and ("label" in frame or not self._may_lack_labels(name))
         allowed = (*task.answers, *data.held_out_labels) if is_labelled and task.answers else None
         if allowed and "label" in frame:
@@ -202,14 +223,28 @@ class Tables:
             frame["answer"] = table_values.text_column(frame, "answer", source)
         return frame
 
+    def _partly_labelled(self, frame: pd.DataFrame, lacking: pd.Series, source: str) -> pd.DataFrame:
+        """Requests of which not each has an expected answer: what is given is checked as anywhere, the rest is None."""
+        labelled = frame[~lacking]
+        labels = self._checked("traffic", labelled, source)["label"] if len(labelled) else labelled.get("label")
+        row_checks.check_rows(frame, source=source, label=None, id=None)
+        frame = personal_data.mask_columns(frame, self.use_case.data.mask)
+        return frame.assign(label=None if labels is None else labels.reindex(frame.index))
+
     def _may_lack_labels(self, name: str) -> bool:
         return name == "graded" or (self.use_case.is_graded and name in LABELLED_OR_GRADED)
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of every table's file."""
+        """SHA-256 of every table's file, or of its files."""
         paths = self.use_case.data.model_dump()
-        return {name: storage.sha256(paths[name]) for name in TABLES if paths[name]}
+        parts = {"traffic": self._traffic_parts}
+        return {name: table_files.sha256(paths[name], parts.get(name, ())) for name in TABLES if paths[name]}
+
+    @cached_property
+    def _traffic_parts(self) -> list[str]:
+        """The files of the traffic, the same however often it is read: an endpoint's log may grow meanwhile."""
+        return table_files.parts_of(self.use_case.data.traffic) if self.use_case.data.traffic else []
 
     def check(self) -> None:
         """Read and check every table, leakage between splits and text lengths, before anything is spent."""
@@ -224,18 +259,20 @@ class Tables:
             yield self.need(name)["text"]
             return
         data, uri = self.use_case.data, str(getattr(self.use_case.data, name))
-        for raw in _raw_blocks(uri, data, source := f"data.{name} ({uri})"):
-            rows = self._with_own_columns(name, raw, source) if data.held_out_labels else _named(raw, data, source)
+        source, room = f"data.{name} ({uri})", raw_tables.room_in_characters(self.use_case)
+        for raw in raw_requests(uri, data, source, self._traffic_parts, room):
+            rows = self._with_own_columns(name, raw, source) if data.held_out_labels else named(raw, data, source)
             yield personal_data.mask_columns(self._without_held_out(name, rows), data.mask)["text"]
 
 
-def window(uri: str, data: Data, source: str) -> Iterator[pd.DataFrame]:
-    """Recent inputs a block at a time, their text as every table of the use case has it; BadInput for missing or empty
-    text.
+def window(uri: str, data: Data, source: str, parts: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
+    """Recent inputs a block at a time (of these `parts` of a folder), their text as every table of the use case has it;
+    BadInput for missing or empty text.
     """
-    for raw in _raw_blocks(uri, data, source):
-        rows = _named(raw, data, source)
-        row_checks.check_rows(rows, source, label=None, id=None)
+    for raw in raw_requests(uri, data, source, parts):
+        with table_files.part_named(raw):
+            rows = named(raw, data, source)
+            row_checks.check_rows(rows, source, label=None, id=None)
         yield personal_data.mask_columns(rows, data.mask)
 
 
@@ -244,45 +281,6 @@ def _is_there(name: str, uri: str) -> bool:
         return storage.exists(uri)
     except (BadInput, OSError, ValueError) as error:  # a name too long, or with a NUL
         raise BadInput(f"data.{name}: {str(error)[:300]}; correct the path") from None
-
-
-def _raw(uri: str, data: Data, source: str) -> pd.DataFrame:
-    """A table as its file has it, but for the columns that group or name rows: those are text."""
-    return _grouped(table_files.read_table(uri), data, source)
-
-
-def _raw_blocks(uri: str, data: Data, source: str) -> Iterator[pd.DataFrame]:
-    """The same a block of rows at a time."""
-    return (_grouped(block, data, source) for block in table_files.read_blocks(uri))
-
-
-def _grouped(raw: pd.DataFrame, data: Data, source: str) -> pd.DataFrame:
-    for column in {data.unit_by, data.split_by, data.kind_column} & set(raw.columns):
-        raw[column] = table_values.name_column(raw, str(column), source)
-    return raw
-
-
-def _named(raw: pd.DataFrame, data: Data, source: str, table: str = "") -> pd.DataFrame:
-    """The table with columns id, text and label where it has them, ids and texts as text.
-
-    The column that the use case names is used, whatever else the table has; where it is missing, one of the standard
-    name. What had a standard name and is not the one named is left out.
-    """
-    sources = data.columns_of(table)
-    used = {name: column if column in raw else name for name, column in sources.items()}
-    used = {name: column for name, column in used.items() if column in raw}
-    if "text" not in used and data.text_column != "text" and len(raw):
-        raise BadInput(
-            f"{source}: no column {data.text_column!r}, which data.text_column names (it has "
-            f"{', '.join(map(str, raw.columns))}). Add it, or correct data.text_column."
-        )
-    frame = raw.drop(columns=list({*used.values(), *(sources.keys() & set(raw.columns))}))
-    for name, column in used.items():
-        as_text = table_values.name_column if name == "id" else table_values.text_column
-        frame[name] = raw[column] if name == "label" else as_text(raw, column, source)
-    if data.split_by in raw and data.split_by not in frame:
-        frame[data.split_by] = raw[data.split_by]
-    return frame
 
 
 def _together(parts: Sequence[pd.DataFrame | None], source: str) -> pd.DataFrame | None:

@@ -17,29 +17,12 @@ from pathlib import Path
 from leastwise.metrics.answer import Answer
 from leastwise.record.live.live_traces import LiveRequest, LiveTraces, new_trace_id
 from leastwise.rows.personal_data import masked
+from leastwise.rows.reading.request_log import COLUMNS
 from leastwise.serving.counters import Counters
 from leastwise.serving.settings import EndpointSettings
 from leastwise.stores import storage
-from leastwise.stores.tables.journal import Columns, Journal, Row
+from leastwise.stores.tables.journal import Journal, Row
 
-COLUMNS: Columns = {
-    "time": "float64",
-    "id": "string",
-    "text": "string",
-    "answer": "string",
-    "predicted_label": "string",  # not `label`: what the champion said must never pass for an expected answer
-    "status": "int64",
-    "confidence": "float64",
-    "latency_ms": "float64",
-    "input_tokens": "int64",
-    "cached_tokens": "int64",
-    "output_tokens": "int64",
-    "usd": "float64",
-    "version": "string",
-    "alias": "string",
-    "candidate": "string",
-    "trace_id": "string",
-}
 TEXTS = ("text", "answer")
 _GIVEN_ID = re.compile(r"(?P<given>.+)(?P<own>-[0-9a-f]{8}(?:-\d+)?)")
 

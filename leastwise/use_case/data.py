@@ -62,11 +62,15 @@ class Data(Part):
         description="Answers that people have graded 0..1 (columns id, text, answer, grade and, "
         "where there is one, the expected answer); a judge gates only with 100 or more.",
     )
-    traffic: str | None = Field(None, description="Sample of real requests with their repetition; judges cache.")
+    traffic: str | None = Field(
+        None,
+        description="Sample of real requests with their repetition; judges cache. Expected answers are not needed; an "
+        "endpoint's log will do.",
+    )
     time_column: str | None = Field(
         None,
-        description="Column of data.traffic with the time of a request (date or unix seconds); "
-        "without it requests are taken as evenly spread over the month.",
+        description="Column of data.traffic with the time of a request (date or unix seconds); an endpoint's log has "
+        "its own. Without it requests are taken as evenly spread over the month.",
     )
     id_column: str = Field("id", description="Column with a unique id.")
     text_column: str = Field("text", description="Column with the input text.")

@@ -22,6 +22,7 @@ from leastwise.ladder.alphas import challenger_alphas
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.ending import GateEnding
 from leastwise.record.client import connect
+from leastwise.record.judged_runs import unfinished_use_cases
 from leastwise.record.registry import Registry
 from leastwise.record.reports import gate_table
 from leastwise.record.run import CANDIDATE, QUESTION, STAGE
@@ -33,6 +34,7 @@ from leastwise.use_case import Stage, UseCase
 from tasks.session.checks import UNTRAINED, candidate_checks
 from tasks.session.console import say
 from tasks.session.results import show_result
+from tasks.session.standing import standing
 from tasks.session.workspace import Prospect, open_workspace, prospect_of
 
 GATE: Kind = "gate"
@@ -50,6 +52,7 @@ class Opening:
 def open_gate(use_case: str, candidate: str) -> Opening:
     """Check use case and candidate, all that is wrong in one report, and open the run; an ending where it is known."""
     case, client = load(use_case), connect()
+    case = standing(case, unfinished_use_cases(client, case.name, GATE))
     proposal = _checked(case, candidate, Registry(client, case.name))
     proposed, question = proposal.candidate, prospect_of(case).question
     _show(case, proposal)

@@ -18,6 +18,7 @@ from leastwise.content import content_key
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.rows import validation
 from leastwise.rows.question import Question
+from leastwise.rows.reading.request_log import is_log
 from leastwise.stores import storage
 from leastwise.stores.shipped import EXPECTATIONS
 from leastwise.stores.tables import table_times
@@ -105,6 +106,8 @@ def _suite_of(question: Question, name: str, table: pd.DataFrame) -> str:
     has_labels = "label" in table and table["label"].notna().all()
     if name in JUDGED:
         return "gate" if is_enumerated and has_labels else "judged"
+    if name == "traffic" and is_log(table.columns):
+        return "requests"
     return {"train": "examples" if is_enumerated else "pairs"}.get(name, name)
 
 

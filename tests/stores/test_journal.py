@@ -248,6 +248,8 @@ def test_a_folder_of_tables_is_one_table_in_the_order_of_names(tmp_path: Path) -
 
 def test_a_folder_without_a_table_and_a_part_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="unknown kind of table"):
+        table_files.read_table(tmp_path / "nowhere")
+    with pytest.raises(BadInput, match="a folder without a table"):
         table_files.read_table(tmp_path)
     (tmp_path / "notes.txt").write_text("no table")
     with pytest.raises(BadInput, match="a folder without a table"):

@@ -16,10 +16,14 @@ import pandas as pd
 import pytest
 
 from leastwise.errors import BadInput
+from leastwise.rows.question import Question
+from leastwise.rows.reading.standing import with_copies
+from leastwise.rows.tables import TABLES, Tables
 from leastwise.stores import storage
 from leastwise.stores.sqlite_file import open_wal
 from leastwise.stores.tables import table_files
 from leastwise.stores.tables.journal import Columns, Journal
+from tests.rows.test_request_log import case, logged, requests
 from tests.servers.s3_server import S3, s3_server
 
 
@@ -222,3 +226,19 @@ def test_a_damaged_state_file_is_named_with_the_remedy_and_is_left_as_it_is(tmp_
     with pytest.raises(BadInput, match=r"ledger.db: this state file is damaged .*backup"):
         open_wal(file, "")
     assert file.read_bytes() == before
+
+
+def test_an_endpoints_log_in_s3_is_the_table_that_it_is_in_a_folder(s3: S3, tmp_path: Path) -> None:
+    log, there = (
+        logged(tmp_path, a=requests(10), b=requests(10, 1).drop(columns="trace_id")),
+        f"s3://{s3.bucket}/log/toy",
+    )
+    for part in table_files.parts_of(str(log)):
+        storage.write_bytes(f"{there}/{Path(part).relative_to(log)}", Path(part).read_bytes())
+    storage.write_bytes(f"s3://{s3.bucket}/log/toy-shadow/date=2026-11-20/s.parquet", b"another log")
+    tables = {uri: Tables(case(tmp_path, uri)) for uri in (there, str(log))}
+    rows = [each.need("traffic") for each in tables.values()]
+    pd.testing.assert_frame_equal(*rows)
+    assert tables[there].hashes["traffic"] == tables[str(log)].hashes["traffic"] == storage.sha256(log)
+    copies = [with_copies(each.use_case, TABLES, tmp_path / "home") for each in tables.values()]
+    assert len({Question(each, Tables(each)).key for each in copies}) == 1

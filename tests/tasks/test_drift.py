@@ -9,6 +9,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.record.client import connect
 from tasks.drift import independent, watch_drift
+from tests.rows.test_request_log import logged, requests
 from tests.workspaces import home_with_triage
 
 SAVED = Path(__file__).parents[2] / "use_cases"
@@ -51,6 +52,18 @@ def test_a_window_with_the_held_out_tactic_mixed_in_alarms(use_case, home):
     mixed = pd.concat([table(home, "test"), held_out])[["text", "source_ref"]]
     ending = watched(use_case, mixed, home / "mixed.parquet")
     assert (ending.outcome, ending.exit_status) == ("drift", 3), ending.reason
+
+
+def test_the_log_of_an_endpoint_is_the_window_that_its_requests_are(use_case, home):
+    rows = table(home, "test")[["text", "source_ref"]]
+    plain = watched(use_case, rows, home / "plain.parquet")
+    half = len(rows) // 2
+    parts = {"a": rows.head(half), "b": rows.tail(len(rows) - half)}  # the second says nothing of confidence
+    logs = {name: requests(len(each)).assign(**each.reset_index(drop=True)) for name, each in parts.items()}
+    log = logged(home / "served", a=logs["a"], b=logs["b"].drop(columns="confidence"), c=requests(9, alias="shadow"))
+    ending = watch_drift.fn(use_case, str(log))
+    seen, same = (connect().get_run(each.mlflow_run_id).data.metrics for each in (ending, plain))
+    assert ending.outcome == "quiet" and seen == same, "no text of the shadow, none of the champion's answers"
 
 
 @pytest.mark.parametrize(

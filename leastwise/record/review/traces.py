@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from leastwise.ladder.measured import TRAFFIC
 from leastwise.text_forms import storable
 
 if TYPE_CHECKING:
@@ -152,10 +153,10 @@ class Example:
         """
         from mlflow.entities import AssessmentSource
 
-        row, beside = self.row, self.row["set"] != "gate"
+        row, beside = self.row, self.row["set"] not in ("gate", TRAFFIC)
         judge = AssessmentSource(source_type="LLM_JUDGE", source_id=self.origin.judge or "judge")
         score, adherence, grade = (row.get(name) for name in ("score", "adherence", "judged"))
-        if isinstance(score, int | float):
+        if isinstance(score, int | float) and row["set"] != TRAFFIC:  # its score is its adherence
             is_pass_fail = score in (0, 1) and (self.origin.is_pass_fail or row["set"] == "ood_decline")
             value = bool(score) if is_pass_fail else float(score)
             yield str(row["set"]) if beside else "quality", value, judge if self.origin.judge and not beside else gate
@@ -195,7 +196,11 @@ class Example:
 
 
 def examples_of(origin: Origin, rows: Sequence[Row]) -> list[Example]:
-    """The first rows of a table of examples as traces; in every list of MLflow, newest first, in the gate's order."""
+    """The first rows of a table of examples as traces; in every list of MLflow, newest first, in the gate's order.
+
+    Requests of traffic without expected answers come last: of many, the rows that quality was judged on are shown.
+    """
+    rows = sorted(rows, key=lambda row: row["set"] == TRAFFIC)
     shown, seen, examples = rows[:MOST], Counter[tuple[object, object]](), list[Example]()
     for at, row in enumerate(shown):
         named = row["set"], row["id"]

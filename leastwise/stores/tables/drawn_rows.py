@@ -61,11 +61,16 @@ def stretch(blocks: Blocks, most: int, seed_hex: str, source: str) -> Stretch:
         seen.add(block, most)
     seen.check_ids(blocks, source)
     seconds = table_times.unix_seconds_of(seen.times, source) if seen.times else None
+    if seconds is not None and len(seconds) < seen.count:
+        raise BadInput(
+            f"{source}: {seen.count - len(seconds):,} of {seen.count:,} rows are in tables that do not say when "
+            "requests came, which the others do; move these tables away"
+        )
     order = np.arange(seen.count) if seconds is None else np.argsort(seconds, kind="stable")
     if seen.count > most:
         start = int(np.random.default_rng(int(seed_hex[:12], 16)).integers(seen.count - most + 1))
         order = order[start : start + most]
-        _say_once(
+        say_once(
             f"{source}: {most:,} of {seen.count:,} requests are replayed, one after another, from request "
             f"{start + 1:,} on (caching.replay_requests)"
         )
@@ -76,7 +81,7 @@ def stretch(blocks: Blocks, most: int, seed_hex: str, source: str) -> Stretch:
 
 
 @lru_cache
-def _say_once(words: str) -> None:
+def say_once(words: str) -> None:
     """A climb reads its tables once a task, and says of them what is to be said once."""
     log.info(words)
 

@@ -50,7 +50,10 @@ def numbered(values: Iterable[Value]) -> Iterator[tuple[int, Value]]:
 
     if not isinstance(values, pd.Series):
         return zip(itertools.count(1), values, strict=False)
-    first = int(values.index[0]) if len(values) else 0
+    places = values.index
+    first = int(places[0]) if len(values) else 0
+    if len(values) and int(places[-1]) - first + 1 != len(values):  # a part of the rows
+        return zip((int(at) + 1 for at in places), values.tolist(), strict=True)
     return zip(itertools.count(first + 1), values.tolist(), strict=False)  # a list is gone through much faster
 
 
