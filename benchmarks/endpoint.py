@@ -44,6 +44,8 @@ BODY = {"model": NAME, "messages": [{"role": "user", "content": "The malware del
 class Passing:
     """A version that passes its text to the engine."""
 
+    mask: tuple[str, ...] = ()
+
     def __init__(self, version: str) -> None:
         self.version = self.key = version
         self._url = f"{os.environ[ENGINE]}{stand_in.CHAT}"

@@ -10,6 +10,10 @@ class BadInput(ValueError):  # noqa: N818 - says whose turn it is, not that we f
     """Input that cannot be used as it is; raised before anything is spent, shown without a stack trace (exit 2)."""
 
 
+class TextTooLong(BadInput):
+    """A text that leaves no room for itself in a model's context, whatever is left out around it."""
+
+
 class SeveralProblems(BadInput):
     """Bad input in several places, all of them in one report."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Surroundings
 from leastwise.answering.retrieval import Hit
-from leastwise.errors import BadInput, refuse
+from leastwise.errors import TextTooLong, refuse
 from leastwise.ladder.candidate import Candidate, Prompt, Shot
 from leastwise.ladder.rendering import Turn, render
 from leastwise.models import weights
@@ -148,7 +148,7 @@ class _Context:
             if self._has_room_for(turns):
                 return FittedPrompt(turns, tuple(hit.id for hit in documents))
             if not documents and not examples:
-                raise BadInput(self.refusal(f"the text {text[:60]!r}"))
+                raise TextTooLong(self.refusal(f"the text {text[:60]!r}"))
             documents, examples = documents[:-1], examples if documents else examples[1:]
 
     def has_room_beside(self, text: str) -> bool:

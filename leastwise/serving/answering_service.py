@@ -15,12 +15,13 @@ from leastwise.record.published.moves import CHALLENGER, CHAMPION
 from leastwise.redaction import redacted
 from leastwise.serving.counters import Counters
 from leastwise.serving.following import Chosen, Follower, share_of
+from leastwise.serving.live import TOO_LONG
 from leastwise.serving.settings import EndpointSettings
 from leastwise.serving.traffic import Allowance, Answered, Traffic
 
 log = logging.getLogger(__name__)
 
-OK, FAILED, TOO_SLOW = 200, 502, 504
+OK, REFUSED, FAILED, TOO_SLOW = 200, 400, 502, 504
 SHOWN_CHARACTERS = 300
 
 
@@ -81,10 +82,11 @@ class AnsweringService:
                 answer, status = _none(f"{type(error).__name__}: {error}"), FAILED
         seconds = time.perf_counter() - started
         if answer.text is None:
-            status = FAILED if status == OK else status
-            if self._words.takes_one():  # an outage is said once a second, not for every request
+            status = status if status != OK else REFUSED if answer.finish_reason == TOO_LONG else FAILED
+            if status != REFUSED and self._words.takes_one():  # an outage is said once a second, not for every request
                 why = redacted(str(answer.error))[:SHOWN_CHARACTERS]
                 log.warning(f"version {serving.version} did not answer: {why}")
+        self.traffic.mask_too(serving.model.mask)
         tokens = (answer.input_tokens, answer.cached_tokens, answer.output_tokens)
         self.counters.answered(alias, seconds, tokens, answer.usd)
         return Answered(

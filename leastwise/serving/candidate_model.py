@@ -7,7 +7,7 @@ files, no repository and no state. A provider's key is read from the environment
 
 import asyncio
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ class CandidateModel(PythonModel):
 
 
 def texts_of(model_input: Any) -> list[str]:
-    """What is asked: a text a row. Of a conversation the last user turn is the request, for a winner has its own words
-    around it.
+    """What is asked: a text a row, or a conversation of one user turn. A gate measures one text with the winner's own
+    words around it, so what is said before it would be another question: BadInput.
     """
     frame = pd.DataFrame([model_input]) if isinstance(model_input, Mapping) else model_input
     if not isinstance(frame, pd.DataFrame):
@@ -71,11 +71,11 @@ def texts_of(model_input: Any) -> list[str]:
 def _text(asked: Any) -> str:
     if isinstance(asked, str):
         return asked
-    turns = [turn for turn in asked if isinstance(turn, Mapping)] if isinstance(asked, Sequence) else list(asked)
-    said = [turn["content"] for turn in turns if turn.get("role", "user") == "user" and "content" in turn]
-    if not said or not isinstance(said[-1], str):
-        raise BadInput("a conversation needs a user turn whose content is text")
-    return str(said[-1])
+    turns = list(asked) if isinstance(asked, Iterable) else []
+    one = turns[0] if len(turns) == 1 and isinstance(turns[0], Mapping) else {}
+    if one.get("role", "user") != "user" or not isinstance(one.get("content"), str):
+        raise BadInput("one text a request is answered, with the prompt its gate measured: give one user message")
+    return str(one["content"])
 
 
 set_model(CandidateModel())

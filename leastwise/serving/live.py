@@ -21,13 +21,23 @@ class LiveModel(Protocol):
         """The candidate's key."""
         ...
 
+    @property
+    def mask(self) -> tuple[str, ...]:
+        """The kinds of personal data that are kept of no text it is asked."""
+        ...
+
     async def answer(self, text: str) -> Answer:
-        """The answer to one text, with the label it means; where it was lost, `text` is None and `error` says why."""
+        """The answer to one text, with the label it means; where it was lost, `text` is None and `error` says why, and
+        `finish_reason` is TOO_LONG where no model could have read it.
+        """
         ...
 
     async def aclose(self) -> None:
         """End what it started; nothing is in flight any longer."""
         ...
+
+
+TOO_LONG = "length"
 
 
 def prediction_of(answer: Answer, version: str) -> dict[str, object]:

@@ -18,9 +18,10 @@ from typing import Protocol
 from leastwise.answering import cascade, guard
 from leastwise.answering.served import answer_of, requests_of, target_of
 from leastwise.answering.student import student_answer
+from leastwise.endpoints.failure import TOO_LONG_REMEDY
 from leastwise.endpoints.inference import AsyncAsker
 from leastwise.endpoints.request import Request
-from leastwise.errors import BadInput, CannotBeAsked
+from leastwise.errors import BadInput, CannotBeAsked, TextTooLong
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics import normalize
@@ -28,6 +29,7 @@ from leastwise.metrics.answer import Answer
 from leastwise.models.machine import THREADS
 from leastwise.models.student import Student
 from leastwise.rows.personal_data import masked
+from leastwise.serving.live import TOO_LONG
 from leastwise.serving.production import Production
 from leastwise.stores.remembered import Remembered
 from leastwise.stores.response_cache import ResponseCache, open_cache, response_key
@@ -63,11 +65,16 @@ class Winner:
         """The answer to one text, masked as every text of the climb was, with the label it means; where it was lost,
         `text` is None and `error` says why.
         """
-        task, mask = self.production.use_case.task, self.production.use_case.data.mask
-        answer = await self.respond(masked(text, mask))
+        task = self.production.use_case.task
+        answer = await self.respond(masked(text, self.mask))
         if answer.text is None or task.kind != "classification":
             return answer
         return replace(answer, label=normalize(task, answer.text))
+
+    @property
+    def mask(self) -> tuple[str, ...]:
+        """The kinds of personal data that are masked in every text before it is asked."""
+        return self.production.use_case.data.mask
 
     async def aclose(self) -> None:
         """End what it started; nothing may be in flight any longer."""
@@ -151,8 +158,8 @@ class _Asked:
                 requests = self._requests(text)
             (reply,) = await self.asker.ask(requests)
         except (BadInput, CannotBeAsked) as error:
-            return Answer(None, None, 0.0, error=str(error))
-        return answer_of(reply)
+            return _lost(str(error), isinstance(error, TextTooLong))
+        return _lost(reply.error) if reply.error else answer_of(reply)
 
     def _requests(self, text: str) -> list[Request]:
         return requests_of(self.production, self.candidate, [""], [text], self.confident)
@@ -234,6 +241,12 @@ class _Cached:
         if answer.text is not None:
             self.cache.put(key, json.dumps({"text": answer.text, "confidence": answer.confidence}).encode())
         return answer
+
+
+def _lost(error: str, is_too_long: bool = False) -> Answer:
+    """No answer; a text that a model cannot read is its caller's to shorten, and no outage."""
+    reason = TOO_LONG if is_too_long or TOO_LONG_REMEDY in error else ""
+    return Answer(None, None, 0.0, error=error, finish_reason=reason)
 
 
 def _free(usage: Usage) -> float:

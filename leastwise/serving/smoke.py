@@ -43,14 +43,20 @@ def answers_of(model_uri: str, texts: Sequence[str], at_once: int, log: Path) ->
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment.pop(REDIS_VARIABLE, None)  # what production holds in its cache would answer for the model
     with log.open("wb") as said:
-        done = subprocess.run(
-            [sys.executable, "-m", "leastwise.serving.smoke", model_uri],
-            input=json.dumps({"texts": list(texts), "at_once": at_once}).encode(),
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env=environment,
-            timeout=WITHIN_S,
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "leastwise.serving.smoke", model_uri],
+                input=json.dumps({"texts": list(texts), "at_once": at_once}).encode(),
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=environment,
+                timeout=WITHIN_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise BadInput(
+                f"{model_uri} answered fewer than {len(texts)} texts in {WITHIN_S:.0f} s, so it is not served ({log} "
+                "says how far it came); the alias stays"
+            ) from None
     lines = done.stdout.decode().splitlines()
     if done.returncode or not lines:
         last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]

@@ -48,7 +48,9 @@ class Answered:
 
 
 class Traffic:
-    """What one worker keeps of its requests. `mask`: the kinds of personal data that are kept of none."""
+    """What one worker keeps of its requests. `mask`: the kinds of personal data that are kept of none, with those that
+    a version it serves adds.
+    """
 
     def __init__(
         self,
@@ -58,25 +60,29 @@ class Traffic:
         counters: Counters,
         may_be_measured: bool = False,
     ) -> None:
-        self.settings, self.counters = settings, counters
-        prepared = partial(_masked_row, mask)
+        self.settings, self.counters, self._mask = settings, counters, mask
         kept = settings.traffic_log and storage.resolve(settings.traffic_log, Path.cwd())
-        make = partial(_journal, name, kept, settings.part_every_s, prepared)
+        make = partial(_journal, name, kept, settings.part_every_s, self._masked_row)
         self._requests = make("") if kept else None
         self._shadows = make("-shadow") if kept and settings.shadow_share else None
         self._loads = make("-load") if kept and may_be_measured else None
         written, dropped = partial(counters.kept, "traces", "written"), partial(counters.kept, "traces", "dropped")
         is_traced = settings.trace_rate > 0 and settings.most_traces_per_s > 0
-        self._traces = LiveTraces(name, partial(_masked, mask), written, dropped) if is_traced else None
-        self._allowance, self._kept_id = Allowance(settings.most_traces_per_s), partial(_masked_id, mask)
+        self._traces = LiveTraces(name, self._masked, written, dropped) if is_traced else None
+        self._allowance = Allowance(settings.most_traces_per_s)
         self._told = dict.fromkeys(("rows.written", "rows.dropped"), 0)
+
+    def mask_too(self, kinds: tuple[str, ...]) -> None:
+        """Keep these kinds of personal data of no request either, from now on."""
+        if not set(kinds) <= set(self._mask):
+            self._mask = tuple(dict.fromkeys((*self._mask, *kinds)))
 
     def keep(self, done: Answered, share: float) -> Answered:
         """Keep a request; gives it back with the id of its trace, if it gets one. `share` in 0..1 samples."""
         is_sampled = share < self.settings.trace_rate
         if is_sampled and self._traces and self._traces.has_room and self._allowance.takes_one():
             done = replace(done, trace_id=new_trace_id())
-            self._traces.add(_live_request(done, self._kept_id(done.request_id)))
+            self._traces.add(_live_request(done, _masked_id(self._mask, done.request_id)))
         if self._requests:
             self._requests.add(_row(done))
         return done
@@ -109,6 +115,13 @@ class Traffic:
             if each:
                 each.close()
         self.count()
+
+    def _masked(self, text: str) -> str:
+        return masked(text, self._mask)
+
+    def _masked_row(self, row: Row) -> Row:
+        texts = {name: self._masked(text) for name in TEXTS if isinstance(text := row[name], str)}
+        return row | texts | {"id": _masked_id(self._mask, str(row["id"]))}
 
 
 class Allowance:
@@ -175,16 +188,7 @@ def _live_request(done: Answered, request_id: str) -> LiveRequest:
     )
 
 
-def _masked(mask: tuple[str, ...], text: str) -> str:
-    return masked(text, mask)
-
-
 def _masked_id(mask: tuple[str, ...], request_id: str) -> str:
     """The id with what its caller gave masked, and what makes it one's own (see `serving.web.routes`) as it is."""
     parts = _GIVEN_ID.fullmatch(request_id)
     return masked(parts["given"], mask) + parts["own"] if parts else request_id
-
-
-def _masked_row(mask: tuple[str, ...], row: Row) -> Row:
-    texts = {name: masked(text, mask) for name in TEXTS if isinstance(text := row[name], str)}
-    return row | texts | {"id": _masked_id(mask, str(row["id"]))}

@@ -21,12 +21,16 @@ ADDRESS = "LEASTWISE_TEST_ENGINE"
 class Relay:
     """One version, which asks the engine at ADDRESS."""
 
+    mask: tuple[str, ...] = ()
+
     def __init__(self, version: str, session: aiohttp.ClientSession) -> None:
         self.version, self.key, self._session = version, f"key-{version}", session
 
     async def answer(self, text: str) -> Answer:
         url = f"{os.environ[ADDRESS]}/answer/{self.version}"
         async with self._session.post(url, json={"text": text}) as reply:
+            if reply.status == 413:
+                return Answer(None, None, 0.0, error="there is no room for the text", finish_reason="length")
             if reply.status != 200:
                 return Answer(None, None, 0.0, error=f"{url} with key sk-abcdefghijklmnop said {reply.status}")
             said = json.loads(await reply.text())
@@ -72,6 +76,8 @@ class Engine:
         finally:
             with self.lock:
                 self.in_flight[version] -= 1
+        if "too long" in text:
+            return web.Response(status=413)
         if "fail" in text:
             return web.Response(status=500)
         said = "\ud800" if "half" in text else f"{version}: {text}"

@@ -204,7 +204,7 @@ def test_a_shadow_is_asked_beside_and_delays_nobody(engine: Engine, aliases: Ali
 
     class Late:
         def __init__(self, model: object) -> None:
-            self.model, self.version, self.key = model, model.version, model.key
+            self.model, self.version, self.key, self.mask = model, model.version, model.key, model.mask
 
         async def answer(self, text: str):
             await asyncio.sleep(0.5 if text != "Are you there?" else 0)

@@ -44,6 +44,7 @@ class Champion:
     """Says odd to everything, but for what it cannot answer."""
 
     key: str = "c0ffee"
+    mask: tuple[str, ...] = ()
 
     async def answer(self, text: str) -> Answer:
         if text.endswith("3"):

@@ -221,6 +221,12 @@ def test_a_failure_is_told_without_the_words_of_what_failed(endpoint: Running) -
         assert "127.0.0.1" not in each.text and "sk-" not in each.text
 
 
+def test_a_text_that_the_model_cannot_read_whole_is_its_callers_to_shorten(endpoint: Running) -> None:
+    refused = endpoint.chat("too long for it")
+    assert refused.status_code == 400 and "retry-after" not in refused.headers
+    assert refused.json()["error"]["code"] == "text_too_long" and "there is no room" not in refused.text
+
+
 def test_an_answer_with_half_a_character_is_given_all_the_same(endpoint: Running) -> None:
     answered = endpoint.chat("half")
     assert answered.status_code == 200 and b"\\ud800" in answered.content

@@ -13,7 +13,7 @@ from leastwise.serving.traffic import COLUMNS, Allowance
 from leastwise.stores.tables import table_files
 from leastwise.use_case.data import Data
 from tests.serving.endpoints import Aliases, running_endpoint, wait_for
-from tests.serving.relay import Engine, running_engine
+from tests.serving.relay import Engine, Relay, running_engine
 
 MAIL = "write to jane.doe@example.com"
 
@@ -50,6 +50,17 @@ def test_a_row_is_kept_of_every_answered_request_and_read_as_a_window_of_recent_
     (window,) = tables.window(str(folder), Data(gate="gate.csv", mask=("email",)), "window")
     assert list(window["text"]) == list(kept["text"]) and list(window["id"]) == list(kept["id"])
     assert "jane.doe" not in "".join(path.read_text(errors="replace") for path in home.rglob("*.jsonl"))
+
+
+def test_what_a_version_masks_is_kept_of_no_request_though_the_endpoint_was_started_for_another(
+    engine: Engine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Relay, "mask", ("email",))
+    with running_endpoint(Aliases(), mask=("card",), traffic_log=str(home / "traffic")) as endpoint:
+        endpoint.chat(MAIL)
+        endpoint.chat("card 4111 1111 1111 1111")
+    kept = table_files.read_table(home / "traffic" / "toy")
+    assert list(kept["text"]) == ["write to [email]", "card [card]"]
 
 
 def test_the_label_an_answer_means_is_kept_and_parts_of_before_it_was_are_read_with_it(

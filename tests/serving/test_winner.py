@@ -32,6 +32,7 @@ from leastwise.models.reference import REGRESSION
 from leastwise.models.reference_student import as_student
 from leastwise.models.student import Student
 from leastwise.models.weights import directory_hash
+from leastwise.serving.live import TOO_LONG
 from leastwise.serving.live_model import open_winner
 from leastwise.training import causal_student
 from leastwise.use_case import UseCase
@@ -329,6 +330,38 @@ def test_a_text_is_masked_before_it_is_asked_as_it_was_in_the_climb(work: Worksp
         return seen[0]
 
     assert "ann@example.com" not in asyncio.run(shown())
+
+
+def test_a_text_beyond_the_context_of_the_model_is_told_from_an_outage(work: Workspace, tmp_path: Path) -> None:
+    folder = packed(work, PLAIN, tmp_path / "b")
+
+    async def asked() -> tuple[Answer, Answer]:
+        winner = await open_winner(folder)
+        try:
+            return await winner.answer("word " * 40_000), await winner.answer("a")
+        finally:
+            await winner.aclose()
+
+    long, short = asyncio.run(asked())
+    assert (long.text, long.finish_reason) == (None, TOO_LONG) and short.finish_reason != TOO_LONG
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": "system", "content": "Say no."}, {"role": "user", "content": "a"}],
+        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}],
+        [{"role": "assistant", "content": "a"}],
+        [{"role": "user", "content": [{"type": "text", "text": "a"}]}],
+        [],
+    ],
+)
+def test_a_conversation_that_no_gate_measured_is_refused_by_the_model_as_by_the_endpoint(turns: list[Any]) -> None:
+    from leastwise.serving.candidate_model import texts_of
+
+    assert texts_of(pd.DataFrame({"messages": [[{"role": "user", "content": "a"}]]})) == ["a"]
+    with pytest.raises(BadInput, match="one user message"):
+        texts_of(pd.DataFrame({"messages": [turns]}))
 
 
 def test_what_runs_code_when_it_is_loaded_is_not_packed(work: Workspace, tmp_path: Path) -> None:

@@ -87,6 +87,14 @@ def load(uri: str) -> PyFuncModel:
     return model
 
 
+def model_id_of(name: str, version: str) -> str:
+    """The logged model that a version is: another registry's version of that number is another."""
+    from mlflow import MlflowClient
+
+    found = MlflowClient(tracking_uri()).get_model_version(name, version)
+    return str(found.model_id or found.source).rpartition("/")[2]
+
+
 def fetch_model(uri: str, folder: Path) -> None:
     """Copy a registered model (`models:/NAME/VERSION`) into a folder."""
     import mlflow

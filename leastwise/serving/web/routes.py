@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from leastwise.record.published.moves import CHALLENGER, CHAMPION
-from leastwise.serving.answering_service import OK, TOO_SLOW, AnsweringService, Request
+from leastwise.serving.answering_service import OK, REFUSED, TOO_SLOW, AnsweringService, Request
 from leastwise.serving.traffic import Answered
 from leastwise.serving.web import bodies
 from leastwise.serving.web.admission import Admission
@@ -183,6 +183,9 @@ def _json(value: bodies.Json, headers: dict[str, str]) -> Response:
 
 def _not_answered(done: Answered, headers: dict[str, str]) -> Refusal:
     """What a caller is told of a failure: never its words, which may hold addresses and keys."""
+    if done.status == REFUSED:
+        words = f"The text is longer than the model behind this endpoint can read (request {done.request_id})."
+        return Refusal(REFUSED, "text_too_long", words, headers=headers)
     what = "did not answer in time" if done.status == TOO_SLOW else "did not answer"
     words = f"The model behind this endpoint {what} (request {done.request_id})."
     return Refusal(done.status, "not_answered", words, retry_after_s=1, headers=headers)
