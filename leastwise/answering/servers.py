@@ -27,7 +27,7 @@ def check_servable(uri: str, home: Path) -> None:
     if directory is not None:
         gguf_export.check_exportable(directory)
         return
-    architecture = gguf_export.architecture_of(weights.package_gguf(uri))
+    architecture = weights.architecture_of(weights.package_gguf(uri))
     if architecture != "llama":
         raise BadInput(f"model {uri!r}: only the Llama architecture can be served here, this is {architecture}")
 
@@ -60,18 +60,19 @@ def gguf_files(home: Path, candidate: Candidate) -> GgufFiles:
     """
     is_merged = candidate.weights is not None and candidate.weights.kind == "merged"
     model = candidate.weights.uri if candidate.weights and is_merged else candidate.model
-    base = weights.materialize(model, home)
     folder = home / "gguf"
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = None if candidate.weights is None or is_merged else candidate.weights
+    adapter = folder / f"{trained.revision}.lora.gguf" if trained else None
+    # Fetched first: converting a base takes long, and is for nothing where its adapter is gone.
+    fetched = storage.fetch(trained.uri, folder) if trained and adapter and not adapter.exists() else None
+    base = weights.materialize(model, home)
     gguf = folder / f"{weights.directory_hash(base)}.gguf"
     if not gguf.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         log.info(f"converting {model} for llama.cpp, once")
         gguf_export.to_gguf(base, gguf, dtype="q8_0")
-    if candidate.weights is None or is_merged:
-        return GgufFiles(gguf)
-    adapter = folder / f"{candidate.weights.revision}.lora.gguf"
-    if not adapter.exists():
-        gguf_export.adapter_to_gguf(storage.fetch(candidate.weights.uri, folder), base, adapter)
+    if fetched and adapter:
+        gguf_export.adapter_to_gguf(fetched, base, adapter)
     return GgufFiles(gguf, adapter)
 
 

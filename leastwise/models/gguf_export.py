@@ -61,14 +61,6 @@ def check_exportable(model_dir: Path) -> None:
         raise BadInput(f"{model_dir}: config.json or tokenizer.json lacks {error}; name another model") from None
 
 
-def architecture_of(file: Path) -> str:
-    """What a GGUF file says its model is."""
-    import gguf
-
-    field = gguf.GGUFReader(file).get_field("general.architecture")
-    return str(field.contents()) if field else "unknown"
-
-
 def adapter_to_gguf(adapter_dir: Path, base_dir: Path, out: Path) -> Path:
     """Writes a PEFT LoRA adapter over the Llama model in `base_dir` as a GGUF adapter (f32) for llama.cpp.
 

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -75,11 +75,8 @@ def encoder_parameters(uri: str | None, layers: int) -> float:
     return _in_safetensors(directory, lambda name: any(each.search(name) for each in kept)) or parameters(uri)
 
 
-@lru_cache(maxsize=16)
 def _in_gguf(file: Path) -> float:
-    from gguf import GGUFReader
-
-    return float(sum(int(tensor.n_elements) for tensor in GGUFReader(file).tensors))
+    return float(sum(int(tensor.n_elements) for tensor in weights.read_gguf(file).tensors))
 
 
 def _in_safetensors(directory: Path, counts: Callable[[str], bool] = lambda _: True) -> float:

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from leastwise.errors import BadInput
+from leastwise.stores import storage
 
 if TYPE_CHECKING:
+    from gguf import GGUFReader
     from transformers import PreTrainedModel
 
 T = TypeVar("T")
@@ -214,10 +216,22 @@ def _clear_quantization_marks(model: PreTrainedModel) -> None:
     vars(model).update(hf_quantizer=None, is_quantized=False)
 
 
-def _restore_pre_tokenizer(file: Path, tokenizer_file: Path) -> None:
+@lru_cache(maxsize=4)  # reading one takes two seconds, and each is asked for several things
+def read_gguf(file: Path) -> GGUFReader:
+    """A GGUF file: its fields and tensors."""
     import gguf
 
-    field = gguf.GGUFReader(file).get_field("tokenizer.ggml.pre")
+    return gguf.GGUFReader(file)
+
+
+def architecture_of(file: Path) -> str:
+    """What a GGUF file says its model is."""
+    field = read_gguf(file).get_field("general.architecture")
+    return str(field.contents()) if field else "unknown"
+
+
+def _restore_pre_tokenizer(file: Path, tokenizer_file: Path) -> None:
+    field = read_gguf(file).get_field("tokenizer.ggml.pre")
     family = field.contents() if field else None
     if family in ("smollm", "starcoder", "refact", "command-r"):  # llama.cpp treats these four alike
         content = json.loads(tokenizer_file.read_text(encoding="utf-8"))
@@ -261,8 +275,6 @@ def _hub_snapshot(uri: str, home: Path, files: tuple[str, ...] = _FILES) -> Path
 def _hub_revision(uri: str) -> str:
     from huggingface_hub import HfApi, constants
 
-    from leastwise.stores import storage
-
     name, pinned = _hub_parts(uri)
     if re.fullmatch(r"[0-9a-f]{40}", pinned):
         return pinned
@@ -273,8 +285,6 @@ def _hub_revision(uri: str) -> str:
 
 
 def _fetched(uri: str, home: Path) -> Path:
-    from leastwise.stores import storage
-
     target = home / "models" / _s3_revision(uri)
     if not target.exists():
         with built(target) as folder:
@@ -286,6 +296,4 @@ def _fetched(uri: str, home: Path) -> Path:
 
 
 def _s3_revision(uri: str) -> str:
-    from leastwise.stores import storage
-
     return storage.sha256(uri)[:16]
