@@ -59,9 +59,9 @@ bench: data ## Run every measurement in benchmarks/
 	@set -e; for file in $$(ls benchmarks/*.py 2>/dev/null | grep -v __init__); do \
 	  echo "== $$file" >&2; $(BIN)/python -m "benchmarks.$$(basename $$file .py)"; done
 
-soak: data ## Run the tests ROUNDS times (default 5), with new random examples, ten times the kills, 2,000 corruptions
+soak: data ## Run the tests ROUNDS times (default 5), with new random examples, ten times the kills, 2,000 corruptions, and those marked soak
 	@set -e; for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)" >&2; \
-	  LEASTWISE_KILLS=50 LEASTWISE_CORRUPTIONS=2000 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(TESTS); done
+	  LEASTWISE_SOAK=1 LEASTWISE_KILLS=50 LEASTWISE_CORRUPTIONS=2000 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(TESTS); done
 
 up: data ## Start the Prefect and MLflow servers, a worker a pool, and deploy every flow
 	@$(BIN)/python -m infra.local up

@@ -51,6 +51,12 @@ LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichev
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take minutes come first, or one process would end with them while the other has nothing to do."""
     items.sort(key=_place)
+    if not os.environ.get("LEASTWISE_SOAK"):
+        for each in items:
+            if each.get_closest_marker("soak"):
+                each.add_marker(
+                    pytest.mark.skip(reason="takes long, and guards no money, verdict or data: `make soak`")
+                )
 
 
 def _place(item: pytest.Item) -> int:

@@ -32,6 +32,7 @@ def requests(count: int, day: int = 0, **changed: Any) -> pd.DataFrame:
             "id": [f"q{day}-{n}" for n in at],
             "text": [f"asked {n % 7}" for n in at],
             "answer": "yes",
+            "predicted_label": "yes",
             "status": 200,
             "confidence": 0.9,
             "latency_ms": 12.0,

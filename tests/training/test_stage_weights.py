@@ -55,7 +55,10 @@ def with_teacher(work: Workspace, tiny: Path, out: Path) -> Candidate:
     return teacher
 
 
-@pytest.mark.parametrize("teacher_share", [0.0, 0.3], ids=["answers", "probabilities too"])
+@pytest.mark.parametrize(
+    "teacher_share",
+    [pytest.param(0.0, id="answers"), pytest.param(0.3, id="probabilities too", marks=pytest.mark.soak)],
+)
 def test_a_smaller_causal_model_learns_records_from_its_teacher_and_is_judged_like_any_candidate(
     tmp_path: Path, home: Path, tiny: Path, teacher_share: float
 ) -> None:
@@ -90,6 +93,7 @@ def test_a_smaller_causal_model_learns_records_from_its_teacher_and_is_judged_li
     assert distill_student.fn(climb, uri) == made, "what is there is not trained again"
 
 
+@pytest.mark.soak
 def test_an_encoder_learns_the_probabilities_of_a_trained_teacher(tmp_path: Path, home: Path, tiny: Path) -> None:
     work = open_cities(tmp_path, tiny, LABELS, {"kind": "encoder", "epochs": 12})
     teacher = with_teacher(work, tiny, tmp_path / "teacher")

@@ -148,6 +148,7 @@ def kill_once_there_is_a_checkpoint(tiny: Path, rows: list[Row], metric: DevMetr
     assert not out.exists()
 
 
+@pytest.mark.soak
 def test_two_processes_take_the_steps_of_one_and_go_on_after_a_kill_as_two_machines(
     tiny, rows, metric, alone, tmp_path
 ):
@@ -176,6 +177,7 @@ def test_two_processes_take_the_steps_of_one_and_go_on_after_a_kill_as_two_machi
     assert [path.name for path in out.parent.iterdir()] == [out.name], "request, progress, log and checkpoints are gone"
 
 
+@pytest.mark.soak
 def test_a_model_in_shards_is_trained_measured_and_gathered_as_a_whole_one(tiny, rows, metric, alone, tmp_path):
     encoded = [encoded_row(tokenizer_of(str(tiny)), row, at, 512) for at, row in enumerate(rows)]
     launch = Launch(processes=2, shard=True)
