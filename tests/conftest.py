@@ -26,9 +26,9 @@ import flows  # noqa: E402, F401 - quiets Prefect, MLflow and the hubs before an
 
 LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichever process is done first
     "e2e/test_climb.py",
-    "endpoints/test_faults.py",  # needs nothing that the first of another process is making
-    "e2e/test_kinds.py",
+    "endpoints/test_faults.py",  # these two need nothing at first that the first file's process is making
     "e2e/test_servers.py",
+    "e2e/test_kinds.py",
     "training/test_training_processes.py",
     "serving/test_server.py",
     "serving/test_deployed.py",
