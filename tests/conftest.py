@@ -29,7 +29,6 @@ LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichev
     "endpoints/test_faults.py",  # these two need nothing at first that the first file's process is making
     "e2e/test_servers.py",
     "e2e/test_kinds.py",
-    "training/test_training_processes.py",
     "serving/test_server.py",
     "serving/test_deployed.py",
     "models/test_gguf_export.py",

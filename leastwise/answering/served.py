@@ -177,7 +177,7 @@ def requests_of(
 def answer_of(reply: Reply, retrieval_ms: float = 0.0) -> Answer:
     """A model's reply as an answer, the time of its retrieval added."""
     if reply.error:
-        return Answer(None, None, 0.0, error=reply.error)
+        return Answer(None, None, 0.0, error=reply.error, finish_reason=reply.finish_reason)
     return Answer(
         text=reply.text,
         latency_ms=None if math.isnan(reply.latency_ms) else reply.latency_ms + retrieval_ms,

@@ -92,7 +92,7 @@ def _require_answers(target: Target, answers: int, failures: Failures) -> None:
     """BadInput where nothing was answered, for a reason that a person can put right."""
     told = next((failure for failure in failures.values() if failure.remedy), None)
     if told and not answers:
-        raise BadInput(f"{target.shown}: {told.remedy} ({told.message})")
+        raise told.refused(target.shown)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.endpoints.bodies import body_of, is_page
 from leastwise.endpoints.received import CONTENT_FILTER, error_in
+from leastwise.errors import BadInput, TextTooLong
 from leastwise.redaction import redacted
 
 if TYPE_CHECKING:
@@ -108,6 +109,16 @@ class Failure:
     is_rate_limited: bool = False
     retry_after_s: float | None = None
     remedy: str | None = None
+
+    @property
+    def finish_reason(self) -> str:
+        """Of the answer that is not there: `length` where its text is longer than the model takes."""
+        return "length" if self.remedy == TOO_LONG_REMEDY else "error"
+
+    def refused(self, where: str) -> BadInput:
+        """What to raise where a person must put something right first."""
+        kind = TextTooLong if self.remedy == TOO_LONG_REMEDY else BadInput
+        return kind(f"{where}: {self.remedy} ({self.message})")
 
 
 @dataclass

@@ -13,6 +13,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Required, Self, TypedDict, Unpack
@@ -25,7 +26,6 @@ from leastwise.endpoints.reading import answer_read, counts_thinking, outcome_of
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key
 from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain
-from leastwise.errors import BadInput
 from leastwise.stores.answer_store import Answers, StoredAnswer
 from leastwise.stores.ledger import Meter
 from leastwise.stores.remembered import Remembered
@@ -109,8 +109,8 @@ class AsyncAsker:
             deliver(indices[0], reply)
             for index in indices[1:]:
                 other = requests[index]
-                again = reply_of(other, answer, self.price, from_store=True) if answer else lost(other, reply.error)
-                deliver(index, again)
+                lacking = replace(reply, row_id=other.row_id)
+                deliver(index, reply_of(other, answer, self.price, from_store=True) if answer else lacking)
 
         if waiting and not self._warm:
             # Alone, so that the provider has the common prefix before many requests that share it come at once.
@@ -177,7 +177,7 @@ class AsyncAsker:
                 await self._wait(failure, attempt)
         else:
             self._is_dead = failure.kind in SELDOM_PASSING
-        return lost(request, self._known.remedy(failure)), None
+        return lost(request, self._known.remedy(failure), failure.finish_reason), None
 
     async def _wait(self, failure: Failure, attempt: int) -> None:
         if failure.retry_after_s is not None:
@@ -223,7 +223,7 @@ class AsyncAsker:
         if (failure.retry_after_s or 0.0) > LONGEST_RETRY_AFTER_S:
             self._closed_until = time.monotonic() + (failure.retry_after_s or 0.0)
         if failure.remedy and not (failure.kind in OF_ONE_REQUEST and self._has_answered):
-            raise BadInput(f"{self.target.shown}: {failure.remedy} ({failure.message})")
+            raise failure.refused(self.target.shown)
 
     async def _send(self, request: Request, target: Target) -> tuple[ModelResponse, float]:
         """The provider's response and the milliseconds it took."""

@@ -67,9 +67,9 @@ def usd_of(request: Request, answer: StoredAnswer, price: Callable[[Usage], floa
     return price(answer.usage) if answer.usage_known else usd_at_most(unknown_usage(request, answer.text), price)
 
 
-def lost(request: Request, error: str | None) -> Reply:
+def lost(request: Request, error: str | None, finish_reason: str = "error") -> Reply:
     """What stands for an answer that the infrastructure lost."""
-    return Reply(request.row_id, "", math.nan, 0, 0, 0, 0, 0.0, False, error or "lost", "error")
+    return Reply(request.row_id, "", math.nan, 0, 0, 0, 0, 0.0, False, error or "lost", finish_reason)
 
 
 class Till:

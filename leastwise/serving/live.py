@@ -37,7 +37,7 @@ class LiveModel(Protocol):
         ...
 
 
-TOO_LONG = "length"
+TOO_LONG = "length"  # the provider layer's word, of an answer or of one that is not there
 
 
 def prediction_of(answer: Answer, version: str) -> dict[str, object]:

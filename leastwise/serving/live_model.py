@@ -18,7 +18,6 @@ from typing import Protocol
 from leastwise.answering import cascade, guard
 from leastwise.answering.served import answer_of, requests_of, target_of
 from leastwise.answering.student import student_answer
-from leastwise.endpoints.failure import TOO_LONG_REMEDY
 from leastwise.endpoints.inference import AsyncAsker
 from leastwise.endpoints.request import Request
 from leastwise.errors import BadInput, CannotBeAsked, TextTooLong
@@ -157,9 +156,11 @@ class _Asked:
             else:
                 requests = self._requests(text)
             (reply,) = await self.asker.ask(requests)
+        except TextTooLong as error:
+            return Answer(None, None, 0.0, error=str(error), finish_reason=TOO_LONG)
         except (BadInput, CannotBeAsked) as error:
-            return _lost(str(error), isinstance(error, TextTooLong))
-        return _lost(reply.error) if reply.error else answer_of(reply)
+            return Answer(None, None, 0.0, error=str(error))
+        return answer_of(reply)
 
     def _requests(self, text: str) -> list[Request]:
         return requests_of(self.production, self.candidate, [""], [text], self.confident)
@@ -241,12 +242,6 @@ class _Cached:
         if answer.text is not None:
             self.cache.put(key, json.dumps({"text": answer.text, "confidence": answer.confidence}).encode())
         return answer
-
-
-def _lost(error: str, is_too_long: bool = False) -> Answer:
-    """No answer; a text that a model cannot read is its caller's to shorten, and no outage."""
-    reason = TOO_LONG if is_too_long or TOO_LONG_REMEDY in error else ""
-    return Answer(None, None, 0.0, error=error, finish_reason=reason)
 
 
 def _free(usage: Usage) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from leastwise.models import weights
-from leastwise.record.published.candidate_files import BUNDLE, fetch_model, model_id_of
+from leastwise.record.published.candidate_files import BUNDLE, fetch_model, model_key
 from leastwise.serving.live import LiveModel
 from leastwise.serving.live_model import open_winner
 from leastwise.stores import storage
@@ -24,7 +24,7 @@ async def open_version(name: str, version: str) -> LiveModel:
 
 
 def _fetched(name: str, version: str) -> Path:
-    folder = storage.home() / "published" / name / model_id_of(name, version)
+    folder = storage.home() / "published" / name / model_key(name, version)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # of several workers one fetches
         if not folder.exists():

@@ -54,6 +54,8 @@ def mixed(text: str) -> int:
 async def told(request: web.Request) -> web.Response:
     """What is said, and how surely, follows from every turn that is shown, so that another rendering shows."""
     asked = await request.json()
+    if "overlong" in asked["messages"][-1]["content"]:
+        return web.json_response({"error": {"message": "This model's maximum context length is 9 tokens"}}, status=400)
     shown = mixed(json.dumps([asked["model"], [(turn["role"], turn["content"]) for turn in asked["messages"]]]))
     said, sure = ("yes", "no")[shown % 2], 0.3 + shown % 60 / 100
     more: dict[str, Any] = {}
@@ -335,15 +337,20 @@ def test_a_text_is_masked_before_it_is_asked_as_it_was_in_the_climb(work: Worksp
 def test_a_text_beyond_the_context_of_the_model_is_told_from_an_outage(work: Workspace, tmp_path: Path) -> None:
     folder = packed(work, PLAIN, tmp_path / "b")
 
-    async def asked() -> tuple[Answer, Answer]:
+    async def asked(texts: list[str]) -> list[Answer]:
         winner = await open_winner(folder)
         try:
-            return await winner.answer("word " * 40_000), await winner.answer("a")
+            return [await winner.answer(text) for text in texts]
         finally:
             await winner.aclose()
 
-    long, short = asyncio.run(asked())
-    assert (long.text, long.finish_reason) == (None, TOO_LONG) and short.finish_reason != TOO_LONG
+    said = asyncio.run(asked(["overlong", "word " * 40_000, "a", "overlong"]))  # the provider says so first and last
+    assert [(each.text is None, each.finish_reason == TOO_LONG) for each in said] == [
+        (True, True),
+        (True, True),
+        (False, False),
+        (True, True),
+    ]
 
 
 @pytest.mark.parametrize(

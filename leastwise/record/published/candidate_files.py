@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise import __version__
+from leastwise.content import content_key
 from leastwise.ladder.candidate import Candidate
 from leastwise.record.client import tracking_uri
 from leastwise.use_case import UseCase
@@ -87,12 +88,12 @@ def load(uri: str) -> PyFuncModel:
     return model
 
 
-def model_id_of(name: str, version: str) -> str:
-    """The logged model that a version is: another registry's version of that number is another."""
+def model_key(name: str, version: str) -> str:
+    """What tells a version's files from any other's: another registry has another model under that number."""
     from mlflow import MlflowClient
 
     found = MlflowClient(tracking_uri()).get_model_version(name, version)
-    return str(found.model_id or found.source).rpartition("/")[2]
+    return content_key(str(found.version), str(found.run_id), str(found.model_id), str(found.source))
 
 
 def fetch_model(uri: str, folder: Path) -> None:

@@ -71,13 +71,11 @@ class Showing:
         run = run.again()
         if not run.is_judged:
             return
-        if run.tag(REUSED_FROM):
-            reusing, run = run, run.origin
+        reusing, run = run, run.origin
+        self._show(run)
+        if reusing.tag(REUSED_FROM):
             _take_model(reusing)
-            self._show(run)
             self._share_traces(run, reusing)
-        else:
-            self._show(run)
         for each in _judged(run.client, run.children()):
             if each.tag(CANDIDATE) != run.tag(CANDIDATE):
                 self._show(each)
