@@ -17,7 +17,7 @@ from leastwise.record.client import connect, tracking_uri
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.registry import Registry, champions_at
 from leastwise.redaction import redacted
-from leastwise.serving.deployed import standing, starting
+from leastwise.serving.deployed import lookup, starting
 from leastwise.serving.deployed.entries import Entry
 from leastwise.serving.settings import EndpointSettings
 
@@ -51,7 +51,7 @@ class Champions:
                 yield served
 
     def _served(self, registry: Registry) -> Entry | None:
-        there = standing.with_champion(registry)
+        there = lookup.with_champion(registry)
         champion = registry.aliases().get("champion", "")
         key = (registry.use_case, champion)
         if there or not champion:

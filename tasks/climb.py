@@ -38,8 +38,8 @@ from tasks.pipeline.certify import certify
 from tasks.session import console
 from tasks.session.artifacts import publish_link, publish_markdown
 from tasks.session.checks import check
+from tasks.session.log_copies import resting_on_copies
 from tasks.session.shown import show_rest
-from tasks.session.standing import standing
 from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 WINNERS = frozenset({*LADDER, "reference"})
@@ -50,7 +50,7 @@ NOT_MEASURED = "not measured"
 def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     """Check the use case, its rows, models, prices and money, then open or resume its climb; gives back the run id."""
     case, client = load(use_case, overrides), connect()
-    case = standing(case, unfinished_use_cases(client, case.name, "ladder"))
+    case = resting_on_copies(case, unfinished_use_cases(client, case.name, "ladder"))
     prospect = prospect_of(case)
     check(prospect)
     climb = climb_run.open_climb(client, case, prospect.question.key)

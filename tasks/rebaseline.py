@@ -24,8 +24,8 @@ from leastwise.run_id import RunId
 from leastwise.use_case import LADDER, Stage
 from tasks.session.checks import check
 from tasks.session.console import say, say_ending
+from tasks.session.log_copies import resting_on_copies
 from tasks.session.shown import show_rest
-from tasks.session.standing import standing
 from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 UNTRAINED: tuple[Stage, ...] = ("prompt", "rag")
@@ -35,7 +35,7 @@ UNTRAINED: tuple[Stage, ...] = ("prompt", "rag")
 def open_rebaseline(use_case: str) -> RunId:
     """Check the use case as it is now and open the run its cheaper stages are measured under."""
     case, client = load(use_case), connect()
-    case = standing(case, unfinished_use_cases(client, case.name, "rebaseline"))
+    case = resting_on_copies(case, unfinished_use_cases(client, case.name, "rebaseline"))
     champion = Registry(client, case.name).champion()
     if champion is None:
         raise BadInput(f"{case.name}: has no champion to step down from; promote a run first (python -m flows.promote)")

@@ -43,9 +43,9 @@ from tasks.fine_tune import retrain_adapter
 from tasks.session.checks import check_retraining
 from tasks.session.console import say_ending
 from tasks.session.held import JUDGED
+from tasks.session.log_copies import resting_on_copies
 from tasks.session.results import show_result
 from tasks.session.shown import show_rest
-from tasks.session.standing import standing
 from tasks.session.workspace import open_workspace, prospect_of
 
 VERDICTS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
@@ -63,7 +63,7 @@ class Opening:
 def open_retraining(use_case: str, new_examples: str = "") -> Opening:
     """Check the new examples and open the retraining's run; an ending where there is nothing to do."""
     case, client = load(use_case), connect()
-    case = standing(case, unfinished_use_cases(client, case.name, "retrain"))
+    case = resting_on_copies(case, unfinished_use_cases(client, case.name, "retrain"))
     registry = Registry(client, case.name)
     champion = registry.champion()
     if champion is None:

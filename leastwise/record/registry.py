@@ -101,7 +101,7 @@ class Registry:
         """The candidate that last challenged the champion, or None."""
         return self._holder(CHALLENGER)
 
-    def standing(self, alias: str) -> Registered | None:
+    def holder(self, alias: str) -> Registered | None:
         """The candidate an alias names now, or None; unlike the above it finishes no move: for who only reads."""
         version = self._version_at(alias)
         return self.version(version) if version else None
@@ -254,7 +254,7 @@ class Registry:
 
     def _holder(self, alias: str) -> Registered | None:
         self.finish_interrupted()
-        return self.standing(alias)
+        return self.holder(alias)
 
 
 MODEL_URI = re.compile(r"^models:/(?P<name>[^/@\s]+)(?:@(?P<alias>[^/@\s]+)|/(?P<version>[0-9]+))$")
@@ -269,7 +269,7 @@ def registered_at(client: MlflowClient, uri: str) -> Registered:
         raise BadInput(f"{uri}: names no registered model; write models:/NAME@ALIAS or models:/NAME/VERSION")
     registry, version = Registry(client, parts["name"]), parts["version"]
     try:
-        found = registry.version(version) if version else registry.standing(parts["alias"])
+        found = registry.version(version) if version else registry.holder(parts["alias"])
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

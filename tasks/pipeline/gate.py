@@ -33,8 +33,8 @@ from leastwise.run_id import RunId
 from leastwise.use_case import Stage, UseCase
 from tasks.session.checks import UNTRAINED, candidate_checks
 from tasks.session.console import say
+from tasks.session.log_copies import resting_on_copies
 from tasks.session.results import show_result
-from tasks.session.standing import standing
 from tasks.session.workspace import Prospect, open_workspace, prospect_of
 
 GATE: Kind = "gate"
@@ -52,7 +52,7 @@ class Opening:
 def open_gate(use_case: str, candidate: str) -> Opening:
     """Check use case and candidate, all that is wrong in one report, and open the run; an ending where it is known."""
     case, client = load(use_case), connect()
-    case = standing(case, unfinished_use_cases(client, case.name, GATE))
+    case = resting_on_copies(case, unfinished_use_cases(client, case.name, GATE))
     proposal = _checked(case, candidate, Registry(client, case.name))
     proposed, question = proposal.candidate, prospect_of(case).question
     _show(case, proposal)

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,9 @@ class Parity:
         return chat_completion("toy", "odd" if int(text.rsplit(maxsplit=1)[-1]) % 2 else "even", 40, 2)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, empty_tracking: Path) -> Iterator[tuple[Parity, str]]:
-    home = tmp_path_factory.mktemp("caching")
+@contextmanager
+def parity_in(home: Path, empty_tracking: Path) -> Iterator[tuple[Parity, str]]:
+    """The model behind a server, and this state directory for whoever asks it."""
     shutil.copy(empty_tracking, home / "mlflow.db")
     parity = Parity()
     with pytest.MonkeyPatch.context() as patch, served(web.post("/v1/chat/completions", parity.answer)) as address:
@@ -60,6 +61,12 @@ def model(tmp_path_factory: pytest.TempPathFactory, empty_tracking: Path) -> Ite
         patch.setenv("OPENAI_API_KEY", "none")
         patch.setattr("leastwise.endpoints.inference.BACKOFF_S", (0.001, 0.001))
         yield parity, f"{address}/v1"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, empty_tracking: Path) -> Iterator[tuple[Parity, str]]:
+    with parity_in(tmp_path_factory.mktemp("caching"), empty_tracking) as served_model:
+        yield served_model
 
 
 def rows(numbers: Any, named: str) -> pd.DataFrame:

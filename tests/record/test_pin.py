@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from leastwise.record.client import connect
 from leastwise.record.registry import Registry
 from leastwise.serving.deployed.starting import pinned
 from leastwise.serving.worker import registered
+from tests.serving.endpoints import three_versions
 
 MOVES: dict[str, Callable[[Registry], object]] = {
     "promote 2": lambda registry: registry.promote("2", "the pinned one"),
@@ -21,11 +21,7 @@ MOVES: dict[str, Callable[[Registry], object]] = {
 
 @pytest.fixture
 def registry(home: Path) -> Registry:
-    made = Registry(connect(), "toy")
-    made._create_model()
-    for _ in range(3):
-        made.client.create_model_version("toy", source="file:///nowhere")
-    return made
+    return three_versions()
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.rows.question import Question
+from leastwise.rows.reading.log_copies import with_copies, with_copies_of
 from leastwise.rows.reading.request_log import COLUMNS, is_log, may_be_expected
-from leastwise.rows.reading.standing import with_copies, with_copies_of
 from leastwise.rows.tables import TABLES, TIME, UNIT, Tables, window
 from leastwise.use_case import UseCase
 

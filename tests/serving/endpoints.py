@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from leastwise.record.client import connect
+from leastwise.record.registry import Registry
 from leastwise.serving import worker
 from leastwise.serving.answering_service import AnsweringService
 from leastwise.serving.following import Registered
@@ -107,6 +109,15 @@ def running_endpoint(
         end()
         thread.join(30)
         assert not thread.is_alive()
+
+
+def three_versions() -> Registry:
+    """A registered model `toy` with three versions, whose files nobody opens."""
+    made = Registry(connect(), "toy")
+    made._create_model()
+    for _ in range(3):
+        made.client.create_model_version("toy", source="file:///nowhere")
+    return made
 
 
 def wait_for(is_so: Callable[[], object], within_s: float = 10.0) -> None:

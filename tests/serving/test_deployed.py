@@ -26,7 +26,7 @@ from leastwise.record.deployed.load_report import load_of
 from leastwise.record.registry import Registry
 from leastwise.record.run import DEPLOYED, ENDPOINT, NOTE
 from leastwise.record.stage_run import StageRun
-from leastwise.serving.deployed import entries, standing, starting
+from leastwise.serving.deployed import entries, lookup, starting
 from leastwise.serving.deployed.deploying import deploy, may_be_deployed
 from leastwise.serving.settings import EndpointSettings
 from leastwise.stores import storage
@@ -104,7 +104,7 @@ def test_an_endpoint_outlives_kills_and_follows_the_champion_once_that_is_moved(
     entry = found.entry
     assert taken < entry.port < taken + starting.PORTS_TRIED, "the next that is free"
     assert answer(entry) == "2: a" and entry.serves() == {"champion": "2"}, "measured, and no champion"
-    assert [each.version for each in standing.of_registry(registry)] == ["2"] and not standing.with_champion(registry)
+    assert [each.version for each in lookup.of_registry(registry)] == ["2"] and not lookup.with_champion(registry)
 
     process = entry.living()
     assert process is not None and os.getsid(process.pid) == process.pid, "a session of its own"
@@ -125,7 +125,7 @@ def test_an_endpoint_outlives_kills_and_follows_the_champion_once_that_is_moved(
     one.kill()
     wait_for(lambda: entry.serves() == {"champion": "3"}, within_s=60)
     assert answer(entry) == "3: a", "a worker that starts anew is not pinned to what the alias has left"
-    assert standing.with_champion(registry) == entry and standing.with_version(registry, "2") == entry
+    assert lookup.with_champion(registry) == entry and lookup.with_version(registry, "2") == entry
     entries.end(entry)
     assert entries.every() == [] and not processes.marked(entries.MARK, entry.mark)
 
@@ -150,7 +150,7 @@ def test_one_that_was_started_only_to_be_measured_ends_with_whoever_started_it(
         os._exit(0)  # as if it were killed
     assert os.waitpid(starter, 0)[1] == 0
     (entry,) = entries.every("toy")
-    assert not entry.stays and standing.of_registry(registry) == []
+    assert not entry.stays and lookup.of_registry(registry) == []
     wait_for(lambda: not processes.marked(entries.MARK, entry.mark), within_s=60)
 
 
@@ -196,7 +196,7 @@ def test_a_port_where_an_endpoint_of_ours_answers_is_told_by_its_name(registry: 
 
 def test_the_same_version_of_another_registry_is_another_one(registry: Registry) -> None:
     entries.write(entry_of(os.getpid(), psutil.Process().create_time(), run_id="elsewhere"))
-    assert standing.of_registry(registry) == [] and standing.with_version(registry, "2") is None
+    assert lookup.of_registry(registry) == [] and lookup.with_version(registry, "2") is None
     with pytest.raises(BadInput, match="in another registry runs there; end it"):
         starting.ensure(wanted(registry, "2"))
     forget()
@@ -294,7 +294,7 @@ def test_what_passed_is_left_running_with_its_load_report_and_a_promotion_needs_
     assert not linked.tag(DEPLOYED) and linked.figures["load.requests_per_s"] == run.figures["load.requests_per_s"]
 
     champions = Champions()
-    assert champions.look() == [] and standing.is_pinned(registry, entry)
+    assert champions.look() == [] and lookup.is_pinned(registry, entry)
     registry.promote("1", "it passed")
     assert champions.look() == [entry] and entries.living() == [entry], "one serves it already"
     entries.end(entry)

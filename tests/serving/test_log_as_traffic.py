@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from aiohttp import web
 
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
@@ -22,7 +21,7 @@ from leastwise.evaluating.audit import differences
 from leastwise.evaluating.stage import StageResult, evaluate_stage
 from leastwise.metrics.answer import Answer
 from leastwise.record.judged_runs import use_case_above
-from leastwise.rows.reading.standing import FOLDER
+from leastwise.rows.reading.log_copies import FOLDER
 from leastwise.rows.tables import Tables
 from leastwise.rows.use_case_file import load
 from leastwise.stores.tables import table_files
@@ -31,8 +30,7 @@ from tasks.drift import read_window
 from tasks.prompt import prompt_candidates
 from tasks.retrain import with_examples
 from tasks.session.workspace import situation_of
-from tests.evaluating.test_cache_stage import GATE, LIMITS, PRICE, Parity, rows
-from tests.servers.web_server import served
+from tests.evaluating.test_cache_stage import GATE, LIMITS, PRICE, Parity, parity_in, rows
 from tests.serving.endpoints import Aliases, running_endpoint
 from tests.workspaces import case_file, opened
 
@@ -75,14 +73,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, empty_tracking: Path) -> Iterator[tuple[Parity, str]]:
-    home = tmp_path_factory.mktemp("replaying")
-    shutil.copy(empty_tracking, home / "mlflow.db")
-    parity = Parity()
-    with pytest.MonkeyPatch.context() as patch, served(web.post("/v1/chat/completions", parity.answer)) as address:
-        patch.setenv("LEASTWISE_HOME", str(home))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("OPENAI_API_KEY", "none")
-        yield parity, f"{address}/v1"
+    with parity_in(tmp_path_factory.mktemp("replaying"), empty_tracking) as served_model:
+        yield served_model
 
 
 def case(

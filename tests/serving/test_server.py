@@ -18,7 +18,6 @@ import pytest
 import yaml
 
 from leastwise.errors import BadInput
-from leastwise.record.client import connect
 from leastwise.record.published.moves import STARTED
 from leastwise.record.registry import Registry
 from leastwise.serving import server, worker
@@ -26,7 +25,7 @@ from leastwise.serving.counters import Counters
 from leastwise.serving.settings import EndpointSettings
 from leastwise.serving.traffic import Traffic
 from leastwise.stores.tables import table_files
-from tests.serving.endpoints import wait_for
+from tests.serving.endpoints import three_versions, wait_for
 from tests.serving.relay import Engine, running_engine
 
 ROOT = Path(__file__).parents[2]
@@ -62,10 +61,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture
 def registry(home: Path) -> Registry:
     """A registered model with three versions, the first of which is champion."""
-    made = Registry(connect(), "toy")
-    made._create_model()
-    for _ in range(3):
-        made.client.create_model_version("toy", source="file:///nowhere")
+    made = three_versions()
     made.promote("1", "first")
     return made
 

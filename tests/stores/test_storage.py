@@ -17,7 +17,7 @@ import pytest
 
 from leastwise.errors import BadInput
 from leastwise.rows.question import Question
-from leastwise.rows.reading.standing import with_copies
+from leastwise.rows.reading.log_copies import with_copies
 from leastwise.rows.tables import TABLES, Tables
 from leastwise.stores import storage
 from leastwise.stores.sqlite_file import open_wal

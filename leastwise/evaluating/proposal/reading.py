@@ -85,7 +85,7 @@ def plain_candidate(question: Question, catalogue: Catalogue) -> Candidate:
 
 
 def _base(named: str, start: object, question: Question, catalogue: Catalogue, registry: Registry) -> _Base:
-    champion = None if start == PLAIN else registry.standing(CHAMPION)
+    champion = None if start == PLAIN else registry.holder(CHAMPION)
     if champion:
         return _Base(champion.candidate, f"the champion, version {champion.version}")
     if start == CHAMPION:

@@ -22,7 +22,7 @@ from leastwise.record.registry import Registry
 from leastwise.record.review.background import held
 from leastwise.record.stage_run import StageRun
 from leastwise.redaction import redacted
-from leastwise.serving.deployed import entries, standing, starting
+from leastwise.serving.deployed import entries, lookup, starting
 from leastwise.serving.deployed.entries import Entry
 from leastwise.serving.deployed.load import Asked, carried
 from leastwise.serving.registering import register
@@ -59,9 +59,9 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
     settings = settings_of(work.use_case.hosting) if stays else EndpointSettings(port=0)
     registry, version = Registry(run.client, work.use_case.name), register(work, run)
     _end_left_over(registry, version)
-    if there := standing.with_version(registry, version):
+    if there := lookup.with_version(registry, version):
         starting.wait_for(there, EndpointSettings().start_timeout_s)
-        if not why_not and standing.with_champion(registry) != there:  # cut off before its report: nobody relies on it
+        if not why_not and lookup.with_champion(registry) != there:  # cut off before its report: nobody relies on it
             _measured(work, run, there)
         return Deployed(there.url, f"Version {version} is being served already: {_where(registry, there, version)}.")
     wanted = starting.Wanted(
@@ -148,8 +148,8 @@ def _end_left_over(registry: Registry, version: str) -> None:
 def _end_superseded(registry: Registry, entry: Entry) -> None:
     """End those that an earlier climb left for a version which nobody promoted."""
     champion = registry.aliases().get(CHAMPION, "")
-    for each in standing.of_registry(registry):
-        if each.version not in (entry.version, champion) and standing.is_pinned(registry, each):
+    for each in lookup.of_registry(registry):
+        if each.version not in (entry.version, champion) and lookup.is_pinned(registry, each):
             log.info(f"self_host: the endpoint of version {each.version} at {each.url} is ended: nobody promoted it")
             entries.end(each)
 
@@ -157,7 +157,7 @@ def _end_superseded(registry: Registry, entry: Entry) -> None:
 def _where(registry: Registry, entry: Entry, version: str) -> str:
     served = entry.serves().get(CHAMPION, version)
     now = "" if served == version else f" (with version {served}, to which the champion was moved)"
-    follows = "once that is moved" if standing.is_pinned(registry, entry) else "wherever that is moved"
+    follows = "once that is moved" if lookup.is_pinned(registry, entry) else "wherever that is moved"
     return f"{entry.url}/v1{now}; it follows the champion {follows}; {ENDS}"
 
 
