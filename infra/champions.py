@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import flows  # noqa: F401 - keeps every process started here quiet and its state under the state directory
 from leastwise.record.client import connect, tracking_uri
 from leastwise.record.climb_run import ClimbRun
-from leastwise.record.registry import Registry, champions_at
+from leastwise.record.published.in_production import champions_at
+from leastwise.record.registry import Registry
 from leastwise.redaction import redacted
 from leastwise.serving.deployed import lookup, starting
 from leastwise.serving.deployed.entries import Entry

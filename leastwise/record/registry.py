@@ -2,9 +2,9 @@
 
 It judges nothing: whether a candidate deserves a move is decided by who calls. The log is written ahead: an entry (a
 run with `leastwise.kind=promotion`, never changed again but for its status and for how the version then started at an
-endpoint) stands in MLflow before its alias moves and
-is FINISHED after; a move that a crash cut short is finished by the next call. MLflow offers no compare-and-set, so two
-processes that move one use case's aliases at the same moment are not kept apart.
+endpoint) stands in MLflow before its alias moves and is FINISHED after; a move that a crash cut short is finished by
+the next call. MLflow offers no compare-and-set, so two processes that move one use case's aliases at the same moment
+are not kept apart.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from leastwise.record.published.moves import (
     CHAMPION,
     EVENT,
     NUMBER,
+    PREDECESSOR,
     STARTED,
     Event,
     Move,
@@ -39,6 +40,7 @@ from leastwise.record.run import (
     MOST_TAG_CHARACTERS,
     NOTE,
     REASON,
+    RUN_NAME,
     STAGE,
     USE_CASE,
     VERDICT,
@@ -48,6 +50,8 @@ from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.redaction import redacted
 from leastwise.run_id import RunId
+
+WHAT_IT_IS = "Candidates of the use case {}. Alias champion: in production; predecessor: what a rollback goes back to."
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -88,8 +92,9 @@ class Registry:
         if known:
             return known
         tags = {name: run.tag(name) for name in (CANDIDATE, STAGE, VERDICT)}
+        words = f"{run.tag(RUN_NAME)}: {run.tag(REASON)}"[:MOST_TAG_CHARACTERS]  # what the page of all versions shows
         made = self.client.create_model_version(
-            self.use_case, source=f"models:/{model_id}", run_id=run.id, model_id=model_id, tags=tags
+            self.use_case, f"models:/{model_id}", run.id, tags, description=words, model_id=model_id
         )
         return str(made.version)
 
@@ -225,13 +230,24 @@ class Registry:
         self.client.set_registered_model_alias(self.use_case, ALIAS[move.event], move.after)
         if move.event == "promote" and self._version_at(CHALLENGER) == move.after:
             self.client.delete_registered_model_alias(self.use_case, CHALLENGER)
+        if ALIAS[move.event] == CHAMPION:
+            self._show_predecessor()
         self.client.set_terminated(move.run_id, FINISHED)
+
+    def _show_predecessor(self) -> None:
+        before = self.predecessor()
+        if before and self.run_of(before):
+            self.client.set_registered_model_alias(self.use_case, PREDECESSOR, before)
+        elif self._version_at(PREDECESSOR):
+            self.client.delete_registered_model_alias(self.use_case, PREDECESSOR)
 
     def _create_model(self) -> None:
         from mlflow.exceptions import MlflowException
 
         try:
-            self.client.create_registered_model(self.use_case, tags={USE_CASE: self.use_case})
+            self.client.create_registered_model(
+                self.use_case, {USE_CASE: self.use_case}, WHAT_IT_IS.format(self.use_case)
+            )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -277,16 +293,3 @@ def registered_at(client: MlflowClient, uri: str) -> Registered:
     if found is None:
         raise BadInput(f"{uri}: there is no such version of a registered model in {shown_uri()}; promote a run first")
     return found
-
-
-def champions_at(tracking_uri: str) -> list[str]:
-    """The use cases that have a champion at this tracking server, by name."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri)
-    found, token = list[str](), None
-    while token != "":
-        page = client.search_registered_models(max_results=100, page_token=token)
-        found += [str(model.name) for model in page if CHAMPION in model.aliases]
-        token = page.token or ""
-    return sorted(found)

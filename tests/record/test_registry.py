@@ -7,8 +7,9 @@ import pytest
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.record.client import connect, experiment_id
+from leastwise.record.published.in_production import champions_at
 from leastwise.record.published.moves import STARTED, Move, champions
-from leastwise.record.registry import Registry, champions_at
+from leastwise.record.registry import Registry
 from leastwise.record.stage_run import StageRun
 from leastwise.rows.use_case_file import load
 
@@ -155,16 +156,50 @@ def test_how_a_version_started_is_noted_at_its_move_and_moves_nothing(registry):
     a, b = version(registry, "a"), version(registry, "b")
     registry.promote(a, "first")
     registry.promote(b, "better")
-    assert registry.aliases() == {"champion": b}
+    assert registry.aliases() == {"champion": b, "predecessor": a}
     registry.note_start(b, f"did not start (the key sk-abcdefghijklmnop was refused); champion {a} goes on serving")
     tags = [registry.client.get_run(move.run_id).data.tags for move in registry.log()]
     assert STARTED not in tags[0] and tags[1][STARTED].startswith("did not start")
     assert registry.client.get_model_version(registry.use_case, b).tags[STARTED] == tags[1][STARTED]
     assert "sk-" not in tags[1][STARTED]
-    assert registry.aliases() == {"champion": b} and [move.after for move in registry.log()] == [a, b]
+    assert registry.aliases()["champion"] == b and [move.after for move in registry.log()] == [a, b]
     assert registry.predecessor() == a
     assert registry.rollback("it did not start").after == a
     assert registry.predecessor() == ""
+
+
+def test_people_are_shown_what_a_rollback_goes_back_to_and_what_a_version_was_judged(registry):
+    a, b = version(registry, "a"), version(registry, "b")
+    registry.promote(a, "first")
+    assert registry.aliases() == {"champion": a}
+    registry.promote(b, "better")
+    assert registry.aliases() == {"champion": b, "predecessor": a}
+    registry.challenge(a, "asked again")
+    registry.rollback("worse")
+    assert registry.aliases() == {"champion": a, "challenger": a}
+    run = new_run(registry)
+    run.log_candidate(Candidate(stage="prompt", model="openai:c", venue="api"), load("alert-triage"))
+    run.write(tags={"mlflow.runName": "1 prompt · PASS quality 0.8", "leastwise.reason": "surely good enough"})
+    c = registry.register(run.again())
+    said = registry.client.get_model_version(registry.use_case, c).description
+    assert said == "1 prompt · PASS quality 0.8: surely good enough"
+
+
+def test_a_kill_before_the_predecessor_is_shown_is_made_good_and_a_deleted_one_is_not_shown(registry, monkeypatch):
+    a, b = version(registry, "a"), version(registry, "b")
+    registry.promote(a, "first")
+    with monkeypatch.context() as crashing:
+        crashing.setattr(type(registry), "_show_predecessor", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.promote(b, "better")
+    assert registry.aliases() == {"champion": b}
+    registry.finish_interrupted()
+    assert registry.aliases() == {"champion": b, "predecessor": a}
+    registry.client.delete_model_version(registry.use_case, a)
+    registry.promote(version(registry, "c"), "better still")
+    registry.client.delete_model_version(registry.use_case, b)
+    registry.promote(version(registry, "d"), "best")
+    assert set(registry.aliases()) == {"champion", "predecessor"}
 
 
 def test_aliases_are_read_without_finishing_what_a_crash_left_open(registry, monkeypatch):

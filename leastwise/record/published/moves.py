@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+PREDECESSOR = "predecessor"  # shown to people, read from the log: nothing is decided by this alias
 Event = Literal["challenge", "promote", "rollback"]
 ALIAS: dict[str, str] = {"challenge": CHALLENGER, "promote": CHAMPION, "rollback": CHAMPION}
 EVENT, NUMBER, BEFORE, AFTER = "leastwise.event", "leastwise.number", "leastwise.before", "leastwise.after"
