@@ -3,6 +3,7 @@
 from prefect import flow
 
 from leastwise.ladder.ending import ServeEnding
+from leastwise.part import changed
 from leastwise.serving.settings import EndpointSettings
 from tasks.serving.serve import serve_champion
 
@@ -20,7 +21,7 @@ def serve(
         changes: Settings to change, as a shell gives them: "port=8200, workers=2" (docs/serving.md lists them).
         settings: How it listens, what it takes, and what it keeps of the requests it answered.
     """
-    return serve_champion(use_case, settings.changed(changes))
+    return serve_champion(use_case, changed(settings, changes))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The run of an upkeep flow (retrain, drift, rebaseline, gate) in MLflow: opened or taken up again, and its ending.
+"""The run of an upkeep flow (retrain, drift, rebaseline, gate, bulk) in MLflow: opened or taken up again, and its end.
 
 It decides nothing and moves no alias. It holds `use_case.json` as a climb's run does, so that what is measured under it
 is measured as in a climb; one that a crash left RUNNING is taken up again by the same question.
@@ -34,7 +34,7 @@ from leastwise.use_case import UseCase
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Kind = Literal["retrain", "drift", "rebaseline", "gate"]
+Kind = Literal["retrain", "drift", "rebaseline", "gate", "bulk"]
 RESUMABLE = ("error", "budget")
 
 

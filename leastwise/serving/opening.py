@@ -19,11 +19,12 @@ from leastwise.stores import storage
 
 async def open_version(name: str, version: str) -> LiveModel:
     """Load a version of the registered model `name`; BadInput where it cannot be served."""
-    folder = await asyncio.to_thread(_fetched, name, version)
+    folder = await asyncio.to_thread(fetched_version, name, version)
     return await open_winner(folder / BUNDLE, version)
 
 
-def _fetched(name: str, version: str) -> Path:
+def fetched_version(name: str, version: str) -> Path:
+    """The folder of a version's files on this machine, fetched where they are not there yet."""
     folder = storage.home() / "published" / name / model_key(name, version)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # of several workers one fetches

@@ -1,4 +1,6 @@
-"""What a registered winner draws on while it answers: its own bundle, and nothing that a climb left elsewhere."""
+"""What a registered winner draws on while it answers: its own bundle, and nothing that a climb left elsewhere, but for
+the answers and the money of whoever asks many rows.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from leastwise.ladder.candidate import Candidate
 from leastwise.models.catalogue import Catalogue
 from leastwise.money import PriceBook
 from leastwise.rows.question import JudgedRows
-from leastwise.stores.answer_store import NoAnswers
+from leastwise.stores.answer_store import Answers, NoAnswers
+from leastwise.stores.budget import Budget
 from leastwise.stores.ledger import Meter
 from leastwise.use_case import UseCase
 from leastwise.use_case.price import Price
@@ -51,13 +54,14 @@ class Production:
     candidate: Candidate
     use_case: UseCase
     contents: bundle.Contents
-    answers: NoAnswers = field(default_factory=NoAnswers)
+    answers: Answers = field(default_factory=NoAnswers)
+    budget: Budget | None = None
 
     @classmethod
-    def of(cls, folder: Path, home: Path) -> Production:
+    def of(cls, folder: Path, home: Path, answers: Answers | None = None, budget: Budget | None = None) -> Production:
         """Of a bundle whose every file is as it was packed; BadInput where it is not."""
         whole, candidate, use_case, contents = bundle.unpack(folder, home)
-        return cls(whole, home, candidate, use_case, contents)
+        return cls(whole, home, candidate, use_case, contents, NoAnswers() if answers is None else answers, budget)
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -112,5 +116,7 @@ class Production:
         return self.folder / name
 
     def meter(self, payer: Payer) -> Meter | None:
-        """Nobody: what production spends is in the traffic log, and no cap ends an answer."""
-        return None
+        """Nobody at an endpoint: what production spends is in the traffic log, and no cap ends an answer. Otherwise
+        the caps of whoever asks.
+        """
+        return self.budget.meter(payer.stage, payer.purpose) if self.budget else None

@@ -7,9 +7,8 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from leastwise.errors import BadInput
 from leastwise.part import Part
@@ -17,7 +16,6 @@ from leastwise.redaction import hide
 from leastwise.use_case.settings import Hosting
 
 LEAST_KEY_CHARACTERS = 16
-_PAIR = re.compile(r"\s*([a-z][a-z0-9_]*)\s*=\s*(\"[^\"]*\"|[^\s,]*)\s*(?:,|\s|$)")
 
 
 class EndpointSettings(Part):
@@ -95,23 +93,6 @@ class EndpointSettings(Part):
     def asks_challenger(self) -> bool:
         """Whether the challenger is kept open too."""
         return self.challenger_share > 0 or self.shadow_share > 0
-
-    def changed(self, words: str) -> Self:
-        """With changes as a shell gives them: `port=8200, workers=2`; BadInput names the setting and what it takes."""
-        changes, rest = {}, words
-        while rest.strip():
-            pair = _PAIR.match(rest)
-            if pair is None:
-                raise BadInput(f"changes: {rest.strip()!r} is no NAME=VALUE; write them as `port=8200, workers=2`")
-            changes[pair[1]] = pair[2].strip('"')
-            rest = rest[pair.end() :]
-        try:
-            return type(self).model_validate(self.model_dump() | changes)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"])) or "changes"
-            known = f"; known are {', '.join(type(self).model_fields)}" if first["type"] == "extra_forbidden" else ""
-            raise BadInput(f"changes: {name}: {first['msg']}{known}") from None
 
 
 def keys_of(settings: EndpointSettings) -> tuple[str, ...]:

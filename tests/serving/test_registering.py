@@ -14,33 +14,15 @@ import pandas as pd
 import pytest
 from aiohttp import web
 
-from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.record.published import candidate_files
 from leastwise.record.registry import Registry
 from leastwise.record.run import MODEL_ID
-from leastwise.record.stage_run import StageRun
 from leastwise.serving.registering import register
 from leastwise.serving.smoke import agreement
 from leastwise.use_case.task import Classification, Extraction, FreeText
-from tests.servers.web_server import chat_completion, served
-from tests.workspaces import case_file, log_stage, opened, quality
-
-PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0, "illustrative": True}
-TEXTS = [f"number {n}" for n in range(12)]
-
-
-class Model:
-    """Tells odd from even, the other way round once it has turned."""
-
-    def __init__(self) -> None:
-        self.asked, self.has_turned = 0, False
-
-    async def answer(self, request: web.Request) -> web.Response:
-        self.asked += 1
-        number = int((await request.json())["messages"][-1]["content"].split()[-1])
-        return chat_completion("m", "odd" if number % 2 != self.has_turned else "even", 20, 1)
+from tests.servers.web_server import served
+from tests.serving.odd_or_even import RIGHT, TEXTS, Model, judged
 
 
 @pytest.fixture
@@ -49,39 +31,6 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Model, str]]:
     model = Model()
     with served(web.post("/v1/chat/completions", model.answer)) as address:
         yield model, f"{address}/v1"
-
-
-def judged(folder: Path, base_url: str, answers: list[str]) -> tuple[Workspace, StageRun]:
-    """A climb, and a stage of it that was answered so."""
-    ids = [f"r{n}" for n in range(len(TEXTS))]
-    pd.DataFrame({"id": ids, "text": TEXTS, "label": answers}).to_parquet(folder / "gate.parquet")
-    case: dict[str, Any] = {
-        "name": "registered",
-        "task": {"instruction": "Odd or even?", "labels": ["odd", "even"]},
-        "data": {"gate": "gate.parquet"},
-        "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
-        "traffic": {"requests_per_month": 1000},
-        "models": {"candidates": [{"uri": "openai:m", "price": PRICE, "base_url": base_url}]},
-        "allow_no_test": True,
-    }
-    work = opened(case_file(folder, case))
-    candidate = Candidate(stage="prompt", model="openai:m", venue="api", prompt=Prompt(system="Odd or even?"))
-    rows = [
-        {
-            "id": each,
-            "input": text,
-            "expected": answer,
-            "answer": answer,
-            "score": 1.0,
-            "set": "gate",
-            "from_store": False,
-        }
-        for each, text, answer in zip(ids, TEXTS, answers, strict=True)
-    ]
-    return work, log_stage(work, candidate, quality(0.8, 1.0), rows=rows)
-
-
-RIGHT = ["odd" if n % 2 else "even" for n in range(len(TEXTS))]
 
 
 def test_a_version_that_was_registered_loads_by_its_alias_and_takes_every_shape(

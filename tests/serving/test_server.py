@@ -36,9 +36,10 @@ import sys
 from functools import partial
 import flows.running.endings as endings
 import tasks.serving.serve as serving
+from leastwise.part import changed
 from leastwise.serving.settings import EndpointSettings
 serving.endpoint = partial(serving.endpoint, opening=sys.argv[2])
-made = serving.serve_champion.fn(sys.argv[1], EndpointSettings().changed(sys.argv[3]))
+made = serving.serve_champion.fn(sys.argv[1], changed(EndpointSettings(), sys.argv[3]))
 endings.finish(made.fields(), made.exit_status)
 """
 

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from leastwise.errors import BadInput
+from leastwise.part import changed
 from leastwise.redaction import HIDDEN, redacted
 from leastwise.serving.settings import EndpointSettings, keys_of
 
@@ -13,10 +14,10 @@ KEY = "a-key-of-enough-characters"
 
 
 def test_changes_from_a_shell_are_read_with_their_bounds() -> None:
-    made = EndpointSettings().changed('port=8200, workers=2 challenger_share=0.1,smoke_text="Are you well?"')
+    made = changed(EndpointSettings(), 'port=8200, workers=2 challenger_share=0.1,smoke_text="Are you well?"')
     assert (made.port, made.workers, made.challenger_share, made.smoke_text) == (8200, 2, 0.1, "Are you well?")
-    assert EndpointSettings().changed("") == EndpointSettings()
-    assert EndpointSettings().changed("traffic_log=").traffic_log == ""
+    assert changed(EndpointSettings(), "") == EndpointSettings()
+    assert changed(EndpointSettings(), "traffic_log=").traffic_log == ""
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_changes_from_a_shell_are_read_with_their_bounds() -> None:
 )
 def test_a_change_that_cannot_be_made_names_the_setting(words: str, said: str) -> None:
     with pytest.raises(BadInput, match=said):
-        EndpointSettings().changed(words)
+        changed(EndpointSettings(), words)
 
 
 def test_every_setting_says_what_it_is_and_an_unknown_one_is_refused() -> None:
