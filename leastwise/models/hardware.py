@@ -19,6 +19,7 @@ from leastwise.models import weights
 from leastwise.models.encoder import embedder_dir
 from leastwise.money.expected_cost import Hardware
 from leastwise.stores import storage
+from leastwise.stores.gguf_header import read_header
 from leastwise.use_case import UseCase
 from leastwise.use_case.price import Gpu
 
@@ -76,7 +77,7 @@ def encoder_parameters(uri: str | None, layers: int) -> float:
 
 
 def _in_gguf(file: Path) -> float:
-    return float(sum(int(tensor.n_elements) for tensor in weights.read_gguf(file).tensors))
+    return float(read_header(file).elements)
 
 
 def _in_safetensors(directory: Path, counts: Callable[[str], bool] = lambda _: True) -> float:

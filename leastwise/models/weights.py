@@ -21,9 +21,9 @@ from urllib.parse import unquote, urlsplit
 
 from leastwise.errors import BadInput
 from leastwise.stores import storage
+from leastwise.stores.gguf_header import read_header
 
 if TYPE_CHECKING:
-    from gguf import GGUFReader
     from transformers import PreTrainedModel
 
 T = TypeVar("T")
@@ -216,23 +216,13 @@ def _clear_quantization_marks(model: PreTrainedModel) -> None:
     vars(model).update(hf_quantizer=None, is_quantized=False)
 
 
-@lru_cache(maxsize=4)  # reading one takes two seconds, and each is asked for several things
-def read_gguf(file: Path) -> GGUFReader:
-    """A GGUF file: its fields and tensors."""
-    import gguf
-
-    return gguf.GGUFReader(file)
-
-
 def architecture_of(file: Path) -> str:
     """What a GGUF file says its model is."""
-    field = read_gguf(file).get_field("general.architecture")
-    return str(field.contents()) if field else "unknown"
+    return str(read_header(file).fields.get("general.architecture", "unknown"))
 
 
 def _restore_pre_tokenizer(file: Path, tokenizer_file: Path) -> None:
-    field = read_gguf(file).get_field("tokenizer.ggml.pre")
-    family = field.contents() if field else None
+    family = read_header(file).fields.get("tokenizer.ggml.pre")
     if family in ("smollm", "starcoder", "refact", "command-r"):  # llama.cpp treats these four alike
         content = json.loads(tokenizer_file.read_text(encoding="utf-8"))
         level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
