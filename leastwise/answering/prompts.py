@@ -138,6 +138,7 @@ class _Context:
         assert candidate.prompt is not None
         self._prompt, self._model, self._tokenizer = candidate.prompt, catalogue.model(candidate.model), tokenizer
         self._is_label = catalogue.use_case.task.answers is not None
+        self._has_tokenizer = catalogue.is_served_here(candidate)
         constraint = CHOICE_TOKENS if candidate.prompt.constrained and self._is_label else 0
         self._room = self._model.context_tokens - catalogue.use_case.traffic.output_tokens - constraint
 
@@ -166,10 +167,6 @@ class _Context:
     def _turns(self, text: str, examples: list[Shot], documents: list[Hit]) -> tuple[Turn, ...]:
         texts = [hit.text for hit in documents]
         return render(self._prompt, text, documents=texts, examples=examples, enumerated=self._is_label)
-
-    @property
-    def _has_tokenizer(self) -> bool:
-        return self._model.is_open and not self._model.base_url
 
     def _has_room_for(self, turns: tuple[Turn, ...]) -> bool:
         texts, marks = [turn.content for turn in turns], TOKENS_PER_TURN * len(turns)

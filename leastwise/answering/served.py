@@ -26,7 +26,7 @@ from leastwise.models.chat import takes_system
 from leastwise.money.capacity import Load
 from leastwise.money.venue_cost import fixed_usd_per_request
 from leastwise.stores.remembered import Remembered
-from leastwise.use_case.habits import Habits
+from leastwise.use_case.habits import NO_HABITS, Habits
 from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def open_asker(work: Surroundings, candidate: Candidate, stack: ExitStack, payer
         concurrency=concurrency,
         warm_first=candidate.cache.provider,
         place=f"{candidate.venue} at {concurrency}",
-        memory=Remembered(work.home / "habits") if model.base_url or not model.is_open else None,
+        memory=None if work.catalogue.is_served_here(candidate) else Remembered(work.home / "habits"),
     )
     return stack.enter_context(asker)
 
@@ -221,7 +221,9 @@ def target_of(work: Surroundings, candidate: Candidate, stack: ExitStack) -> Tar
         files, logs = work.gguf(candidate), work.home / "logs"
         endpoint = stack.enter_context(causal_server(files, candidate, logs, model.context_tokens))
         takes = takes_system(work.tokenizer(model.uri))
-        habits = model.habits.over(Habits(system_role=None if takes else False))
+        # What somebody else's server of the base takes says nothing of ours, and training rendered chats without it.
+        said = NO_HABITS if candidate.weights and model.base_url else model.habits
+        habits = said.over(Habits(system_role=None if takes else False))
         return replace(Target.served(endpoint, candidate.model, revision), habits=habits)
     return Target(
         candidate.model,

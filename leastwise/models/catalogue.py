@@ -21,6 +21,7 @@ from leastwise.money import PriceBook
 from leastwise.money.price_book import UnknownPrice
 from leastwise.money.retirement import retirement_warnings
 from leastwise.use_case import Stage, UseCase
+from leastwise.use_case.habits import NO_HABITS
 from leastwise.use_case.model import Model
 from leastwise.use_case.price import Price
 
@@ -43,9 +44,9 @@ class Catalogue:
     home: Path
 
     def model(self, uri: str) -> Model:
-        """What the use case says of a model; further pre-trained weights inherit from the base."""
+        """What the use case says of a model; weights that a stage made inherit from the base, but not its address."""
         listed, base = self._listed, self.use_case.models.base
-        return self.named(uri) or (base or listed[0]).model_copy(update={"uri": uri})
+        return self.named(uri) or _made_of(base or listed[0], uri)
 
     def named(self, uri: str) -> Model | None:
         """The model of that URI as the use case names it: a candidate, the base or a judge; None where it names
@@ -208,6 +209,16 @@ class Catalogue:
         own = student.uri if student.kind == "causal" else None
         named = (models.base.uri if models.base else None, models.embedder, models.student, own)
         return served_here | {uri for uri in named if uri}
+
+
+def _made_of(base: Model, uri: str) -> Model:
+    """Further pre-trained weights: nobody has put them behind the base's address, nor do its host's habits say anything
+    of the server that will answer for them. Where they will answer in production is said by the base's host.
+    """
+    if not base.base_url:
+        return base.model_copy(update={"uri": uri})
+    elsewhere = {"base_url": None, "served_name": None, "key_variable": None, "habits": NO_HABITS}
+    return base.model_copy(update={"uri": uri, "host": base.request_host, **elsewhere})
 
 
 OWN_NETWORK = (".internal", ".local", ".lan", ".localdomain", ".svc", ".home.arpa", ".intranet", ".corp", ".test")

@@ -12,7 +12,8 @@ from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.money import PriceBook, UnknownPrice
 from leastwise.use_case import UseCase
-from leastwise.use_case.model import Venue
+from leastwise.use_case.habits import NO_HABITS
+from leastwise.use_case.model import Model, Venue
 from leastwise.use_case.price import Price
 from tests.unit.use_cases import CHEAP, LISTED, use_case
 
@@ -145,3 +146,19 @@ def test_one_uri_with_two_settings_is_refused_since_the_first_would_be_taken_for
     listed = Catalogue(case.model_copy(update={"models": models}), PriceBook(as_of=date(2026, 1, 1)), Path("nowhere"))
     with pytest.raises(BadInput, match=rf"models\.candidates: {first.uri} {words}"):
         listed.check_prices(["prompt"])
+
+
+def test_weights_that_a_stage_made_inherit_from_the_base_but_not_its_address_name_key_or_habits() -> None:
+    """Without an adapter too: whoever serves the base serves nothing that was made of it."""
+    case = use_case()
+    said = {"uri": OPEN, "base_url": ELSEWHERE, "served_name": "base", "key_variable": "KEY", "price": CHEAP}
+    base = Model.model_validate({**said, "habits": {"system_role": False}, "context_tokens": 777})
+    made = "file:///state/bases/further-pretrained"
+    models = case.models.model_copy(update={"base": base})
+    listed = Catalogue(case.model_copy(update={"models": models}), PriceBook(as_of=date(2026, 1, 1)), Path("nowhere"))
+    known = listed.model(made)
+    assert (known.base_url, known.served_name, known.key_variable, known.habits) == (None, None, None, NO_HABITS)
+    assert known.context_tokens == 777 and known.request_host == "api.together.xyz"
+    for weights in (None, TRAINED):
+        assert listed.is_served_here(Candidate(stage="pretrain", model=made, venue="api", weights=weights))
+    assert not listed.is_served_here(Candidate(stage="prompt", model=OPEN, venue="api"))
