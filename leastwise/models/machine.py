@@ -34,11 +34,22 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def device_here() -> torch.device:
+    """Where this process computes with weights: its GPU where there is one (of several that of its rank), else the
+    CPU. The one place that decides it.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
+
+
 def native_dtype() -> torch.dtype:
     """bf16 where the hardware multiplies in it, else fp32: emulated bf16 is slower than fp32."""
     import torch
 
-    if torch.cuda.is_available():
+    if device_here().type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     flags = Path("/proc/cpuinfo")
     words = set(flags.read_text(encoding="utf-8").split()) if flags.exists() else set()

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.models.causal_model import loaded, pad_token_id, prove_reload, spare_head, tokenizer_of
+from leastwise.models.causal_model import loaded, pad_token_id, spare_head, tokenizer_of
 from leastwise.models.machine import native_dtype, torch_threads
 from leastwise.models.weights import built, directory_hash
 from leastwise.progress import TrainingProgress
+from leastwise.training.causal.proof import save
 from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
-from leastwise.training.trainable_model import gathered, save, trainable_model
+from leastwise.training.trainable_model import gathered, trainable_model
 from leastwise.training.training_processes import launched
 from leastwise.training.training_rows import Row, TokenRow, encoded_row, training_order
 
@@ -119,8 +120,8 @@ def train_here(
         if trainer.accelerator.is_main_process:
             with built(out) as folder:
                 assert model is not None  # the first process has it
-                save(model, request.base, folder, ordered[:_PROOF_ROWS])
-                report = report.model_copy(update={"reload_difference": prove_reload(request.base, folder)})
+                proof = save(model, request.base, folder, ordered[:_PROOF_ROWS])
+                report = report.model_copy(update={"reload_difference": proof.reload_difference})
                 (folder / _REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
             shutil.rmtree(unfinished, ignore_errors=True)
         trainer.accelerator.wait_for_everyone()

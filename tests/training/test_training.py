@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from leastwise.errors import BadInput
-from leastwise.models.causal_model import Generator, loaded, merge, prove_reload, tokenizer_of
+from leastwise.models.causal_model import Generator, loaded, merge, tokenizer_of
 from leastwise.models.chat import format_chat
+from leastwise.training.causal.proof import prove
 from leastwise.training.request import DevMetric, TrainingReport
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import fine_tune
@@ -102,14 +103,15 @@ def test_a_reloaded_adapter_gives_the_trained_logits_and_a_damaged_one_is_caught
     import shutil
 
     out, report, _ = trained
-    assert report.reload_difference == prove_reload(tiny, out) == 0.0
+    model = loaded(tiny, out)
+    assert report.reload_difference == prove(model, out).reload_difference == 0.0
     damaged = tmp_path / "damaged"
     shutil.copytree(out, damaged)
     weights = load_file(damaged / "adapter_model.safetensors")
     name = next(n for n in weights if "lora_B" in n)
     save_file(weights | {name: torch.ones_like(weights[name])}, damaged / "adapter_model.safetensors", {"format": "pt"})
-    with pytest.raises(RuntimeError, match="logits differ"):
-        prove_reload(tiny, damaged)
+    with pytest.raises(RuntimeError, match="not what was trained"):
+        prove(model, damaged)
 
 
 def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_weights(tiny, rows, trained, tmp_path):
