@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from leastwise.errors import BadInput
-from leastwise.models.machine import THREADS, device_here, native_dtype, torch_threads
+from leastwise.models.machine import THREADS, device_here, fitting, in_4_bits, native_dtype, torch_threads
 from leastwise.models.weights import built
 from leastwise.use_case.training import LONGEST_TOKENS
 
@@ -147,9 +147,12 @@ class Generator:
         distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
         answers: dict[str, T] = {}
         with torch_threads(self.threads):
-            for start in range(0, len(distinct), size):
-                batch = distinct[start : start + size]
-                answers.update(zip(batch, answer(batch), strict=True))
+            while left := distinct[len(answers) :]:
+
+                def of(most: int, texts: list[str] = left) -> list[T]:
+                    return answer(texts[:most])
+
+                answers.update(zip(left, fitting("answers", size, of), strict=False))
         return [answers[prompt] for prompt in prompts]
 
 
@@ -223,23 +226,35 @@ def proof_inputs(proof: Mapping[str, torch.Tensor], device: torch.device) -> dic
 
 @overload
 def loaded(
-    model_dir: Path, adapter_dir: None = None, attention: str = ..., device: torch.device | None = ...
+    model_dir: Path,
+    adapter_dir: None = None,
+    attention: str = ...,
+    device: torch.device | None = ...,
+    quantize: Literal["nf4"] | None = ...,
 ) -> CausalModel: ...
 
 
 @overload
 def loaded(
-    model_dir: Path, adapter_dir: Path | None, attention: str = ..., device: torch.device | None = ...
+    model_dir: Path,
+    adapter_dir: Path | None,
+    attention: str = ...,
+    device: torch.device | None = ...,
+    quantize: Literal["nf4"] | None = ...,
 ) -> LoadedModel: ...
 
 
 def loaded(
-    model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa", device: torch.device | None = None
+    model_dir: Path,
+    adapter_dir: Path | None = None,
+    attention: str = "sdpa",
+    device: torch.device | None = None,
+    quantize: Literal["nf4"] | None = None,
 ) -> LoadedModel:
     """Model in eval mode on the device there is unless another is given, with its adapter; `adapter_dir` may hold a
     full model instead.
 
-    A GPU's weights are read straight onto it, one after the other.
+    A GPU's weights are read straight onto it, one after the other. With `quantize` the blocks' are held in 4 bits.
     """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -248,7 +263,11 @@ def loaded(
     source = model_dir if adapter_dir is None or is_adapter else adapter_dir
     place = device or device_here()
     model = AutoModelForCausalLM.from_pretrained(
-        source, dtype=native_dtype(), attn_implementation=attention, device_map=None if place.type == "cpu" else place
+        source,
+        dtype=native_dtype(),
+        attn_implementation=attention,
+        device_map=None if place.type == "cpu" else place,
+        **({"quantization_config": in_4_bits()} if quantize else {}),
     )
     model.eval()
     if is_adapter:

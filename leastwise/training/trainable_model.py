@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.models.causal_model import loaded
-from leastwise.models.machine import training_attention
 from leastwise.training.causal.layers import adapter_config, blocks_of
 
 if TYPE_CHECKING:
@@ -18,12 +17,13 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from leastwise.models.causal_model import CausalModel
+    from leastwise.training.causal.computing import Attention
     from leastwise.training.completion_trainer import CompletionTrainer
     from leastwise.training.settings import TrainingSettings
 
 
 def trainable_model(
-    base: Path, settings: TrainingSettings, device: torch.device | None = None
+    base: Path, settings: TrainingSettings, device: torch.device | None = None, attention: Attention = "eager"
 ) -> CausalModel | PeftModel:
     """The base in training mode, its upper blocks or their adapters in fp32; on the device there is unless given."""
     import torch
@@ -31,7 +31,7 @@ def trainable_model(
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     torch.manual_seed(settings.seed)
-    model = loaded(base, attention=training_attention(), device=device)
+    model = loaded(base, attention=attention, device=device, quantize=settings.quantize)
     model.train()
     if settings.method == "full":
         blocks = blocks_of(model)

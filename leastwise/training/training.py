@@ -9,19 +9,29 @@ safetensors and JSON.
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.models.causal_model import loaded, pad_token_id, spare_head, tokenizer_of
-from leastwise.models.machine import native_dtype, torch_threads
+from leastwise.models.causal_model import IGNORED, loaded, pad_token_id, spare_head, tokenizer_of
+from leastwise.models.machine import check_quantize, fitting, native_dtype, torch_threads
 from leastwise.models.weights import built, directory_hash
 from leastwise.progress import TrainingProgress
+from leastwise.training.causal.computing import (
+    Computing,
+    card_here,
+    chosen,
+    sizes_of,
+    weights_on_the_first_process_only,
+)
 from leastwise.training.causal.proof import save
 from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
@@ -31,6 +41,8 @@ from leastwise.training.training_rows import Row, TokenRow, encoded_row, trainin
 
 if TYPE_CHECKING:
     from leastwise.training.completion_trainer import CompletionTrainer
+
+log = logging.getLogger(__name__)
 
 _REPORT = "training.json"
 _PROOF_ROWS = 4
@@ -94,23 +106,27 @@ def run(
         raise BadInput(f"{out}: a metric on dev needs dev rows for the loss that breaks its ties; give dev rows")
     if out.exists():
         return _finished(out, request.key)
-    if settings.launch.together == 1:
-        return train_here(request, out, progress)
+    check_quantize(settings.quantize)
+    if settings.launch.together == 1:  # out of memory all the same: from its checkpoint on in smaller pieces
+        return fitting(f"training {request.key}", settings.at_once(1), partial(train_here, request, out, progress))
     settings.at_once(settings.launch.together)  # refused here, where it is read, and not in every process
     launched(request, settings.launch, out, progress or (lambda _: None))
     return _finished(out, request.key)
 
 
 def train_here(
-    request: TrainingRequest, out: Path, progress: Callable[[TrainingProgress], None] | None
+    request: TrainingRequest, out: Path, progress: Callable[[TrainingProgress], None] | None, at_most: int | None = None
 ) -> TrainingReport:
-    """The training itself, in this process: the whole of it, or its part among several. The first writes `out`."""
+    """The training itself, in this process: the whole of it, or its part among several. The first writes `out`.
+
+    `at_most`: examples at once that are known to fit into memory.
+    """
     settings, encoded, key = request.settings, request.encoded, request.key
     order = training_order(encoded, settings)
     unfinished = out.with_name(f"{out.name}.{key}.unfinished")
     with torch_threads(max(1, settings.threads // settings.launch.processes)):
         ordered = [encoded[i] for i in order]
-        trainer = _trainer(request, ordered, unfinished)
+        trainer = _trainer(request, ordered, unfinished, _computing(request, at_most))
         checkpoint = _last_checkpoint(unfinished)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         started = _attach_progress(trainer, resumed, progress)
@@ -140,28 +156,55 @@ def _finished(out: Path, key: str) -> TrainingReport:
     return report
 
 
-def _trainer(request: TrainingRequest, ordered: list[TokenRow], folder: Path) -> CompletionTrainer:
-    from datasets import Dataset
+def _computing(request: TrainingRequest, at_most: int | None) -> Computing:
+    """How this hardware computes it, said once."""
+    from leastwise.training.completion_trainer import processes_together
+
+    processes, card = processes_together(), card_here()
+    rows = [*request.encoded, *request.watched]
+    longest = max(len(row["input_ids"]) for row in rows)
+    labelled = max(sum(label != IGNORED for label in row["labels"]) for row in rows)
+    how = chosen(request.settings, card, sizes_of(request.base), (longest, labelled), processes, at_most)
+    log.info("; ".join(how.reasons))
+    return how
+
+
+def _trainer(
+    request: TrainingRequest, ordered: list[TokenRow], folder: Path, computing: Computing
+) -> CompletionTrainer:
+    import torch
     from transformers import EarlyStoppingCallback
 
-    from leastwise.training.completion_trainer import CompletionCollator, CompletionTrainer, Saver, trainer_arguments
+    from leastwise.training.completion_trainer import (
+        CompletionCollator,
+        CompletionTrainer,
+        PackedCollator,
+        Saver,
+        rows_as_dataset,
+        trainer_arguments,
+    )
 
     settings, watched = request.settings, request.watched
     tokenizer = tokenizer_of(str(request.base))
     steps = math.ceil(len(ordered) / settings.batch_size)
-    model = trainable_model(request.base, settings)
+    arguments = trainer_arguments(
+        settings, computing, steps, folder, bool(watched), request.dev_metric is not None
+    )  # before the model: they say whether it is sharded
+    with weights_on_the_first_process_only(computing.shards):
+        place = torch.device("cpu") if computing.shards else None  # from there it goes to all, shard by shard
+        model = trainable_model(request.base, settings, place, computing.attention)
     spare_head(model)
     trainer = CompletionTrainer(
         model=model,
-        args=trainer_arguments(settings, steps, folder, bool(watched), request.dev_metric is not None),
-        train_dataset=Dataset.from_list(ordered),
-        eval_dataset=Dataset.from_list(watched) if watched else None,
+        args=arguments,
+        train_dataset=rows_as_dataset(ordered),
+        eval_dataset=rows_as_dataset(watched) if watched else None,
         processing_class=tokenizer,
-        data_collator=CompletionCollator(pad_token_id(tokenizer)),
+        data_collator=PackedCollator() if computing.packed else CompletionCollator(pad_token_id(tokenizer)),
     )
     trainer.dev_metric = request.dev_metric
     if request.teacher and settings.teacher_share:
-        trainer.teacher = loaded(request.teacher).requires_grad_(False)
+        trainer.teacher = loaded(request.teacher, attention=computing.attention).requires_grad_(False)
         trainer.teacher_share, trainer.temperature = settings.teacher_share, settings.temperature
     trainer.add_callback(Saver(max(1, math.ceil(settings.save_every_share * steps))))
     if watched and settings.early_stop_patience:
@@ -219,5 +262,5 @@ def _report(
         best_step=trainer.state.best_global_step or trainer.state.global_step,
         reload_difference=math.nan,
         dtype=str(native_dtype()).removeprefix("torch."),
-        versions={name: version(name) for name in _PACKAGES},
+        versions={name: version(name) for name in _PACKAGES if find_spec(name)},
     )
