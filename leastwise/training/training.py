@@ -2,7 +2,8 @@
 
 It neither judges what it trained nor chooses settings (`leastwise.training.training_search` does). Several processes
 train together where the settings say so (`leastwise.training.training_processes` starts them): each reads the same
-`TrainingRequest`, and the steps are those of one. While it runs, trl's checkpoints lie beside `out` (`.unfinished`):
+`TrainingRequest`, and the steps are those of one. While it runs, trl's checkpoints lie beside `out` (`.unfinished`)
+and, with `checkpoints`, where other machines reach them (`leastwise.training.causal.checkpoints`):
 their optimizer state is a torch file, read back weights-only, never shipped, and deleted at the end. What is kept is
 safetensors and JSON.
 """
@@ -25,6 +26,7 @@ from leastwise.models.causal_model import IGNORED, loaded, pad_token_id, spare_h
 from leastwise.models.machine import check_quantize, fitting, native_dtype, torch_threads
 from leastwise.models.weights import built, directory_hash
 from leastwise.progress import TrainingProgress
+from leastwise.stores import storage
 from leastwise.training.causal.computing import (
     Computing,
     card_here,
@@ -40,6 +42,7 @@ from leastwise.training.training_processes import launched
 from leastwise.training.training_rows import Row, TokenRow, encoded_row, training_order
 
 if TYPE_CHECKING:
+    from leastwise.training.causal.checkpoints import SharedCheckpoints
     from leastwise.training.completion_trainer import CompletionTrainer
 
 log = logging.getLogger(__name__)
@@ -105,7 +108,10 @@ def run(
     if request.dev_metric and not request.watched:
         raise BadInput(f"{out}: a metric on dev needs dev rows for the loss that breaks its ties; give dev rows")
     if out.exists():
-        return _finished(out, request.key)
+        finished = _finished(out, request.key)
+        if shared := _shared(request):  # killed between its end and their removal
+            shared.remove()
+        return finished
     check_quantize(settings.quantize)
     if settings.launch.together == 1:  # out of memory all the same: from its checkpoint on in smaller pieces
         return fitting(f"training {request.key}", settings.at_once(1), partial(train_here, request, out, progress))
@@ -127,7 +133,7 @@ def train_here(
     with torch_threads(max(1, settings.threads // settings.launch.processes)):
         ordered = [encoded[i] for i in order]
         trainer = _trainer(request, ordered, unfinished, _computing(request, at_most))
-        checkpoint = _last_checkpoint(unfinished)
+        checkpoint = _resumed_from(trainer, request, unfinished)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         started = _attach_progress(trainer, resumed, progress)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -140,6 +146,8 @@ def train_here(
                 report = report.model_copy(update={"reload_difference": proof.reload_difference})
                 (folder / _REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
             shutil.rmtree(unfinished, ignore_errors=True)
+            if shared := _shared(request):
+                shared.remove()
         trainer.accelerator.wait_for_everyone()
     return _finished(out, key)
 
@@ -212,6 +220,27 @@ def _trainer(
     return trainer
 
 
+def _shared(request: TrainingRequest) -> SharedCheckpoints | None:
+    """Where its checkpoints are put too, if anywhere."""
+    from leastwise.training.causal.checkpoints import SharedCheckpoints
+
+    uri = request.settings.checkpoints
+    return SharedCheckpoints(uri, request.key) if uri else None
+
+
+def _resumed_from(trainer: CompletionTrainer, request: TrainingRequest, folder: Path) -> Path | None:
+    """The newest whole checkpoint, of this machine or of another that was killed; what is saved is put there too."""
+    from leastwise.training.causal.checkpoints import PutThere, last_checkpoint
+
+    if shared := _shared(request):
+        if trainer.accelerator.is_local_main_process:
+            storage.check_writable(request.settings.checkpoints)
+            shared.fetch(folder)
+        trainer.accelerator.wait_for_everyone()
+        trainer.add_callback(PutThere(shared, folder))
+    return last_checkpoint(folder)
+
+
 def _attach_progress(
     trainer: CompletionTrainer, resumed: int, progress: Callable[[TrainingProgress], None] | None
 ) -> float:
@@ -231,12 +260,6 @@ def _attach_progress(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StepReporter(report))
     return started
-
-
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; `trainer_state.json` is the last file of one."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _report(
