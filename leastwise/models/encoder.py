@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _CHUNK_TEXTS = 1024  # the most embedding work a crash can lose
+_TEXTS_AT_ONCE = {"cpu": 64, "cuda": 1024}  # tried first; fewer where they do not fit
 
 
 _LOADING = threading.Lock()  # while weights are read, torch makes whatever any thread makes of their type
@@ -105,8 +106,13 @@ def _encode(texts: list[str], encoder: Path, threads: int) -> Vectors:
     # sentence-transformers itself sorts by length, so a batch carries little padding
     with _LOADING:
         model = _encoder_model(encoder, encoder_hash(encoder))
+    most = _TEXTS_AT_ONCE[model.device.type]
     with torch_threads(threads):
-        encoded = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+        encoded = machine.fitting(
+            "embeddings",
+            most,
+            lambda size: model.encode(texts, batch_size=size, normalize_embeddings=True, show_progress_bar=False),
+        )
     # bf16 rounds a unit vector to one of length 1 +- 0.4%; the search takes lengths for granted.
     vectors = np.asarray(encoded, dtype=np.float32)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
@@ -120,7 +126,7 @@ def _encoder_model(encoder: Path, _content: str) -> SentenceTransformer:
     logging.disable_progress_bar()
     return SentenceTransformer(
         str(encoder),
-        device="cpu",
+        device=str(machine.device_here()),
         local_files_only=True,
         trust_remote_code=False,
         model_kwargs={"dtype": machine.native_dtype()},

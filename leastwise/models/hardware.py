@@ -58,9 +58,9 @@ def parameters(uri: str | None) -> float:
         try:
             return _in_gguf(weights.package_gguf(uri))
         except ValueError:
-            return _in_safetensors(embedder_dir(uri))
+            return weights_in(embedder_dir(uri))
     if uri.startswith("file://"):
-        return _in_safetensors(Path(uri.removeprefix("file://")))
+        return weights_in(Path(uri.removeprefix("file://")))
     size = re.search(r"(\d+(?:\.\d+)?)([bm])\b", uri.casefold())
     return float(size[1]) * {"b": 1e9, "m": 1e6}[size[2]] if size else 0.0
 
@@ -73,14 +73,15 @@ def encoder_parameters(uri: str | None, layers: int) -> float:
         return parameters(uri)
     directory = embedder_dir(uri) if uri.startswith("package://") else Path(uri.removeprefix("file://"))
     kept = [re.compile(rf"\blayers?\.{number}\.") for number in range(layers)]
-    return _in_safetensors(directory, lambda name: any(each.search(name) for each in kept)) or parameters(uri)
+    return weights_in(directory, lambda name: any(each.search(name) for each in kept)) or parameters(uri)
 
 
 def _in_gguf(file: Path) -> float:
     return float(read_header(file).elements)
 
 
-def _in_safetensors(directory: Path, counts: Callable[[str], bool] = lambda _: True) -> float:
+def weights_in(directory: Path, counts: Callable[[str], bool] = lambda _: True) -> float:
+    """How many weights the safetensors of a directory hold, of those whose names count."""
     from safetensors import safe_open
 
     total = 0

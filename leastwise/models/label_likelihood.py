@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from leastwise.errors import BadInput
 from leastwise.models.causal_model import IGNORED, pad_token_id
-from leastwise.models.machine import torch_threads
+from leastwise.models.machine import fitting, torch_threads
 
 if TYPE_CHECKING:
     import torch
@@ -41,9 +41,14 @@ def label_probabilities(
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     probabilities = np.zeros((len(ids), len(labels)), dtype=np.float32)
     with torch_threads(generator.threads):
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            probabilities[rows] = _normalized(generator, [ids[row] for row in rows], endings)
+        while order:
+
+            def of(most: int, left: list[int] = order) -> npt.NDArray[np.float32]:
+                return _normalized(generator, [ids[row] for row in left[:most]], endings)
+
+            found = fitting("label probabilities", batch_size, of)
+            probabilities[order[: len(found)]] = found
+            order = order[len(found) :]
     return probabilities
 
 

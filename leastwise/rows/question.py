@@ -86,6 +86,7 @@ class Question:
         # How rows are read and counted changes the answer as much as they do; a default leaves older keys as they were.
         reading = self.use_case.data.model_dump(include=READ_AND_COUNTED, exclude_defaults=True)
         asked["data"] = self.tables.hashes | reading
+        asked.get("training", {}).pop("checkpoints", None)  # where they lie changes nothing that is trained
         asked["hosting"] = {name: value for name, value in asked["hosting"].items() if name not in LEFT_AFTERWARDS}
         return content_key(json.dumps(asked, sort_keys=True))
 

@@ -1,6 +1,6 @@
 """The S3 client that boto3 makes of the environment, the objects below a prefix, and S3's errors in words.
 
-It moves no content (see `leastwise.stores.storage`) and takes no credentials but boto3's own.
+It reads no content (see `leastwise.stores.storage`) and takes no credentials but boto3's own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from leastwise.errors import BadInput
@@ -53,6 +54,29 @@ def objects(uri: str) -> Iterator[str]:
             name = item["Key"]
             if (name == key or name.startswith(folder)) and not name.endswith("/"):
                 yield name
+
+
+def upload(file: Path, uri: str) -> None:
+    """Puts a file of any size there, in parts where it is large; what fails is raised in words."""
+    bucket, key = bucket_and_key(uri)
+    try:
+        client().upload_file(str(file), bucket, key)
+    except Exception as error:
+        if not is_s3_error(error):
+            raise
+        raise in_words(uri, error) from error
+
+
+def remove(uri: str) -> None:
+    """Removes the object of this name and all below it; none is no failure."""
+    bucket, _ = bucket_and_key(uri)
+    try:
+        for key in list(objects(uri)):
+            client().delete_object(Bucket=bucket, Key=key)
+    except Exception as error:
+        if not is_s3_error(error):
+            raise
+        raise in_words(uri, error) from error
 
 
 def is_s3_error(error: Exception) -> bool:

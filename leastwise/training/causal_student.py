@@ -134,6 +134,7 @@ def settings_of(training: Training, student: CausalStudent, rows: int) -> Traini
         upper_blocks_share=1.0,
         seed=training.seed,
         launch=training.launch,
+        checkpoints=training.checkpoints,
         teacher_share=student.teacher_share,
         temperature=student.temperature,
     )

@@ -6,24 +6,39 @@ training order. Imports torch and trl when loaded: import it inside the function
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils.generic import ModelOutput
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
 from leastwise.models.causal_model import IGNORED, greedy_batch
-from leastwise.models.machine import native_dtype
+from leastwise.models.machine import device_here, native_dtype
+from leastwise.training.causal.computing import Computing
 from leastwise.training.request import DevMetric
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training_rows import TokenRow
+
+HAS_TRL = find_spec("trl") is not None
+if HAS_TRL:
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+else:  # a bare machine: what is used of trl's trainer beyond transformers' own is its place in the field
+    from transformers import Trainer as SFTTrainer  # type: ignore[assignment]  # stands in for the class above
+    from transformers import TrainingArguments as SFTConfig  # type: ignore[assignment]  # likewise
 
 # Version 2 shards each parameter by itself, so that frozen bf16 and trained fp32 ones may lie in one block.
 _FSDP = {
@@ -31,6 +46,7 @@ _FSDP = {
     "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
     "state_dict_type": "FULL_STATE_DICT",
     "reshard_after_forward": True,
+    "cpu_ram_efficient_loading": True,  # the first process reads the weights, the others get their share from it
 }
 
 
@@ -51,6 +67,24 @@ class CompletionCollator:
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         batch["attention_mask"] = (torch.arange(longest) >= longest - lengths[:, None]).long()
         return batch
+
+
+class PackedCollator:
+    """Lays rows one after the other, without padding: for attention that keeps rows apart by their positions."""
+
+    def __call__(self, rows: Sequence[TokenRow]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `position_ids` (from 0 in each row) and `labels`, each (1, tokens of all rows)."""
+        flat = {
+            "input_ids": [token for row in rows for token in row["input_ids"]],
+            "position_ids": [at for row in rows for at in range(len(row["input_ids"]))],
+            "labels": [label for row in rows for label in (IGNORED, *row["labels"][1:])],  # nothing comes before it
+        }
+        return {name: torch.tensor([values]) for name, values in flat.items()}
+
+
+def _read(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What of a batch the model reads."""
+    return {name: inputs[name] for name in ("input_ids", "attention_mask", "position_ids") if name in inputs}
 
 
 class CompletionTrainer(SFTTrainer):
@@ -77,12 +111,7 @@ class CompletionTrainer(SFTTrainer):
         labelled[0] = False  # nothing comes before the first token
         positions = labelled.nonzero().flatten()
         # An index, not a slice: a slice stays a view, for which torch 2.13 expands lm_head's weight to every row.
-        outputs = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            logits_to_keep=positions - 1,
-            use_cache=False,
-        )
+        outputs = model(**_read(inputs), logits_to_keep=positions - 1, use_cache=False)
         targets = labels[:, positions]
         kept = targets != IGNORED
         logits = outputs.logits[kept].float()
@@ -110,12 +139,7 @@ class CompletionTrainer(SFTTrainer):
 
         assert self.teacher is not None
         with torch.no_grad():
-            taught = self.teacher(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                logits_to_keep=positions - 1,
-                use_cache=False,
-            ).logits[kept]
+            taught = self.teacher(**_read(inputs), logits_to_keep=positions - 1, use_cache=False).logits[kept]
         forward_kl: torch.Tensor = GKDTrainer.generalized_jsd_loss(
             logits, taught.float(), beta=0, temperature=self.temperature, reduction="sum"
         )
@@ -158,7 +182,7 @@ class CompletionTrainer(SFTTrainer):
         return [answers[i] for i in range(len(prompts))]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        super(SFTTrainer, self)._save_checkpoint(model, trial)  # without trl's model card
+        Trainer._save_checkpoint(self, model, trial)  # without trl's model card
 
 
 class Saver(TrainerCallback):
@@ -196,15 +220,29 @@ class StepReporter(TrainerCallback):
             self.report(state.global_step, state.max_steps, float(logs["loss"]))
 
 
+def rows_as_dataset(rows: list[TokenRow]) -> Any:
+    """Rows as trl wants them; as they are where it is not there."""
+    if not HAS_TRL:
+        return rows
+    from datasets import Dataset
+
+    return Dataset.from_list(rows)
+
+
+def processes_together() -> int:
+    """How many take part in this training; the first to ask makes them meet."""
+    return int(PartialState(cpu=device_here().type == "cpu").num_processes)
+
+
 def trainer_arguments(
-    settings: TrainingSettings, steps: int, folder: Path, watched: bool, by_metric: bool
+    settings: TrainingSettings, computing: Computing, steps: int, folder: Path, watched: bool, by_metric: bool
 ) -> SFTConfig:
     """Arguments for `steps` optimizer steps; `watched` rows of dev choose the checkpoint, `by_metric` or by loss."""
-    processes = PartialState(cpu=not torch.cuda.is_available()).num_processes
-    shards = settings.launch.shard
-    if shards is None:
-        shards = processes > 1 and torch.cuda.is_available()
-    each = settings.at_once(processes)
+    processes, each, shards = processes_together(), computing.at_once, computing.shards
+    # rows over max_tokens were refused, none is cut
+    only_trls: dict[str, Any] = (
+        {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}} if HAS_TRL else {}
+    )
     every = max(1, math.ceil((settings.eval_every_share if watched else settings.save_every_share) * steps))
     return SFTConfig(
         output_dir=str(folder),
@@ -217,14 +255,13 @@ def trainer_arguments(
         lr_scheduler_type="linear",
         warmup_steps=math.ceil(settings.warmup_share * steps),
         weight_decay=0.0,
-        optim="adamw_torch",
-        max_length=None,  # rows over max_tokens were refused, none is cut
+        optim=computing.optimizer,
         bf16=native_dtype() is torch.bfloat16,
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=settings.gradient_checkpointing and not shards,
+        use_cpu=device_here().type == "cpu",
+        gradient_checkpointing=computing.gradient_checkpointing and not shards,
         ddp_find_unused_parameters=False,
         fsdp=shards,  # type: ignore[arg-type]  # a bool is what transformers documents; text is its old way
-        fsdp_config={**_FSDP, "activation_checkpointing": settings.gradient_checkpointing} if shards else None,
+        fsdp_config={**_FSDP, "activation_checkpointing": computing.gradient_checkpointing} if shards else None,
         prediction_loss_only=True,
         eval_strategy="steps" if watched else "no",
         eval_steps=every,
@@ -236,10 +273,10 @@ def trainer_arguments(
         greater_is_better=by_metric if watched else None,
         logging_steps=max(1, steps // 20),
         seed=settings.seed,
-        dataset_kwargs={"skip_prepare_dataset": True},
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
+        **only_trls,
     )

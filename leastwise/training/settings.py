@@ -64,13 +64,20 @@ class TrainingSettings(BaseModel):
     temperature: float = Field(1.0, gt=0, le=20, description="Softens both in that divergence.")
     threads: int = Field(THREADS, ge=1, le=1024, description="CPU threads, over all processes.")
     launch: Launch = Field(Launch(), description="Processes and machines that train together.")
+    quantize: Literal["nf4"] | None = Field(None, description="Holds the base in 4 bits while an adapter is trained.")
+    checkpoints: str = Field("", description="URI of a folder that all machines reach; empty: checkpoints stay here.")
 
     def identity(self) -> str:
-        """JSON of what determines the result; threads and processes change the speed only."""
-        return self.model_dump_json(exclude={"threads", "launch"})
+        """JSON of what determines the result; threads and processes change the speed only.
 
-    def at_once(self, processes: int) -> int:
-        """Examples one of them computes at once: the largest equal part of its share of a step within the limit.
+        What came later is not written while it has its default, so that what was trained before is found.
+        """
+        later = set() if self.quantize else {"quantize"}
+        return self.model_dump_json(exclude={"threads", "launch", "checkpoints"} | later)
+
+    def at_once(self, processes: int, at_most: int | None = None) -> int:
+        """Examples one of them computes at once: the largest equal part of its share of a step within the limit, and
+        within `at_most` where fewer are known to fit.
 
         BadInput where a step cannot be shared evenly.
         """
@@ -80,7 +87,8 @@ class TrainingSettings(BaseModel):
                 "make it a multiple"
             )
         share = self.batch_size // processes
-        return next(part for part in range(min(share, self.examples_at_once), 0, -1) if share % part == 0)
+        limit = min(share, self.examples_at_once, at_most or share)
+        return next(part for part in range(limit, 0, -1) if share % part == 0)
 
 
 def pretraining_settings_of(training: Training) -> TrainingSettings:
@@ -94,6 +102,8 @@ def pretraining_settings_of(training: Training) -> TrainingSettings:
         rank=training.rank,
         upper_blocks_share=training.upper_blocks_share,
         gradient_checkpointing=training.gradient_checkpointing,
+        quantize=training.quantize,
+        checkpoints=training.checkpoints,
         launch=training.launch,
     )
 
@@ -111,6 +121,8 @@ def settings_of(training: Training) -> TrainingSettings:
         batch_size=training.batch_size,
         seed=training.seed,
         gradient_checkpointing=training.gradient_checkpointing,
+        quantize=training.quantize,
+        checkpoints=training.checkpoints,
         early_stop_patience=training.early_stop_patience,
         launch=training.launch,
         dev_examples=training.dev_rows,

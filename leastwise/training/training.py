@@ -2,34 +2,50 @@
 
 It neither judges what it trained nor chooses settings (`leastwise.training.training_search` does). Several processes
 train together where the settings say so (`leastwise.training.training_processes` starts them): each reads the same
-`TrainingRequest`, and the steps are those of one. While it runs, trl's checkpoints lie beside `out` (`.unfinished`):
+`TrainingRequest`, and the steps are those of one. While it runs, trl's checkpoints lie beside `out` (`.unfinished`)
+and, with `checkpoints`, where other machines reach them (`leastwise.training.causal.checkpoints`):
 their optimizer state is a torch file, read back weights-only, never shipped, and deleted at the end. What is kept is
 safetensors and JSON.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
-from leastwise.models.causal_model import loaded, pad_token_id, prove_reload, spare_head, tokenizer_of
-from leastwise.models.machine import native_dtype, torch_threads
+from leastwise.models.causal_model import IGNORED, loaded, pad_token_id, spare_head, tokenizer_of
+from leastwise.models.machine import check_quantize, fitting, native_dtype, torch_threads
 from leastwise.models.weights import built, directory_hash
 from leastwise.progress import TrainingProgress
+from leastwise.stores import storage
+from leastwise.training.causal.computing import (
+    Computing,
+    card_here,
+    chosen,
+    sizes_of,
+    weights_on_the_first_process_only,
+)
+from leastwise.training.causal.proof import save
 from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
-from leastwise.training.trainable_model import gathered, save, trainable_model
+from leastwise.training.trainable_model import gathered, trainable_model
 from leastwise.training.training_processes import launched
 from leastwise.training.training_rows import Row, TokenRow, encoded_row, training_order
 
 if TYPE_CHECKING:
+    from leastwise.training.causal.checkpoints import SharedCheckpoints
     from leastwise.training.completion_trainer import CompletionTrainer
+
+log = logging.getLogger(__name__)
 
 _REPORT = "training.json"
 _PROOF_ROWS = 4
@@ -92,25 +108,32 @@ def run(
     if request.dev_metric and not request.watched:
         raise BadInput(f"{out}: a metric on dev needs dev rows for the loss that breaks its ties; give dev rows")
     if out.exists():
-        return _finished(out, request.key)
-    if settings.launch.together == 1:
-        return train_here(request, out, progress)
+        finished = _finished(out, request.key)
+        if shared := _shared(request):  # killed between its end and their removal
+            shared.remove()
+        return finished
+    check_quantize(settings.quantize)
+    if settings.launch.together == 1:  # out of memory all the same: from its checkpoint on in smaller pieces
+        return fitting(f"training {request.key}", settings.at_once(1), partial(train_here, request, out, progress))
     settings.at_once(settings.launch.together)  # refused here, where it is read, and not in every process
     launched(request, settings.launch, out, progress or (lambda _: None))
     return _finished(out, request.key)
 
 
 def train_here(
-    request: TrainingRequest, out: Path, progress: Callable[[TrainingProgress], None] | None
+    request: TrainingRequest, out: Path, progress: Callable[[TrainingProgress], None] | None, at_most: int | None = None
 ) -> TrainingReport:
-    """The training itself, in this process: the whole of it, or its part among several. The first writes `out`."""
+    """The training itself, in this process: the whole of it, or its part among several. The first writes `out`.
+
+    `at_most`: examples at once that are known to fit into memory.
+    """
     settings, encoded, key = request.settings, request.encoded, request.key
     order = training_order(encoded, settings)
     unfinished = out.with_name(f"{out.name}.{key}.unfinished")
     with torch_threads(max(1, settings.threads // settings.launch.processes)):
         ordered = [encoded[i] for i in order]
-        trainer = _trainer(request, ordered, unfinished)
-        checkpoint = _last_checkpoint(unfinished)
+        trainer = _trainer(request, ordered, unfinished, _computing(request, at_most))
+        checkpoint = _resumed_from(trainer, request, unfinished)
         resumed = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         started = _attach_progress(trainer, resumed, progress)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -119,10 +142,12 @@ def train_here(
         if trainer.accelerator.is_main_process:
             with built(out) as folder:
                 assert model is not None  # the first process has it
-                save(model, request.base, folder, ordered[:_PROOF_ROWS])
-                report = report.model_copy(update={"reload_difference": prove_reload(request.base, folder)})
+                proof = save(model, request.base, folder, ordered[:_PROOF_ROWS])
+                report = report.model_copy(update={"reload_difference": proof.reload_difference})
                 (folder / _REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
             shutil.rmtree(unfinished, ignore_errors=True)
+            if shared := _shared(request):
+                shared.remove()
         trainer.accelerator.wait_for_everyone()
     return _finished(out, key)
 
@@ -139,33 +164,81 @@ def _finished(out: Path, key: str) -> TrainingReport:
     return report
 
 
-def _trainer(request: TrainingRequest, ordered: list[TokenRow], folder: Path) -> CompletionTrainer:
-    from datasets import Dataset
+def _computing(request: TrainingRequest, at_most: int | None) -> Computing:
+    """How this hardware computes it, said once."""
+    from leastwise.training.completion_trainer import processes_together
+
+    processes, card = processes_together(), card_here()
+    rows = [*request.encoded, *request.watched]
+    longest = max(len(row["input_ids"]) for row in rows)
+    labelled = max(sum(label != IGNORED for label in row["labels"]) for row in rows)
+    how = chosen(request.settings, card, sizes_of(request.base), (longest, labelled), processes, at_most)
+    log.info("; ".join(how.reasons))
+    return how
+
+
+def _trainer(
+    request: TrainingRequest, ordered: list[TokenRow], folder: Path, computing: Computing
+) -> CompletionTrainer:
+    import torch
     from transformers import EarlyStoppingCallback
 
-    from leastwise.training.completion_trainer import CompletionCollator, CompletionTrainer, Saver, trainer_arguments
+    from leastwise.training.completion_trainer import (
+        CompletionCollator,
+        CompletionTrainer,
+        PackedCollator,
+        Saver,
+        rows_as_dataset,
+        trainer_arguments,
+    )
 
     settings, watched = request.settings, request.watched
     tokenizer = tokenizer_of(str(request.base))
     steps = math.ceil(len(ordered) / settings.batch_size)
-    model = trainable_model(request.base, settings)
+    arguments = trainer_arguments(
+        settings, computing, steps, folder, bool(watched), request.dev_metric is not None
+    )  # before the model: they say whether it is sharded
+    with weights_on_the_first_process_only(computing.shards):
+        place = torch.device("cpu") if computing.shards else None  # from there it goes to all, shard by shard
+        model = trainable_model(request.base, settings, place, computing.attention)
     spare_head(model)
     trainer = CompletionTrainer(
         model=model,
-        args=trainer_arguments(settings, steps, folder, bool(watched), request.dev_metric is not None),
-        train_dataset=Dataset.from_list(ordered),
-        eval_dataset=Dataset.from_list(watched) if watched else None,
+        args=arguments,
+        train_dataset=rows_as_dataset(ordered),
+        eval_dataset=rows_as_dataset(watched) if watched else None,
         processing_class=tokenizer,
-        data_collator=CompletionCollator(pad_token_id(tokenizer)),
+        data_collator=PackedCollator() if computing.packed else CompletionCollator(pad_token_id(tokenizer)),
     )
     trainer.dev_metric = request.dev_metric
     if request.teacher and settings.teacher_share:
-        trainer.teacher = loaded(request.teacher).requires_grad_(False)
+        trainer.teacher = loaded(request.teacher, attention=computing.attention).requires_grad_(False)
         trainer.teacher_share, trainer.temperature = settings.teacher_share, settings.temperature
     trainer.add_callback(Saver(max(1, math.ceil(settings.save_every_share * steps))))
     if watched and settings.early_stop_patience:
         trainer.add_callback(EarlyStoppingCallback(settings.early_stop_patience))
     return trainer
+
+
+def _shared(request: TrainingRequest) -> SharedCheckpoints | None:
+    """Where its checkpoints are put too, if anywhere."""
+    from leastwise.training.causal.checkpoints import SharedCheckpoints
+
+    uri = request.settings.checkpoints
+    return SharedCheckpoints(uri, request.key) if uri else None
+
+
+def _resumed_from(trainer: CompletionTrainer, request: TrainingRequest, folder: Path) -> Path | None:
+    """The newest whole checkpoint, of this machine or of another that was killed; what is saved is put there too."""
+    from leastwise.training.causal.checkpoints import PutThere, last_checkpoint
+
+    if shared := _shared(request):
+        if trainer.accelerator.is_local_main_process:
+            storage.check_writable(request.settings.checkpoints)
+            shared.fetch(folder)
+        trainer.accelerator.wait_for_everyone()
+        trainer.add_callback(PutThere(shared, folder))
+    return last_checkpoint(folder)
 
 
 def _attach_progress(
@@ -187,12 +260,6 @@ def _attach_progress(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(StepReporter(report))
     return started
-
-
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; `trainer_state.json` is the last file of one."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _report(
@@ -218,5 +285,5 @@ def _report(
         best_step=trainer.state.best_global_step or trainer.state.global_step,
         reload_difference=math.nan,
         dtype=str(native_dtype()).removeprefix("torch."),
-        versions={name: version(name) for name in _PACKAGES},
+        versions={name: version(name) for name in _PACKAGES if find_spec(name)},
     )

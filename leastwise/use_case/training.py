@@ -120,6 +120,17 @@ class Training(Part):
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice instead of keeping them: for models that do not fit otherwise."
     )
+    quantize: Literal["nf4"] | None = Field(
+        None,
+        description="Hold the base in 4 bits (nf4) while fine_tune and pretrain train adapters (QLoRA): a quarter of "
+        "its memory; needs leastwise[quantize] where it is trained. Empty: in 16 bits.",
+    )
+    checkpoints: str = Field(
+        "",
+        pattern=r"^((file:///|s3://).+)?$",
+        description="file:///FOLDER or s3://BUCKET/PREFIX that every training machine reaches: checkpoints are put "
+        "there too, so that another worker goes on where one was killed. Empty: they stay on the worker.",
+    )
     prompt: Literal["instruction", "empty"] = Field(
         "instruction",
         description="System turn of trained candidates; empty is shorter: the adapter is for this one task anyway.",
@@ -177,7 +188,15 @@ class Training(Part):
     @model_serializer(mode="wrap")
     def _default_length_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """What was asked before examples could be longer is still the same question."""
-        return written_but_for(write(self), max_tokens=LONGEST_TOKENS)
+        return written_but_for(write(self), max_tokens=LONGEST_TOKENS, quantize=None, checkpoints="")
+
+    @model_validator(mode="after")
+    def _only_adapters_are_trained_on_4_bits(self) -> Training:
+        if self.quantize and "full" in (self.method, self.pretrain_method):
+            raise ValueError("quantize: 4 bits can carry adapters only; set method and pretrain_method to lora")
+        if self.quantize and self.launch.shard:
+            raise ValueError("quantize: 4 bits are not sharded; leave launch.shard empty, each process holds them all")
+        return self
 
     @property
     def pretraining_rate(self) -> float:

@@ -46,6 +46,15 @@ def test_labels_of_any_tokens_are_scored_as_whole_sequences(generator: Generator
     np.testing.assert_allclose(found, [plain(generator, prompt, SHARED) for prompt in PROMPTS], atol=2e-4)
 
 
+def test_answers_and_probabilities_in_pieces_that_fit_are_those_of_the_whole(generator, monkeypatch) -> None:
+    whole = label_probabilities(generator, PROMPTS, SHARED), generator.answer(PROMPTS, 4)
+    monkeypatch.setattr("leastwise.models.machine._FITS", {"label probabilities": 2, "answers": 1})
+    pieces = label_probabilities(generator, PROMPTS, SHARED), generator.answer(PROMPTS, 4)
+    np.testing.assert_allclose(pieces[0], whole[0], atol=2e-4)
+    assert pieces[1] == whole[1]
+    assert label_probabilities(generator, [], SHARED).shape == (0, 4) and generator.answer([], 4) == []
+
+
 def test_labels_that_begin_apart_may_stand_by_their_first_token(generator: Generator) -> None:
     apart = SHARED[1:]
     first = label_probabilities(generator, PROMPTS, apart)

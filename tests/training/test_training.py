@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from leastwise.errors import BadInput
-from leastwise.models.causal_model import Generator, loaded, merge, prove_reload, tokenizer_of
+from leastwise.models.causal_model import Generator, loaded, merge, tokenizer_of
 from leastwise.models.chat import format_chat
+from leastwise.training.causal.proof import prove
 from leastwise.training.request import DevMetric, TrainingReport
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import fine_tune
@@ -102,41 +103,64 @@ def test_a_reloaded_adapter_gives_the_trained_logits_and_a_damaged_one_is_caught
     import shutil
 
     out, report, _ = trained
-    assert report.reload_difference == prove_reload(tiny, out) == 0.0
+    model = loaded(tiny, out)
+    assert report.reload_difference == prove(model, out).reload_difference == 0.0
     damaged = tmp_path / "damaged"
     shutil.copytree(out, damaged)
     weights = load_file(damaged / "adapter_model.safetensors")
     name = next(n for n in weights if "lora_B" in n)
     save_file(weights | {name: torch.ones_like(weights[name])}, damaged / "adapter_model.safetensors", {"format": "pt"})
-    with pytest.raises(RuntimeError, match="logits differ"):
-        prove_reload(tiny, damaged)
+    with pytest.raises(RuntimeError, match="not what was trained"):
+        prove(model, damaged)
 
 
-def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_weights(tiny, rows, trained, tmp_path):
-    out, report, _ = trained
-    again = tmp_path / "adapter"
-    script = tmp_path / "train.py"
+@pytest.fixture(scope="module")
+def killed(tiny, rows, tmp_path_factory):
+    """A training that was killed after step 30, in a folder of its own; and where it put its checkpoints too."""
+    home, shared = tmp_path_factory.mktemp("killed"), tmp_path_factory.mktemp("shared")
+    settings = SETTINGS.model_copy(update={"checkpoints": shared.as_uri()})
+    script = home / "train.py"
     script.write_text(
         "import sys, time\nfrom pathlib import Path\n"
         "from leastwise.training.training import *\nfrom leastwise.training.training_rows import Row\n"
         f"rows = [Row(*pair) for pair in {[(r.prompt, r.completion) for r in rows]!r}]\n"
-        f"settings = TrainingSettings.model_validate_json({SETTINGS.model_dump_json()!r})\n"
+        f"settings = TrainingSettings.model_validate_json({settings.model_dump_json()!r})\n"
         f"slow = lambda p: p.step >= 32 and time.sleep(60)\n"
-        f"fine_tune(Path({str(tiny)!r}), rows, rows[:6], settings, Path({str(again)!r}), slow)\n"
+        f"fine_tune(Path({str(tiny)!r}), rows, rows[:6], settings, Path({str(home / 'adapter')!r}), slow)\n"
     )
     root = Path(__file__).parents[2]
     child = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": str(root)}, cwd=root)
     deadline = time.monotonic() + 90
-    while not list(tmp_path.glob("*.unfinished/checkpoint-30/trainer_state.json")) and time.monotonic() < deadline:
+    while not list(shared.glob("*/checkpoint-30.json")) and time.monotonic() < deadline:
         assert child.poll() is None
         time.sleep(0.1)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
+    return home, settings, shared
+
+
+def test_a_killed_training_goes_on_where_it_was_and_ends_with_the_same_weights(tiny, rows, trained, killed):
+    out, report, _ = trained
+    again = killed[0] / "adapter"
     assert not again.exists()
     resumed = fine_tune(tiny, rows, rows[:6], SETTINGS, again)
     assert resumed.resumed_from_step == 30 and resumed.key == report.key
     whole, gone_on = (load_file(folder / "adapter_model.safetensors") for folder in (out, again))
     assert all(torch.equal(whole[name], gone_on[name]) for name in whole)
+
+
+def test_a_training_killed_on_one_machine_goes_on_on_another_and_ends_with_the_same_weights(
+    tiny, rows, trained, killed, tmp_path
+):
+    """The two share a folder of checkpoints and nothing else; the best one so far is found where it now lies."""
+    out, report, _ = trained
+    _, settings, shared = killed
+    assert list(shared.rglob("checkpoint-30/optimizer.pt"))
+    resumed = fine_tune(tiny, rows, rows[:6], settings, tmp_path / "elsewhere")
+    assert resumed.resumed_from_step == 30 and resumed.key == report.key and resumed.best_step == report.best_step
+    whole, gone_on = (load_file(folder / "adapter_model.safetensors") for folder in (out, tmp_path / "elsewhere"))
+    assert all(torch.equal(whole[name], gone_on[name]) for name in whole)
+    assert not list(shared.iterdir()), "what is done is removed"
 
 
 def test_answers_keep_the_order_of_their_prompts_and_learnt_labels_come_back(tiny, rows, trained):
