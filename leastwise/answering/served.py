@@ -16,6 +16,7 @@ from leastwise.answering.answerer import Payer, PlainAnswerer, Surroundings, lat
 from leastwise.answering.prompts import fit_prompts
 from leastwise.answering.retrieval import retrieval_ms
 from leastwise.answering.servers import causal_server
+from leastwise.content import identity
 from leastwise.endpoints import batches
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
@@ -222,9 +223,9 @@ def target_of(work: Surroundings, candidate: Candidate, stack: ExitStack) -> Tar
         endpoint = stack.enter_context(causal_server(files, candidate, logs, model.context_tokens))
         takes = takes_system(work.tokenizer(model.uri))
         habits = model.habits.over(Habits(system_role=None if takes else False))
-        return replace(Target.served(endpoint, candidate.model, revision), habits=habits)
+        return replace(Target.served(endpoint, identity(candidate.model), revision), habits=habits)
     return Target(
-        candidate.model,
+        identity(candidate.model),
         revision,
         model=model.name_served,
         base_url=model.base_url,

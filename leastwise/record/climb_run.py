@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psutil
@@ -117,11 +118,13 @@ class ClimbRun(RecordedRun):
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{stage} · running")
         return StageRun(self.client, run)
 
-    def finished(self, key: str, kind: str = "stage") -> StageRun | None:
-        """A finished, error-free run of a stage (or of the judged reference) with this key, from whichever climb."""
-        query = f"{is_tag(KEY, key)} and {is_tag(KIND, kind)} and {is_status(FINISHED)}"
-        newest_first = ["attributes.start_time DESC"]
-        runs = self.client.search_runs([self.experiment_id], query, max_results=5, order_by=newest_first)
+    def finished(self, *keys: str, kind: str = "stage") -> StageRun | None:
+        """A finished, error-free run of a stage (or of the judged reference), from whichever climb, with the first of
+        these keys that has one.
+        """
+        ended, newest_first = f"{is_tag(KIND, kind)} and {is_status(FINISHED)}", ["attributes.start_time DESC"]
+        search = partial(self.client.search_runs, [self.experiment_id], max_results=5, order_by=newest_first)
+        runs = (run for key in dict.fromkeys(keys) for run in search(f"{is_tag(KEY, key)} and {ended}"))
         found = (StageRun(self.client, each) for each in runs)
         return next((run for run in found if run.is_evidence and run.is_whole), None)
 
@@ -186,7 +189,7 @@ class ClimbRun(RecordedRun):
     def _ended_before_ms(self, run: StageRun) -> float:
         """When what came before a run under this climb ended; for the first one, when this process took it up."""
         others = [each.info.end_time for each in self.children() if each.info.run_id != run.id and each.info.end_time]
-        return float(max([*others, self.run.info.start_time, _process_start_ms()]))
+        return float(max([*others, self.run.info.start_time, psutil.Process().create_time() * 1000]))
 
     # -- its history --------------------------------------------------------------------------------------------------
 
@@ -264,10 +267,6 @@ def _is_stale(run: StageRun, later: Iterable[StageRun]) -> bool:
         return False
     below = LADDER[: LADDER.index(run.stage)] if run.stage in LADDER else ()
     return any(each.verdict != SKIPPED and each.stage in below for each in later)
-
-
-def _process_start_ms() -> float:
-    return float(psutil.Process().create_time()) * 1000
 
 
 @dataclass(frozen=True)
