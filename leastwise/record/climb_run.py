@@ -20,6 +20,7 @@ from leastwise.ladder import Evaluation, Record, best, teacher
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.record.client import experiment_id, leave, take_up
+from leastwise.record.handover.tables import brought, handed_over
 from leastwise.record.run import (
     CLIMB_KEY,
     CONFIRMED,
@@ -68,7 +69,7 @@ class ClimbRun(RecordedRun):
 
     def use_case(self) -> UseCase:
         """The use case as it was when the climb started, overrides included."""
-        return UseCase.model_validate(self.read_json(USE_CASE_FILE))
+        return brought(self.client, UseCase.model_validate(self.read_json(USE_CASE_FILE)))
 
     # -- its stages ---------------------------------------------------------------------------------------------------
 
@@ -292,7 +293,7 @@ def open_climb(client: MlflowClient, use_case: UseCase, key: str) -> OpenClimb:
     )
     if is_resumed:
         client.update_run(run.info.run_id, status=RUNNING)
-    client.log_dict(run.info.run_id, use_case.model_dump(mode="json"), USE_CASE_FILE)
+    client.log_dict(run.info.run_id, handed_over(client, use_case).model_dump(mode="json"), USE_CASE_FILE)
     climb = ClimbRun.read(client, run.info.run_id)
     if is_resumed:
         climb.reconsider_skips()

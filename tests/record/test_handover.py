@@ -20,6 +20,9 @@ from leastwise.models import weights
 from leastwise.record.client import connect
 from leastwise.record.handover.handover import Handover
 from leastwise.record.handover.publications import EXPERIMENT, Publications
+from leastwise.record.upkeep_run import open_upkeep
+from leastwise.rows.question import Question
+from leastwise.rows.tables import Tables
 from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.made.naming import Made
@@ -29,6 +32,7 @@ from tasks.climb import leave_climb
 from tasks.distill import distill_student, label_with_teacher, student_candidate
 from tasks.fine_tune import fine_tune_adapter, tuned_candidate
 from tasks.pretrain import continue_pretraining
+from tasks.retrain import with_examples
 from tasks.session.workspace import open_workspace
 from tests.cities import LABELS, open_cities
 from tests.servers.mlflow_server import mlflow_server
@@ -210,6 +214,31 @@ def test_a_state_directory_deleted_in_the_middle_of_a_training_costs_that_traini
     work = open_workspace(climb)
     assert weights.directory_hash(work.handover.weights_dir(adapter)) == adapter.revision
     assert (worker / "ledger.db").exists()
+
+
+@pytest.mark.parametrize("is_shared", [True, False], ids=["two machines", "one machine"])
+def test_the_examples_of_a_retraining_are_read_wherever_it_goes_on(
+    tmp_path: Path, tiny: Path, machines: Machines, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+) -> None:
+    one = machines.on("one")
+    if not is_shared:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{one / 'mlflow.db'}")
+    work = open_cities(tmp_path, tiny, LABELS | {"instruction": f"Which city of {is_shared}?"}, {}, **SHORT)
+    machines.open(work)
+    union = with_examples(work.use_case, None, "")
+    assert union.data.train is not None and Path(union.data.train).parent == one / "retraining"
+    run = open_upkeep(connect(), union, "retrain", f"key {is_shared}")
+    run.log_data(Question(union, Tables(union)).data_sets("train"))
+    assert str(one / "retraining") not in json.dumps([run.read_json("use_case.json"), _inputs(run.id)])
+    machines.on("other" if is_shared else "one")
+    read = open_workspace(run.id).use_case.data.train
+    assert read is not None and storage.sha256(read) == storage.sha256(union.data.train)
+    assert (tmp_path / "other" in Path(read).parents) == is_shared
+    assert len(open_workspace(run.id).tables.need("train")) == 40
+
+
+def _inputs(run_id: str) -> list[str]:
+    return [each.dataset.source for each in connect().get_run(run_id).inputs.dataset_inputs]
 
 
 def a_thing(home: Path, key: str, text: str = "x") -> Path:

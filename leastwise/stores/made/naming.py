@@ -51,6 +51,12 @@ def is_made(uri: str) -> bool:
     return uri.startswith(MADE)
 
 
+def name_of_table(path: str, home: Path) -> str:
+    """What a table is, where it was made in this state directory; any other path or URI as it is."""
+    kind = next((each for each in TABLES if Path(path).parent == home / each), None)
+    return f"{MADE}{kind}/{Path(path).name}" if kind else path
+
+
 def place_before(uri: str, home: Path) -> str:
     """The URI that this thing had while paths were handed on; any other URI as it is."""
     return Made.parse(uri).place(home).as_uri() if is_made(uri) else uri
