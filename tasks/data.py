@@ -70,11 +70,13 @@ def validate_traffic(climb: RunId) -> None:
 @task(name="validate teacher labels")
 def validate_teacher_labels(climb: RunId, labels_uri: str) -> None:
     """What a student is trained on."""
-    work, table = open_workspace(climb), table_files.read_table(labels_uri)
+    work = open_workspace(climb)
+    labels = work.local(labels_uri)
+    table = table_files.read_table(labels)
     suite, parameters = "pairs", Parameters({"min_rows": 1, "advised_rows": 1})
     if work.use_case.task.answers is not None:
         suite, parameters = "teacher", {"labels": list(work.use_case.task.answers)}
-    _validate(work, Held("teacher labels", "teacher labels", table, storage.sha256(labels_uri), suite, parameters))
+    _validate(work, Held("teacher labels", "teacher labels", table, storage.sha256(labels), suite, parameters))
 
 
 def _hold(work: Workspace, name: str) -> None:

@@ -13,9 +13,9 @@ from leastwise.evaluating.comparison import compare_with_teacher as compare_stud
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.evaluating.tries import Offer
 from leastwise.ladder.candidate import Candidate, Prompt, Weights
+from leastwise.models import weights as open_weights
 from leastwise.run_id import RunId
-from leastwise.training import causal_student
-from leastwise.training.stage_weights import label_unlabelled, need_teacher, train_student
+from leastwise.training.stage_weights import causal_base, label_unlabelled, need_teacher, train_student
 from leastwise.use_case.prompts import short_prompt
 from leastwise.use_case.student import CausalStudent
 from tasks.session.console import show_teacher
@@ -28,7 +28,7 @@ log = logging.getLogger("leastwise.tasks.distill")
 @task(name="teacher labels")
 def label_with_teacher(climb: RunId) -> str:
     """The best passing teacher labels unlabelled text; gives back the URI of the labelled table."""
-    return str(label_unlabelled(open_workspace(climb)))
+    return label_unlabelled(open_workspace(climb)).uri
 
 
 @task(name="train the student")
@@ -57,19 +57,14 @@ def student_candidate(work: Workspace, weights: Weights) -> Candidate:
     venue, student, encoder = ladder.student_venue(use_case), use_case.training.student, use_case.models.student
     assert venue is not None
     if isinstance(student, CausalStudent):
-        uri: str | None = causal_student.base_dir(work.catalogue, student).as_uri()
+        uri = causal_base(work, student)
+        revision = open_weights.directory_hash(work.model_dir(uri))
         prompt: Prompt | None = Prompt(system=short_prompt(use_case.task))
     else:
-        uri, prompt = encoder, None
-    assert uri is not None
+        assert encoder is not None
+        uri, revision, prompt = encoder, work.catalogue.revision(encoder), None
     return Candidate(
-        stage="distill",
-        model=uri,
-        revision=work.catalogue.revision(uri),
-        venue=venue,
-        prompt=prompt,
-        weights=weights,
-        parent=teacher.key,
+        stage="distill", model=uri, revision=revision, venue=venue, prompt=prompt, weights=weights, parent=teacher.key
     )
 
 

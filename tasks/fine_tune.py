@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import task
 
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever, Weights
+from leastwise.models import weights as open_weights
 from leastwise.run_id import RunId
 from leastwise.training.stage_weights import train_adapter
 from leastwise.use_case import Stage
@@ -19,25 +18,25 @@ from tasks.session.workspace import open_workspace
 
 
 @task(name="fine-tune")
-def fine_tune_adapter(climb: RunId, base_dir: str | None = None) -> Weights:
-    """Train the adapter of this use case on its base (or on a further pre-trained one) and log it as an artifact.
+def fine_tune_adapter(climb: RunId, base: str | None = None) -> Weights:
+    """Train the adapter of this use case on its base (or on a further pre-trained one, by its URI) and hand it over.
 
     It is booked as `pretrain` where the base was further pre-trained by that stage, else as `fine_tune`.
     """
-    return _train(climb, "pretrain" if base_dir else "fine_tune", base_dir)
+    return _train(climb, "pretrain" if base else "fine_tune", base)
 
 
 @task(name="fine-tune")
-def retrain_adapter(run_id: RunId, base_dir: str | None) -> Weights:
+def retrain_adapter(run_id: RunId, base: str | None) -> Weights:
     """Train the champion's adapter again, on the base it is for; always booked as `fine_tune`, whatever that
     base is.
     """
-    return _train(run_id, "fine_tune", base_dir)
+    return _train(run_id, "fine_tune", base)
 
 
-def _train(run_id: RunId, stage: Stage, base_dir: str | None) -> Weights:
+def _train(run_id: RunId, stage: Stage, base: str | None) -> Weights:
     work = open_workspace(run_id)
-    trained = train_adapter(work, stage, Path(base_dir) if base_dir else work.catalogue.base_dir())
+    trained = train_adapter(work, stage, work.model_dir(base) if base else work.catalogue.base_dir())
     if trained.search:
         publish_markdown("training-search", trained.search)
     return trained.weights
@@ -51,17 +50,16 @@ def evaluate_fine_tune(climb: RunId, weights: Weights) -> RunId:
     return show_result(work, evaluate_stage(work, "fine_tune", [candidate]))
 
 
-def tuned_candidate(work: Workspace, stage: Stage, weights: Weights, base_dir: str | None = None) -> Candidate:
+def tuned_candidate(work: Workspace, stage: Stage, weights: Weights, further: str | None = None) -> Candidate:
     """Trained weights behind a short prompt: retrieved examples go, documents stay if the parent needs them.
 
-    `base_dir` is the further pre-trained base they sit on, if it is not the use case's own.
+    `further` is the URI of the further pre-trained base they sit on, if it is not the use case's own.
     """
     parent, base = work.run.parent(work.use_case.gate_requirements), work.catalogue.base()
-    model_uri = Path(base_dir).as_uri() if base_dir else base.uri
     return Candidate(
         stage=stage,
-        model=model_uri,
-        revision=work.catalogue.revision(model_uri),
+        model=further or base.uri,
+        revision=open_weights.directory_hash(work.model_dir(further)) if further else work.catalogue.revision(base.uri),
         venue=base.venue,
         prompt=Prompt(system=trained_prompt(work.use_case)),
         retriever=_documents_only(parent.retriever) if parent else None,

@@ -19,15 +19,15 @@ log = logging.getLogger("leastwise.tasks.pretrain")
 
 @task(name="continue pre-training")
 def continue_pretraining(climb: RunId) -> str:
-    """Continue pre-training of the base on the documents; gives back the new base's directory."""
-    return str(pretrain_base(open_workspace(climb)))
+    """Continue pre-training of the base on the documents; gives back the new base's URI."""
+    return pretrain_base(open_workspace(climb)).uri
 
 
 @task(name="evaluate")
-def evaluate_pretrain(climb: RunId, weights: Weights, base_dir: str) -> RunId:
+def evaluate_pretrain(climb: RunId, weights: Weights, base: str) -> RunId:
     """Measure the stage and log it."""
     work = open_workspace(climb)
-    candidate = tuned_candidate(work, "pretrain", weights, base_dir)
+    candidate = tuned_candidate(work, "pretrain", weights, base)
     return show_result(work, evaluate_stage(work, "pretrain", [candidate]))
 
 

@@ -24,7 +24,6 @@ from leastwise.ladder import Verdict
 from leastwise.ladder.alphas import challenger_alphas
 from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.ladder.ending import UpkeepEnding
-from leastwise.models import weights
 from leastwise.record.client import connect
 from leastwise.record.judged_runs import unfinished_use_cases
 from leastwise.record.registry import Registered, Registry
@@ -155,8 +154,7 @@ def train_again(run_id: RunId) -> Weights:
     """Train a new adapter on the union, on the base the champion's adapter is for."""
     work = open_workspace(run_id)
     model = _champion(work).candidate.model
-    base = None if model == work.catalogue.base().uri else str(weights.materialize(model, work.home))
-    return retrain_adapter(run_id, base)
+    return retrain_adapter(run_id, None if model == work.catalogue.base().uri else model)
 
 
 @task(name="challenge")

@@ -16,6 +16,7 @@ from leastwise.answering.answerer import Payer, PlainAnswerer, Surroundings, lat
 from leastwise.answering.prompts import fit_prompts
 from leastwise.answering.retrieval import retrieval_ms
 from leastwise.answering.servers import causal_server
+from leastwise.content import identity
 from leastwise.endpoints import batches
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
@@ -224,9 +225,9 @@ def target_of(work: Surroundings, candidate: Candidate, stack: ExitStack) -> Tar
         # What somebody else's server of the base takes says nothing of ours, and training rendered chats without it.
         said = NO_HABITS if candidate.weights and model.base_url else model.habits
         habits = said.over(Habits(system_role=None if takes else False))
-        return replace(Target.served(endpoint, candidate.model, revision), habits=habits)
+        return replace(Target.served(endpoint, identity(candidate.model), revision), habits=habits)
     return Target(
-        candidate.model,
+        identity(candidate.model),
         revision,
         model=model.name_served,
         base_url=model.base_url,

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from leastwise.answering.answerer import Surroundings, usd_per_retraining
 from leastwise.answering.prompts import fit_prompts
 from leastwise.answering.served import ServedAnswerer
+from leastwise.answering.workspace import Workspace
+from leastwise.content import identity
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.rendering import Turn
 from leastwise.metrics.answer import Answer
-from leastwise.models import label_likelihood, weights
+from leastwise.models import label_likelihood
 from leastwise.models.causal_model import Generator, tokenizer_of
 from leastwise.models.chat import format_chat
 from leastwise.models.machine import THREADS
@@ -76,7 +78,7 @@ def _unpaid(answers: Sequence[Answer]) -> list[Answer]:
 class InProcess:
     """The same weights asked in this process, many rows at a time."""
 
-    def __init__(self, work: Surroundings, candidate: Candidate) -> None:
+    def __init__(self, work: Workspace, candidate: Candidate) -> None:
         assert candidate.weights is not None
         self._work, self._candidate = work, candidate
         self.price = work.catalogue.price_in_venue(candidate)
@@ -98,7 +100,7 @@ class InProcess:
 
     @cached_property
     def _base(self) -> Path:
-        return weights.materialize(self._candidate.model, self._work.home)
+        return self._work.model_dir(self._candidate.model, self._candidate.revision)
 
     @cached_property
     def generator(self) -> Generator:
@@ -120,7 +122,7 @@ class InProcess:
     def _key(self, chat: Chat) -> str:
         assert self._candidate.weights is not None
         return answer_key(
-            model=self._candidate.model,
+            model=identity(self._candidate.model),
             revision=self._candidate.revision,
             weights=self._candidate.weights.revision,
             messages=chat,

@@ -24,12 +24,13 @@ from leastwise.progress import Display, NoDisplay
 from leastwise.record.alpha_account import AlphaAccount
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.costing import Costing
+from leastwise.record.handover.handover import Handover
 from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import Tables
-from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.budget import Budget
 from leastwise.stores.ledger import Meter
+from leastwise.stores.made.naming import Made, is_made
 from leastwise.use_case import UseCase
 
 
@@ -94,24 +95,43 @@ class Workspace:
         rows, folder = partial(self.tables.need, table), self.home / "indexes"
         return open_index(key, rows, encoder, folder, self.catalogue.embeddings)
 
+    @cached_property
+    def handover(self) -> Handover:
+        """What was made, here or on another machine."""
+        return Handover(self.run.client, self.home)
+
+    def hand_over(self, place: Path, folder: str) -> Made:
+        """The name of what was made at a place of this machine; its files, or where they are published, are among
+        those of the run, in this folder.
+        """
+        made = self.handover.hand_over(place.parent.name, place.name)
+        if self.handover.is_shared:
+            self.run.log_text(made.uri, f"{folder}/made.txt")
+        else:
+            self.run.log_file(place, folder)
+        return made
+
+    def local(self, uri: str, revision: str = "") -> str:
+        """A URI as this machine has it: what was made is brought here, any other URI stays as it is."""
+        return self.handover.path(uri, revision).as_uri() if is_made(uri) else uri
+
+    def model_dir(self, uri: str, revision: str = "") -> Path:
+        """The directory of open weights, those that were made too."""
+        return weights.materialize(self.local(uri, revision), self.home)
+
     def tokenizer(self, uri: str) -> Path:
         """The directory of a model's tokenizer."""
-        return weights.tokenizer_dir(uri, self.home)
+        return weights.tokenizer_dir(self.local(uri), self.home)
 
     def gguf(self, candidate: Candidate) -> GgufFiles:
         """A candidate's weights for llama.cpp, converted once."""
-        return gguf_files(self.home, candidate)
+        return gguf_files(self.home, self.handover.here(candidate))
 
     def trained(self, candidate: Candidate) -> Path:
         """The weights that a stage made for it, fetched where they are elsewhere."""
         assert candidate.weights is not None
-        return storage.fetch(candidate.weights.uri, self.fetched)
+        return self.handover.weights_dir(candidate.weights)
 
     def meter(self, payer: Payer) -> Meter:
         """The caps that its calls are held to."""
         return self.budget.meter(payer.stage, payer.purpose)
-
-    @property
-    def fetched(self) -> Path:
-        """Where trained weights are kept that were fetched from elsewhere."""
-        return self.home / "fetched"

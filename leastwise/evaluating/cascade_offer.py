@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +20,13 @@ from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.evaluating.scorer import ExactScorer
-from leastwise.evaluating.tries import Tries
+from leastwise.evaluating.tries import Offer, Tries
 from leastwise.evidence.cascade_threshold import Threshold, choose_threshold
 from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.ladder.candidate import Candidate, Cascade
 from leastwise.metrics.answer import Answer
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
+from leastwise.record.handover.before import as_before
 from leastwise.record.stage_run import StageRun
 from leastwise.use_case import Stage
 
@@ -94,6 +96,13 @@ class CascadeOffer:
         """No candidate, and why."""
         log.info(f"no cascade in {self.stage}: {why}")
         return None
+
+
+def key_before(each: Candidate | Offer, home: Path) -> str:
+    """The key of a candidate, or of an offer of one, while candidates were named by paths of this machine."""
+    if isinstance(each, CascadeOffer):
+        return replace(each, first=as_before(each.first, home), then=as_before(each.then, home)).key
+    return as_before(each, home).key if isinstance(each, Candidate) else each.key
 
 
 def check_lost(what: str, lost: int, rows: int) -> None:

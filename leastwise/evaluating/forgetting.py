@@ -24,7 +24,7 @@ from leastwise.metrics import Score
 from leastwise.metrics.answer import Answer
 from leastwise.metrics.general_tasks import GeneralTask, accuracy_choice
 from leastwise.metrics.grades import Grades
-from leastwise.models import causal_model, weights
+from leastwise.models import causal_model
 from leastwise.models.machine import THREADS, torch_threads
 from leastwise.part import Part
 from leastwise.rows.general_text import followed_texts, general_tasks
@@ -126,8 +126,8 @@ def measure_ability(work: Workspace, model_uri: str, revision: str, trained: Wei
     if not kept.exists():
         whose = "the trained weights" if trained else model_uri
         log.info(f"general ability of {whose}: {len(texts)} texts, {len(tasks)} tasks")
-        base = weights.materialize(model_uri, work.home)
-        adapter = storage.fetch(trained.uri, work.fetched) if trained else None
+        base = work.model_dir(model_uri, revision)
+        adapter = work.handover.weights_dir(trained) if trained else None
         with torch_threads(THREADS):
             model, tokenizer = causal_model.loaded(base, adapter), causal_model.tokenizer_of(str(base))
             storage.write_bytes(kept, ability_of(model, tokenizer, texts, tasks).model_dump_json().encode())

@@ -27,10 +27,12 @@ from leastwise.ladder.candidate import Candidate, Weights
 from leastwise.models.reference import REGRESSION, Reference, fit_reference
 from leastwise.models.reference_student import as_student
 from leastwise.models.student import MOST_FALSE_DECLINES, fit_dev_threshold
+from leastwise.record.handover.before import as_before
 from leastwise.record.reports import gate_table, reference_table, run_name
 from leastwise.record.run import KEY, OPEN_WEIGHTS, VENUE, Figure
 from leastwise.record.stage_run import StageRun
 from leastwise.rows.gate_rows import first_units, seeded, unit_count, unit_scores
+from leastwise.stores.made.naming import REFERENCES
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -168,8 +170,10 @@ def _judge_served(work: Workspace, fit: Reference, quality: Mapping[str, float])
     8).
     """
     candidate = _candidate(work, fit)
-    key = content_key("reference", work.question.key, candidate.key)
-    done = work.run.finished(key, kind="reference")
+    keys = [
+        content_key("reference", work.question.key, each.key) for each in (candidate, as_before(candidate, work.home))
+    ]
+    key, done = keys[0], work.run.finished(*keys, kind="reference")
     run = work.run.link(done) if done else _log(work, candidate, fit.name, key, _measured(work, candidate), quality)
     judged = run.judged(work.use_case.gate_requirements)
     named = judged.evaluation.model_copy(update={"candidate": fit.name})
@@ -189,15 +193,14 @@ def _candidate(work: Workspace, fit: Reference) -> Candidate:
         threshold = fit_dev_threshold(fit.probabilities, list(_dev(work)["text"]), (), MOST_FALSE_DECLINES)
         decline, below = task.decline_label, threshold.decline_below
     revision = content_key(fit.key, str(decline), str(below))
-    out = work.home / "references" / revision
-    if not out.exists():
-        as_student(fit, out, decline_label=decline, decline_below=below)
+    if not work.handover.bring(REFERENCES, revision):
+        as_student(fit, work.home / REFERENCES / revision, decline_label=decline, decline_below=below)
     return Candidate(
         stage="reference",
         model=embedder,
         revision=work.catalogue.revision(embedder),
         venue="self_host",
-        weights=Weights(kind="student", uri=out.as_uri(), revision=revision),
+        weights=Weights(kind="student", uri=work.handover.hand_over(REFERENCES, revision).uri, revision=revision),
         decline_below=below if decline else None,
     )
 

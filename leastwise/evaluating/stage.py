@@ -20,6 +20,7 @@ from leastwise.answering.retrieval_figures import RetrievalFigures, RetrievalMet
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.errors import CannotBeAsked
+from leastwise.evaluating.cascade_offer import key_before
 from leastwise.evaluating.evaluation import evaluate
 from leastwise.evaluating.forgetting import exam_of, forgetting_figures
 from leastwise.evaluating.guard_offer import guards_offered
@@ -68,13 +69,12 @@ class _Logged:
 
 
 def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | Offer]) -> StageResult:
-    """Measure candidates in order up to the first PASS and log the stage by the best of them.
-
-    An offer of a cascade is taken up when its turn comes, if it is worth it; last comes the offer of a guard.
+    """Measure candidates in order up to the first PASS and log the stage by the best of them; an offer of a cascade is
+    taken up when its turn comes, if it is worth it; last comes the offer of a guard.
     """
     candidates = [*listed, *guards_offered(work.use_case, stage)]
-    key = content_key(stage, work.question.key, *(each.key for each in candidates), *_measured_as(work, stage))
-    done = work.run.finished(key)
+    key = _key(work, stage, *(each.key for each in candidates))
+    done = work.run.finished(key, _key(work, stage, *(key_before(each, work.home) for each in candidates)))
     if done is not None:
         return _reuse(work, done)
     run, meter = work.run.open_stage(stage, key), RetrievalMeter(work)
@@ -85,6 +85,10 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     cost = sum(each.usd for each in tries.tried) if stage in ASKED_BY_THE_TOKEN else None
     logged = _log(work, run, best, meter, work.budget.spent_by(stage), cost=cost)
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
+
+
+def _key(work: Workspace, stage: Stage, *candidates: str) -> str:
+    return content_key(stage, work.question.key, *candidates, *_measured_as(work, stage))
 
 
 def _measured_as(work: Workspace, stage: Stage) -> tuple[str, ...]:
@@ -102,8 +106,7 @@ def evaluate_challenger(
     It is logged and judged as a stage is; what it is `called` keeps questions apart that drew alpha for themselves.
     """
     key = content_key(called, work.question.key, candidate.key)
-    done = work.run.finished(key)
-    if done is not None:
+    if (done := work.run.finished(key)) is not None:
         return _reuse(work, done)
     run, meter = work.run.open_stage(candidate.stage, key), RetrievalMeter(work)
     with _paid_endpoint(work, candidate.stage) as machine:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from leastwise.content import identity
 from leastwise.evidence.abstention import Guard
 from leastwise.part import Part, written_but_for
 from leastwise.use_case import Stage
@@ -65,7 +67,7 @@ class Weights(Part):
     """Weights a stage made."""
 
     kind: Literal["adapter", "merged", "student"] = Field(description="adapter: LoRA; merged: a full model; student.")
-    uri: str = Field(description="Where they are, safetensors only.")
+    uri: str = Field(description="What they are (made://), or where (s3://, file://); safetensors only.")
     revision: str = Field(description="Hash of their content.")
 
 
@@ -98,8 +100,18 @@ class Candidate(Part):
     def key(self) -> str:
         """Content hash, 16 hex digits: equal candidates answer alike, so it tells how documents are put to them too."""
         layout = {"documents": DOCUMENTS_STAND} if self._shows_documents else {}
-        canonical = json.dumps(self.model_dump(mode="json") | layout, sort_keys=True, ensure_ascii=False)
+        said = self.placed(identity).model_dump(mode="json") | layout
+        canonical = json.dumps(said, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def placed(self, where: Callable[[str], str]) -> Candidate:
+        """The same, with the URIs of model and weights as `where` gives them, of who is asked first too."""
+        update: dict[str, object] = {"model": where(self.model)}
+        if self.weights:
+            update["weights"] = self.weights.model_copy(update={"uri": where(self.weights.uri)})
+        if self.cascade:
+            update["cascade"] = self.cascade.model_copy(update={"first": self.cascade.first.placed(where)})
+        return self.model_copy(update=update)
 
     @property
     def _shows_documents(self) -> bool:

@@ -101,6 +101,14 @@ def _location(name: str) -> str | None:
     )
 
 
+def files_location(client: MlflowClient, name: str) -> str:
+    """Where the files of an experiment lie, or those of a new one would."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None and (own := _location(name)) is not None:
+        return own
+    return str((experiment or client.get_experiment("0")).artifact_location)
+
+
 def artifact_root(name: str) -> str:
     """Where a tracking server keeps the files of an experiment, or would keep those of a new one."""
     client = connect()

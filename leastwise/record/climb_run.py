@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psutil
@@ -19,6 +20,7 @@ from leastwise.ladder import Evaluation, Record, best, teacher
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.record.client import experiment_id, leave, take_up
+from leastwise.record.handover.tables import brought, handed_over
 from leastwise.record.run import (
     CLIMB_KEY,
     CONFIRMED,
@@ -67,7 +69,7 @@ class ClimbRun(RecordedRun):
 
     def use_case(self) -> UseCase:
         """The use case as it was when the climb started, overrides included."""
-        return UseCase.model_validate(self.read_json(USE_CASE_FILE))
+        return brought(self.client, UseCase.model_validate(self.read_json(USE_CASE_FILE)))
 
     # -- its stages ---------------------------------------------------------------------------------------------------
 
@@ -117,11 +119,13 @@ class ClimbRun(RecordedRun):
         run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{stage} · running")
         return StageRun(self.client, run)
 
-    def finished(self, key: str, kind: str = "stage") -> StageRun | None:
-        """A finished, error-free run of a stage (or of the judged reference) with this key, from whichever climb."""
-        query = f"{is_tag(KEY, key)} and {is_tag(KIND, kind)} and {is_status(FINISHED)}"
-        newest_first = ["attributes.start_time DESC"]
-        runs = self.client.search_runs([self.experiment_id], query, max_results=5, order_by=newest_first)
+    def finished(self, *keys: str, kind: str = "stage") -> StageRun | None:
+        """A finished, error-free run of a stage (or of the judged reference), from whichever climb, with the first of
+        these keys that has one.
+        """
+        ended, newest_first = f"{is_tag(KIND, kind)} and {is_status(FINISHED)}", ["attributes.start_time DESC"]
+        search = partial(self.client.search_runs, [self.experiment_id], max_results=5, order_by=newest_first)
+        runs = (run for key in dict.fromkeys(keys) for run in search(f"{is_tag(KEY, key)} and {ended}"))
         found = (StageRun(self.client, each) for each in runs)
         return next((run for run in found if run.is_evidence and run.is_whole), None)
 
@@ -186,7 +190,7 @@ class ClimbRun(RecordedRun):
     def _ended_before_ms(self, run: StageRun) -> float:
         """When what came before a run under this climb ended; for the first one, when this process took it up."""
         others = [each.info.end_time for each in self.children() if each.info.run_id != run.id and each.info.end_time]
-        return float(max([*others, self.run.info.start_time, _process_start_ms()]))
+        return float(max([*others, self.run.info.start_time, psutil.Process().create_time() * 1000]))
 
     # -- its history --------------------------------------------------------------------------------------------------
 
@@ -266,10 +270,6 @@ def _is_stale(run: StageRun, later: Iterable[StageRun]) -> bool:
     return any(each.verdict != SKIPPED and each.stage in below for each in later)
 
 
-def _process_start_ms() -> float:
-    return float(psutil.Process().create_time()) * 1000
-
-
 @dataclass(frozen=True)
 class OpenClimb:
     """A climb as it was opened."""
@@ -293,7 +293,7 @@ def open_climb(client: MlflowClient, use_case: UseCase, key: str) -> OpenClimb:
     )
     if is_resumed:
         client.update_run(run.info.run_id, status=RUNNING)
-    client.log_dict(run.info.run_id, use_case.model_dump(mode="json"), USE_CASE_FILE)
+    client.log_dict(run.info.run_id, handed_over(client, use_case).model_dump(mode="json"), USE_CASE_FILE)
     climb = ClimbRun.read(client, run.info.run_id)
     if is_resumed:
         climb.reconsider_skips()

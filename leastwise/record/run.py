@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from leastwise.errors import BadInput
 from leastwise.rows.question import DataSet
 from leastwise.run_id import RunId
+from leastwise.stores import storage
+from leastwise.stores.made.naming import name_of_table
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -154,7 +156,7 @@ class RecordedRun:
                     name=each.name,
                     digest=each.sha256[:36],
                     source_type="s3" if each.uri.startswith("s3://") else "local",
-                    source=json.dumps({"uri": each.uri}),
+                    source=json.dumps({"uri": name_of_table(each.uri, storage.home())}),
                     profile=json.dumps({"num_rows": each.rows}),
                 ),
                 tags=[InputTag("mlflow.data.context", each.name)],

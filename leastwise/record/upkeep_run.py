@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.record.client import experiment_id, leave, take_up
 from leastwise.record.climb_run import USE_CASE_FILE, ClimbRun
+from leastwise.record.handover.tables import handed_over
 from leastwise.record.run import (
     CHAMPION_VERSION,
     FINISHED,
@@ -89,7 +90,7 @@ def open_upkeep(
         lambda: client.search_runs([where], query),
         lambda: client.create_run(where, tags=written, run_name=f"{kind} · running"),
     )
-    client.log_dict(run.info.run_id, use_case.model_dump(mode="json"), USE_CASE_FILE)
+    client.log_dict(run.info.run_id, handed_over(client, use_case).model_dump(mode="json"), USE_CASE_FILE)
     return UpkeepRun.read(client, run.info.run_id)
 
 

@@ -89,12 +89,12 @@ def continue_pretraining(
     general sequences than the share asks for, all of them are mixed in once; the report says what share it was.
     """
     report_path = out / "pretraining.json"
+    if report_path.exists():
+        return PretrainReport.model_validate_json(report_path.read_text(encoding="utf-8"))
     mix = _mixed(base, texts, settings, replay)
     encoded = [*mix.domain, *mix.general]
     work = out.with_name(f"{out.name}.adapter")
     training = run(TrainingRequest(base=base, encoded=encoded, watched=[], settings=settings), work, progress)
-    if report_path.exists():
-        return PretrainReport.model_validate_json(report_path.read_text(encoding="utf-8"))
     if not out.exists():
         merge(base, work, out)
     order = training_order(encoded, settings)

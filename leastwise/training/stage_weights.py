@@ -24,6 +24,7 @@ from leastwise.money.lora import LLAMA_3_8B, LLAMA_3_70B, trainable_share
 from leastwise.money.machine_cost import worst_training_usd
 from leastwise.progress import TrainingProgress
 from leastwise.rows.general_text import followed_texts, replayed_texts
+from leastwise.stores.made.naming import ADAPTERS, BASES, LABELS, STUDENTS, Made
 from leastwise.stores.tables import table_files
 from leastwise.training import causal_student, distillation, pretraining, teacher_labels, training, training_search
 from leastwise.training.request import DevMetric, TrainingReport
@@ -56,8 +57,8 @@ def train_adapter(work: Workspace, stage: Stage, base: Path) -> Trained:
         settings, table = result.settings, training_search.as_markdown(result.trials)
     rows = list(training_search.distinct(rows, settings))
     request = training.request_of(base, rows, dev, settings, metric)
-    out = work.home / "adapters" / request.key
-    is_there = out.exists()
+    out = work.home / ADAPTERS / request.key
+    is_there = work.handover.bring(ADAPTERS, out.name)
     if is_there:
         log.info(f"the adapter of an earlier climb is reused: same base, settings and examples ({out.name})")
     else:
@@ -67,8 +68,9 @@ def train_adapter(work: Workspace, stage: Stage, base: Path) -> Trained:
         report = training.run(request, out, on_progress)
     if not is_there:
         log.info(_summary(report))
-    _log_adapter(work, out, report, settings)
-    return Trained(Weights(kind="adapter", uri=out.as_uri(), revision=weights.directory_hash(out)), table)
+    _log_adapter(work, report, settings)
+    made = work.hand_over(out, "adapter")
+    return Trained(Weights(kind="adapter", uri=made.uri, revision=weights.directory_hash(out)), table)
 
 
 def _search(
@@ -86,7 +88,7 @@ def _search(
         raise BadInput(
             "training.search: chooses by dev rows, and there are none; add data.dev, or remove training.search"
         )
-    folder = work.home / "adapters" / "trials"
+    folder = work.home / ADAPTERS / "trials"
     result = training_search.search(
         base, rows, dev, start, choices, folder, lambda out: _paid_machine(work, stage, out), metric
     )
@@ -99,7 +101,7 @@ def _search(
     return result
 
 
-def _log_adapter(work: Workspace, out: Path, report: TrainingReport, settings: TrainingSettings) -> None:
+def _log_adapter(work: Workspace, report: TrainingReport, settings: TrainingSettings) -> None:
     shares = {
         f"trainable_share_{size}": trainable_share(shape, settings.method, settings.rank, settings.upper_blocks_share)
         for size, shape in (("8b", LLAMA_3_8B), ("70b", LLAMA_3_70B))
@@ -108,12 +110,11 @@ def _log_adapter(work: Workspace, out: Path, report: TrainingReport, settings: T
         f"{report.trainable_share:.2%} of the weights trained; the same on Llama 3: {shares['trainable_share_8b']:.2%} "
         f"of 8B, {shares['trainable_share_70b']:.2%} of 70B"
     )
-    work.run.log_file(out, "adapter")
     work.run.write({f"training.{name}": value for name, value in (report.figures() | shares).items()})
 
 
-def pretrain_base(work: Workspace) -> Path:
-    """The base further pre-trained on the documents; gives back the new base's directory."""
+def pretrain_base(work: Workspace) -> Made:
+    """The base further pre-trained on the documents; gives back the new base's name."""
     base, wanted = work.catalogue.base_dir(), work.use_case.training
     texts = list(work.tables.need("documents")["text"])
     held_out = texts[::HELD_OUT_EVERY]
@@ -121,15 +122,16 @@ def pretrain_base(work: Workspace) -> Path:
     settings, replay = pretraining_settings_of(wanted), _replay(work)
     mixed = [json.dumps([list(replay.texts), list(replay.held_out)]), f"{replay.share:g}"] if replay.held_out else []
     content = (work.catalogue.base().uri, weights.directory_hash(base), settings.identity(), json.dumps(texts), *mixed)
-    out = work.home / "bases" / content_key(*content)
+    out = work.home / BASES / content_key(*content)
+    is_there = work.handover.bring(BASES, out.name)
     general = f" and {replay.share:.0%} general text" if replay.share else ""
-    reused = ": reused" if out.exists() else ""
+    reused = ": reused" if is_there else ""
     log.info(f"continued pre-training ({wanted.pretrain_method}) on {len(kept):,} documents{general}{reused}")
     with _paid_machine(work, "pretrain", out) as on_progress:
         report = pretraining.continue_pretraining(base, kept, held_out, settings, out, on_progress, replay)
     work.run.write({f"pretrain.{name}": value for name, value in report.figures().items()})
     log.info(report.in_words())
-    return out
+    return work.handover.hand_over(BASES, out.name)
 
 
 def _replay(work: Workspace) -> pretraining.Replay:
@@ -137,8 +139,8 @@ def _replay(work: Workspace) -> pretraining.Replay:
     return pretraining.Replay(replayed_texts(question), followed_texts(question), work.use_case.replay_share)
 
 
-def label_unlabelled(work: Workspace) -> Path:
-    """Unlabelled text as the best passing teacher labels it; gives back the labelled table, logged as an artifact."""
+def label_unlabelled(work: Workspace) -> Made:
+    """Unlabelled text as the best passing teacher labels it; gives back the name of the labelled table."""
     teacher, wanted = need_teacher(work), work.use_case.training
     _check_licence(work, teacher)
     if isinstance(wanted.student, CausalStudent):
@@ -147,14 +149,13 @@ def label_unlabelled(work: Workspace) -> Path:
     texts = json.dumps([list(unlabelled["id"].astype(str)), list(unlabelled["text"])])
     how = (str(wanted.teacher_labels), wanted.choose_labels, str(wanted.seed))
     key = content_key(teacher.key, texts, work.use_case.task.model_dump_json(), *how)
-    out = work.home / "labels" / f"{key}.parquet"
-    if not out.exists():
+    out = work.home / LABELS / f"{key}.parquet"
+    if not work.handover.bring(LABELS, out.name):
         work.costing.announce("distill")
         parts = out.with_suffix(".parts")
         table_files.write_table(teacher_labels.label_texts(work, teacher, unlabelled, parts), out)
         shutil.rmtree(parts, ignore_errors=True)
-    work.run.log_file(out, "teacher")
-    return out
+    return work.hand_over(out, "teacher")
 
 
 def need_teacher(work: Workspace) -> Candidate:
@@ -183,34 +184,45 @@ def train_student(work: Workspace, labels_uri: str) -> Weights:
 
 def _train_causal(work: Workspace, student: CausalStudent, labels_uri: str) -> Weights:
     """A small causal model trained on the teacher's answers."""
-    labelled, dev = table_files.read_table(labels_uri), work.tables.get("dev")
+    labelled, dev = table_files.read_table(work.local(labels_uri)), work.tables.get("dev")
     base = causal_student.base_dir(work.catalogue, student)
     rows = causal_student.rows_of(work.use_case.task, base, labelled)
     watched = pairs(work, "dev", base)[:WATCHED_ROWS] if dev is not None else []
     settings = causal_student.settings_of(work.use_case.training, student, len(rows))
-    teacher = causal_student.teacher_dir(work.home, need_teacher(work)) if student.teacher_share else None
+    teacher = None
+    if student.teacher_share:
+        teacher = causal_student.teacher_dir(work.home, work.handover.here(need_teacher(work)))
     request = training.request_of(base, rows, watched, settings, None, teacher)
-    out = work.home / "students" / request.key
-    log.info(f"a causal student on {len(rows):,} teacher answers{': reused' if out.exists() else ''}")
+    out = work.home / STUDENTS / request.key
+    is_there = work.handover.bring(STUDENTS, out.name)
+    log.info(f"a causal student on {len(rows):,} teacher answers{': reused' if is_there else ''}")
     with _paid_machine(work, "distill", out) as on_progress:
         report = training.run(request, out, on_progress)
-    work.run.log_file(out, "student")
     work.run.write({f"student.{name}": value for name, value in report.figures().items()})
     kind = causal_student.kind_of(settings)
-    return Weights(kind=kind, uri=out.as_uri(), revision=weights.directory_hash(out))
+    made = work.hand_over(out, "student")
+    return Weights(kind=kind, uri=made.uri, revision=weights.directory_hash(out))
+
+
+def causal_base(work: Workspace, student: CausalStudent) -> str:
+    """The URI of the weights a causal student starts from: those the use case names, or what was cut of them."""
+    directory = causal_student.base_dir(work.catalogue, student)
+    if student.blocks is None:
+        return student.uri or work.catalogue.base().uri
+    return work.handover.hand_over(BASES, directory.name).uri
 
 
 def _train_encoder(work: Workspace, student: EncoderStudent, labels_uri: str) -> Weights:
     """A small encoder trained on the teacher's labels; decline threshold and runtime chosen on dev."""
-    labelled, answers = table_files.read_table(labels_uri), list(work.use_case.task.answers or ())
+    labelled, answers = table_files.read_table(work.local(labels_uri)), list(work.use_case.task.answers or ())
     settings = student_settings(student, work.use_case.training.seed)
     uri, dev = work.use_case.models.student, work.tables.need("dev")
     assert uri is not None
     known = (list(dev["text"]), list(dev["label"]))
     targets = teacher_labels.targets(labelled, answers)
     content = (encoder.embedder_dir(uri), list(labelled["text"]), targets, answers, known, settings)
-    out = work.home / "students" / distillation.student_key(*content)
-    is_there = out.exists()
+    out = work.home / STUDENTS / distillation.student_key(*content)
+    is_there = work.handover.bring(STUDENTS, out.name)
     if not is_there:
         log.info(f"training a student on {len(labelled):,} teacher labels")
         if cut := texts_cut("teacher labels", list(labelled["text"]), content[0], settings.max_tokens):
@@ -218,12 +230,12 @@ def _train_encoder(work: Workspace, student: EncoderStudent, labels_uri: str) ->
     with _paid_machine(work, "distill", out) as on_progress:
         report = distillation.train_student(*content, out, on_progress)
         runtime = runtime_choice.choose_runtime(out, *known)
-    work.run.log_file(out, "student")
+    made = work.hand_over(out, "student")
     work.run.write({"student.dev_accuracy": report.dev_accuracy, "student.seconds": report.train_seconds})
     how = "reused from an earlier climb" if is_there else f"after {report.train_seconds:.0f} s"
     speed = f"answers in {runtime.runtime}, {runtime.requests_per_s:,.0f} texts/s alone"
     log.info(f"student: {runtime.dev_accuracy:.3f} on dev, {how}; {speed}")
-    return Weights(kind="student", uri=out.as_uri(), revision=weights.directory_hash(out))
+    return Weights(kind="student", uri=made.uri, revision=weights.directory_hash(out))
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def test_a_training_is_booked_to_the_stage_it_belongs_to(
 ) -> None:
     work = open_cities(tmp_path, tiny, LABELS, {}, **SHORT)
     further = shutil.copytree(tiny, tmp_path / "further")
-    train(work.run.id, str(further) if is_on_another_base else None)
+    train(work.run.id, further.as_uri() if is_on_another_base else None)
     spent = {stage: work.budget.spent_by(stage) for stage in ("fine_tune", "pretrain")}
     assert spent[pays] > 0 and sum(spent.values()) == spent[pays] == work.budget.usd_spent
 
@@ -53,6 +53,6 @@ def test_a_champion_on_a_further_pretrained_base_is_trained_again_on_it_and_that
     registry.promote(version, "first")
     run = open_upkeep(work.run.client, work.use_case, "retrain", "key", {CHAMPION_VERSION: version})
     trained = train_again(run.id)
-    assert str(further) in (Path(trained.uri.removeprefix("file://")) / "adapter_config.json").read_text()
+    assert str(further) in (work.handover.weights_dir(trained) / "adapter_config.json").read_text()
     budget = open_workspace(run.id).budget
     assert budget.spent_by("fine_tune") > 0 and budget.spent_by("pretrain") == 0

@@ -75,17 +75,14 @@ def test_a_smaller_causal_model_learns_records_from_its_teacher_and_is_judged_li
     climb = work.run.id
     uri = label_with_teacher.fn(climb)
     data.validate_teacher_labels.fn(climb, uri)
-    labelled = table_files.read_table(uri)
+    labelled = table_files.read_table(work.local(uri))
     assert "probabilities" not in labelled and len(labelled) > 50
     made = distill_student.fn(climb, uri)
     run = evaluate_stage(work, "distill", distill_tries(work, made)).run
     candidate = run.candidate()
     assert candidate.weights == made and made.kind == "adapter"
-    assert (
-        json.loads((Path(candidate.model.removeprefix("file://")) / "config.json").read_text())["num_hidden_layers"]
-        == 1
-    )
-    report = TrainingReport.model_validate_json((Path(made.uri.removeprefix("file://")) / "training.json").read_text())
+    assert json.loads((work.model_dir(candidate.model) / "config.json").read_text())["num_hidden_layers"] == 1
+    report = TrainingReport.model_validate_json((work.handover.weights_dir(made) / "training.json").read_text())
     assert report.settings.teacher_share == teacher_share and report.train_losses[-1] < report.train_losses[0] / 8
     # By chance: 0.25. This teacher is unsure of every token, and who learns that is worse at writing a record
     # without a slip.
@@ -100,7 +97,7 @@ def test_an_encoder_learns_the_probabilities_of_a_trained_teacher(tmp_path: Path
     climb = work.run.id
     uri = label_with_teacher.fn(climb)
     data.validate_teacher_labels.fn(climb, uri)
-    labelled = table_files.read_table(uri)
+    labelled = table_files.read_table(work.local(uri))
     found = targets(labelled, CITIES)
     assert found.shape == (60, 4) and (found > 0).all()
     assert [CITIES[best] for best in found.argmax(axis=1)] == labelled["label"].tolist()
@@ -108,7 +105,7 @@ def test_an_encoder_learns_the_probabilities_of_a_trained_teacher(tmp_path: Path
         greedy = [answer.text for answer in answerer.answer(labelled)]
     assert np.mean([text == label for text, label in zip(greedy, labelled["label"], strict=True)]) > 0.9
     made = distill_student.fn(climb, uri)
-    about = json.loads((Path(made.uri.removeprefix("file://")) / "labels.json").read_text())
+    about = json.loads((work.handover.weights_dir(made) / "labels.json").read_text())
     assert about["runtime"] in RUNTIMES and {each["runtime"] for each in about["measured"]} == set(RUNTIMES)
     assert work.run.again().figures["student.dev_accuracy"] > 0.8
 
