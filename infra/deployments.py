@@ -2,7 +2,7 @@
 
 `python -m infra.deployments` can be run again: a pool that is there keeps its limit and what people changed of it.
 POOL_TYPE is `process` (the default: runs are processes of a worker) or `kubernetes` (each is a Job made of
-infra/kubernetes/pools/NAME.json). It switches no schedule on.
+infra/kubernetes/pools/NAME.json, of the image that CPU_IMAGE or GPU_IMAGE names). It switches no schedule on.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def template(kind: str, pool: str) -> dict[str, Any] | None:
     if kind == "process":
         return None
     read: dict[str, Any] = json.loads((TEMPLATES / f"{pool}.json").read_text(encoding="utf-8"))
+    image = read["variables"]["properties"]["image"]
+    image["default"] = os.environ.get(f"{pool.upper()}_IMAGE") or image["default"]
     return read
 
 

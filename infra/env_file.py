@@ -14,8 +14,13 @@ EMPTY = re.compile(r"^([A-Z][A-Z0-9_]*)=$", re.MULTILINE)
 
 
 def filled(example: str) -> str:
-    """The text with 48 hexadecimal digits for every empty secret."""
-    return EMPTY.sub(lambda name: f"{name.group(1)}={secrets.token_hex(24)}", example)
+    """The text with 48 hexadecimal digits for every empty secret, after `leastwise:` where it is user and password."""
+
+    def fill(empty: re.Match[str]) -> str:
+        user = "leastwise:" if empty[1].endswith("_AUTH_STRING") else ""
+        return f"{empty[1]}={user}{secrets.token_hex(24)}"
+
+    return EMPTY.sub(fill, example)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Several machines on one: each has a network, a process table and a file system of its own; they share addresses alone.
+"""Several machines on one: each has a network, a process table and files of its own; they share addresses alone.
 
 What they have in common is what is installed on them: the system, Python, this repository, all read-only. One machine
 more, `elsewhere`, is where every packet goes that is for none of them; it counts and answers nothing. Needs root (or
@@ -98,10 +98,15 @@ class Machine:
 
     def start(self, words: Sequence[str], log: str, **own: str) -> subprocess.Popen[bytes]:
         """A process there, whose output is in `log` of the machine's state; it ends with the block of `machines`."""
+        return self._start(self.command(words), log, self.environment(own))
+
+    def start_bare(self, words: Sequence[str], log: str) -> subprocess.Popen[bytes]:
+        """A process in its network alone, for what becomes another user."""
+        return self._start([*_entering(self.space), *words], log, {"PATH": "/usr/bin:/bin:/usr/sbin"})
+
+    def _start(self, command: list[str], log: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.state / f"{log}.log").open("ab") as output:
-            process = subprocess.Popen(
-                self.command(words), env=self.environment(own), stdout=output, stderr=subprocess.STDOUT, cwd="/"
-            )
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd="/")
         self.started.append(process)
         return process
 
@@ -115,7 +120,7 @@ class Machine:
         return (self.state / f"{name}.log").read_text(errors="replace")
 
     def received_bytes(self) -> int:
-        """Of IP packets that came in, for whomever they were meant; without what it says to itself, for it says nothing."""
+        """Of IP packets that came in, for whomever they were meant."""
         text = subprocess.run(
             [*_entering(self.space), "cat", "/proc/net/netstat"], check=True, capture_output=True, text=True
         ).stdout

@@ -1,4 +1,4 @@
-"""`residency` by packets: a climb that may speak to one host sends nothing anywhere else, and nothing else answers it."""
+"""`residency` by packets: a climb that may speak to one host sends nothing anywhere else."""
 
 import json
 import shutil

