@@ -1,18 +1,20 @@
 """Several machines on one: each has a network, a process table and files of its own; they share addresses alone.
 
 What they have in common is what is installed on them: the system, Python, this repository, all read-only. One machine
-more, `elsewhere`, is where every packet goes that is for none of them; it counts and answers nothing. Needs root (or
-what may make namespaces), `ip` and bubblewrap; nothing reaches the network of the machine that runs the tests.
+more, `elsewhere`, is where every packet goes that is for none of them; it writes them down and answers nothing. Needs
+root (or what may make namespaces), `ip` and bubblewrap; nothing reaches the network of the machine that runs the tests.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 CODE = "/leastwise"  # where the images have it, too
 ELSEWHERE = "elsewhere"
+PACKETS = "packets"
 ENDS_WITHIN_S = 15.0
 
 
@@ -90,11 +93,11 @@ class Machine:
         return [*_entering(self.space), str(_bwrap()), *view, *words]
 
     def environment(self, own: Mapping[str, str]) -> dict[str, str]:
-        """What a process there finds set: nothing of the tests' own, as in a container."""
+        """What a process there finds set: what the image sets, and nothing of the tests' own, as in a container."""
         path = [f"{sys.prefix}/bin", *(f"{each}/bin" for each in _also_importable()), "/usr/bin", "/bin", "/usr/sbin"]
         found = {"PATH": ":".join(path), "HOME": "/state", "LEASTWISE_HOME": "/state", "PYTHONUNBUFFERED": "1"}
-        found |= {"PYTHONPATH": ":".join([CODE, *_also_importable()]), "OMP_WAIT_POLICY": "PASSIVE"}
-        return found | dict(own)
+        found |= {"PYTHONPATH": ":".join([CODE, *_also_importable()])}
+        return _set_by_the_image() | found | dict(own)
 
     def start(self, words: Sequence[str], log: str, **own: str) -> subprocess.Popen[bytes]:
         """A process there, whose output is in `log` of the machine's state; it ends with the block of `machines`."""
@@ -119,13 +122,10 @@ class Machine:
     def log(self, name: str) -> str:
         return (self.state / f"{name}.log").read_text(errors="replace")
 
-    def received_bytes(self) -> int:
-        """Of IP packets that came in, for whomever they were meant."""
-        text = subprocess.run(
-            [*_entering(self.space), "cat", "/proc/net/netstat"], check=True, capture_output=True, text=True
-        ).stdout
-        names, values = (line.split() for line in text.splitlines() if line.startswith("IpExt:"))
-        return int(dict(zip(names, values, strict=True))["InOctets"])
+    def packets(self, *senders: str) -> list[str]:
+        """What came in at `elsewhere`, a line a packet, in order; of these senders, where some are named."""
+        lines = self.log(PACKETS).splitlines()[1:]
+        return [each for each in lines if not senders or each.partition(" ")[0] in senders]
 
     def cut(self) -> None:
         """Pull its cable."""
@@ -140,6 +140,13 @@ class Machine:
             process.kill()  # bubblewrap takes all of its process table with it
         for process in self.started:
             process.wait(ENDS_WITHIN_S)
+
+
+def _set_by_the_image() -> dict[str, str]:
+    """The variables of its stage `cpu`."""
+    text = (ROOT / "infra" / "images" / "Dockerfile").read_text().partition(" AS cpu")[2].partition("\nFROM ")[0]
+    lines = re.findall(r"^ENV ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    return dict(each.split("=", 1) for line in lines for each in line.replace("\\\n", " ").split())
 
 
 def _python() -> set[str]:
@@ -182,12 +189,22 @@ def machines(
             state.mkdir()
             there[name] = Machine(name, f"{prefix}-{at}", addresses[name], f"v{at}", state, hosts, mounts or {})
             _plug_in(there[name], f"{prefix}-sw", addresses[ELSEWHERE])
+        _listen(there[ELSEWHERE])
         yield there
     finally:
         for machine in there.values():
             machine.end()
         for space in [*(f"{prefix}-{at}" for at in range(1, len(every) + 1)), f"{prefix}-sw"]:
             _ip("netns", "del", space, check=False)
+
+
+def _listen(elsewhere: Machine) -> None:
+    """Bubblewrap would take the right to read raw packets from it."""
+    elsewhere.start_bare([sys.executable, "-S", str(ROOT / "tests" / "servers" / "packet_recorder.py")], PACKETS)
+    until = time.monotonic() + ENDS_WITHIN_S
+    while "listening" not in elsewhere.log(PACKETS):
+        assert time.monotonic() < until, elsewhere.log(PACKETS)
+        time.sleep(0.05)
 
 
 def _plug_in(machine: Machine, switch: str, way_out: str) -> None:

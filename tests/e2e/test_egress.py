@@ -49,15 +49,15 @@ def there(tmp_path: Path, empty_tracking: Path) -> Iterator[dict[str, Machine]]:
 def test_a_climb_that_is_held_to_one_host_sends_not_one_packet_anywhere_else(there: dict[str, Machine]) -> None:
     worker, elsewhere = there["worker"], there[ELSEWHERE]
     _answers(there["provider"])
-    before = elsewhere.received_bytes()
     done = worker.run(["python", "-m", "flows.customize", "/data/case.yaml"], timeout_s=300)
     ending = json.loads(done.stdout.splitlines()[-1])
     assert (done.returncode, ending["outcome"]) == (0, "prompt"), done.stderr
-    assert ending["calls_paid"] > 0 and there["provider"].received_bytes() > 10_000
-    assert elsewhere.received_bytes() == before == 0
+    assert ending["calls_paid"] > 0
+    assert elsewhere.packets() == []
     # What would have been seen: a name that is looked up, a connection that is tried.
     worker.run(["python", "-c", "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'?', ('192.0.2.1', 53))"])
-    assert elsewhere.received_bytes() > 0
+    (seen,) = elsewhere.packets()
+    assert seen.startswith(f"{worker.address} -> 192.0.2.1:53 ")
 
 
 def _answers(provider: Machine) -> None:
