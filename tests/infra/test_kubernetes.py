@@ -156,7 +156,9 @@ def test_services_lead_to_pods_by_the_ports_that_addresses_name(objects: list[Ob
 
 def test_flow_runs_get_what_workers_get_on_one_machine() -> None:
     compose = yaml.safe_load((ROOT / "infra" / "compose.yaml").read_text())
-    wanted = set(compose["x-clients"]) - {"PREFECT_API_AUTH_STRING"}  # the worker hands it on, by reference
+    wanted = set(compose["x-worker"]["environment"]) - {
+        "PREFECT_API_AUTH_STRING"
+    }  # the worker hands it on, by reference
     settings = set(of(put_together(KUBERNETES / "base"), "ConfigMap")["leastwise"]["data"])
     for pod in pool_pods().values():
         (container,) = containers(pod)
