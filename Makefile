@@ -2,7 +2,13 @@
 # Everything is set up on first use: the environment in .venv from requirements.lock, state in .leastwise.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-BIN := .venv/bin
+# Another PYTHON than the one .venv was made with gets an environment beside it: make test PYTHON=python3.13
+ifeq ($(origin PYTHON),command line)
+  NUMBER := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  MADE_WITH := $(shell sed -n 's/^version = \([0-9]*\.[0-9]*\).*/\1/p' .venv/pyvenv.cfg 2>/dev/null)
+endif
+VENV := .venv$(if $(MADE_WITH),$(if $(filter $(MADE_WITH),$(NUMBER)),,-$(NUMBER)))
+BIN := $(VENV)/bin
 USE_CASE ?= use_cases/alert-triage.yaml
 TESTS ?= tests
 # Processes that share the tests: one more than cores, since tests wait for servers a third of their time.
@@ -23,19 +29,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env data demo test check bench soak up down clean
+.PHONY: help env data demo test check bench soak up down kube-check clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: .venv/.complete ## Set up .venv from requirements.lock; nothing to do where it is there
+env: $(VENV)/.complete ## Set up .venv from requirements.lock; nothing to do where it is there
 
 # torch once more with its requirements: nothing to do for the CPU build, the CUDA libraries for the GPU build.
-.venv/.complete: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "leastwise: $(PYTHON) is not Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@echo "leastwise: setting up .venv from requirements.lock, some minutes the first time …" >&2
-	@$(PYTHON) -m venv .venv
+$(VENV)/.complete: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "leastwise: $(PYTHON) is not Python 3.11 to 3.13; set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "leastwise: setting up $(VENV) from requirements.lock, some minutes the first time …" >&2
+	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --no-compile --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install -qq --no-compile "$$(grep '^torch==' requirements.lock)"
 	@touch $@
@@ -69,6 +75,14 @@ up: data ## Start the Prefect and MLflow servers, a worker a pool, and deploy ev
 down: env ## End exactly what `make up` started
 	@$(BIN)/python -m infra.local down
 
+# Checkers have packages that the product does not: they lie in a folder of their own, which only this command looks into.
+kube-check: env ## Hold infra/kubernetes/ strictly to Kubernetes' schemas; needs kubectl, no cluster
+	@command -v kubectl >/dev/null || { echo "leastwise: kubectl is not installed (1.21 or newer)" >&2; exit 2; }
+	@cat infra/kubernetes/*.lock | cmp -s - .kube-check/.complete || { rm -rf .kube-check; \
+	  $(BIN)/python -m pip install -qq --no-deps --no-compile --target .kube-check -r infra/kubernetes/worker.lock -r infra/kubernetes/check.lock && \
+	  cat infra/kubernetes/*.lock > .kube-check/.complete; }
+	@PYTHONPATH=.kube-check $(BIN)/python -m infra.kube_check
+
 clean: ## Remove the environment and caches; .leastwise stays, for it holds what was paid for
-	@rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache dist
+	@rm -rf .venv .venv-* .kube-check .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,100 @@
+"""Pools and every deployment of prefect.yaml, made at the Prefect server that PREFECT_API_URL names.
+
+`python -m infra.deployments` can be run again: a pool that is there keeps its limit and what people changed of it.
+POOL_TYPE is `process` (the default: runs are processes of a worker) or `kubernetes` (each is a Job made of
+infra/kubernetes/pools/NAME.json, of the image that CPU_IMAGE or GPU_IMAGE names). It switches no schedule on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import flows  # noqa: F401 - keeps every process started here quiet and its state under the state directory
+from infra.local import POOLS
+from leastwise.errors import BadInput
+from leastwise.redaction import redacted
+from leastwise.stores.shipped import ROOT
+
+TEMPLATES = Path(__file__).parent / "kubernetes" / "pools"
+WITHIN_S, POLL_S = 120.0, 1.0
+
+
+def template(kind: str, pool: str) -> dict[str, Any] | None:
+    """The base job template of a pool; None for Prefect's own. BadInput for an unknown kind."""
+    if kind not in ("process", "kubernetes"):
+        raise BadInput(f"POOL_TYPE: {kind!r} is neither process nor kubernetes")
+    if kind == "process":
+        return None
+    read: dict[str, Any] = json.loads((TEMPLATES / f"{pool}.json").read_text(encoding="utf-8"))
+    image = read["variables"]["properties"]["image"]
+    image["default"] = os.environ.get(f"{pool.upper()}_IMAGE") or image["default"]
+    return read
+
+
+def make_pools(kind: str) -> list[str]:
+    """The pools that were missing; BadInput where one is there and of another kind."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+    from prefect.exceptions import ObjectNotFound
+
+    made = []
+    with get_client(sync_client=True) as client:
+        for name, limit in POOLS.items():
+            job = template(kind, name)
+            try:
+                there = client.read_work_pool(name)
+            except ObjectNotFound:
+                pool = WorkPoolCreate(name=name, type=kind, concurrency_limit=int(limit), base_job_template=job or {})
+                client.create_work_pool(pool)
+                made.append(name)
+                continue
+            if there.type != kind:
+                raise BadInput(f"pool {name} is of type {there.type}, not {kind}; delete it, or set POOL_TYPE")
+            if job:
+                client.update_work_pool(name, WorkPoolUpdate(base_job_template=job))
+    return made
+
+
+def deploy_all() -> None:
+    """Every deployment of prefect.yaml; those that are there are brought up to date."""
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PWD": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BadInput(f"prefect deploy: {redacted((done.stdout + done.stderr)[-1500:])}")
+
+
+def _once_it_answers(kind: str) -> list[str]:
+    import httpx
+
+    until = time.monotonic() + WITHIN_S
+    while True:
+        try:
+            return make_pools(kind)
+        except httpx.TransportError as error:
+            if time.monotonic() > until:
+                raise BadInput(f"PREFECT_API_URL: {redacted(str(error))[:500]}") from None
+            time.sleep(POLL_S)
+
+
+def main() -> int:
+    """Exit status: 0 done, 2 what a person can put right."""
+    try:
+        made = _once_it_answers(os.environ.get("POOL_TYPE") or "process")
+        print(f"leastwise: pools made: {', '.join(made) or 'none, all are there'}", file=sys.stderr)
+        deploy_all()
+    except BadInput as error:
+        print(f"leastwise: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
