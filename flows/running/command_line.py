@@ -6,6 +6,7 @@ alone, 2 bad input, 1 error, 130 interrupted, 143 terminated; whatever is raised
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
@@ -26,6 +27,7 @@ from leastwise.engines import leftovers
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import Ending, StageEnding
 from leastwise.redaction import without_secrets
+from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.caps import BudgetExceeded
@@ -73,6 +75,11 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
     try:
         arguments = _arguments(signature, name)
         _check_state()
+        if "use_case" in arguments:
+            load(
+                arguments["use_case"]
+            )  # a file that no flow takes is refused before Prefect's server is started for it
+        _collect_again()
         leftovers.watch()
         _start_prefect()
         ending = call(**arguments)
@@ -93,6 +100,12 @@ def _check_state() -> None:
     server = os.environ.get("PREFECT_API_URL", "")
     if server:
         _check_reachable(server)
+
+
+def _collect_again() -> None:
+    """End what `flows/__init__.py` began: what was imported stays for good, and garbage is collected from here on."""
+    gc.freeze()
+    gc.enable()
 
 
 def _start_prefect() -> None:

@@ -20,6 +20,7 @@ from leastwise.stores.caps import BudgetExceeded
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = '''
+import gc
 import signal
 import threading
 
@@ -52,6 +53,8 @@ def small(first: str, second: str = "", overrides: Overrides = Overrides()) -> U
         asked.wait(60)
     if first == "terminate":
         signal.raise_signal(signal.SIGTERM)
+    if first == "collect":
+        return UpkeepEnding("quiet", f"garbage is collected: {gc.isenabled()}", 0.0, 0, "run")
     if first == "drift":
         return UpkeepEnding("drift", second, 0.0, 0, "run")
     return UpkeepEnding("quiet", second, 0.0, 0, "run")
@@ -61,6 +64,7 @@ def helper(argument):
     pass
 
 
+gc.disable()  # as a command is while it imports
 run(small)
 '''
 
@@ -301,6 +305,23 @@ def test_bad_input_raised_inside_a_flow_is_exit_2_with_one_line(small: Path) -> 
         {"outcome": "bad_input", "reason": "first: is refused; give another"}
     ]
     assert "leastwise: first: is refused; give another" in done.stderr
+
+
+def test_garbage_is_collected_again_by_the_time_the_flow_runs(small: Path) -> None:
+    (line,) = lines(ended(small, "collect"))
+    assert json.loads(line)["reason"] == "garbage is collected: True"
+
+
+@pytest.mark.parametrize("flow", ["prompt", "rollback"])
+def test_a_file_that_is_no_use_case_is_refused_before_any_server_is_started(flow: str, tmp_path: Path) -> None:
+    (tmp_path / "case.yaml").write_text("name: none\ncolour: red\n")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    command = [sys.executable, "-m", f"flows.{flow}", str(tmp_path / "case.yaml")]
+    environment = kept | {"LEASTWISE_HOME": str(tmp_path / "state")}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=180)
+    assert (done.returncode, json.loads(done.stdout)["outcome"]) == (2, "bad_input"), done.stderr
+    assert "colour: unknown field" in done.stderr
+    assert list((tmp_path / "state").rglob("*.db")) == [], "Prefect's server would have made its database"
 
 
 def test_an_ending_is_one_line_of_its_fields_and_its_own_exit_status(
