@@ -26,6 +26,7 @@ import threading
 
 import flows
 from prefect import flow
+from prefect.settings import get_current_settings
 
 from flows.running.command_line import run
 from leastwise.errors import BadInput
@@ -56,7 +57,8 @@ def small(first: str, second: str = "", overrides: Overrides = Overrides()) -> U
     if first == "collect":
         return UpkeepEnding("quiet", f"garbage is collected: {gc.isenabled()}", 0.0, 0, "run")
     if first == "drift":
-        return UpkeepEnding("drift", second, 0.0, 0, "run")
+        beats = get_current_settings().flows.heartbeat_frequency
+        return UpkeepEnding("drift", f"{second}; a heartbeat every {beats} s", 0.0, 0, "run")
     return UpkeepEnding("quiet", second, 0.0, 0, "run")
 
 
@@ -307,6 +309,11 @@ def test_bad_input_raised_inside_a_flow_is_exit_2_with_one_line(small: Path) -> 
     assert "leastwise: first: is refused; give another" in done.stderr
 
 
+def test_a_flow_under_a_server_that_stays_says_that_it_is_alive(small: Path) -> None:
+    (line,) = lines(ended(small, "drift", "moved"))
+    assert json.loads(line)["reason"] == "moved; a heartbeat every 180 s"
+
+
 def test_garbage_is_collected_again_by_the_time_the_flow_runs(small: Path) -> None:
     (line,) = lines(ended(small, "collect"))
     assert json.loads(line)["reason"] == "garbage is collected: True"
@@ -331,7 +338,8 @@ def test_an_ending_is_one_line_of_its_fields_and_its_own_exit_status(
     done = ended(small, "drift", "the inputs moved")
     assert done.returncode == 3, done.stderr
     (line,) = lines(done)
-    fields = {"outcome": "drift", "reason": "the inputs moved", "usd_spent": 0.0, "calls_paid": 0}
+    said = "the inputs moved; a heartbeat every None s"  # nobody watches a server that ends with the command
+    fields = {"outcome": "drift", "reason": said, "usd_spent": 0.0, "calls_paid": 0}
     assert json.loads(line) == fields | {"mlflow_run_id": "run"}
 
 
