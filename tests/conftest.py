@@ -1,9 +1,13 @@
 """State of a test session: its own state directory, quiet libraries, the built data set. Nothing leaves the machine."""
 
+import contextlib
+import gc
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 )
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: garbage is not looked for in it while tests run."""
+    gc.freeze()
+
+
 def _place(item: pytest.Item) -> int:
     file = item.path.relative_to(REPOSITORY / "tests").as_posix()
     return next((at for at, name in enumerate(LONGEST_FIRST) if file.startswith(name)), len(LONGEST_FIRST))
@@ -67,13 +76,35 @@ def _place(item: pytest.Item) -> int:
 def prefect_api() -> Iterator[str]:
     """The URL of one Prefect server for every flow of this process and every command that is told of it.
 
-    A command without one starts its own, which takes seconds; that it does and ends it has tests of its own.
+    A command without one starts its own, which takes seconds; that it does and ends it has tests of its own. So does
+    making Prefect's database, which is made once and copied.
     """
+    import prefect
     from prefect.settings import PREFECT_API_URL
-    from prefect.testing.utilities import prefect_test_harness
+    from prefect.testing import utilities
 
-    with prefect_test_harness(server_startup_timeout=120):
+    folder = Path(tempfile.mkdtemp())  # its own, which it removes
+    empty = PREFECT_HOME.parent / f"empty-prefect-{prefect.__version__}.db"
+    with contextlib.ExitStack() as until_made, contextlib.ExitStack() as stack:
+        until_made.enter_context(FileLock(f"{empty}.lock"))
+        if empty.exists():
+            shutil.copy(empty, folder / "prefect-test.db")
+            until_made.close()
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(utilities, "mkdtemp", lambda: str(folder))
+        stack.enter_context(utilities.prefect_test_harness(server_startup_timeout=120))
+        if not empty.exists():
+            _copy_database(folder / "prefect-test.db", empty)
+        until_made.close()
         yield PREFECT_API_URL.value()
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """A copy of a SQLite database that somebody may be writing."""
+    unfinished = target.with_suffix(".unfinished")
+    with contextlib.closing(sqlite3.connect(source)) as one, contextlib.closing(sqlite3.connect(unfinished)) as other:
+        one.backup(other)
+    unfinished.rename(target)
 
 
 @pytest.fixture(scope="session")
@@ -157,7 +188,9 @@ def small_triage(folder: Path, triage_data: Path, **sizes: int) -> dict[str, Any
 
 
 @pytest.fixture(scope="session")
-def used_home(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_models: Path) -> Path:
+def used_home(
+    tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_models: Path, prefect_api: str
+) -> Path:
     """A state directory in which a climb that asked no model has ended: its MLflow database, converted
     weights, embeddings.
     """
@@ -165,12 +198,12 @@ def used_home(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, share
     folder = (shared if PROCESS == "alone" else shared.parent) / "used"
     with FileLock(f"{folder}.lock"):
         if not (folder / "ended").exists():
-            _climb_once(folder, triage_data, shared_models)
+            _climb_once(folder, triage_data, shared_models, prefect_api)
             (folder / "ended").touch()
     return folder / "state"
 
 
-def _climb_once(folder: Path, triage_data: Path, shared_models: Path) -> None:
+def _climb_once(folder: Path, triage_data: Path, shared_models: Path, prefect_api: str) -> None:
     folder.mkdir()
     case = small_triage(folder, triage_data) | {
         "name": "first-use",
@@ -191,7 +224,7 @@ def _climb_once(folder: Path, triage_data: Path, shared_models: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "flows.customize", str(folder / "first-use.yaml")],
         cwd=REPOSITORY,
-        env=environment | {"LEASTWISE_HOME": str(home)},
+        env=environment | {"LEASTWISE_HOME": str(home), "PREFECT_API_URL": prefect_api},
         check=True,
         stdout=subprocess.DEVNULL,
     )

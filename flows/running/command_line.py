@@ -6,6 +6,7 @@ alone, 2 bad input, 1 error, 130 interrupted, 143 terminated; whatever is raised
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
@@ -18,7 +19,12 @@ from typing import NoReturn, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from prefect import Flow
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    temporary_settings,
+)
 
 from flows.running.endings import end_on_sigterm, finish, tell
 from leastwise.answering.answerer import UNMEASURABLE
@@ -26,6 +32,7 @@ from leastwise.engines import leftovers
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import Ending, StageEnding
 from leastwise.redaction import without_secrets
+from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.caps import BudgetExceeded
@@ -73,9 +80,15 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
     try:
         arguments = _arguments(signature, name)
         _check_state()
+        if "use_case" in arguments:
+            load(
+                arguments["use_case"]
+            )  # a file that no flow takes is refused before Prefect's server is started for it
+        _collect_again()
         leftovers.watch()
-        _start_prefect()
-        ending = call(**arguments)
+        # Nobody watches a server that ends with the command, and each flow would wait a second for its last heartbeat.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if _start_prefect() else {}):
+            ending = call(**arguments)
         fields, status = ending.fields(), ending.exit_status
     except BaseException as error:  # whatever it is, it ends as one line and one status
         tell(error, name)
@@ -95,14 +108,20 @@ def _check_state() -> None:
         _check_reachable(server)
 
 
-def _start_prefect() -> None:
-    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C.
+def _collect_again() -> None:
+    """End what `flows/__init__.py` began: what was imported stays for good, and garbage is collected from here on."""
+    gc.freeze()
+    gc.enable()
+
+
+def _start_prefect() -> bool:
+    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C; whether it was.
 
     A terminal sends that to every process of the command: the server would be gone before a flow that ends in good
     order has said so, and the flow would wait for it for minutes.
     """
     if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
-        return
+        return False
     from prefect.server.api.server import SubprocessASGIServer
 
     raised: list[Exception] = []
@@ -119,6 +138,7 @@ def _start_prefect() -> None:
     starting.join()
     if raised:
         raise raised[0]
+    return True
 
 
 def _check_reachable(server: str) -> None:

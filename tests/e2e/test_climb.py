@@ -78,7 +78,7 @@ def stages(home: Path, climb_id: str, kind: str = "stage") -> dict[str, Any]:
 
 
 def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_one_pays_for_nothing(
-    tmp_path: Path, case: dict[str, Any], home_with_models: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, case: dict[str, Any], home_with_models: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL")  # a command without a server starts its own, and tells people on stderr
     _kill_after_some_answers(tmp_path, case, home_with_models)
@@ -86,6 +86,7 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     status, first, err = climb(tmp_path, case)
     assert (status, first["outcome"]) == (0, "rag"), err
     assert "resuming the climb" in err
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     stored = answers_stored(home_with_models)
     with sqlite3.connect(home_with_models / "ledger.db") as ledger:
         counts = dict(ledger.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())

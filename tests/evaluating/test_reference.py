@@ -41,9 +41,16 @@ PARAPHRASES = [  # of rows of the gate, by hand
 ]
 
 
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Embeddings and fitted references, found by their content: what one test has fitted the next need not."""
+    return tmp_path_factory.mktemp("embeddings")
+
+
 @pytest.fixture
-def case(tmp_path: Path, triage_data: Path, home: Path) -> dict[str, Any]:
+def case(tmp_path: Path, triage_data: Path, home: Path, fitted: Path) -> dict[str, Any]:
     """A small cut of the triage use case whose row 0 may end the climb, with a quality bar it meets."""
+    (home / "embeddings").symlink_to(fitted)
     for name, size in SIZES.items():
         pd.read_parquet(triage_data / f"{name}.parquet").head(size).to_parquet(tmp_path / f"{name}.parquet")
     price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}

@@ -20,11 +20,13 @@ from leastwise.stores.caps import BudgetExceeded
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = '''
+import gc
 import signal
 import threading
 
 import flows
 from prefect import flow
+from prefect.settings import get_current_settings
 
 from flows.running.command_line import run
 from leastwise.errors import BadInput
@@ -52,8 +54,11 @@ def small(first: str, second: str = "", overrides: Overrides = Overrides()) -> U
         asked.wait(60)
     if first == "terminate":
         signal.raise_signal(signal.SIGTERM)
+    if first == "collect":
+        return UpkeepEnding("quiet", f"garbage is collected: {gc.isenabled()}", 0.0, 0, "run")
     if first == "drift":
-        return UpkeepEnding("drift", second, 0.0, 0, "run")
+        beats = get_current_settings().flows.heartbeat_frequency
+        return UpkeepEnding("drift", f"{second}; a heartbeat every {beats} s", 0.0, 0, "run")
     return UpkeepEnding("quiet", second, 0.0, 0, "run")
 
 
@@ -61,6 +66,7 @@ def helper(argument):
     pass
 
 
+gc.disable()  # as a command is while it imports
 run(small)
 '''
 
@@ -303,6 +309,28 @@ def test_bad_input_raised_inside_a_flow_is_exit_2_with_one_line(small: Path) -> 
     assert "leastwise: first: is refused; give another" in done.stderr
 
 
+def test_a_flow_under_a_server_that_stays_says_that_it_is_alive(small: Path) -> None:
+    (line,) = lines(ended(small, "drift", "moved"))
+    assert json.loads(line)["reason"] == "moved; a heartbeat every 180 s"
+
+
+def test_garbage_is_collected_again_by_the_time_the_flow_runs(small: Path) -> None:
+    (line,) = lines(ended(small, "collect"))
+    assert json.loads(line)["reason"] == "garbage is collected: True"
+
+
+@pytest.mark.parametrize("flow", ["prompt", "rollback"])
+def test_a_file_that_is_no_use_case_is_refused_before_any_server_is_started(flow: str, tmp_path: Path) -> None:
+    (tmp_path / "case.yaml").write_text("name: none\ncolour: red\n")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    command = [sys.executable, "-m", f"flows.{flow}", str(tmp_path / "case.yaml")]
+    environment = kept | {"LEASTWISE_HOME": str(tmp_path / "state")}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=180)
+    assert (done.returncode, json.loads(done.stdout)["outcome"]) == (2, "bad_input"), done.stderr
+    assert "colour: unknown field" in done.stderr
+    assert list((tmp_path / "state").rglob("*.db")) == [], "Prefect's server would have made its database"
+
+
 def test_an_ending_is_one_line_of_its_fields_and_its_own_exit_status(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,7 +338,8 @@ def test_an_ending_is_one_line_of_its_fields_and_its_own_exit_status(
     done = ended(small, "drift", "the inputs moved")
     assert done.returncode == 3, done.stderr
     (line,) = lines(done)
-    fields = {"outcome": "drift", "reason": "the inputs moved", "usd_spent": 0.0, "calls_paid": 0}
+    said = "the inputs moved; a heartbeat every None s"  # nobody watches a server that ends with the command
+    fields = {"outcome": "drift", "reason": said, "usd_spent": 0.0, "calls_paid": 0}
     assert json.loads(line) == fields | {"mlflow_run_id": "run"}
 
 
