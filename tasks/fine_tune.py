@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
+from leastwise.answering.servers import prove_servable
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever, Weights
@@ -37,7 +38,9 @@ def retrain_adapter(run_id: RunId, base_dir: str | None) -> Weights:
 
 def _train(run_id: RunId, stage: Stage, base_dir: str | None) -> Weights:
     work = open_workspace(run_id)
-    trained = train_adapter(work, stage, Path(base_dir) if base_dir else work.catalogue.base_dir())
+    base = Path(base_dir) if base_dir else work.catalogue.base_dir()
+    prove_servable(work.home, base)
+    trained = train_adapter(work, stage, base)
     if trained.search:
         publish_markdown("training-search", trained.search)
     return trained.weights

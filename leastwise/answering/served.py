@@ -199,7 +199,6 @@ def open_asker(work: Surroundings, candidate: Candidate, stack: ExitStack, payer
     """
     pays = payer or Payer(candidate.stage, "evaluation")
     price, concurrency = work.catalogue.price_in_venue(candidate), work.use_case.traffic.concurrency
-    model = work.catalogue.model(candidate.model)
     asker = Asker(
         target_of(work, candidate, stack),
         store=work.answers,

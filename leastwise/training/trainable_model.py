@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leastwise.models.causal_model import IGNORED, PROOF, loaded, proof_inputs, tokenizer_of
+from leastwise.models.causal_model import IGNORED, PROOF, loaded, proof_inputs, save_tokenizer
 from leastwise.models.machine import native_dtype, training_attention
 from leastwise.money.lora import upper_blocks
 
@@ -102,4 +102,4 @@ def save(model: CausalModel | PeftModel, base: Path, folder: Path, rows: list[To
     save_file(proof, folder / PROOF)
     model.save_pretrained(str(folder))
     if not isinstance(model, PeftModel):
-        tokenizer_of(str(base)).save_pretrained(folder)
+        save_tokenizer(base, folder)
