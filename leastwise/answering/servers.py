@@ -17,6 +17,7 @@ from leastwise.engines.gguf.architectures import check_convertible
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import weights
+from leastwise.models.catalogue import Catalogue
 from leastwise.models.machine import THREADS
 from leastwise.stores import storage
 
@@ -53,6 +54,25 @@ def student_server(home: Path, candidate: Candidate, student: Path) -> AbstractC
         with weights.built(directory) as folder:
             student_model.save_pyfunc(student, folder)
     return mlflow_server.serve_student(str(directory), log=home / "logs" / "student.log", threads=1)
+
+
+def engine_of(catalogue: Catalogue, candidate: Candidate) -> str:
+    """Which engine answers for a candidate and why, in words for its run."""
+    if candidate.cascade:
+        rest = candidate.model_copy(update={"cascade": None})
+        return f"{engine_of(catalogue, candidate.cascade.first)}; then {engine_of(catalogue, rest)}"
+    if candidate.weights and candidate.weights.kind == "student":
+        return "MLflow's model server on this machine: its one engine for an encoder"
+    model = catalogue.model(candidate.model)
+    if not catalogue.is_served_here(candidate):
+        named = "base_url names it" if model.base_url else "the provider's own"
+        return f"the endpoint at {model.request_host}: {named}"
+    why = "no address is named for these open weights"
+    if candidate.weights:
+        why = "no server but ours has weights that a stage made"
+    elif model.base_url:
+        why = "self_host moves these open weights to own machines"
+    return f"llama.cpp on this machine's CPU: {why}"
 
 
 @dataclass(frozen=True)

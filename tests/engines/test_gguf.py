@@ -180,3 +180,67 @@ def test_a_model_and_an_adapter_are_converted_once_and_compute_what_transformers
     tuned = Reference.of(tiny, adapter, 1)
     untuned = comparison.compare(gguf, None, tuned, "q8_0", 1)
     assert untuned.refusal, "the base for its adapter is noticed"
+
+
+SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+SIZES |= {"num_key_value_heads": 2, "vocab_size": 49156, "max_position_embeddings": 2048, "initializer_range": 0.1}
+LLAMA_3_ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA_3_ROPE |= {"original_max_position_embeddings": 512, "rope_theta": 500000.0}
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {  # class, configuration, whether it must be refused
+    "llama": ("Llama", {}, False),
+    "llama, tied": ("Llama", {"tie_word_embeddings": True}, False),
+    "llama 3.1 rope": ("Llama", {"rope_parameters": LLAMA_3_ROPE}, False),
+    "qwen2": ("Qwen2", {"tie_word_embeddings": True}, False),
+    "qwen3": ("Qwen3", {"head_dim": 32}, False),
+    "mistral": ("Mistral", {"sliding_window": None}, False),
+    "mistral with a window": ("Mistral", {"sliding_window": 64}, True),
+    "gemma3": ("Gemma3", {"sliding_window": 64, "head_dim": 32, "query_pre_attn_scalar": 32}, False),
+    "phi": ("Phi", {"num_key_value_heads": 4, "partial_rotary_factor": 0.5}, False),
+    "llama with another activation": ("Llama", {"hidden_act": "gelu"}, True),
+}
+
+
+def family(name: str, tiny: Path, out: Path) -> Path:
+    """Random weights of a family, with the tokenizer of the package, four added tokens, and no system role."""
+    import torch
+    import transformers
+
+    kind, config, _ = FAMILIES[name]
+    prefix = f"{kind}Text" if kind == "Gemma3" else kind
+    torch.manual_seed(1)
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    made = getattr(transformers, f"{prefix}Config")(**{**SIZES, **ids, **config})
+    getattr(transformers, f"{kind}ForCausalLM")(made).to(torch.float32).save_pretrained(out)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
+    tokenizer.add_tokens(["<tool>", "</tool>"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|one|>", "<|two|>"]})
+    tokenizer.chat_template = NO_SYSTEM
+    tokenizer.save_pretrained(out)
+    return out
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_computes_what_transformers_does_as_a_model_and_with_an_adapter_or_is_refused(
+    name: str, tiny: Path, tmp_path: Path
+) -> None:
+    base, is_refused = family(name, tiny, tmp_path / "base"), FAMILIES[name][2]
+    gguf = tmp_path / "base.gguf"
+    if is_refused:
+        with pytest.raises(BadInput, match=r"log-probabilities differ by up to"):
+            files.proven_model(base, gguf, 1)
+        assert not gguf.exists()
+        with pytest.raises(BadInput, match=r"llama\.cpp"):
+            check_convertible(base, name, 2048)
+        return
+    check_convertible(base, name, 2048)
+    files.proven_model(base, gguf, 1)
+    adapter = adapter_on(base, tmp_path / "adapter")
+    files.proven_adapter(adapter, base, gguf, tmp_path / "lora.gguf", 1)
+    for file in (gguf, tmp_path / "lora.gguf"):
+        print(name, file.name, files.comparison_of(file))
