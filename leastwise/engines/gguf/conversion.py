@@ -18,6 +18,7 @@ from typing import Literal
 from leastwise.engines.gguf.architectures import pre_tokenizer_of, read_json
 from leastwise.engines.gguf.vendored import PRE_TOKENIZER_VARIABLE
 from leastwise.errors import BadInput
+from leastwise.stores.shipped import ROOT
 
 Quantization = Literal["f32", "f16", "q8_0"]
 TAIL_CHARACTERS = 600
@@ -31,7 +32,7 @@ def convert_model(model_dir: Path, outs: Mapping[Quantization, Path]) -> None:
     """
     with ExitStack() as stack:
         runs = [
-            ["convert_hf_to_gguf.py", str(model_dir), "--outfile", str(part), "--outtype", dtype]
+            ["convert_hf_to_gguf.py", str(model_dir.resolve()), "--outfile", str(part), "--outtype", dtype]
             for dtype, part in ((dtype, stack.enter_context(_written(out))) for dtype, out in outs.items())
         ]
         _run(runs, model_dir)
@@ -48,7 +49,8 @@ def convert_adapter(adapter_dir: Path, base_dir: Path, out: Path) -> Path:
             f"{adapter_dir}/adapter_config.json: {', '.join(odd)} cannot be written as GGUF; merge it instead"
         )
     with _written(out) as part:
-        arguments = ["--base", str(base_dir), "--outfile", str(part), "--outtype", "f32", str(adapter_dir)]
+        arguments = ["--base", str(base_dir.resolve()), "--outfile", str(part), "--outtype", "f32"]
+        arguments.append(str(adapter_dir.resolve()))
         _run([["convert_lora_to_gguf.py", *arguments]], base_dir)
     return out
 
@@ -56,7 +58,7 @@ def convert_adapter(adapter_dir: Path, base_dir: Path, out: Path) -> Path:
 @contextmanager
 def _written(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.stem}.{uuid.uuid4().hex}.gguf")  # two containers may have one process id
+    part = out.resolve().with_name(f".{out.stem}.{uuid.uuid4().hex}.gguf")  # two containers may have one process id
     try:
         yield part
         part.replace(out)
@@ -71,7 +73,9 @@ def _run(runs: Sequence[Sequence[str]], model_dir: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     environment[PRE_TOKENIZER_VARIABLE] = pre_tokenizer_of(model_dir) or ""
     command = [sys.executable, "-m", "leastwise.engines.gguf.vendored", json.dumps([list(run) for run in runs])]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode:
         said = " ".join(done.stderr[-TAIL_CHARACTERS:].split())
         raise BadInput(
