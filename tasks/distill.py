@@ -7,6 +7,7 @@ import logging
 from prefect import task
 
 from leastwise import ladder
+from leastwise.answering.servers import prove_servable
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.cascade_offer import CascadeOffer
 from leastwise.evaluating.comparison import compare_with_teacher as compare_student
@@ -28,7 +29,11 @@ log = logging.getLogger("leastwise.tasks.distill")
 @task(name="teacher labels")
 def label_with_teacher(climb: RunId) -> str:
     """The best passing teacher labels unlabelled text; gives back the URI of the labelled table."""
-    return label_unlabelled(open_workspace(climb)).uri
+    work = open_workspace(climb)
+    student = work.use_case.training.student
+    if isinstance(student, CausalStudent):  # labels are paid, and are for nothing where it could not be judged
+        prove_servable(work.home, causal_student.base_dir(work.catalogue, student))
+    return label_unlabelled(work).uri
 
 
 @task(name="train the student")

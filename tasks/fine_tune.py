@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import task
 
+from leastwise.answering.servers import prove_servable
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever, Weights
@@ -36,7 +37,9 @@ def retrain_adapter(run_id: RunId, base: str | None) -> Weights:
 
 def _train(run_id: RunId, stage: Stage, base: str | None) -> Weights:
     work = open_workspace(run_id)
-    trained = train_adapter(work, stage, work.model_dir(base) if base else work.catalogue.base_dir())
+    base_dir = work.model_dir(base) if base else work.catalogue.base_dir()
+    prove_servable(work.home, base_dir)
+    trained = train_adapter(work, stage, base_dir)
     if trained.search:
         publish_markdown("training-search", trained.search)
     return trained.weights

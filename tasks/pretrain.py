@@ -6,6 +6,7 @@ import logging
 
 from prefect import task
 
+from leastwise.answering.servers import prove_servable
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Weights
 from leastwise.run_id import RunId
@@ -20,7 +21,9 @@ log = logging.getLogger("leastwise.tasks.pretrain")
 @task(name="continue pre-training")
 def continue_pretraining(climb: RunId) -> str:
     """Continue pre-training of the base on the documents; gives back the new base's URI."""
-    return pretrain_base(open_workspace(climb)).uri
+    work = open_workspace(climb)
+    prove_servable(work.home, work.catalogue.base_dir())
+    return pretrain_base(work).uri
 
 
 @task(name="evaluate")

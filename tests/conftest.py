@@ -35,7 +35,7 @@ LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichev
     "e2e/test_kinds.py",
     "serving/test_server.py",
     "serving/test_deployed.py",
-    "models/test_gguf_export.py",
+    "engines/test_gguf.py",
     "evaluating/test_kills.py",
     "evaluating/test_reference.py",
     "evaluating/test_forgetting.py",

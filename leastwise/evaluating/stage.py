@@ -17,6 +17,7 @@ from leastwise.answering.answerer import Outage
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.bundle.packing import referred
 from leastwise.answering.retrieval_figures import RetrievalFigures, RetrievalMeter, read_figures
+from leastwise.answering.servers import engine_of
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.errors import CannotBeAsked
@@ -36,7 +37,7 @@ from leastwise.progress import EvaluationProgress
 from leastwise.record.figures import log_intervals
 from leastwise.record.reports import gate_table, judged_beside, run_name, unknown_usage
 from leastwise.record.review.background import held
-from leastwise.record.run import FAILED, FINISHED, JUDGE, MAY_TEACH, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
+from leastwise.record.run import ENGINE, FAILED, FINISHED, JUDGE, MAY_TEACH, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
 from leastwise.record.stage_run import StageRun
 from leastwise.stores.ledger import Machine
 from leastwise.use_case import Stage
@@ -276,6 +277,7 @@ def _tags(work: Workspace, candidate: Candidate, logged: Evaluation, verdict: Ve
     judge_model = work.use_case.judge_model
     tags = _resolved(work, logged, verdict) | {
         VENUE: candidate.venue,
+        ENGINE: engine_of(work.catalogue, candidate),
         MAY_TEACH: "yes" if work.catalogue.may_teach(candidate) else "no",
         OPEN_WEIGHTS: "yes" if candidate.weights or work.catalogue.model(candidate.model).is_open else "no",
     }

@@ -6,6 +6,7 @@ It trains nothing (`leastwise.training.training` does) and serves nothing. Runs 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,8 +39,18 @@ def merge(base: Path, adapter_dir: Path, out: Path) -> Path:
     if not out.exists():
         with built(out) as folder:
             _merged(base, adapter_dir).save_pretrained(folder)
-            tokenizer_of(str(base)).save_pretrained(folder)
+            save_tokenizer(base, folder)
     return out
+
+
+def save_tokenizer(base: Path, folder: Path) -> None:
+    """Writes the tokenizer of `base` beside weights made of it, with the file of pieces that llama.cpp reads, which
+    transformers leaves out.
+    """
+    tokenizer_of(str(base)).save_pretrained(folder)
+    pieces = base / "tokenizer.model"
+    if pieces.exists():
+        shutil.copyfile(pieces, folder / pieces.name)
 
 
 def _merged(base: Path, adapter_dir: Path | None) -> CausalModel:

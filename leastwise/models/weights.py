@@ -1,7 +1,7 @@
 """Brings a base model named by a URI to a local directory of safetensors; how this machine best computes with it.
 
 It trains nothing and serves nothing, never runs a repository's own code and reads no pickle. Writing GGUF for llama.cpp
-is in `leastwise.models.gguf_export`.
+is in `leastwise.engines.gguf`.
 """
 
 from __future__ import annotations

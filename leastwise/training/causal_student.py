@@ -17,7 +17,7 @@ from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
-from leastwise.models.causal_model import loaded, merge, tokenizer_of
+from leastwise.models.causal_model import loaded, merge, save_tokenizer, tokenizer_of
 from leastwise.models.chat import format_chat
 from leastwise.stores import storage
 from leastwise.training.settings import TrainingSettings
@@ -62,7 +62,7 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
         model.config.layer_types = model.config.layer_types[:blocks]
     with weights.built(out) as folder:
         model.save_pretrained(folder)
-        tokenizer_of(str(model_dir)).save_pretrained(folder)
+        save_tokenizer(model_dir, folder)
     return out
 
 

@@ -192,22 +192,26 @@ def _check_corpus(prospect: Prospect) -> None:
 def _check_weights(prospect: Prospect, far: bool) -> None:
     """Open weights can be read; what will be trained has a template and rows that fit; what is served can be."""
     catalogue, home = prospect.catalogue, prospect.catalogue.home
-    here = [uri for uri in sorted(catalogue.open_uris()) if uri.startswith(("hf://", "s3://")) == far]
+    served, trained, needed = _served(prospect), _trained(prospect), catalogue.open_uris()
+    here = [uri for uri in sorted(needed | served) if uri.startswith(("hf://", "s3://")) == far]
     readable = [uri for uri in here if not problems_of([partial(catalogue.revision, uri)])]
-    checks: list[Check] = [partial(catalogue.revision, uri) for uri in here if uri not in readable]
-    served, trained = _served(prospect), _trained(prospect)
-    checks += [partial(check_servable, uri, home) for uri in readable if uri in served]
+    checks: list[Check] = [partial(catalogue.revision, uri) for uri in here if uri in needed and uri not in readable]
+    contexts = {uri: catalogue.model(uri).context_tokens for uri in readable}
+    checks += [partial(check_servable, uri, home, contexts[uri]) for uri in readable if uri in served]
     checks += [partial(_check_training, prospect, uri, trained[uri]) for uri in readable if uri in trained]
     refuse(problems_of(checks))
 
 
 def _served(prospect: Prospect) -> set[str]:
-    """Open weights that may be served on this machine: candidates, and what is trained where it is timed or hosted."""
-    use_case, stages = prospect.question.use_case, set(possible(prospect))
+    """Open weights that may be served on this machine: candidates, those among them that self_host would move here, and
+    whatever is trained, since nobody else serves what a stage made.
+    """
+    use_case = prospect.question.use_case
+    moves = "self_host" in possible(prospect)
     asked = (*use_case.models.candidates, *filter(None, [use_case.judge_model]))
-    here = {model.uri for model in asked if model.is_open and not model.base_url and use_case.may_be_sent_to(model)}
-    is_timed = "p95_latency_ms" in use_case.requirements.bounds or "self_host" in stages
-    return here | (set(_trained(prospect)) if is_timed else set())
+    allowed = (model for model in asked if model.is_open and use_case.may_be_sent_to(model))
+    here = {model.uri for model in allowed if not model.base_url or (moves and model.venue != "self_host")}
+    return here | set(_trained(prospect))
 
 
 def _trained(prospect: Prospect) -> dict[str, list[str]]:

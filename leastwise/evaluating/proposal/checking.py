@@ -100,8 +100,9 @@ def _check_model(candidate: Candidate, where: str, catalogue: Catalogue, *, is_r
     own |= {"self_host"} if model.is_open else set()
     if candidate.venue not in own:
         raise BadInput(f"{where}venue: {uri} answers at {model.venue}, not {candidate.venue}; leave venue out")
-    if model.is_served_here and candidate.weights is None:
-        check_servable(uri, catalogue.home)
+    is_student = candidate.weights is not None and candidate.weights.kind == "student"
+    if catalogue.is_served_here(candidate) and not is_student:
+        check_servable(uri, catalogue.home, model.context_tokens)
     today = catalogue.asked_revision(model)
     if candidate.revision != today:
         raise BadInput(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from leastwise.models.causal_model import IGNORED, PROOF, proof_inputs, tokenizer_of
+from leastwise.models.causal_model import IGNORED, PROOF, proof_inputs, save_tokenizer
 from leastwise.models.machine import native_dtype
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def save(model: CausalModel | PeftModel, base: Path, folder: Path, rows: Sequenc
     save_file({**inputs, "logits": _logits(model, inputs)}, folder / PROOF)
     model.save_pretrained(str(folder))
     if not isinstance(model, PeftModel):
-        tokenizer_of(str(base)).save_pretrained(folder)
+        save_tokenizer(base, folder)
     return prove(model, folder)
 
 
