@@ -5,6 +5,7 @@ It pins nothing to a core and measures nothing (see `leastwise.models.hardware`)
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -101,6 +102,7 @@ def fitting(what: str, at_once: int, compute: Callable[[int], T]) -> T:
             if size == 1:
                 raise
         _FITS[what] = size // 2  # not in the handler, where the error still holds what did not fit
+        gc.collect()  # a trainer is held by circles
         torch.cuda.empty_cache()
 
 

@@ -11,16 +11,17 @@ import re
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import cache
+from typing import TYPE_CHECKING
 
-from genai_prices.data import providers
-from genai_prices.data_snapshot import DataSnapshot
-from genai_prices.types import ModelPrice, TieredPrices
 from pydantic import Field
 
 from leastwise.errors import BadInput
 from leastwise.money.retirement import Retirement
 from leastwise.part import Part
 from leastwise.use_case.price import Gpu, Price, Rates, Tier, Usd
+
+if TYPE_CHECKING:  # a training process prices nothing, and imports this room for its token counts
+    from genai_prices.types import ModelPrice, TieredPrices
 
 DAYS_UNTIL_STALE = 90
 LISTED_URI = re.compile(r"^(openai|anthropic|google):(.+)$")
@@ -101,6 +102,9 @@ def _how_to_add(model_uri: str, host: str | None) -> str:
 
 @cache
 def _list_price(provider: str, model: str, as_of: date) -> Price | None:
+    from genai_prices.data import providers
+    from genai_prices.data_snapshot import DataSnapshot
+
     # A snapshot of our own, since the library's global one can be replaced by a network refresh elsewhere.
     try:
         _, info = DataSnapshot(providers, from_auto_update=False).find_provider_model(model, None, provider, None)
@@ -118,7 +122,8 @@ def _list_price(provider: str, model: str, as_of: date) -> Price | None:
 
 
 def _rates(listed: ModelPrice) -> tuple[Rates, tuple[Tier, ...]]:
-    tiered = [price for price in _listed_rates(listed).values() if isinstance(price, TieredPrices)]
+    rates = (price for price in _listed_rates(listed).values() if price is not None)
+    tiered = [price for price in rates if not isinstance(price, Decimal)]
     starts = sorted({tier.start for price in tiered for tier in price.tiers})
     tiers = tuple(Tier(above_input_tokens=start, **_rates_at(listed, start + 1)) for start in starts)
     return Rates(**_rates_at(listed, 0)), tiers

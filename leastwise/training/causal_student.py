@@ -20,6 +20,7 @@ from leastwise.models.catalogue import Catalogue
 from leastwise.models.causal_model import loaded, merge, save_tokenizer, tokenizer_of
 from leastwise.models.chat import format_chat
 from leastwise.stores import storage
+from leastwise.training.causal.layers import blocks_of
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training_rows import Row
 from leastwise.use_case.prompts import short_prompt
@@ -50,13 +51,14 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
     if out.exists():
         return out
     model = loaded(model_dir)
-    there = model.config.num_hidden_layers
-    if blocks > there:
+    found = blocks_of(model)
+    if blocks > found.count:
         raise BadInput(
-            f"training.student.blocks: {blocks}, and models.base has {there}; give at most that, or leave it empty"
+            f"training.student.blocks: {blocks}, and models.base has {found.count}; give at most that, or leave it "
+            "empty"
         )
-    decoder = model.get_decoder()
-    decoder.layers = decoder.layers[:blocks]
+    holder, _, name = found.name.rpartition(".")
+    setattr(model.get_submodule(holder), name, model.get_submodule(found.name)[:blocks])
     model.config.num_hidden_layers = blocks
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = model.config.layer_types[:blocks]

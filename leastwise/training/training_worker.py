@@ -14,6 +14,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
+from leastwise.models.machine import device_here
 from leastwise.progress import TrainingProgress
 from leastwise.training.request import TrainingRequest
 from leastwise.training.training import train_here
@@ -22,10 +23,9 @@ from leastwise.training.training_processes import HELD, join, out_of, progress_f
 
 def run(request: TrainingRequest, out: Path) -> None:
     """This process's part; the first of all tells the progress."""
-    import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=device_here().type == "cpu")
     if state.num_processes != request.settings.launch.together:
         raise RuntimeError(f"{state.num_processes} processes train, {request.settings.launch.together} were asked for")
     file = progress_file(out)

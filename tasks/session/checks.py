@@ -6,6 +6,7 @@ what only this machine cannot reach (a model on a hub): advice says the latter a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from leastwise.ladder.needs import Situation, ruled_out
 from leastwise.models import weights
 from leastwise.models.chat import check_template
 from leastwise.models.encoder import embedder_dir
+from leastwise.models.machine import check_quantize
 from leastwise.models.student import texts_cut
 from leastwise.money.token_counts import most_request_tokens, most_tokens
 from leastwise.record.certificate.signing import check_key
@@ -57,8 +59,8 @@ def check_retraining(prospect: Prospect) -> None:
     money for the whole of it.
     """
     costing, judged = prospect.costing, partial(check_judge_key, prospect.question.use_case)
-    weights_ = prospect.catalogue.check_weights
-    refuse(problems_of([*_basics(prospect, check_money=lambda: costing.check_retraining()), weights_, judged]))
+    weights_, machine = prospect.catalogue.check_weights, partial(_check_training_machine, prospect)
+    refuse(problems_of([*_basics(prospect, check_money=lambda: costing.check_retraining()), weights_, judged, machine]))
 
 
 def candidate_checks(prospect: Prospect, stage: Stage | None) -> list[Check]:
@@ -129,7 +131,25 @@ def reached(prospect: Prospect) -> list[Check]:
     """The checks of what is elsewhere, weights and keys: advice on a machine that does not reach them is advice all the
     same.
     """
-    return [partial(_check_weights, prospect, far=True), partial(check_own_keys, prospect.question.use_case)]
+    return [
+        partial(_check_weights, prospect, far=True),
+        partial(check_own_keys, prospect.question.use_case),
+        partial(_check_training_machine, prospect),
+    ]
+
+
+def _check_training_machine(prospect: Prospect) -> None:
+    """What a training will need is there: its folder of checkpoints, and the library of 4 bits where it is trained on
+    this machine (with LEASTWISE_POOLS=1 that is another, which says so itself).
+    """
+    training, stages = prospect.question.use_case.training, set(possible(prospect))
+    trained = TRAINED & stages
+    checks: list[Check] = []
+    if training.checkpoints and (trained or ("distill" in stages and training.student.kind == "causal")):
+        checks.append(partial(storage.check_writable, training.checkpoints))
+    if trained and os.environ.get("LEASTWISE_POOLS") != "1":
+        checks.append(partial(check_quantize, training.quantize))
+    refuse(problems_of(checks))
 
 
 def possible(prospect: Prospect) -> list[Stage]:

@@ -161,6 +161,11 @@ def _an_open_endpoint(case: dict[str, Any], folder: Path, model: Path) -> None:
     case["hosting"] = {"endpoint": "process", "endpoint_host": "0.0.0.0"}
 
 
+def _checkpoints_nowhere(case: dict[str, Any], folder: Path, model: Path) -> None:
+    (folder / "a file").write_text("")
+    case["training"] = {"checkpoints": f"file://{folder}/a file/below"}
+
+
 LATER: dict[str, tuple[Change, list[str]]] = {
     "dev rows that training and a student need": (_without_dev, ["data.dev", "fine_tune and distill", "last_stage"]),
     "a training example over the length": (_long_row("train"), ["data.train: row 7", "training.max_tokens"]),
@@ -210,6 +215,10 @@ LATER: dict[str, tuple[Change, list[str]]] = {
         _a_teacher_that_nobody_trains,
         ["teacher_share: no stage before distill trains weights"],
     ),
+    "a folder for checkpoints that nobody can write to": (
+        _checkpoints_nowhere,
+        ["a file/below", "a file stands where a folder is needed"],
+    ),
     "a corpus of less than one sequence": (_a_corpus_of_a_line, ["data.documents", "last_stage before pretrain"]),
     "a key of an endpoint that others can reach": (
         _an_open_endpoint,
@@ -230,6 +239,18 @@ def test_what_is_needed_only_later_is_refused_before_the_first_paid_call(
     for word in words:
         assert word in str(refused.value), str(refused.value)
     assert not (home / "ledger.db").exists()
+
+
+def test_4_bits_are_refused_where_they_are_trained_and_cannot_be(
+    case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine of a pool may have the library that this one has not."""
+    monkeypatch.setattr("leastwise.models.machine.find_spec", lambda _: None)
+    path = case_file(tmp_path, case | {"training": {"quantize": "nf4"}})
+    with pytest.raises(BadInput, match=r"training\.quantize.*leastwise\[quantize\]"):
+        open_climb.fn(path)
+    monkeypatch.setenv("LEASTWISE_POOLS", "1")
+    assert open_climb.fn(path)
 
 
 def test_what_is_whole_opens_a_climb(case: dict[str, Any], tmp_path: Path) -> None:

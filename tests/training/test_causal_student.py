@@ -88,3 +88,17 @@ def test_a_cut_model_has_the_first_blocks_of_the_whole_one(tiny: Path, tmp_path:
     assert all((whole[name] == kept[name]).all() for name in kept)
     with pytest.raises(BadInput, match="has 2"):
         causal_student.cut(tiny, 3, tmp_path / "none")
+
+
+def test_blocks_are_cut_whatever_their_list_is_called(tiny: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    whole = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=3, n_head=2, vocab_size=64, n_positions=16))
+    whole.save_pretrained(tmp_path / "base")
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "base")
+    cut = AutoModelForCausalLM.from_pretrained(causal_student.cut(tmp_path / "base", 2, tmp_path / "cut"))
+    assert cut.config.num_hidden_layers == len(cut.transformer.h) == 2
+    wanted = whole.transformer.h[1].mlp.c_fc.weight.to(cut.dtype)
+    assert torch.equal(cut.transformer.h[1].mlp.c_fc.weight, wanted)

@@ -68,8 +68,8 @@ def prove(model: CausalModel | PeftModel, folder: Path) -> Proof:
     if not isinstance(model, PeftModel):
         _compare_whole(model, folder)
         return Proof(0.0, 0.0)
-    trained = _logits(model, kept)
-    found = Proof(_largest(_reloaded_logits(model, folder, kept), trained), _kernel_difference(model, kept, trained))
+    reloaded, trained = _logits_of_both(model, folder, kept)
+    found = Proof(_largest(reloaded, trained), _kernel_difference(model, kept, trained))
     if not found.is_kept:
         raise RuntimeError(
             f"{folder}: reloaded into the model that was trained, logits differ by {found.reload_difference:.4f}; by "
@@ -114,8 +114,11 @@ def _kernel_difference(model: PeftModel, inputs: Tensors, together: torch.Tensor
     return _largest(torch.cat(alone), together)
 
 
-def _reloaded_logits(model: PeftModel, folder: Path, inputs: Tensors) -> torch.Tensor:
-    """Logits of the adapter on disk, on the base in memory; the tensors themselves are compared too."""
+def _logits_of_both(model: PeftModel, folder: Path, inputs: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of the adapter on disk and of the one in memory, on the base in memory; their tensors are compared too.
+
+    One after the other: looked at, a base of 4 bits is packed anew on a CPU, and rounds otherwise.
+    """
     from peft import get_peft_model_state_dict
 
     trained = str(model.active_adapter)
@@ -125,8 +128,10 @@ def _reloaded_logits(model: PeftModel, folder: Path, inputs: Tensors) -> torch.T
     try:
         of = {name: get_peft_model_state_dict(model, adapter_name=name) for name in (trained, _RELOADED)}
         _compare(of[trained], iter(of[_RELOADED].items()), folder)
-        model.set_adapter(_RELOADED)
-        return _logits(model.eval(), inputs)
+        model.eval().set_adapter(_RELOADED)
+        reloaded = _logits(model, inputs)
+        model.set_adapter(trained)
+        return reloaded, _logits(model, inputs)
     finally:
         model.set_adapter(trained)
         model.delete_adapter(_RELOADED)
