@@ -24,7 +24,7 @@ from leastwise.money.lora import LLAMA_3_8B, LLAMA_3_70B, trainable_share
 from leastwise.money.machine_cost import worst_training_usd
 from leastwise.progress import TrainingProgress
 from leastwise.rows.general_text import followed_texts, replayed_texts
-from leastwise.stores.made.naming import ADAPTERS, BASES, LABELS, STUDENTS, Made
+from leastwise.stores.made.naming import ADAPTERS, BASES, LABELS, STUDENTS, TRIALS, Made
 from leastwise.stores.tables import table_files
 from leastwise.training import causal_student, distillation, pretraining, teacher_labels, training, training_search
 from leastwise.training.request import DevMetric, TrainingReport
@@ -88,7 +88,7 @@ def _search(
         raise BadInput(
             "training.search: chooses by dev rows, and there are none; add data.dev, or remove training.search"
         )
-    folder = work.home / ADAPTERS / "trials"
+    folder = work.home / TRIALS
     result = training_search.search(
         base, rows, dev, start, choices, folder, lambda out: _paid_machine(work, stage, out), metric
     )
@@ -240,13 +240,16 @@ def _train_encoder(work: Workspace, student: EncoderStudent, labels_uri: str) ->
 
 @contextmanager
 def _paid_machine(work: Workspace, stage: Stage, out: Path) -> Iterator[Callable[[TrainingProgress], None]]:
-    """Pay the training machine while something is trained; gives what to call with each progress.
+    """Pay the training machine while something is trained, and hand over what was; gives what to call with each
+    progress.
 
     What an earlier run finished costs nothing. A training that a cap ends keeps its checkpoint, so that a rerun with a
     higher cap goes on from there.
     """
-    if out.exists():
+    made = out.parent.relative_to(work.home).as_posix(), out.name
+    if work.handover.bring(*made):
         yield work.display.show_training
+        work.handover.hand_over(*made)
         return
 
     def on_progress(progress: TrainingProgress) -> None:
@@ -256,6 +259,7 @@ def _paid_machine(work: Workspace, stage: Stage, out: Path) -> Iterator[Callable
     usd_per_hour, usd_worst = work.use_case.training.machines_usd_per_hour, worst_training_usd(work.use_case)
     with work.budget.meter(stage, "training").machine(usd_per_hour, usd_worst) as machine:
         yield on_progress
+    work.handover.hand_over(*made)
 
 
 def student_settings(student: EncoderStudent, seed: int) -> distillation.StudentSettings:

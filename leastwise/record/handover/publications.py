@@ -40,7 +40,7 @@ class Publication:
     def of(cls, run: Run) -> Publication:
         """The publication of a run."""
         tags = run.data.tags
-        kind, _, key = tags[MADE].partition("/")
+        kind, _, key = tags[MADE].rpartition("/")
         return cls(Made(kind, key, tags[SHA256]), int(tags.get(BYTES, 0)), str(run.info.run_id))
 
 
