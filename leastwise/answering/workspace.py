@@ -98,7 +98,7 @@ class Workspace:
     @cached_property
     def handover(self) -> Handover:
         """What was made, here or on another machine."""
-        return Handover(self.run.client, self.home)
+        return Handover(self.run.client, self.home, self.use_case.training.whole_models)
 
     def hand_over(self, place: Path, folder: str) -> Made:
         """The name of what was made at a place of this machine; its files, or where they are published, are among
