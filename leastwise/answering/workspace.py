@@ -115,6 +115,12 @@ class Workspace:
         """A URI as this machine has it: what was made is brought here, any other URI stays as it is."""
         return self.handover.path(uri, revision).as_uri() if is_made(uri) else uri
 
+    def revision(self, uri: str) -> str:
+        """What pins open weights: their content, also of those that were made."""
+        if is_made(uri):
+            return weights.directory_hash(self.handover.path(uri))
+        return self.catalogue.revision(uri)
+
     def model_dir(self, uri: str, revision: str = "") -> Path:
         """The directory of open weights, those that were made too."""
         return weights.materialize(self.local(uri, revision), self.home)

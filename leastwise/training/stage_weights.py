@@ -70,7 +70,7 @@ def train_adapter(work: Workspace, stage: Stage, base: Path) -> Trained:
         log.info(_summary(report))
     _log_adapter(work, report, settings)
     made = work.hand_over(out, "adapter")
-    return Trained(Weights(kind="adapter", uri=made.uri, revision=weights.directory_hash(out)), table)
+    return Trained(Weights(kind="adapter", uri=made.uri, revision=work.revision(made.uri)), table)
 
 
 def _search(
@@ -201,7 +201,7 @@ def _train_causal(work: Workspace, student: CausalStudent, labels_uri: str) -> W
     work.run.write({f"student.{name}": value for name, value in report.figures().items()})
     kind = causal_student.kind_of(settings)
     made = work.hand_over(out, "student")
-    return Weights(kind=kind, uri=made.uri, revision=weights.directory_hash(out))
+    return Weights(kind=kind, uri=made.uri, revision=work.revision(made.uri))
 
 
 def causal_base(work: Workspace, student: CausalStudent) -> str:
@@ -235,7 +235,7 @@ def _train_encoder(work: Workspace, student: EncoderStudent, labels_uri: str) ->
     how = "reused from an earlier climb" if is_there else f"after {report.train_seconds:.0f} s"
     speed = f"answers in {runtime.runtime}, {runtime.requests_per_s:,.0f} texts/s alone"
     log.info(f"student: {runtime.dev_accuracy:.3f} on dev, {how}; {speed}")
-    return Weights(kind="student", uri=made.uri, revision=weights.directory_hash(out))
+    return Weights(kind="student", uri=made.uri, revision=work.revision(made.uri))
 
 
 @contextmanager
