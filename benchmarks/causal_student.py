@@ -48,7 +48,7 @@ def main() -> None:
     rows = work.tables.need("test").head(asked.rows)
     kept = work.home / "benchmarks" / f"likeliest-{teacher.key}-{len(rows)}"
     theirs = list(soft_labels(work, teacher, rows, kept)["label"])
-    told, wanted = causal_student.teacher_dir(work.home, teacher), rows["label"].to_numpy()
+    told, wanted = causal_student.teacher_dir(work.home, work.handover.here(teacher)), rows["label"].to_numpy()
     right = (np.asarray(theirs) == wanted).astype(float)
     student = CausalStudent(kind="causal", blocks=asked.blocks)
     base = causal_student.base_dir(work.catalogue, student)

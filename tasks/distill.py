@@ -14,8 +14,8 @@ from leastwise.evaluating.comparison import compare_with_teacher as compare_stud
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.evaluating.tries import Offer
 from leastwise.ladder.candidate import Candidate, Prompt, Weights
-from leastwise.models import weights as open_weights
 from leastwise.run_id import RunId
+from leastwise.training import causal_student
 from leastwise.training.stage_weights import causal_base, label_unlabelled, need_teacher, train_student
 from leastwise.use_case.prompts import short_prompt
 from leastwise.use_case.student import CausalStudent
@@ -63,13 +63,18 @@ def student_candidate(work: Workspace, weights: Weights) -> Candidate:
     assert venue is not None
     if isinstance(student, CausalStudent):
         uri = causal_base(work, student)
-        revision = open_weights.directory_hash(work.model_dir(uri))
         prompt: Prompt | None = Prompt(system=short_prompt(use_case.task))
     else:
         assert encoder is not None
-        uri, revision, prompt = encoder, work.catalogue.revision(encoder), None
+        uri, prompt = encoder, None
     return Candidate(
-        stage="distill", model=uri, revision=revision, venue=venue, prompt=prompt, weights=weights, parent=teacher.key
+        stage="distill",
+        model=uri,
+        revision=work.revision(uri),
+        venue=venue,
+        prompt=prompt,
+        weights=weights,
+        parent=teacher.key,
     )
 
 

@@ -8,7 +8,6 @@ from leastwise.answering.servers import prove_servable
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever, Weights
-from leastwise.models import weights as open_weights
 from leastwise.run_id import RunId
 from leastwise.training.stage_weights import train_adapter
 from leastwise.use_case import Stage
@@ -62,7 +61,7 @@ def tuned_candidate(work: Workspace, stage: Stage, weights: Weights, further: st
     return Candidate(
         stage=stage,
         model=further or base.uri,
-        revision=open_weights.directory_hash(work.model_dir(further)) if further else work.catalogue.revision(base.uri),
+        revision=work.revision(further or base.uri),
         venue=base.venue,
         prompt=Prompt(system=trained_prompt(work.use_case)),
         retriever=_documents_only(parent.retriever) if parent else None,

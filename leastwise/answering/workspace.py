@@ -98,7 +98,7 @@ class Workspace:
     @cached_property
     def handover(self) -> Handover:
         """What was made, here or on another machine."""
-        return Handover(self.run.client, self.home)
+        return Handover(self.run.client, self.home, self.use_case.training.whole_models)
 
     def hand_over(self, place: Path, folder: str) -> Made:
         """The name of what was made at a place of this machine; its files, or where they are published, are among
@@ -114,6 +114,12 @@ class Workspace:
     def local(self, uri: str, revision: str = "") -> str:
         """A URI as this machine has it: what was made is brought here, any other URI stays as it is."""
         return self.handover.path(uri, revision).as_uri() if is_made(uri) else uri
+
+    def revision(self, uri: str) -> str:
+        """What pins open weights: their content, also of those that were made."""
+        if is_made(uri):
+            return weights.directory_hash(self.handover.path(uri))
+        return self.catalogue.revision(uri)
 
     def model_dir(self, uri: str, revision: str = "") -> Path:
         """The directory of open weights, those that were made too."""

@@ -24,7 +24,7 @@ from leastwise.money.lora import LLAMA_3_8B, LLAMA_3_70B, trainable_share
 from leastwise.money.machine_cost import worst_training_usd
 from leastwise.progress import TrainingProgress
 from leastwise.rows.general_text import followed_texts, replayed_texts
-from leastwise.stores.made.naming import ADAPTERS, BASES, LABELS, STUDENTS, Made
+from leastwise.stores.made.naming import ADAPTERS, BASES, LABELS, STUDENTS, TRIALS, Made
 from leastwise.stores.tables import table_files
 from leastwise.training import causal_student, distillation, pretraining, teacher_labels, training, training_search
 from leastwise.training.request import DevMetric, TrainingReport
@@ -70,7 +70,7 @@ def train_adapter(work: Workspace, stage: Stage, base: Path) -> Trained:
         log.info(_summary(report))
     _log_adapter(work, report, settings)
     made = work.hand_over(out, "adapter")
-    return Trained(Weights(kind="adapter", uri=made.uri, revision=weights.directory_hash(out)), table)
+    return Trained(Weights(kind="adapter", uri=made.uri, revision=work.revision(made.uri)), table)
 
 
 def _search(
@@ -88,7 +88,7 @@ def _search(
         raise BadInput(
             "training.search: chooses by dev rows, and there are none; add data.dev, or remove training.search"
         )
-    folder = work.home / ADAPTERS / "trials"
+    folder = work.home / TRIALS
     result = training_search.search(
         base, rows, dev, start, choices, folder, lambda out: _paid_machine(work, stage, out), metric
     )
@@ -201,7 +201,7 @@ def _train_causal(work: Workspace, student: CausalStudent, labels_uri: str) -> W
     work.run.write({f"student.{name}": value for name, value in report.figures().items()})
     kind = causal_student.kind_of(settings)
     made = work.hand_over(out, "student")
-    return Weights(kind=kind, uri=made.uri, revision=weights.directory_hash(out))
+    return Weights(kind=kind, uri=made.uri, revision=work.revision(made.uri))
 
 
 def causal_base(work: Workspace, student: CausalStudent) -> str:
@@ -235,18 +235,21 @@ def _train_encoder(work: Workspace, student: EncoderStudent, labels_uri: str) ->
     how = "reused from an earlier climb" if is_there else f"after {report.train_seconds:.0f} s"
     speed = f"answers in {runtime.runtime}, {runtime.requests_per_s:,.0f} texts/s alone"
     log.info(f"student: {runtime.dev_accuracy:.3f} on dev, {how}; {speed}")
-    return Weights(kind="student", uri=made.uri, revision=weights.directory_hash(out))
+    return Weights(kind="student", uri=made.uri, revision=work.revision(made.uri))
 
 
 @contextmanager
 def _paid_machine(work: Workspace, stage: Stage, out: Path) -> Iterator[Callable[[TrainingProgress], None]]:
-    """Pay the training machine while something is trained; gives what to call with each progress.
+    """Pay the training machine while something is trained, and hand over what was; gives what to call with each
+    progress.
 
     What an earlier run finished costs nothing. A training that a cap ends keeps its checkpoint, so that a rerun with a
     higher cap goes on from there.
     """
-    if out.exists():
+    made = out.parent.relative_to(work.home).as_posix(), out.name
+    if work.handover.bring(*made):
         yield work.display.show_training
+        work.handover.hand_over(*made)
         return
 
     def on_progress(progress: TrainingProgress) -> None:
@@ -256,6 +259,7 @@ def _paid_machine(work: Workspace, stage: Stage, out: Path) -> Iterator[Callable
     usd_per_hour, usd_worst = work.use_case.training.machines_usd_per_hour, worst_training_usd(work.use_case)
     with work.budget.meter(stage, "training").machine(usd_per_hour, usd_worst) as machine:
         yield on_progress
+    work.handover.hand_over(*made)
 
 
 def student_settings(student: EncoderStudent, seed: int) -> distillation.StudentSettings:

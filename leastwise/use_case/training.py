@@ -173,6 +173,12 @@ class Training(Part):
         description="Share of the packed sequences of continued pre-training that are general text (data.general), "
         "against forgetting; empty: 0.1 where data.general is set, else none.",
     )
+    whole_models: str = Field(
+        "",
+        pattern=r"^(s3://[^/@\s]+(/[^@\s]*)?)?$",
+        description="s3:// prefix where further pre-trained bases and whole students are put for other machines; "
+        "empty: in MLflow's files, as adapters are.",
+    )
     max_tokens: int = Field(
         LONGEST_TOKENS,
         ge=64,
@@ -186,9 +192,9 @@ class Training(Part):
     surrounding: Multipliers = Field(Multipliers(), description="What comes with a training, as multiples of its cost.")
 
     @model_serializer(mode="wrap")
-    def _default_length_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """What was asked before examples could be longer is still the same question."""
-        return written_but_for(write(self), max_tokens=LONGEST_TOKENS, quantize=None, checkpoints="")
+    def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """What was asked before these settings were there is still the same question."""
+        return written_but_for(write(self), max_tokens=LONGEST_TOKENS, quantize=None, checkpoints="", whole_models="")
 
     @model_validator(mode="after")
     def _only_adapters_are_trained_on_4_bits(self) -> Training:

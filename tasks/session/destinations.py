@@ -38,6 +38,7 @@ def _addresses(use_case: UseCase) -> Iterator[tuple[str, str]]:
     yield "MLFLOW_TRACKING_URI", tracking_uri()
     for variable in ("MLFLOW_REGISTRY_URI", "PREFECT_API_URL", REDIS_VARIABLE):
         yield variable, os.environ.get(variable, "")
+    yield "training.whole_models", use_case.training.whole_models
     asked = (*use_case.models.candidates, *filter(None, [use_case.judge_model]))
     for provider in {model.uri.partition(":")[0] for model in asked if not model.is_open and not model.base_url}:
         yield ADDRESS_OF[provider], os.environ.get(ADDRESS_OF[provider], "")

@@ -20,19 +20,22 @@ from leastwise.models import weights
 from leastwise.record.client import connect
 from leastwise.record.handover.handover import Handover
 from leastwise.record.handover.publications import EXPERIMENT, Publications
+from leastwise.record.published.candidate_files import load
 from leastwise.record.upkeep_run import open_upkeep
 from leastwise.rows.question import Question
 from leastwise.rows.tables import Tables
 from leastwise.run_id import RunId
+from leastwise.serving.registering import register
 from leastwise.stores import storage
 from leastwise.stores.made.naming import Made
 from leastwise.stores.tables import table_files
 from tasks import data
 from tasks.climb import leave_climb
 from tasks.distill import distill_student, label_with_teacher, student_candidate
-from tasks.fine_tune import fine_tune_adapter, tuned_candidate
+from tasks.fine_tune import evaluate_fine_tune, fine_tune_adapter, tuned_candidate
 from tasks.pretrain import continue_pretraining
 from tasks.retrain import with_examples
+from tasks.session.shown import show_rest
 from tasks.session.workspace import open_workspace
 from tests.cities import LABELS, open_cities
 from tests.servers.mlflow_server import mlflow_server
@@ -157,6 +160,31 @@ def test_what_a_worker_makes_is_fetched_by_digest_and_judged_elsewhere_and_no_pa
     assert len(names) == len(set(names)), "each is published once"
 
 
+@pytest.mark.soak
+def test_what_a_worker_trained_is_judged_registered_and_served_by_others(
+    tmp_path: Path, tiny: Path, machines: Machines
+) -> None:
+    machines.on("climber")
+    task = LABELS | {"instruction": "Name the city that is meant."}
+    climb = machines.open(open_cities(tmp_path, tiny, task, {}, **SHORT))
+    machines.on("worker")
+    adapter = fine_tune_adapter.fn(climb)
+    machines.on("climber")
+    evaluate_fine_tune.fn(climb, adapter)
+    machines.delete("worker")
+    machines.delete("climber")
+    machines.on("promoter")
+    work = open_workspace(climb)
+    run = work.run.latest("fine_tune")
+    assert run.verdict and run.candidate().weights == adapter
+    version = register(work, run)
+    show_rest(work)
+    machines.on("endpoint")
+    said = load(f"models:/{work.use_case.name}/{version}").predict(pd.DataFrame({"text": ["Oslo 1"]}))
+    judged = run.every_example().set_index("input")["answer"]
+    assert list(said["answer"]) and len(judged)
+
+
 def with_documents(folder: Path) -> Workspace:
     """The climb of a use case to which documents were added."""
     texts = [f"Oslo is a town, and number {n} of its trams goes on to the next one." for n in range(40)]
@@ -189,27 +217,31 @@ def test_a_base_that_a_worker_trained_further_is_built_upon_elsewhere(
     )
 
 
-def test_a_state_directory_deleted_in_the_middle_of_a_training_costs_that_training_alone(
+def test_a_state_directory_deleted_in_the_middle_of_a_training_costs_that_training_and_no_trial_before_it(
     tmp_path: Path, tiny: Path, machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machines.on("climber")
     task = LABELS | {"instruction": "Say which city it is."}
-    climb = machines.open(open_cities(tmp_path, tiny, task, {}, **SHORT))
+    search = {"ranks": [4, 8], "learning_rates": [0.001], "epochs": [1], "first_examples": 16}
+    short = SHORT | {"max_examples": 32}
+    climb = machines.open(open_cities(tmp_path, tiny, task, {}, search=search, **short))
     worker = machines.on("worker")
-    deleted: list[bool] = []
+    trials = worker / "adapters" / "trials"
+    deleted: dict[str, str] = {}
 
     def delete(*_: object) -> None:
-        if not deleted:
-            deleted.append(True)
+        done = {str(each): each.read_text() for each in trials.glob("[!.]*/training.json")}
+        if not deleted and len(done) == 2:  # the search is done
+            deleted.update(done)
             machines.delete("worker")
+            raise KeyboardInterrupt
 
     monkeypatch.setattr("tasks.session.console.Console.show_training", delete)
-    try:
-        adapter = fine_tune_adapter.fn(climb)
-    except Exception:  # its checkpoint went, or the file that it was about to write
-        adapter = fine_tune_adapter.fn(climb)
-    assert deleted
-    assert files_of(worker / "adapters" / Made.parse(adapter.uri).key)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune_adapter.fn(climb)
+    machines.on("worker")
+    adapter = fine_tune_adapter.fn(climb)
+    assert deleted and {name: Path(name).read_text() for name in deleted} == deleted, "fetched, not trained again"
     machines.on("climber")
     work = open_workspace(climb)
     assert weights.directory_hash(work.handover.weights_dir(adapter)) == adapter.revision
@@ -326,7 +358,7 @@ def test_a_key_is_the_same_whoever_has_the_files_and_that_of_a_path_is_as_it_was
 
 
 def test_weights_on_s3_are_held_to_their_revision_and_two_of_one_name_are_kept_apart(
-    tmp_path: Path, own_home: Path
+    tmp_path: Path, own_home: Path, machines: Machines
 ) -> None:
     from tests.servers.s3_server import s3_server
 
@@ -344,3 +376,13 @@ def test_weights_on_s3_are_held_to_their_revision_and_two_of_one_name_are_kept_a
         assert found == ["a", "b"]
         with pytest.raises(BadInput, match="holds other weights"):
             handover.weights_dir(made[0].model_copy(update={"revision": "0" * 16}))
+        # A whole model goes to the prefix that the use case names, an adapter beside it to MLflow's own files.
+        one, other, prefix = machines.on("one"), machines.folder / "other", f"s3://{s3.bucket}/models"
+        whole, adapter = a_thing(one, "whole"), a_thing(one, "adapter")
+        (adapter / "adapter_config.json").write_text("{}")
+        for key in ("whole", "adapter"):
+            name = Handover(connect(), one, prefix).hand_over("students", key)
+            publication = Publications(connect()).of(name)
+            assert publication is not None and publication.place.startswith(f"{prefix}/students") == (key == "whole")
+            assert files_of(Handover(connect(), other).path(name.uri)) == files_of(one / "students" / key)
+        assert len(storage.files_below(prefix)) == len(list(whole.iterdir()))

@@ -46,10 +46,20 @@ def let_go(below: Path) -> None:
 def test_a_name_says_kind_key_and_digest_and_nothing_else_is_one(tmp_path: Path) -> None:
     made = Made("bases", "ab12-first-1", "0" * 64)
     assert made.uri == f"made://bases/ab12-first-1?sha256={'0' * 64}" and Made.parse(made.uri) == made
+    trial = Made("adapters/trials", "ab12", "0" * 64)
+    assert Made.parse(trial.uri) == trial and trial.place(tmp_path) == tmp_path / "adapters" / "trials" / "ab12"
     assert is_made(made.uri) and not is_made("file:///bases/ab12")
     assert place_before(made.uri, tmp_path) == (tmp_path / "bases" / "ab12-first-1").as_uri()
     assert place_before("package://base", tmp_path) == "package://base"
-    for wrong in ("bases/..", "bases/.hidden", "other/ab12", "bases/a/b", "bases/ab%2e%2e/x", "bases/"):
+    for wrong in (
+        "bases/..",
+        "bases/.hidden",
+        "other/ab12",
+        "bases/a/b",
+        "bases/ab%2e%2e/x",
+        "bases/",
+        "adapters/bases/k",
+    ):
         with pytest.raises(BadInput, match="names nothing that was made"):
             Made.parse(f"made://{wrong}?sha256={'0' * 64}")
     with pytest.raises(BadInput, match="names nothing"):

@@ -92,6 +92,13 @@ def test_tables_that_are_only_read_and_a_residency_without_hosts_refuse_nothing(
     assert destinations(use_case(requirements=QUALITY | {"residency": {"venues": ["api"]}})) == []
 
 
+def test_models_that_are_put_on_s3_for_other_machines_are_held_to_residency(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example")
+    (problem,) = refused(training={"whole_models": "s3://bucket/models"})
+    assert "training.whole_models" in problem and "s3.example" in problem
+    assert refused("s3.example", training={"whole_models": "s3://bucket/models"}) == refused() == ()
+
+
 def test_a_traffic_log_on_s3_is_held_to_residency_for_texts_are_written_there(monkeypatch: pytest.MonkeyPatch) -> None:
     def problems(*hosts: str) -> tuple[str, ...]:
         limits = QUALITY | {"residency": {"venues": ["api"], "hosts": ["api.openai.com", *hosts]}}

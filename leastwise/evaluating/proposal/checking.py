@@ -19,10 +19,13 @@ from leastwise.ladder.candidate import Candidate, Prompt, Retriever
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.money.machine_cost import hosting_hour_usd
+from leastwise.record.client import connect
+from leastwise.record.handover.handover import Handover
 from leastwise.rows.near_duplicates import normalised
 from leastwise.rows.personal_data import masked
 from leastwise.rows.question import Question
 from leastwise.stores import storage
+from leastwise.stores.made.naming import is_made
 from leastwise.use_case import UseCase
 from leastwise.use_case.prompts import system_prompt
 
@@ -203,10 +206,11 @@ def _check_weights(candidate: Candidate, where: str, home: Path) -> None:
         return
     if "://" not in candidate.model:
         raise BadInput(f"{where}weights: {candidate.model} is no open model, so none of ours belong to it; write null")
-    if not storage.exists(made.uri):
+    if not is_made(made.uri) and not storage.exists(made.uri):
         raise BadInput(f"{where}weights.uri: nothing is at {made.uri}; put the weights there, or write weights: null")
-    found = weights.directory_hash(storage.fetch(made.uri, home / "fetched"))
-    if found != made.revision:
+    directory = Handover(connect(), home).weights_dir(made)
+    found = weights.directory_hash(directory)
+    if made.revision != found and not (is_made(made.uri) and made.revision == directory.name):
         raise BadInput(f"{where}weights.revision: {made.revision} is written, and {made.uri} holds {found}; correct it")
 
 

@@ -17,5 +17,7 @@ def as_before(candidate: Candidate, home: Path) -> Candidate:
     placed = candidate.placed(lambda uri: place_before(uri, home))
     is_causal_student = placed.stage == "distill" and placed.weights is not None and placed.weights.kind != "student"
     if is_causal_student and not is_made(candidate.model):  # a whole base was named by where it was converted to
-        return placed.model_copy(update={"model": weights.materialize(candidate.model, home).as_uri()})
+        directory = weights.materialize(candidate.model, home)
+        revision = weights.directory_hash(directory)
+        return placed.model_copy(update={"model": directory.as_uri(), "revision": revision})
     return placed

@@ -19,7 +19,7 @@ from leastwise.models import weights
 from leastwise.record.handover.publications import Publication, Publications, is_within
 from leastwise.stores import storage
 from leastwise.stores.made.kept import ELSEWHERE, Kept
-from leastwise.stores.made.naming import Made, is_made
+from leastwise.stores.made.naming import BASES, STUDENTS, Made, is_made
 from leastwise.stores.uris import is_s3
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Handover:
 
     client: MlflowClient
     home: Path
+    whole_models: str = ""  # an s3:// prefix, for those that are no adapter
 
     @cached_property
     def is_shared(self) -> bool:
@@ -60,7 +61,8 @@ class Handover:
         known = self._publications.of_key(kind, key)
         if known is None:
             log.info(f"publishing {kind}/{key} in MLflow, once")
-            self._publications.publish(made, place)
+            is_whole = kind in (BASES, STUDENTS) and not (place / "adapter_config.json").exists()
+            self._publications.publish(made, place, self.whole_models if is_whole else "")
             known = self._publications.of_key(kind, key)  # another machine may have been first
         assert known is not None
         if known.made == made:

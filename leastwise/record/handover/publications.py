@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 from leastwise.errors import BadInput
 from leastwise.record.client import experiment_id, files_location, find_experiment, shown_uri
 from leastwise.record.run import FINISHED, KIND, is_status, is_tag
+from leastwise.stores import storage
+from leastwise.stores.made import objects
 from leastwise.stores.made.naming import TABLES, Made
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 EXPERIMENT = "leastwise-made"
-MADE, SHA256, BYTES = "leastwise.made", "leastwise.sha256", "leastwise.bytes"
+MADE, SHA256, BYTES, PLACE = "leastwise.made", "leastwise.sha256", "leastwise.bytes", "leastwise.place"
 FILES = "files"
 SAFE = frozenset(
     {".safetensors", ".gguf", ".onnx", ".npz", ".npy", ".parquet", ".json", ".txt", ".model", ".jinja", ".md"}
@@ -35,13 +37,14 @@ class Publication:
     made: Made
     size_bytes: int
     run_id: str
+    place: str = ""  # the s3:// prefix of its files, where they are not those of the run
 
     @classmethod
     def of(cls, run: Run) -> Publication:
         """The publication of a run."""
         tags = run.data.tags
-        kind, _, key = tags[MADE].partition("/")
-        return cls(Made(kind, key, tags[SHA256]), int(tags.get(BYTES, 0)), str(run.info.run_id))
+        kind, _, key = tags[MADE].rpartition("/")
+        return cls(Made(kind, key, tags[SHA256]), int(tags.get(BYTES, 0)), str(run.info.run_id), tags.get(PLACE, ""))
 
 
 @dataclass(frozen=True)
@@ -71,17 +74,23 @@ class Publications:
         runs = self.client.search_runs([where], finished, max_results=1, order_by=first)
         return Publication.of(runs[0]) if runs else None
 
-    def publish(self, made: Made, place: Path) -> Publication:
-        """Put all of its files there; who reads finds it only when it is whole. BadInput for a file that runs code."""
+    def publish(self, made: Made, place: Path, prefix: str = "") -> Publication:
+        """Put all of its files there, or below an s3:// `prefix`; who reads finds it only when it is whole. BadInput
+        for a file that runs code.
+        """
         files = [place] if place.is_file() else sorted(each for each in place.rglob("*") if each.is_file())
         unsafe = next((each for each in files if each.suffix not in SAFE), None)
         if unsafe:
             raise BadInput(f"{unsafe}: is no file of weights, figures or text that is handed on; remove it")
         size = sum(each.stat().st_size for each in files)
         tags = {KIND: "made", MADE: f"{made.kind}/{made.key}", SHA256: made.sha256, BYTES: str(size)}
+        if prefix:
+            tags[PLACE] = f"{prefix.rstrip('/')}/{made.kind}/{made.key}-{made.sha256[:12]}"
         name = f"{made.kind} · {made.key} · {size / 1e6:,.1f} MB"
         run = self.client.create_run(experiment_id(self.client, EXPERIMENT), tags=tags, run_name=name)
-        if place.is_dir():
+        if prefix:
+            objects.put(place, tags[PLACE])
+        elif place.is_dir():
             self.client.log_artifacts(run.info.run_id, str(place), FILES)
         else:
             self.client.log_artifact(run.info.run_id, str(place), FILES)
@@ -90,6 +99,8 @@ class Publications:
 
     def download(self, publication: Publication, folder: Path) -> Path:
         """Its files in an empty folder of this machine; gives back the folder, or the file, that was published."""
+        if publication.place:
+            return storage.fetch(publication.place, folder)
         files = Path(self.client.download_artifacts(publication.run_id, FILES, str(folder)))
         made = publication.made
         return files / made.key if made.kind in TABLES else files

@@ -103,7 +103,7 @@ class Kept:
         return made.place(self.home), self.home / ELSEWHERE / f"{made.sha256[:24]}-{made.key}"
 
     def _filled(self, made: Made, size_bytes: int, published: str, fill: Fill) -> Path:
-        place = next(each for each in self._places(made) if not each.exists())
+        place = self._free_place(made)
         place.parent.mkdir(parents=True, exist_ok=True)
         for left in place.parent.glob(f"{_UNFINISHED}{place.name}-*"):  # by a kill: nobody else fills, it is locked
             shutil.rmtree(left, ignore_errors=True)
@@ -116,6 +116,7 @@ class Kept:
                     f"{made.uri}: what is published in {published} is not what was made: its files were damaged or "
                     f"changed. Delete its run there ({made.kind}/{made.key}), and climb again: it is made anew"
                 )
+            place = self._free_place(made)  # something else may have been made at the first meanwhile
             filled.rename(place)
         except Exception as error:  # a client may have put the disk's own words into an error of its own
             if isinstance(error, BadInput) or not (_is_full(error) or _free(self.home) < _FULL_BYTES):
@@ -124,6 +125,16 @@ class Kept:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return place
+
+    def _free_place(self, made: Made) -> Path:
+        """Where it is put: where it would be made, else in a place of its own, which only a damaged copy can have."""
+        place, own = self._places(made)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            return place
+        if own.exists():
+            shutil.rmtree(own) if own.is_dir() else own.unlink()
+        return own
 
     def make_room(self, size_bytes: int, published: str) -> None:
         """Remove what was used longest ago until so much fits within the bound and on the disk; BadInput where it does
@@ -135,7 +146,7 @@ class Kept:
             if taken + size_bytes <= most and _free(self.home) >= size_bytes + storage.LEAST_FREE_BYTES:
                 return
             taken -= each.size_bytes if self._remove(each.place) else 0
-        if _free(self.home) < size_bytes + storage.LEAST_FREE_BYTES:
+        if size_bytes and _free(self.home) < size_bytes + storage.LEAST_FREE_BYTES:
             raise BadInput(_full(self.home, size_bytes))
 
     def _removable(self, published: str) -> Iterator[_Thing]:
@@ -177,6 +188,8 @@ class Kept:
         lock = self._lock(place)
         with contextlib.suppress(OSError):
             os.utime(lock)
+        if lock in _in_use and not _is_still(lock, _in_use[lock]):
+            os.close(_in_use.pop(lock))  # of a state directory that was deleted
         if lock not in _in_use:
             _in_use[lock] = os.dup(handle)  # the lock is the description's: it stays when the other handle is closed
 

@@ -14,10 +14,12 @@ from leastwise.content import MADE
 from leastwise.errors import BadInput
 
 ADAPTERS, BASES, STUDENTS, REFERENCES = "adapters", "bases", "students", "references"
-LABELS, EXAMPLES, REQUESTS = "labels", "retraining", "requests"
-KINDS = (ADAPTERS, BASES, STUDENTS, REFERENCES, LABELS, EXAMPLES, REQUESTS)  # each a folder of the state directory
+TRIALS, LABELS, EXAMPLES, REQUESTS = "adapters/trials", "labels", "retraining", "requests"
+KINDS = (ADAPTERS, TRIALS, BASES, STUDENTS, REFERENCES, LABELS, EXAMPLES, REQUESTS)  # folders of the state directory
 TABLES = (LABELS, EXAMPLES, REQUESTS)  # of which one thing is one file
-_NAME = re.compile(rf"^{MADE}(?P<kind>[a-z]+)/(?P<key>[A-Za-z0-9][A-Za-z0-9._-]*)\?sha256=(?P<sha256>[0-9a-f]{{64}})$")
+_NAME = re.compile(
+    rf"^{MADE}(?P<kind>[a-z]+(?:/[a-z]+)?)/(?P<key>[A-Za-z0-9][A-Za-z0-9._-]*)\?sha256=(?P<sha256>[0-9a-f]{{64}})$"
+)
 
 
 @dataclass(frozen=True)
