@@ -50,7 +50,7 @@ CASE = {
 TRAINS = CASE | {
     "name": "trains-elsewhere",
     "task": {"instruction": "Ja oder nein?", "labels": ["ja", "nein"]},
-    "data": {"train": "many.parquet", "gate": "other.parquet"},
+    "data": {"train": "many.parquet", "dev": "dev.parquet", "gate": "other.parquet"},
     "allow_no_test": True,
     "requirements": {"quality": {"bound": 0.9, "margin": 0.1}},
     "models": CASE["models"] | {"base": {"uri": "file:///data/tiny", "venue": "managed", "price": PRICE}},  # type: ignore[operator]
@@ -135,7 +135,8 @@ def _write_cases(data: Path, tiny: Path) -> None:
     rows = pd.DataFrame({"id": [f"r{i}" for i in range(len(texts))], "text": texts})
     rows["label"] = [text.split()[-1] for text in texts]
     other = rows.assign(label=rows["label"].map({"yes": "ja", "no": "nein"}))
-    cuts = {"train": rows[:20], "gate": rows[20:60], "test": rows[60:90], "many": other[90:], "other": other[20:60]}
+    cuts = {"train": rows[:20], "gate": rows[20:60], "test": rows[60:90], "other": other[20:60]}
+    cuts |= {"dev": other[90:120], "many": other[120:]}
     for name, table in cuts.items():
         table.to_parquet(data / f"{name}.parquet")
     for case in (CASE, TRAINS):
