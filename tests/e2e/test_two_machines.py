@@ -94,12 +94,12 @@ class Site:
         return dict(run)
 
     def recorded(self, name: str) -> list[dict[str, Any]]:
-        """Runs in MLflow, asked from the machine with the servers."""
+        """Runs in MLflow, asked from the machine that trains."""
         program = (
             "import json, mlflow; client = mlflow.MlflowClient(); "
             f"found = client.search_runs([client.get_experiment_by_name({name!r}).experiment_id]); "
-            "kept = [dict(run.data.tags) | {'artifact_uri': run.info.artifact_uri, 'id': run.info.run_id} for run in found]; "
-            "print(json.dumps(kept))"
+            "kept = [dict(each.data.tags) | {'id': each.info.run_id, 'artifact_uri': each.info.artifact_uri} "
+            "for each in found]; print(json.dumps(kept))"
         )
         done = self.machines["gpu"].run(["python", "-c", program], **self.workers["worker-gpu"]["environment"])
         assert not done.returncode, done.stderr
