@@ -50,7 +50,7 @@ CASE = {
 TRAINS = CASE | {
     "name": "trains-elsewhere",
     "task": {"instruction": "Ja oder nein?", "labels": ["ja", "nein"]},
-    "data": {"train": "many.parquet", "gate": "other.parquet"},
+    "data": {"train": "many.parquet", "dev": "dev.parquet", "gate": "other.parquet"},
     "allow_no_test": True,
     "requirements": {"quality": {"bound": 0.9, "margin": 0.1}},
     "models": CASE["models"] | {"base": {"uri": "file:///data/tiny", "venue": "managed", "price": PRICE}},  # type: ignore[operator]
@@ -78,10 +78,10 @@ class Site:
         assert not done.returncode, done.stdout + done.stderr
         return json.loads(done.stdout)
 
-    def started(self, use_case: str) -> dict[str, Any]:
-        """A run of customize, started as its form starts one."""
-        deployment = self.call("/deployments/name/customize/customize")
-        body = {"state": {"type": "SCHEDULED"}, "parameters": {"use_case": use_case}}
+    def started(self, flow: str, **parameters: str) -> dict[str, Any]:
+        """A run, started as its form starts one."""
+        deployment = self.call(f"/deployments/name/{flow}/{flow}")
+        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
         return dict(self.call(f"/deployments/{deployment['id']}/create_flow_run", body))
 
     def ended(self, run: dict[str, Any]) -> dict[str, Any]:
@@ -94,11 +94,12 @@ class Site:
         return dict(run)
 
     def recorded(self, name: str) -> list[dict[str, Any]]:
-        """Runs in MLflow, asked from the machine with the servers."""
+        """Runs in MLflow, asked from the machine that trains."""
         program = (
             "import json, mlflow; client = mlflow.MlflowClient(); "
             f"found = client.search_runs([client.get_experiment_by_name({name!r}).experiment_id]); "
-            "print(json.dumps([dict(run.data.tags) | {'artifact_uri': run.info.artifact_uri} for run in found]))"
+            "kept = [dict(each.data.tags) | {'id': each.info.run_id, 'artifact_uri': each.info.artifact_uri} "
+            "for each in found]; print(json.dumps(kept))"
         )
         done = self.machines["gpu"].run(["python", "-c", program], **self.workers["worker-gpu"]["environment"])
         assert not done.returncode, done.stderr
@@ -113,7 +114,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Site]
     names = dict.fromkeys(ON_HEAD, "head")
     with machines(["head", "cpu", "gpu"], folder / "machines", names, {data: "/data"}) as there:
         address = there["head"].address
-        head = services_of("compose.yaml", folder, HEAD=address)
+        head = services_of("compose.yaml", folder, HEAD=address, ENDPOINT_USE_CASE="/data/two-machines.yaml")
         workers = services_of("compose.worker.yaml", folder, HEAD=address)
         led = {host for each in workers.values() for host in each["extra_hosts"]}
         assert led == {f"{name}={address}" for name in ("prefect", "mlflow", "postgres")}
@@ -135,7 +136,8 @@ def _write_cases(data: Path, tiny: Path) -> None:
     rows = pd.DataFrame({"id": [f"r{i}" for i in range(len(texts))], "text": texts})
     rows["label"] = [text.split()[-1] for text in texts]
     other = rows.assign(label=rows["label"].map({"yes": "ja", "no": "nein"}))
-    cuts = {"train": rows[:20], "gate": rows[20:60], "test": rows[60:90], "many": other[90:], "other": other[20:60]}
+    cuts = {"train": rows[:20], "gate": rows[20:60], "test": rows[60:90], "other": other[20:60]}
+    cuts |= {"dev": other[90:120], "many": other[120:]}
     for name, table in cuts.items():
         table.to_parquet(data / f"{name}.parquet")
     for case in (CASE, TRAINS):
@@ -213,7 +215,7 @@ def _await(machine: Machine, name: str, services: Services) -> None:
 
 
 def test_a_climb_over_two_machines_is_started_from_the_form_and_speaks_to_nobody_but_who_is_listed(site: Site) -> None:
-    site.ended(site.started("/data/two-machines.yaml"))
+    site.ended(site.started("customize", use_case="/data/two-machines.yaml"))
     runs = site.recorded("two-machines")
     (ladder,) = [each for each in runs if each["leastwise.kind"] == "ladder"]
     verdicts = {each["leastwise.stage"]: each["leastwise.verdict"] for each in runs if "leastwise.verdict" in each}
@@ -223,8 +225,24 @@ def test_a_climb_over_two_machines_is_started_from_the_form_and_speaks_to_nobody
     assert site.machines[ELSEWHERE].packets() == []  # the servers' included: nothing of them reports to anybody
 
 
+def test_what_one_machine_promoted_another_serves_to_who_shows_a_key(site: Site) -> None:
+    (climb,) = [each["id"] for each in site.recorded("two-machines") if each["leastwise.kind"] == "ladder"]
+    site.ended(site.started("promote", use_case="/data/two-machines.yaml", mlflow_run_id=climb))
+    gpu, endpoint = site.machines["gpu"], site.head["endpoint"]
+    _start(gpu, "endpoint", site.head, EXAMPLES="0")
+    _await(gpu, "endpoint", site.head)
+    url = f"http://{gpu.address}:8100/v1/chat/completions"
+    body = {"model": "two-machines", "messages": [{"role": "user", "content": "text 7000 says no"}]}
+    ask = ["curl", "-sS", "-H", "Content-Type: application/json", "-d", json.dumps(body), url]
+    assert "error" in json.loads(site.machines["cpu"].run(ask).stdout)
+    for key in endpoint["environment"]["LEASTWISE_ENDPOINT_KEYS"].split(","):
+        said = json.loads(site.machines["cpu"].run([*ask, "-H", f"Authorization: Bearer {key}"]).stdout)
+        assert said["choices"][0]["message"]["content"] == "no", said
+    assert site.machines[ELSEWHERE].packets() == []
+
+
 def test_a_stage_that_trains_runs_on_the_other_machine_whose_cable_may_be_pulled_for_a_while(site: Site) -> None:
-    run = site.started("/data/trains-elsewhere.yaml")
+    run = site.started("customize", use_case="/data/trains-elsewhere.yaml")
     cpu, gpu = site.machines["cpu"], site.machines["gpu"]
     until = time.monotonic() + RUN_S
     while "fine-tuning lora on 48 examples" not in gpu.log("worker-gpu"):
