@@ -50,6 +50,8 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
     """
     if out.exists():
         return out
+    from torch.nn import ModuleList
+
     model = loaded(model_dir)
     found = blocks_of(model)
     if blocks > found.count:
@@ -58,7 +60,9 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
             "empty"
         )
     holder, _, name = found.name.rpartition(".")
-    setattr(model.get_submodule(holder), name, model.get_submodule(found.name)[:blocks])
+    each = model.get_submodule(found.name)
+    assert isinstance(each, ModuleList), "blocks stand in a list in every model that transformers has"
+    setattr(model.get_submodule(holder), name, each[:blocks])
     model.config.num_hidden_layers = blocks
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = model.config.layer_types[:blocks]
