@@ -70,9 +70,7 @@ class _Logged:
 
 
 def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | Offer]) -> StageResult:
-    """Measure candidates in order up to the first PASS and log the stage by the best of them; an offer of a cascade is
-    taken up when its turn comes, if it is worth it; last comes the offer of a guard.
-    """
+    """Measure candidates, and offers that are worth it, up to the first PASS; log the stage by the best of them."""
     candidates = [*listed, *guards_offered(work.use_case, stage)]
     key = _key(work, stage, *(each.key for each in candidates))
     done = work.run.finished(key, _key(work, stage, *(key_before(each, work.home) for each in candidates)))

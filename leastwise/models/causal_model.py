@@ -44,9 +44,7 @@ def merge(base: Path, adapter_dir: Path, out: Path) -> Path:
 
 
 def save_tokenizer(base: Path, folder: Path) -> None:
-    """Writes the tokenizer of `base` beside weights made of it, with the file of pieces that llama.cpp reads, which
-    transformers leaves out.
-    """
+    """Writes the tokenizer of `base` beside weights made of it, the file that llama.cpp alone reads too."""
     tokenizer_of(str(base)).save_pretrained(folder)
     pieces = base / "tokenizer.model"
     if pieces.exists():
