@@ -50,7 +50,9 @@ def make_pools(kind: str) -> list[str]:
             try:
                 there = client.read_work_pool(name)
             except ObjectNotFound:
-                pool = WorkPoolCreate(name=name, type=kind, concurrency_limit=int(limit), base_job_template=job or {})
+                # Workers on machines have a limit each, so that one machine more takes one run more.
+                most = int(limit) if job else None
+                pool = WorkPoolCreate(name=name, type=kind, concurrency_limit=most, base_job_template=job or {})
                 client.create_work_pool(pool)
                 made.append(name)
                 continue

@@ -41,6 +41,14 @@ def test_pools_of_a_cluster_get_their_template_each_time_and_keep_the_limit_some
         deployments.make_pools("process")
 
 
+def test_one_machine_more_takes_one_run_more_since_the_limit_is_the_workers(prefect: None) -> None:
+    from prefect.client.orchestration import get_client
+
+    assert deployments.make_pools("process") == list(local.POOLS)
+    with get_client(sync_client=True) as client:
+        assert [client.read_work_pool(pool).concurrency_limit for pool in local.POOLS] == [None, None]
+
+
 def test_who_has_no_account_may_do_nothing_and_a_password_with_any_sign_is_written_as_it_is() -> None:
     read = configparser.ConfigParser(interpolation=None)
     read.read_string(tracking.accounts("postgresql+psycopg://leastwise:a%25b@postgres/mlflow_auth"))
