@@ -28,7 +28,7 @@ from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.budget import Budget
-from leastwise.stores.ledger import Ledger
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.stores.shipped import PRICE_BOOK
 from leastwise.use_case import Stage, UseCase
 from tasks.session.console import Console
@@ -74,7 +74,7 @@ def open_workspace(run_id: RunId) -> Workspace:
     return Workspace(
         question=prospect.question,
         catalogue=prospect.catalogue,
-        budget=Budget(Ledger(home / "ledger.db"), run_id, prospect.question.use_case),
+        budget=Budget(LedgerFile(home / "ledger.db"), run_id, prospect.question.use_case),
         run=run,
         account=AlphaAccount(client),
         answers=ResponseStore(home / "responses.db"),
