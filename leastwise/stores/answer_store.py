@@ -70,7 +70,7 @@ def answer_key(**determinants: object) -> str:
 
 
 class Answers(Protocol):
-    """What was asked before, by key: a `ResponseStore`, or where nothing may be kept `NoAnswers`."""
+    """What was asked before, by key: a `ResponseStore`, one that machines share, or `NoAnswers` where none are kept."""
 
     def put(self, key: str, answer: StoredAnswer, place: str | None = None) -> None:
         """Keep an answer, and its latency as one of this place."""
@@ -86,6 +86,10 @@ class Answers(Protocol):
 
     def latencies(self, keys: Sequence[str], place: str) -> dict[str, float]:
         """How long what is kept under these keys took in a place, milliseconds."""
+        ...
+
+    def flush(self) -> None:
+        """Wait until what was kept survives the death of this process."""
         ...
 
 
@@ -105,6 +109,9 @@ class NoAnswers:
     def latencies(self, keys: Sequence[str], place: str) -> dict[str, float]:
         """Nothing is there."""
         return {}
+
+    def flush(self) -> None:
+        """Nothing is kept."""
 
 
 class ResponseStore:
@@ -174,6 +181,9 @@ class ResponseStore:
             with closing(self._connection.execute(query, (place, *batch))) as rows:
                 found.update(dict(rows))
         return found
+
+    def flush(self) -> None:
+        """It does already."""
 
     def __len__(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM answers").fetchone()[0])
