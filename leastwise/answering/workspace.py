@@ -27,7 +27,7 @@ from leastwise.record.costing import Costing
 from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import Tables
 from leastwise.stores import storage
-from leastwise.stores.answer_store import ResponseStore
+from leastwise.stores.answer_store import Answers
 from leastwise.stores.budget import Budget
 from leastwise.stores.ledger import Meter
 from leastwise.use_case import UseCase
@@ -42,7 +42,7 @@ class Workspace:
     budget: Budget
     run: ClimbRun
     account: AlphaAccount
-    answers: ResponseStore
+    answers: Answers
     home: Path
     display: Display = field(default_factory=NoDisplay)
 

@@ -88,10 +88,6 @@ class Answers(Protocol):
         """How long what is kept under these keys took in a place, milliseconds."""
         ...
 
-    def flush(self) -> None:
-        """Wait until what was kept survives the death of this process."""
-        ...
-
 
 class NoAnswers:
     """Keeps nothing: in production every request is asked, unless a response cache that forgets stands in front."""
@@ -109,9 +105,6 @@ class NoAnswers:
     def latencies(self, keys: Sequence[str], place: str) -> dict[str, float]:
         """Nothing is there."""
         return {}
-
-    def flush(self) -> None:
-        """Nothing is kept."""
 
 
 class ResponseStore:
@@ -181,9 +174,6 @@ class ResponseStore:
             with closing(self._connection.execute(query, (place, *batch))) as rows:
                 found.update(dict(rows))
         return found
-
-    def flush(self) -> None:
-        """It does already."""
 
     def __len__(self) -> int:
         return int(self._connection.execute("SELECT count(*) FROM answers").fetchone()[0])
