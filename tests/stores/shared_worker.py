@@ -1,7 +1,7 @@
-"""A process of a machine that shares its state: it pays calls, each once, and says what it got. For tests and benchmarks.
+"""A process of a machine that shares its state: it pays calls, each once, and says what it got.
 
-`python -m tests.stores.shared_worker HOME NAME CALLS CAP`: reserves 1 to 3 thousandths, four calls at once, keeps an answer
-under a key of its own and settles at half; a line for each answer that is known to be durable, then one of JSON.
+`python -m tests.stores.shared_worker HOME NAME CALLS CAP`: reserves 1 to 3 thousandths, four calls at once, keeps an
+answer under a key of its own and settles at half; a line for each answer that is known to be durable, then one of JSON.
 """
 
 import json

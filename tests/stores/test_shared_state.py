@@ -1,7 +1,8 @@
-"""Several machines, one state: caps hold over all of them, however processes and the database die, and nothing is lost."""
+"""Several machines, one state: caps hold over all, however processes and the database die, and nothing is lost."""
 
 import asyncio
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -116,12 +117,12 @@ def test_no_interleaving_of_reserving_settling_and_dying_passes_a_cap_by_a_billi
     pair, open_calls = [opened(), opened()], list[tuple[int, int, int]]()
     caps = [Caps("one", 1.0, 1.5), Caps("two", 1.0, 1.5)]  # two climbs of a month
     spent, reserved = [0, 0], [0, 0]  # what must stand there, billionths
-    for nano, share, what, is_second in steps:
-        who = int(is_second)
+    for drawn, share, what, is_second in steps:
+        who, nano = int(is_second), math.ceil(drawn / NANO * NANO)  # dollars are no whole billionths: rounded up
         if what == "r":
             is_allowed = spent[who] + reserved[who] + nano <= NANO and sum(spent) + sum(reserved) + nano <= 1.5 * NANO
             try:
-                call = pair[who].reserve(caps[who], "case", "prompt", nano / NANO)
+                call = pair[who].reserve(caps[who], "case", "prompt", drawn / NANO)
             except BudgetExceeded:
                 assert not is_allowed
                 continue
@@ -136,7 +137,8 @@ def test_no_interleaving_of_reserving_settling_and_dying_passes_a_cap_by_a_billi
                 reserved[each[0]] -= each[2]
         elif open_calls:
             owner, call, worst = open_calls.pop(share % len(open_calls))
-            actual = {"s": worst * share // 100, "w": worst, "x": 0}[what]
+            nano = worst * share // 100
+            actual = {"s": round(nano / NANO * NANO), "w": worst, "x": 0}[what]
             end = {
                 "s": lambda c=call, o=owner, a=actual: pair[o].settle(c, a / NANO),
                 "w": lambda c=call, o=owner: pair[o].settle_at_worst(c),
@@ -250,7 +252,7 @@ def test_a_database_that_stays_away_ends_the_work_with_a_remedy_and_what_came_is
     try:
         answers.put("came-while-away", stored_now("yes", "stop", Usage(10, 0, 0, 1), 5.0), "api")
         ledger.settle(call, 0.1)
-        with pytest.raises(StateAway, match="LEASTWISE_STATE: .* was away for .*run the same command again") as away:
+        with pytest.raises(StateAway, match=r"LEASTWISE_STATE: .* was away for .*run the same command again") as away:
             ledger.reserve(caps, "case", "prompt", 0.1)
         assert postgres.password not in str(away.value)
         answers.put("came-after", stored_now("no", "stop", Usage(10, 0, 0, 1), 5.0))
@@ -338,7 +340,7 @@ def test_two_that_open_a_new_database_at_once_make_its_tables_once_and_a_later_v
     assert [each.wait() for each in processes] == [0, 0], [each.communicate()[1] for each in processes]
     assert asked(shared, "SELECT version FROM leastwise.version") == [(1,)]
     asked(shared, "UPDATE leastwise.version SET version = 99")
-    with pytest.raises(BadInput, match="version 99.*install the version"):
+    with pytest.raises(BadInput, match=r"version 99.*install the version"):
         machine(tmp_path, "late")
     asked(shared, "UPDATE leastwise.version SET version = 1")
 

@@ -5,7 +5,6 @@ It prices nothing. Reservations are durable before they are promised; endings go
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -24,15 +23,12 @@ class SharedLedger(Ledger):
 
     def __init__(self, writer: Writer, reader: Session) -> None:
         self._writer, self._reader = writer, reader
-        self._mine: set[int] = set()
-        self._turn = threading.Lock()
 
     def promise_all(
         self, caps: Caps, use_case: str, stage: str, usd_worsts: Sequence[float], purpose: Purpose = "evaluation"
     ) -> Future[list[int]]:
         """As `Ledger.promise_all`; StateAway where the database was away for too long."""
         wanted = Reserving(caps, use_case, stage, worsts_nano(usd_worsts), purpose)
-        wanted.promised.add_done_callback(self._note)
         self._writer.reserve(wanted)
         return wanted.promised
 
@@ -40,19 +36,12 @@ class SharedLedger(Ledger):
         """Everything that was asked is committed; the connection is kept for whoever opens the state next."""
         self._writer.flush()
 
-    def _note(self, promised: Future[list[int]]) -> None:
-        if not promised.cancelled() and promised.exception() is None:
-            with self._turn:
-                self._mine.update(promised.result())
-
     def _close(self, reservation_id: int, state: Ended, actual_nano: int | None, usage: Usage) -> None:
-        with self._turn:
-            if reservation_id not in self._mine:
-                raise ValueError(
-                    f"reservation {reservation_id} is not open here: each is settled or released exactly once, by the "
-                    "process that made it"
-                )
-            self._mine.remove(reservation_id)
+        if not self._writer.is_last_word_on(reservation_id):
+            raise ValueError(
+                f"reservation {reservation_id} is not open here: each is settled or released exactly once, by the "
+                "process that made it"
+            )
         self._writer.add(Closing(reservation_id, state, actual_nano, usage))
 
     def _rows(self, query: str, *values: str | float) -> list[tuple[object, ...]]:

@@ -50,6 +50,7 @@ class Writer:
         self._is_ending = False
         self._ids: Iterator[int] = iter(())
         self._leases: set[str] = set()
+        self._open: set[int] = set()  # calls reserved here that have not ended
         self._thread = threading.Thread(target=self._work, name="shared state", daemon=True)
 
     def start(self) -> None:
@@ -76,6 +77,13 @@ class Writer:
                 return
             self._waiting.add(*more)
             self._changed.notify_all()
+
+    def is_last_word_on(self, call: int) -> bool:
+        """Whether this process reserved a call and has not told how it ended; from now on it has."""
+        with self._changed:
+            is_open = call in self._open
+            self._open.discard(call)
+        return is_open
 
     def flush(self) -> None:
         """Wait until everything that was added is committed; raises where it cannot be."""
@@ -112,6 +120,7 @@ class Writer:
                 return
             with self._changed:
                 self._written = block.number
+                self._open.update(call for each in block.reserving for call in each.ids)
                 self._changed.notify_all()
             for each in block.reserving:
                 each.tell()
