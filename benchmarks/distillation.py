@@ -34,7 +34,7 @@ from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.budget import Budget
-from leastwise.stores.ledger import Ledger
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.stores.tables import table_files
 from leastwise.training import distillation, stage_weights, training
 from leastwise.training import teacher_labels as labelling
@@ -110,7 +110,7 @@ def unlogged(case: UseCase) -> Workspace:
     return Workspace(
         question=prospect.question,
         catalogue=prospect.catalogue,
-        budget=Budget(Ledger(home / "ledger.db"), RunId("benchmark"), case),
+        budget=Budget(LedgerFile(home / "ledger.db"), RunId("benchmark"), case),
         run=None,  # type: ignore[arg-type]
         account=None,  # type: ignore[arg-type]
         answers=ResponseStore(home / "responses.db"),

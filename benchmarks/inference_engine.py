@@ -23,7 +23,8 @@ from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
-from leastwise.stores.ledger import Ledger, Meter
+from leastwise.stores.ledger import Meter
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.use_case.price import Usage
 
 DELAY_S, IN_FLIGHT, ALLOWED_PER_S = 0.2, 32, 50
@@ -121,7 +122,7 @@ def engine(base_url: str, folder: Path, metered: bool = True) -> Iterator[Asker]
     it is sent.
     """
     target = Target("openai:m", "1", base_url=base_url, api_key="k")
-    with ResponseStore(folder / "answers.db") as store, Ledger(folder / "ledger.db") as ledger:
+    with ResponseStore(folder / "answers.db") as store, LedgerFile(folder / "ledger.db") as ledger:
         meter = Meter(ledger, Caps("c", 1e6, 1e6), "bench", "prompt") if metered else None
         with Asker(target, store=store, price=price, meter=meter, concurrency=IN_FLIGHT) as asker:
             yield asker

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leastwise.stores.caps import Caps
-from leastwise.stores.ledger import Ledger
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.stores.sqlite_file import open_wal, transaction
 
 ROUNDS = 5
@@ -24,7 +24,7 @@ CAPS = Caps("climb", 1e9, 1e9)
 
 
 def metered(folder: Path, pairs: int) -> None:
-    ledger = Ledger(folder / "ledger.db")
+    ledger = LedgerFile(folder / "ledger.db")
     for _ in range(pairs):
         ledger.settle(ledger.reserve(CAPS, "case", "prompt", 0.01), 0.001)
 

@@ -27,7 +27,7 @@ from leastwise.record.costing import Costing
 from leastwise.record.handover.handover import Handover
 from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import Tables
-from leastwise.stores.answer_store import ResponseStore
+from leastwise.stores.answer_store import Answers
 from leastwise.stores.budget import Budget
 from leastwise.stores.ledger import Meter
 from leastwise.stores.made.naming import Made, is_made
@@ -43,7 +43,7 @@ class Workspace:
     budget: Budget
     run: ClimbRun
     account: AlphaAccount
-    answers: ResponseStore
+    answers: Answers
     home: Path
     display: Display = field(default_factory=NoDisplay)
 

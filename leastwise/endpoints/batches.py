@@ -167,9 +167,7 @@ class _Collector:
         waiting: list[tuple[Batch, list[str]]] = []
         job: list[str] = []
         try:
-            for key, request in missing.items():
-                if (reservation := self.till.reserve(request)) is not None:
-                    reserved[key] = reservation
+            reserved |= zip(missing, self.till.reserve_all(missing.values()), strict=False)  # free calls have none
             for job in _jobs(missing):
                 waiting.append((await self.jobs.create([encoded[key] for key in job], job), job))
         except BaseException as error:

@@ -188,7 +188,7 @@ class AsyncAsker:
 
     async def _metered_call(self, request: Request, target: Target) -> StoredAnswer | Failure:
         """One call: reserved before, settled after at its price, at its worst where it may be billed, or released."""
-        reservation, started = self._till.reserve(request), time.perf_counter()
+        reservation, started = await self._till.promised(request), time.perf_counter()
         with watched() as wire:
             try:
                 response, latency_ms = await self._send(request, target)

@@ -5,8 +5,10 @@ It decides nothing: a lost request is never an empty answer.
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 
 from leastwise.endpoints.received import UNREADABLE
@@ -83,9 +85,26 @@ class Till:
         self.meter, self.price = meter, price
         self._overrun = 1.0
 
-    def reserve(self, request: Request) -> int | None:
-        """Reserve a call's worst case; raises BudgetExceeded where a cap could break."""
-        return self.meter.reserve(self._overrun * usd_worst(request, self.price)) if self.meter else None
+    async def promised(self, request: Request) -> int | None:
+        """Reserve a call's worst case; raises BudgetExceeded where a cap could break.
+
+        The event loop goes on meanwhile; what is reserved when nobody waits any more is given back.
+        """
+        if self.meter is None:
+            return None
+        promise = self.meter.promise_all([self._overrun * usd_worst(request, self.price)])
+        if promise.done():
+            return promise.result()[0]
+        try:
+            return (await asyncio.wrap_future(promise))[0]
+        except asyncio.CancelledError:
+            promise.add_done_callback(self._give_back)
+            raise
+
+    def reserve_all(self, requests: Iterable[Request]) -> list[int]:
+        """Reserve the worst cases of all or of none, as `promised`; empty where calls are free."""
+        worsts = [self._overrun * usd_worst(request, self.price) for request in requests]
+        return self.meter.promise_all(worsts).result() if self.meter else []
 
     def settle(self, reservation: int | None, request: Request, answer: StoredAnswer) -> None:
         """Book an answer that came, at its worst where its usage is not known.
@@ -106,6 +125,10 @@ class Till:
         if usd > worst > 0:
             self._overrun = max(self._overrun, usd / worst)
             _require_room(self.meter)
+
+    def _give_back(self, promise: Future[list[int]]) -> None:
+        if not promise.cancelled() and promise.exception() is None:
+            self.close(promise.result()[0], is_billed=False)
 
     def close(self, reservation: int | None, *, is_billed: bool) -> None:
         """Settle a call that brought no answer: at its worst where it may be billed, else it is released."""

@@ -7,16 +7,14 @@ content), so that an account follows the rows into any file.
 **Draws at the same moment.** A draw is written down first, then every draw is read again, and its number is one more
 than the others on rows of its own, settled or not. Of two draws the one that reads later sees the other, whatever their
 clocks say: so at least one of them counts the other, on one machine or several, as long as the server shows what was
-written to it. Where nobody reads between, both count each other, which costs alpha and never gives it away. A file lock
-in the state directory saves processes of one machine that price. A draw that a crash cut short is settled by whoever
+written to it. Where nobody reads between, both count each other, which costs alpha and never gives it away. A turn, of
+all who share a state, saves them that price. A draw that a crash cut short is settled by whoever
 asks the same question again, and counts for everybody else until then.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +25,7 @@ from leastwise.content import content_key
 from leastwise.evidence.alpha_account import RowHashes, share_of_alpha, shares_rows
 from leastwise.record.client import every_run, experiment_id, find_experiment
 from leastwise.record.run import FINISHED, GATE_HASH, KIND, QUESTION, is_status, is_tag
-from leastwise.stores import storage
+from leastwise.stores.shared.state import turns
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,7 +73,7 @@ class AlphaAccount:
 
     def draw(self, question: Question, asked: str, alpha: float) -> float:
         """The share of alpha that `asked` has of the rows of a question, the same one whenever it is asked again."""
-        with _turn():
+        with turns().turn("alpha-account"):
             drawn = self._drawn(question.gate_hash, asked)
             shares = [each.alpha for each in drawn if each.alpha is not None]
             if shares:
@@ -168,14 +166,3 @@ def _view() -> int:
     from mlflow.entities import ViewType
 
     return int(ViewType.ALL)
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """One process of this state directory at a time."""
-    from filelock import FileLock
-
-    home = storage.home()
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / "alpha-account.lock"):
-        yield

@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING
 from leastwise.errors import BadInput
 from leastwise.redaction import without_secrets
 from leastwise.stores import lease, storage
+from leastwise.stores.shared.owners import GIVEN_UP_S
+from leastwise.stores.shared.state import turns
+from leastwise.stores.shared.turns import Turns
 from leastwise.stores.sqlite_file import check_whole
 
 if TYPE_CHECKING:
@@ -145,14 +148,17 @@ def every_run(
 
 
 def take_up(
-    client: MlflowClient, what: str, unfinished: Callable[[], Sequence[Run]], new: Callable[[], Run]
+    client: MlflowClient, what: str, key: str, unfinished: Callable[[], Sequence[Run]], new: Callable[[], Run]
 ) -> tuple[Run, bool]:
     """The unfinished run, or a new one, for this process alone, and whether it was there; held until `leave` or the
     process ends.
 
-    BadInput where another process is at work on it, on whichever machine. Each writes its sign before it looks for
-    others', so that of two that come at once at least one sees the other; who sees one steps back and looks again.
+    BadInput where another process is at work on `what` under this key, on whichever machine. Where machines share their
+    state, it leases the work there. Else each writes its sign before it looks for others', so that of two that come at
+    once at least one sees the other; who sees one steps back and looks again.
     """
+    if (shared := turns()).leases:
+        return _leased(shared, what, f"{what}:{key}", unfinished, new)
     mine = lease.sign(storage.home() / lease.FOLDER)
     for _ in range(TRIES):
         found = list(unfinished())
@@ -170,8 +176,30 @@ def take_up(
     raise BadInput(f"{what}: others start it at this very moment; run it again in a minute")
 
 
+def _leased(
+    shared: Turns, what: str, name: str, unfinished: Callable[[], Sequence[Run]], new: Callable[[], Run]
+) -> tuple[Run, bool]:
+    if holder := shared.take(name):
+        raise BadInput(
+            f"{what} is at work already: {holder.in_words}, heard of {holder.heard_s_ago:.0f} s ago in the shared "
+            f"state. Wait until it has ended, or end it; if it was killed on another machine, this one may go on "
+            f"{GIVEN_UP_S} s after its last sign"
+        )
+    try:
+        found = list(unfinished())
+        run = found[0] if found else new()
+    except BaseException:
+        shared.give_back(name)
+        raise
+    _leases[run.info.run_id] = name
+    return run, bool(found)
+
+
 def leave(client: MlflowClient, run_id: str) -> None:
     """This process is no longer at work on a run."""
+    if name := _leases.pop(run_id, None):
+        turns().give_back(name)
+        return
     _kept_up.pop(run_id, None)
     with contextlib.suppress(Exception):  # it may have been taken away already, or the run deleted
         client.delete_tag(run_id, AT_WORK + lease.sign(storage.home() / lease.FOLDER).owner)
@@ -202,6 +230,7 @@ def _write_sign(client: MlflowClient, run_id: str, sign: lease.Sign) -> None:
     client.set_tag(run_id, AT_WORK + sign.owner, json.dumps({**vars(sign), "heard_unix_s": time.time()}))
 
 
+_leases: dict[str, str] = {}  # of runs, where machines share their state
 _kept_up: dict[str, tuple[MlflowClient, lease.Sign]] = {}
 
 

@@ -288,6 +288,7 @@ def open_climb(client: MlflowClient, use_case: UseCase, key: str) -> OpenClimb:
     run, is_resumed = take_up(
         client,
         f"a climb of {use_case.name}",
+        key,
         lambda: client.search_runs([where], query),
         lambda: client.create_run(where, tags=tags, run_name=f"ladder · {use_case.name}"),
     )

@@ -3,14 +3,15 @@
 It judges nothing: whether a candidate deserves a move is decided by who calls. The log is written ahead: an entry (a
 run with `leastwise.kind=promotion`, never changed again but for its status and for how the version then started at an
 endpoint) stands in MLflow before its alias moves and is FINISHED after; a move that a crash cut short is finished by
-the next call. MLflow offers no compare-and-set, so two processes that move one use case's aliases at the same moment
-are not kept apart.
+the next call. MLflow offers no compare-and-set, so whoever registers or moves takes a turn, of all who share a state
+(`leastwise.stores.shared`); machines that share a registry alone are not kept apart.
 """
 
 from __future__ import annotations
 
 import getpass
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.redaction import redacted
 from leastwise.run_id import RunId
+from leastwise.stores.shared.state import turns
 
 WHAT_IT_IS = "Candidates of the use case {}. Alias champion: in production; predecessor: what a rollback goes back to."
 
@@ -80,23 +82,21 @@ class Registry:
         return str(versions[0].version) if versions else None
 
     def register(self, run: StageRun) -> str:
-        """The version of the candidate that a run logged, made where there is none; registering moves no alias.
-
-        Whether it can be served is seen to by `leastwise.serving.registering`.
+        """The version of the candidate that a run logged, made where there is none; registering moves no alias, and
+        whether it can be served is seen to by `leastwise.serving.registering`.
         """
         model_id = run.tag(MODEL_ID)
         if not model_id:
             raise BadInput(f"run {run.id}: has logged no candidate; name the run of a stage that was measured")
-        self._create_model()
-        known = self.version_of(run)
-        if known:
-            return known
-        tags = {name: run.tag(name) for name in (CANDIDATE, STAGE, VERDICT)}
-        words = f"{run.tag(RUN_NAME)}: {run.tag(REASON)}"[:MOST_TAG_CHARACTERS]  # what the page of all versions shows
-        made = self.client.create_model_version(
-            self.use_case, f"models:/{model_id}", run.id, tags, description=words, model_id=model_id
-        )
-        return str(made.version)
+        with self._turn():
+            self._create_model()
+            known = self.version_of(run)
+            if known:
+                return known
+            tags = {name: run.tag(name) for name in (CANDIDATE, STAGE, VERDICT)}
+            words = f"{run.tag(RUN_NAME)}: {run.tag(REASON)}"[:MOST_TAG_CHARACTERS]  # what the page of versions shows
+            made = {"source": f"models:/{model_id}", "run_id": run.id, "model_id": model_id, "description": words}
+            return str(self.client.create_model_version(self.use_case, tags=tags, **made).version)
 
     def champion(self) -> Registered | None:
         """The candidate in production, or None before the first promotion."""
@@ -124,9 +124,7 @@ class Registry:
         return {str(alias): str(version) for alias, version in held.items()}
 
     def note_start(self, version: str, words: str) -> None:
-        """How a version started at an endpoint, noted at the version and at the log's latest move to it; no alias
-        moves.
-        """
+        """Note at a version, and at the log's latest move to it, how it started at an endpoint; no alias moves."""
         said = redacted(words)[:MOST_TAG_CHARACTERS]
         self.client.set_model_version_tag(self.use_case, version, STARTED, said)
         moves = [move for move in self.log() if move.after == version]
@@ -156,22 +154,25 @@ class Registry:
 
     def challenge(self, version: str, reason: str) -> Move | None:
         """Make a version the challenger; None where it is already."""
-        return self._move("challenge", version, reason)
+        with self._turn():
+            return self._move("challenge", version, reason)
 
     def promote(self, version: str, reason: str) -> Move | None:
         """Make a version the champion: the log first, then the alias; None where it is already."""
-        return self._move("promote", version, reason)
+        with self._turn():
+            return self._move("promote", version, reason)
 
     def rollback(self, reason: str) -> Move:
         """Make the champion's predecessor champion again; BadInput where the log knows none."""
-        self.finish_interrupted()
-        lineage = self._lineage()
-        if len(lineage) < 2:
-            raise BadInput(
-                f"{self.use_case}: the promotion log knows no predecessor of the champion "
-                f"{lineage[-1] if lineage else '(none)'}; promote a run first (python -m flows.promote)"
-            )
-        moved = self._move("rollback", lineage[-2], reason)
+        with self._turn():
+            self.finish_interrupted()
+            lineage = self._lineage()
+            if len(lineage) < 2:
+                raise BadInput(
+                    f"{self.use_case}: the promotion log knows no predecessor of the champion "
+                    f"{lineage[-1] if lineage else '(none)'}; promote a run first (python -m flows.promote)"
+                )
+            moved = self._move("rollback", lineage[-2], reason)
         assert moved is not None, "a predecessor differs from the champion"
         return moved
 
@@ -196,6 +197,9 @@ class Registry:
         for move in open_moves:
             self._apply(move)
         return open_moves
+
+    def _turn(self) -> AbstractContextManager[None]:
+        return turns().turn(f"registry-{self.use_case}")
 
     def _move(self, event: Event, version: str, reason: str) -> Move | None:
         self.finish_interrupted()

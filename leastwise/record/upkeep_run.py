@@ -87,6 +87,7 @@ def open_upkeep(
     run, _ = take_up(
         client,
         f"a {kind} of {use_case.name}",
+        key,
         lambda: client.search_runs([where], query),
         lambda: client.create_run(where, tags=written, run_name=f"{kind} · running"),
     )

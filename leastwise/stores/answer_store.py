@@ -70,7 +70,7 @@ def answer_key(**determinants: object) -> str:
 
 
 class Answers(Protocol):
-    """What was asked before, by key: a `ResponseStore`, or where nothing may be kept `NoAnswers`."""
+    """What was asked before, by key: a `ResponseStore`, one that machines share, or `NoAnswers` where none are kept."""
 
     def put(self, key: str, answer: StoredAnswer, place: str | None = None) -> None:
         """Keep an answer, and its latency as one of this place."""

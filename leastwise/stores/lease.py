@@ -56,6 +56,12 @@ class Sign:
         """Who it is, for a message."""
         return f"process {self.process} on {self.machine}"
 
+    @property
+    def is_surely_dead(self) -> bool:
+        """Whether its process was on this machine and left its file behind; False where that is not known."""
+        is_mine = self in _held.values() and _is_mine(self)
+        return not is_mine and self.kernel == _kernel() and Path(self.file).exists() and not is_locked(Path(self.file))
+
     def is_alive(self, renewed_unix_s: float | None = None) -> bool:
         """Whether its process lives. `renewed_unix_s`: when it was last heard of by another way than its file."""
         if self in _held.values() and _is_mine(self):

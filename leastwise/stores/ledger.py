@@ -1,29 +1,30 @@
 """Meters what calls cost, reserving the worst case before each is sent, so that a budget is a hard cap.
 
-It does not price calls and does not estimate stages: it is told dollars. It holds for every process on one machine that
-opens the same file, in whatever container: each keeps a sign of life beside it (`leastwise.stores.lease`).
+It does not price calls and does not estimate stages: it is told dollars. It is kept in a file for every process of one
+machine (`leastwise.stores.ledger_file`) or in Postgres for several machines (`leastwise.stores.shared.ledger`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self, cast
 
-from leastwise.stores.caps import BudgetExceeded, Caps, Purpose
-from leastwise.stores.lease import FOLDER, is_owner_alive, sign
-from leastwise.stores.ledger_file import open_ledger
-from leastwise.stores.sqlite_file import transaction
+from leastwise.stores.caps import Caps, Purpose
 from leastwise.use_case.price import Usage
 
 NANO = 1_000_000_000
+MOST_NANO = 1 << 62  # of one call: what a column of 64 bits holds, with room for the sums
 MACHINE = "/machine"  # ends the stage of an entry that paid for a machine's time, not for a call
+
+Ended = Literal["settled", "unknown", "released"]  # `unknown`: cut off or timed out, so counted at its worst case
 
 
 class Expense(NamedTuple):
@@ -34,43 +35,49 @@ class Expense(NamedTuple):
     usd: float
 
 
-class Ledger:
-    """A durable spend meter. Opening it settles the reservations of dead processes at their worst case.
+class Ledger(ABC):
+    """A durable spend meter, whose caps hold over every process that opens it. Dollars are whole billionths in it.
 
     A call in flight when its process was killed may have been billed, so it is counted as if it had been, and the caps
-    stay hard. Dollars are kept as whole billionths.
+    stay hard. What a call cost beyond its reservation is spent all the same: the next one is held against it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._connection = open_ledger(path)
-        self._signs = path.parent / FOLDER
-        self._owner = sign(self._signs).owner
-        self._settle_orphans()
+    minute = "CAST(reserved_unix_s / 60 AS INTEGER)"  # of an entry, in this ledger's SQL
+
+    @abstractmethod
+    def promise_all(
+        self, caps: Caps, use_case: str, stage: str, usd_worsts: Sequence[float], purpose: Purpose = "evaluation"
+    ) -> Future[list[int]]:
+        """Reserve the worst cases of several calls, all or none: their ids once they are durable, or BudgetExceeded if
+        a cap could break. For who cannot wait where he stands (an event loop).
+        """
+
+    @abstractmethod
+    def _close(self, reservation_id: int, state: Ended, actual_nano: int | None, usage: Usage) -> None:
+        """End an open reservation; None is its worst case. ValueError where it is not open."""
+
+    @abstractmethod
+    def _rows(self, query: str, *values: str | float) -> list[tuple[object, ...]]:
+        """What a query says, its values where it has a ?."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Whatever was asked is durable, and nothing is kept open."""
+
+    def reserve_all(
+        self, caps: Caps, use_case: str, stage: str, usd_worsts: Sequence[float], purpose: Purpose = "evaluation"
+    ) -> list[int]:
+        """Reserve the worst cases of several calls, all or none; raises BudgetExceeded if a cap could break."""
+        return self.promise_all(caps, use_case, stage, usd_worsts, purpose).result()
 
     def reserve(self, caps: Caps, use_case: str, stage: str, usd_worst: float, purpose: Purpose = "evaluation") -> int:
         """Reserve a call's worst case and return its id; raises BudgetExceeded if a cap could break."""
-        if not (math.isfinite(usd_worst) and usd_worst >= 0):
-            raise ValueError(f"usd_worst is {usd_worst}; a reservation needs a finite price of at least 0")
-        worst, month = math.ceil(usd_worst * NANO), current_month()
-        with transaction(self._connection):
-            self._check(f"climb:{caps.climb_id}", "budget_usd", caps.usd, worst)
-            self._check(f"month:{use_case}:{month}", "budget_usd_per_month", caps.usd_per_month, worst)
-            cursor = self._connection.execute(
-                "INSERT INTO calls (climb_id, use_case, stage, month, state, worst_nano_usd, owner, purpose, "
-                "reserved_unix_s) VALUES (?, ?, ?, ?, 'open', ?, ?, ?, ?)",
-                (caps.climb_id, use_case, stage, month, worst, self._owner, purpose, time.time()),
-            )
-            self._move((caps.climb_id, use_case, month), spent=0, reserved=worst)
-        return int(cursor.lastrowid or 0)
+        return self.reserve_all(caps, use_case, stage, [usd_worst], purpose)[0]
 
     def settle(self, reservation_id: int, usd_actual: float, usage: Usage | None = None) -> None:
-        """Replace a reservation by what the call really cost, more than was reserved too; settling twice is an error.
-
-        What it cost beyond the reservation is spent all the same: the next reservation is held against it.
-        """
-        if not (math.isfinite(usd_actual) and usd_actual >= 0):
-            raise ValueError(f"usd_actual is {usd_actual}; a call costs a finite price of at least 0")
-        self._close(reservation_id, "settled", round(usd_actual * NANO), usage or Usage())
+        """Replace a reservation by what the call really cost, more than was reserved too. Twice is an error."""
+        nano = nano_usd("usd_actual", usd_actual, "a call costs a finite price of at least 0")
+        self._close(reservation_id, "settled", round(nano), usage or Usage())
 
     def settle_at_worst(self, reservation_id: int) -> None:
         """Count a call of unknown outcome (cut off, timed out) as if it had cost its worst case."""
@@ -82,15 +89,15 @@ class Ledger:
 
     def spent(self, climb_id: str) -> float:
         """Dollars settled for a climb, over all processes and resumptions."""
-        return self._total(f"climb:{climb_id}")[0] / NANO
+        return self._total(climb_scope(climb_id))[0] / NANO
 
     def spent_month(self, use_case: str, month: str) -> float:
         """Dollars settled for a use case in a calendar month (`"2026-11"`, UTC, by the time of the reservation)."""
-        return self._total(f"month:{use_case}:{month}")[0] / NANO
+        return self._total(month_scope(use_case, month))[0] / NANO
 
     def reserved(self, climb_id: str) -> float:
         """Dollars still reserved by calls in flight for a climb."""
-        return self._total(f"climb:{climb_id}")[1] / NANO
+        return self._total(climb_scope(climb_id))[1] / NANO
 
     def counts(self, climb_id: str) -> dict[str, int]:
         """How many calls of a climb are `open`, `settled`, `unknown` (counted at worst) or `released`."""
@@ -98,7 +105,7 @@ class Ledger:
             "SELECT state, count(*) FROM calls WHERE climb_id = ? AND stage NOT LIKE ? AND purpose != 'data' "
             "GROUP BY state"
         )
-        return dict(self._connection.execute(query, (climb_id, f"%{MACHINE}")).fetchall())
+        return {str(state): int(cast("int", count)) for state, count in self._rows(query, climb_id, f"%{MACHINE}")}
 
     def calls(self, climb_id: str) -> int:
         """How many calls were billed to a climb, or may have been."""
@@ -107,8 +114,12 @@ class Ledger:
 
     def spent_by(self, climb_id: str, stage: str) -> float:
         """Dollars settled for one stage of a climb, calls and machines, over all processes and resumptions."""
-        query = "SELECT sum(actual_nano_usd) FROM calls WHERE climb_id = ? AND stage IN (?, ?) AND state != 'open'"
-        return (self._connection.execute(query, (climb_id, stage, stage + MACHINE)).fetchone()[0] or 0) / NANO
+        query = (
+            "SELECT coalesce(sum(actual_nano_usd), 0) FROM calls WHERE climb_id = ? AND stage IN (?, ?) "
+            "AND state != 'open'"
+        )
+        ((nano,),) = self._rows(query, climb_id, stage, stage + MACHINE)
+        return int(cast("int", nano)) / NANO
 
     def spent_for(self, climb_id: str) -> dict[Purpose, float]:
         """Dollars settled for a climb (or any flow's run) by purpose, dearest first."""
@@ -120,10 +131,10 @@ class Ledger:
 
     def _by_purpose(self, where: str, *values: str) -> dict[Purpose, float]:
         query = (
-            "SELECT purpose, sum(actual_nano_usd) AS nano FROM calls "  # noqa: S608 (our own words)
-            f"WHERE {where} AND state != 'open' GROUP BY purpose HAVING nano > 0 ORDER BY nano DESC"
+            "SELECT purpose, sum(actual_nano_usd) FROM calls "  # noqa: S608 (our own words)
+            f"WHERE {where} AND state != 'open' GROUP BY purpose HAVING sum(actual_nano_usd) > 0 ORDER BY 2 DESC"
         )
-        return {purpose: nano / NANO for purpose, nano in self._connection.execute(query, values)}
+        return {cast("Purpose", purpose): int(cast("int", nano)) / NANO for purpose, nano in self._rows(query, *values)}
 
     def over_time(self, use_case: str, since_unix_s: float) -> list[Expense]:
         """What a use case was billed since a moment, oldest first.
@@ -131,18 +142,14 @@ class Ledger:
         Entries of one purpose within a minute are one line, so that a climb of many calls stays short.
         """
         query = (
-            "SELECT min(reserved_unix_s), purpose, sum(actual_nano_usd) FROM calls WHERE use_case = ? "
-            "AND state != 'open' AND reserved_unix_s >= ? "
-            "GROUP BY CAST(reserved_unix_s / 60 AS INTEGER), purpose ORDER BY 1"
+            "SELECT min(reserved_unix_s), purpose, sum(actual_nano_usd) FROM calls "  # noqa: S608 (our own words)
+            "WHERE use_case = ? AND state != 'open' AND reserved_unix_s >= ? "
+            f"GROUP BY {self.minute}, purpose ORDER BY 1"
         )
         return [
-            Expense(at, purpose, nano / NANO)
-            for at, purpose, nano in self._connection.execute(query, (use_case, since_unix_s))
+            Expense(float(cast("float", at)), cast("Purpose", purpose), int(cast("int", nano)) / NANO)
+            for at, purpose, nano in self._rows(query, use_case, since_unix_s)
         ]
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -151,65 +158,36 @@ class Ledger:
         self.close()
 
     def _total(self, scope: str) -> tuple[int, int]:
-        query = "SELECT spent_nano_usd, reserved_nano_usd FROM totals WHERE scope = ?"
-        row: tuple[int, int] | None = self._connection.execute(query, (scope,)).fetchone()
-        return row or (0, 0)
+        rows = self._rows("SELECT spent_nano_usd, reserved_nano_usd FROM totals WHERE scope = ?", scope)
+        return cast("tuple[int, int]", rows[0]) if rows else (0, 0)
 
-    def _check(self, scope: str, limit: str, cap_usd: float | None, worst: int) -> None:
-        if cap_usd is None:
-            return
-        spent, reserved = self._total(scope)
-        if spent + reserved + worst > math.floor(cap_usd * NANO + 1e-6):
-            raise BudgetExceeded(limit, cap_usd, spent / NANO, reserved / NANO, worst / NANO)
 
-    def _move(self, owner: tuple[str, str, str], *, spent: int, reserved: int) -> None:
-        climb_id, use_case, month = owner
-        for scope in (f"climb:{climb_id}", f"month:{use_case}:{month}"):
-            self._connection.execute(
-                "INSERT INTO totals VALUES (?, ?, ?) ON CONFLICT (scope) DO UPDATE SET spent_nano_usd = "
-                "spent_nano_usd + excluded.spent_nano_usd, "
-                "reserved_nano_usd = reserved_nano_usd + excluded.reserved_nano_usd",
-                (scope, spent, reserved),
-            )
+def nano_usd(name: str, usd: float, rule: str) -> float:
+    """Dollars as billionths, not rounded; ValueError, saying the rule, where it is no price."""
+    if not (math.isfinite(usd) and 0 <= usd * NANO < MOST_NANO):
+        raise ValueError(f"{name} is {usd}; {rule}")
+    return usd * NANO
 
-    def _close(self, reservation_id: int, state: str, actual: int | None, usage: Usage) -> None:
-        with transaction(self._connection):
-            self._close_in_transaction(reservation_id, state, actual, usage)
 
-    def _close_in_transaction(self, reservation_id: int, state: str, actual: int | None, usage: Usage) -> None:
-        query = (
-            "SELECT climb_id, use_case, month, worst_nano_usd, state FROM calls WHERE id = ? AND "
-            "(state = 'open' OR is_orphan)"
-        )
-        row = self._connection.execute(query, (reservation_id,)).fetchone()
-        if row is None:
-            raise ValueError(f"reservation {reservation_id} is not open: each is settled or released exactly once")
-        *owner, worst, was = row
-        spent = worst if actual is None else actual
-        self._connection.execute(
-            "UPDATE calls SET state = ?, actual_nano_usd = ?, input_tokens = ?, cached_tokens = ?, "
-            "cache_write_tokens = ?, output_tokens = ?, is_orphan = 0 WHERE id = ?",
-            (state, spent, *astuple(usage), reservation_id),
-        )
-        if was == "open":
-            self._move((owner[0], owner[1], owner[2]), spent=spent, reserved=-worst)
-        else:  # given up for dead, and counted at its worst case, by another process: what it really cost is known now
-            self._move((owner[0], owner[1], owner[2]), spent=spent - worst, reserved=0)
+def worsts_nano(usd_worsts: Sequence[float]) -> list[int]:
+    """What is reserved for each, rounded up."""
+    rule = "a reservation needs a finite price of at least 0"
+    return [math.ceil(nano_usd("usd_worst", usd, rule)) for usd in usd_worsts]
 
-    def _settle_orphans(self) -> None:
-        with transaction(self._connection):
-            owners = [
-                row[0] for row in self._connection.execute("SELECT DISTINCT owner FROM calls WHERE state = 'open'")
-            ]
-            for owner in owners:
-                if owner != self._owner and not is_owner_alive(self._signs, owner):
-                    self._settle_all_of(owner)
 
-    def _settle_all_of(self, owner: str) -> None:
-        query = "SELECT id FROM calls WHERE state = 'open' AND owner = ?"
-        for (row_id,) in self._connection.execute(query, (owner,)).fetchall():
-            self._close_in_transaction(row_id, "unknown", None, Usage())
-            self._connection.execute("UPDATE calls SET is_orphan = 1 WHERE id = ?", (row_id,))
+def cap_nano(cap_usd: float) -> int:
+    """A cap in billionths: what adds up to it exactly is allowed."""
+    return math.floor(cap_usd * NANO + 1e-6)
+
+
+def climb_scope(climb_id: str) -> str:
+    """What a climb's spending is summed under."""
+    return f"climb:{climb_id}"
+
+
+def month_scope(use_case: str, month: str) -> str:
+    """What a use case's spending of a month is summed under."""
+    return f"month:{use_case}:{month}"
 
 
 @dataclass(frozen=True)
@@ -225,6 +203,10 @@ class Meter:
     def reserve(self, usd_worst: float) -> int:
         """As `Ledger.reserve`, for this spender."""
         return self.ledger.reserve(self.caps, self.use_case, self.stage, usd_worst, self.purpose)
+
+    def promise_all(self, usd_worsts: Sequence[float]) -> Future[list[int]]:
+        """As `Ledger.promise_all`, for this spender."""
+        return self.ledger.promise_all(self.caps, self.use_case, self.stage, usd_worsts, self.purpose)
 
     def pay(self, usd: float) -> None:
         """Book what was bought outside (labels by people): raises BudgetExceeded where a cap does not allow it."""

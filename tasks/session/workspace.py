@@ -26,9 +26,8 @@ from leastwise.rows.question import Question
 from leastwise.rows.tables import Tables
 from leastwise.run_id import RunId
 from leastwise.stores import storage
-from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.budget import Budget
-from leastwise.stores.ledger import Ledger
+from leastwise.stores.shared.state import open_state
 from leastwise.stores.shipped import PRICE_BOOK
 from leastwise.use_case import Stage, UseCase
 from tasks.session.console import Console
@@ -71,13 +70,14 @@ def open_workspace(run_id: RunId) -> Workspace:
     client = connect()
     run = ClimbRun.read(client, run_id)
     prospect, home = prospect_of(run.use_case()), storage.home()
+    state = open_state(home)
     return Workspace(
         question=prospect.question,
         catalogue=prospect.catalogue,
-        budget=Budget(Ledger(home / "ledger.db"), run_id, prospect.question.use_case),
+        budget=Budget(state.ledger, run_id, prospect.question.use_case),
         run=run,
         account=AlphaAccount(client),
-        answers=ResponseStore(home / "responses.db"),
+        answers=state.answers,
         home=home,
         display=Console(),
     )

@@ -117,6 +117,38 @@ def test_a_climb_and_its_audit_on_postgres_are_as_by_default_and_its_password_is
     assert postgres.password.encode() not in said.encode() + written + rows_of(postgres)
 
 
+def test_a_second_machine_that_shares_state_and_runs_pays_for_nothing_and_the_audit_agrees(
+    postgres: Postgres, case: Path, tmp_path: Path
+) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
+    own = {
+        "LEASTWISE_STATE": postgres.uri,
+        "MLFLOW_TRACKING_URI": postgres.uri,
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(tmp_path / "artifacts"),
+        "OPENAI_API_KEY": "none",
+    }
+    endings, said = [], ""
+    for machine, flow, of in (
+        ("one", "customize", str(case)),
+        ("two", "customize", str(case)),
+        ("two", "audit", "anywhere"),
+    ):
+        command = [sys.executable, "-m", f"flows.{flow}", of]
+        environment = kept | own | {"LEASTWISE_HOME": str(tmp_path / machine)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+        endings.append(json.loads(done.stdout.splitlines()[-1]))
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        said += done.stdout + done.stderr
+    first, second, audit = endings
+    assert first["outcome"] == second["outcome"] == "prompt" and audit["outcome"] == "agrees"
+    assert first["calls_paid"] > 0 and first["usd_spent"] > 0
+    assert (second["calls_paid"], second["usd_spent"]) == (0, 0.0)
+    assert not [each for each in tmp_path.glob("*/*.db") if each.name in ("ledger.db", "responses.db")]
+    assert postgres.password not in said
+    written = b"".join(each.read_bytes() for each in tmp_path.glob("[ot]*/**/*") if each.is_file())
+    assert postgres.password.encode() not in written + rows_of(postgres)
+
+
 def rows_of(postgres: Postgres) -> bytes:
     """Every row of every table, as text."""
     import psycopg

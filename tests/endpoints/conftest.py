@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from leastwise.stores.ledger import Ledger
+from leastwise.stores.ledger_file import LedgerFile
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.db") as opened:
+    with LedgerFile(tmp_path / "ledger.db") as opened:
         yield opened

@@ -15,7 +15,8 @@ from leastwise.endpoints.request import Message, Request, Target
 from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
-from leastwise.stores.ledger import Ledger, Meter
+from leastwise.stores.ledger import Meter
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.stores.remembered import Remembered
 from leastwise.use_case.price import Price
 from tests.servers.web_server import served
@@ -121,7 +122,7 @@ def server() -> Iterator[AnthropicServer]:
 
 @pytest.fixture
 def options(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    with ResponseStore(tmp_path / "answers.db") as store, Ledger(tmp_path / "ledger.db") as ledger:
+    with ResponseStore(tmp_path / "answers.db") as store, LedgerFile(tmp_path / "ledger.db") as ledger:
         yield {"store": store, "price": PRICE.usd, "meter": Meter(ledger, Caps("c", 1.0), "t", "prompt")}
 
 

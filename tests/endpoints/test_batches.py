@@ -20,7 +20,8 @@ from leastwise.endpoints.request import Message, Request, Target, request_key, u
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import BudgetExceeded, Caps
-from leastwise.stores.ledger import Ledger, Meter
+from leastwise.stores.ledger import Meter
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.stores.remembered import Remembered
 from leastwise.use_case.price import Usage
 from tests.servers.hostile_server import refused
@@ -185,7 +186,7 @@ def request(text: str) -> Request:
 
 @pytest.fixture
 def options(tmp_path: Path) -> Iterator[dict[str, Any]]:
-    with ResponseStore(tmp_path / "answers.db") as store, Ledger(tmp_path / "ledger.db") as ledger:
+    with ResponseStore(tmp_path / "answers.db") as store, LedgerFile(tmp_path / "ledger.db") as ledger:
         meter = Meter(ledger, Caps("c", 1.0), "triage", "distill")
         yield {"store": store, "price": half_price, "meter": meter, "jobs": tmp_path / "jobs.db", "first_poll_s": 0.02}
 

@@ -33,7 +33,8 @@ from leastwise.rows import gate_rows
 from leastwise.rows.question import JudgedRows
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
-from leastwise.stores.ledger import Ledger, Meter
+from leastwise.stores.ledger import Meter
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.use_case import UseCase
 from tests.endpoints.test_inference import Faulty, price, running
 
@@ -121,7 +122,7 @@ class Answerer:
 @contextmanager
 def answerer(base_url: str, folder: Path) -> Iterator[Answerer]:
     target = Target("openai:m", "1", base_url=base_url, api_key="k")
-    with ResponseStore(folder / "answers.db") as store, Ledger(folder / "ledger.db") as ledger:
+    with ResponseStore(folder / "answers.db") as store, LedgerFile(folder / "ledger.db") as ledger:
         meter = Meter(ledger, Caps("c", 10.0), "faults", "prompt")
         with Asker(target, store=store, price=price, meter=meter, concurrency=8, timeout_s=0.5, attempts=8) as asker:
             yield Answerer(asker)

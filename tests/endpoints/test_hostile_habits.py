@@ -19,7 +19,8 @@ from leastwise.metrics.thinking import without_thinking
 from leastwise.redaction import redacted, without_secrets
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import Caps
-from leastwise.stores.ledger import Ledger, Meter
+from leastwise.stores.ledger import Meter
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.stores.remembered import Remembered
 from leastwise.use_case.habits import NO_HABITS, Habits
 from leastwise.use_case.price import Usage
@@ -49,7 +50,7 @@ def ask(server: HostileServer, tmp_path: Path) -> Iterator[Callable[..., list[Re
         target = Target(uri, base_url=server.base_url(habit), **how)
         memory, meter = (
             Remembered(tmp_path / "habits"),
-            Meter(Ledger(tmp_path / "ledger.db"), Caps("c"), "p", "evaluation"),
+            Meter(LedgerFile(tmp_path / "ledger.db"), Caps("c"), "p", "evaluation"),
         )
         with Asker(target, store=store, price=price, memory=memory, meter=meter, attempts=2) as asker:
             return asker.ask(requests)

@@ -30,6 +30,7 @@ from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.stores.answer_store import ResponseStore
 from leastwise.stores.caps import BudgetExceeded, Caps
 from leastwise.stores.ledger import Ledger, Meter
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.use_case.price import Usage
 from tests.servers.web_server import served
 
@@ -269,7 +270,7 @@ from pathlib import Path
 from typing import Any, Unpack
 from tests.endpoints import test_inference as t
 target = t.Target("openai:m", "1", base_url=sys.argv[1], api_key="k")
-meter = t.Meter(t.Ledger(Path(sys.argv[2]) / "ledger.db"), t.Caps("c", 1.0), "triage", "prompt")
+meter = t.Meter(t.LedgerFile(Path(sys.argv[2]) / "ledger.db"), t.Caps("c", 1.0), "triage", "prompt")
 store = t.ResponseStore(Path(sys.argv[2]) / "answers.db")
 t.ask(target, [t.request(i) for i in range(200)], store=store, price=t.price, meter=meter, concurrency=4,
       on_reply=lambda r: print(r.row_id, flush=True))
@@ -281,7 +282,7 @@ t.ask(target, [t.request(i) for i in range(200)], store=store, price=t.price, me
             assert process.stdout is not None
             received = [process.stdout.readline().strip() for _ in range(20)]
             os.kill(process.pid, signal.SIGKILL)
-        with ResponseStore(tmp_path / "answers.db") as store, Ledger(tmp_path / "ledger.db") as ledger:
+        with ResponseStore(tmp_path / "answers.db") as store, LedgerFile(tmp_path / "ledger.db") as ledger:
             assert ledger.reserved("c") == 0 and ledger.counts("c").get("unknown", 0) <= 4
             replies = ask(target, [request(i) for i in range(60)], store=store, price=price, concurrency=16)
     assert {r.row_id for r in replies if r.from_store} >= set(received)

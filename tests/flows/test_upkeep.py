@@ -25,7 +25,7 @@ from leastwise.record.climb_run import ClimbRun, open_climb
 from leastwise.record.registry import Registry
 from leastwise.record.stage_run import StageRun
 from leastwise.rows.use_case_file import load
-from leastwise.stores.ledger import Ledger
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.use_case import UseCase
 from tasks.fine_tune import fine_tune_adapter, tuned_candidate
 from tasks.session.workspace import open_workspace
@@ -223,7 +223,7 @@ def test_retrain_trains_on_old_and_new_and_does_not_promote_what_fails_the_gate_
     challenger = Registry(connect(), NAME).challenger().candidate
     assert challenger.weights.revision != before.candidate.weights.revision
     assert challenger.parent == before.candidate.key
-    with Ledger(home / "ledger.db") as ledger:
+    with LedgerFile(home / "ledger.db") as ledger:
         assert ledger.spent_for(ending.mlflow_run_id)["data"] == 10.0
     assert len(pd.read_parquet(ClimbRun.read(connect(), ending.mlflow_run_id).use_case().data.train)) == 1040
     assert champion() == before

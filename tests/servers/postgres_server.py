@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,24 @@ OPTIONS = "-c listen_addresses=127.0.0.1 -c fsync=off -c synchronous_commit=off 
 STARTS_WITHIN_S = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Postgres:
     port: int
     password: str
     database: str
+    command: Sequence[str] = ()
+    log: Path = Path()
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT, cwd="/")
+
+    def crash(self) -> None:
+        """It dies in the middle of whatever it does; `start` brings it back."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
     @property
     def uri(self) -> str:
@@ -62,18 +75,16 @@ def postgres_server(directory: Path, database: str = "runs") -> Iterator[Postgre
     )
     command = [*_as_nobody(), str(programs / "postgres"), "-D", str(folder / "data"), "-p", str(postgres.port)]
     command += ["-k", str(folder), *OPTIONS.split()]
-    log_at = folder.parent / "postgres.log"
-    with log_at.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd="/")
-        try:
-            _create_database(postgres, process, log_at)
-            yield postgres
-        finally:
-            process.kill()
-            process.wait()
+    postgres.command, postgres.log = command, folder.parent / "postgres.log"
+    postgres.start()
+    try:
+        _create_database(postgres)
+        yield postgres
+    finally:
+        postgres.crash()
 
 
-def _create_database(postgres: Postgres, process: subprocess.Popen[bytes], log_at: Path) -> None:
+def _create_database(postgres: Postgres) -> None:
     import psycopg
 
     last = time.monotonic() + STARTS_WITHIN_S
@@ -84,8 +95,9 @@ def _create_database(postgres: Postgres, process: subprocess.Popen[bytes], log_a
                 connection.execute(f'CREATE DATABASE "{postgres.database}"')  # type: ignore[arg-type]  # a constant
             return
         except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > last:
-                raise RuntimeError(log_at.read_text(errors="replace")[-2000:]) from None
+            assert postgres.process is not None
+            if postgres.process.poll() is not None or time.monotonic() > last:
+                raise RuntimeError(postgres.log.read_text(errors="replace")[-2000:]) from None
             time.sleep(0.1)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from leastwise.stores.budget import Budget
 from leastwise.stores.caps import BudgetExceeded
-from leastwise.stores.ledger import Ledger
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.use_case import UseCase
 
 USE_CASE = UseCase.model_validate(
@@ -25,7 +25,7 @@ USE_CASE = UseCase.model_validate(
 
 
 def test_a_run_sees_its_own_spending_and_the_month_of_its_use_case(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger.db") as ledger:
+    with LedgerFile(tmp_path / "ledger.db") as ledger:
         one, other = Budget(ledger, "one", USE_CASE), Budget(ledger, "other", USE_CASE)
         one.meter("prompt").pay(0.1)
         one.meter("prompt", "judge").pay(0.3)
@@ -40,7 +40,7 @@ def test_a_run_sees_its_own_spending_and_the_month_of_its_use_case(tmp_path: Pat
 
 
 def test_the_caps_are_those_of_the_use_case(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "ledger.db") as ledger:
+    with LedgerFile(tmp_path / "ledger.db") as ledger:
         one, other = Budget(ledger, "one", USE_CASE), Budget(ledger, "other", USE_CASE)
         one.meter("prompt").pay(0.9)
         with pytest.raises(BudgetExceeded, match=r"budget_usd of \$1\.0"):

@@ -19,7 +19,7 @@ from leastwise.errors import BadInput
 from leastwise.stores import storage
 from leastwise.stores.answer_store import ResponseStore, StoredAnswer
 from leastwise.stores.caps import Caps
-from leastwise.stores.ledger import Ledger
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.stores.remembered import Remembered
 from leastwise.stores.response_cache import FileCache
 from leastwise.stores.tables import table_files
@@ -87,7 +87,7 @@ def test_answers_bought_before_the_disk_was_full_are_there_and_no_half_one_is(di
 
 
 def test_a_call_that_cannot_be_reserved_on_a_full_disk_is_none_and_the_caps_hold_afterwards(disk: Path) -> None:
-    ledger = Ledger(disk / "ledger.db")
+    ledger = LedgerFile(disk / "ledger.db")
     before = ledger.reserve(CAPS, "case", "prompt", 1.0)
     ballast, reserved = fill(disk), 1
     with pytest.raises(sqlite3.OperationalError, match=FULL):
@@ -97,7 +97,7 @@ def test_a_call_that_cannot_be_reserved_on_a_full_disk_is_none_and_the_caps_hold
     assert ledger.reserved("climb") == reserved  # what it could not write it does not count
     ballast.unlink()
     ledger.settle(before, 0.25)
-    again = Ledger(disk / "ledger.db")
+    again = LedgerFile(disk / "ledger.db")
     assert (again.spent("climb"), again.reserved("climb")) == (0.25, reserved - 1)
 
 

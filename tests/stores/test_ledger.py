@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from leastwise.stores import lease
 from leastwise.stores.caps import BudgetExceeded, Caps
-from leastwise.stores.ledger import Ledger, Meter
+from leastwise.stores.ledger import Meter
+from leastwise.stores.ledger_file import LedgerFile
 from leastwise.use_case.price import Usage
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def child(code: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def test_a_call_is_counted_at_its_real_price_once(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     call = ledger.reserve(CAPS, "triage", "prompt", 0.4)
     assert (ledger.spent("climb"), ledger.reserved("climb")) == (0.0, 0.4)
     ledger.settle(call, 0.1, Usage(100, 50, 0, 5))
@@ -40,7 +41,7 @@ def test_a_call_is_counted_at_its_real_price_once(tmp_path: Path) -> None:
 
 
 def test_a_call_that_could_pass_the_cap_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     ledger.reserve(CAPS, "triage", "prompt", 0.7)
     with pytest.raises(BudgetExceeded, match=r"budget_usd of .* raise budget_usd above 1.1") as refused:
         ledger.reserve(CAPS, "triage", "prompt", 0.4)
@@ -49,7 +50,7 @@ def test_a_call_that_could_pass_the_cap_is_refused_with_the_remedy(tmp_path: Pat
 
 
 def test_the_month_holds_over_climbs_of_the_same_use_case(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     for climb, usd in (("a", 0.9), ("b", 0.5)):
         ledger.settle(ledger.reserve(Caps(climb, 1.0, 1.5), "triage", "rag", usd), usd)
     assert ledger.spent_month("triage", MONTH) == pytest.approx(1.4)
@@ -59,7 +60,7 @@ def test_the_month_holds_over_climbs_of_the_same_use_case(tmp_path: Path) -> Non
 
 
 def test_a_released_reservation_is_room_again_and_an_unknown_outcome_costs_its_worst(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     ledger.release(ledger.reserve(CAPS, "triage", "prompt", 0.9))
     ledger.settle_at_worst(ledger.reserve(CAPS, "triage", "prompt", 0.9))
     assert ledger.spent("climb") == 0.9
@@ -72,8 +73,8 @@ import sys, time
 from pathlib import Path
 from leastwise.stores import lease
 from leastwise.stores.caps import Caps
-from leastwise.stores.ledger import Ledger
-ledger = Ledger(Path(sys.argv[1]))
+from leastwise.stores.ledger_file import LedgerFile
+ledger = LedgerFile(Path(sys.argv[1]))
 for _ in range(3):
     ledger.reserve(Caps("climb", 1.0), "triage", "prompt", 0.2)
 print("reserved", flush=True)
@@ -82,9 +83,9 @@ time.sleep(60)
     path = tmp_path / "ledger.db"
     with child(code, str(path)) as process:
         assert process.stdout is not None and process.stdout.readline() == "reserved\n"
-        assert Ledger(path).counts("climb") == {"open": 3}, "a living process keeps its reservations"
+        assert LedgerFile(path).counts("climb") == {"open": 3}, "a living process keeps its reservations"
         os.kill(process.pid, signal.SIGKILL)
-    ledger = Ledger(path)
+    ledger = LedgerFile(path)
     assert ledger.counts("climb") == {"unknown": 3}
     assert (ledger.spent("climb"), ledger.reserved("climb")) == (0.6, 0.0)
 
@@ -95,8 +96,9 @@ import sys
 from pathlib import Path
 from leastwise.stores import lease
 from leastwise.stores.caps import BudgetExceeded, Caps
-from leastwise.stores.ledger import Ledger, Meter
-ledger, made = Ledger(Path(sys.argv[1])), 0
+from leastwise.stores.ledger import Meter
+from leastwise.stores.ledger_file import LedgerFile
+ledger, made = LedgerFile(Path(sys.argv[1])), 0
 try:
     while True:
         ledger.settle(ledger.reserve(Caps("climb", 0.3), "triage", "prompt", 0.001), 0.001)
@@ -108,7 +110,7 @@ except BudgetExceeded:
     made = [int(process.communicate()[0]) for process in processes]
     # a neighbour's reservation in flight may turn away the last calls, so up to one a process is left over
     assert 298 <= sum(made) <= 300
-    assert Ledger(tmp_path / "ledger.db").spent("climb") == pytest.approx(sum(made) * 0.001)
+    assert LedgerFile(tmp_path / "ledger.db").spent("climb") == pytest.approx(sum(made) * 0.001)
 
 
 @settings(max_examples=30, deadline=None)
@@ -116,7 +118,7 @@ except BudgetExceeded:
 def test_whatever_is_reserved_settled_or_released_the_cap_holds(
     tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[float, float, str]]
 ) -> None:
-    with Ledger(tmp_path_factory.mktemp("ledger") / "ledger.db") as ledger:
+    with LedgerFile(tmp_path_factory.mktemp("ledger") / "ledger.db") as ledger:
         for worst, share, ending in calls:
             try:
                 call = ledger.reserve(CAPS, "triage", "prompt", worst)
@@ -133,7 +135,7 @@ def test_whatever_is_reserved_settled_or_released_the_cap_holds(
 
 
 def test_a_machine_is_paid_for_its_time_within_the_caps_and_is_no_call(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     meter = Meter(ledger, CAPS, "triage", "fine_tune")
     with meter.machine(usd_per_hour=3600.0, usd_worst=0.5):
         assert ledger.reserved("climb") == 0.5
@@ -147,7 +149,7 @@ def test_a_machine_is_paid_for_its_time_within_the_caps_and_is_no_call(tmp_path:
 
 
 def test_a_machine_that_runs_on_is_paid_further_and_ends_where_a_cap_is_reached(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     meter = Meter(ledger, Caps("climb", usd=0.2, usd_per_month=None), "case", "fine_tune")
     with (
         pytest.raises(BudgetExceeded, match="budget_usd"),
@@ -164,7 +166,7 @@ def test_a_machine_that_runs_on_is_paid_further_and_ends_where_a_cap_is_reached(
 
 
 def test_a_stage_has_spent_its_calls_and_its_machines(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     meter = Meter(ledger, CAPS, "triage", "self_host")
     ledger.settle(meter.reserve(0.4), 0.25)
     with meter.machine(0.0, usd_worst=0.1):
@@ -176,7 +178,7 @@ def test_a_stage_has_spent_its_calls_and_its_machines(tmp_path: Path) -> None:
 def test_what_was_spent_is_told_by_purpose_for_a_climb_and_a_stage_and_over_time_for_the_use_case(
     tmp_path: Path,
 ) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     caps, other = Caps("a", 10.0), Caps("b", 10.0)
     for owner, stage, purpose, usd in (
         (caps, "prompt", "evaluation", 0.1),
@@ -197,7 +199,7 @@ def test_what_was_spent_is_told_by_purpose_for_a_climb_and_a_stage_and_over_time
 
 
 def test_buying_labels_is_held_by_the_month_like_everything_else(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     meter = Meter(ledger, Caps("a", None, 1.0), "triage", "retrain", "data")
     meter.pay(0.8)
     with pytest.raises(BudgetExceeded, match="budget_usd_per_month"):
@@ -207,11 +209,11 @@ def test_buying_labels_is_held_by_the_month_like_everything_else(tmp_path: Path)
 
 def test_a_ledger_of_an_earlier_version_keeps_its_entries_and_caps(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    with Ledger(path) as ledger:
+    with LedgerFile(path) as ledger:
         ledger.settle(ledger.reserve(CAPS, "triage", "prompt", 0.4), 0.25)
         for column in ("purpose", "reserved_unix_s"):
             ledger._connection.execute(f"ALTER TABLE calls DROP COLUMN {column}")
-    with Ledger(path) as ledger:
+    with LedgerFile(path) as ledger:
         assert ledger.spent("climb") == 0.25 and ledger.spent_for("climb") == {"evaluation": 0.25}
         Meter(ledger, CAPS, "triage", "prompt", "judge").pay(0.1)
         assert ledger.spent_for("climb") == {"evaluation": 0.25, "judge": pytest.approx(0.1)}
@@ -223,8 +225,8 @@ from pathlib import Path
 from leastwise.stores import lease
 from leastwise.stores import lease
 from leastwise.stores.caps import Caps
-from leastwise.stores.ledger import Ledger
-ledger = Ledger(Path(sys.argv[1]))
+from leastwise.stores.ledger_file import LedgerFile
+ledger = LedgerFile(Path(sys.argv[1]))
 call = ledger.reserve(Caps("climb", 1.0), "triage", "prompt", 0.4)
 print("reserved", flush=True)
 sys.stdin.readline()
@@ -246,7 +248,7 @@ def in_a_container(path: Path) -> subprocess.Popen[str]:
 def test_containers_that_share_a_ledger_do_not_settle_each_others_reservations(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with in_a_container(path) as first, in_a_container(path) as second:
-        ledger = Ledger(path)
+        ledger = LedgerFile(path)
         assert ledger.counts("climb") == {"open": 2}
         for each in (first, second):
             assert each.communicate("go on\n", timeout=60)[0] == "settled\n"
@@ -260,29 +262,29 @@ def test_a_container_that_is_killed_leaves_its_reservation_settled_at_its_worst_
         for each in reversed(family):
             each.kill()
     psutil.wait_procs(family, 10)
-    assert Ledger(path).counts("climb") == {"unknown": 1}
+    assert LedgerFile(path).counts("climb") == {"unknown": 1}
 
 
 def test_a_sign_of_life_from_another_kernel_holds_until_it_was_not_renewed_for_the_stated_time(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    with Ledger(path) as ledger:
+    with LedgerFile(path) as ledger:
         ledger.reserve(CAPS, "triage", "prompt", 0.4)
         about = {"owner": "b" * 16, "machine": "elsewhere", "process": os.getpid(), "kernel": "another"}
         sign = tmp_path / "leases" / about["owner"]  # type: ignore[operator]
         sign.write_text(json.dumps(about | {"file": str(sign)}))
         ledger._connection.execute("UPDATE calls SET owner = ?", (about["owner"],))
-        assert Ledger(path).counts("climb") == {"open": 1}
+        assert LedgerFile(path).counts("climb") == {"open": 1}
         an_age_ago = time.time() - lease.STALE_S - 1
         os.utime(sign, (an_age_ago, an_age_ago))
-        assert Ledger(path).counts("climb") == {"unknown": 1}
+        assert LedgerFile(path).counts("climb") == {"unknown": 1}
 
 
 def test_who_was_given_up_for_dead_and_comes_back_books_what_its_call_really_cost(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    with Ledger(path) as ledger:
+    with LedgerFile(path) as ledger:
         call, released = ledger.reserve(CAPS, "triage", "prompt", 0.4), ledger.reserve(CAPS, "triage", "prompt", 0.2)
         ledger._connection.execute("UPDATE calls SET owner = 'slept for an hour'")
-        assert Ledger(path).spent("climb") == pytest.approx(0.6)
+        assert LedgerFile(path).spent("climb") == pytest.approx(0.6)
         ledger.settle(call, 0.1)
         ledger.release(released)
         assert (ledger.spent("climb"), ledger.reserved("climb")) == (0.1, 0.0)
@@ -293,7 +295,7 @@ def test_who_was_given_up_for_dead_and_comes_back_books_what_its_call_really_cos
 def test_a_call_that_cost_more_than_was_reserved_is_booked_at_what_it_cost_and_the_next_one_is_refused(
     tmp_path: Path,
 ) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     ledger.settle(ledger.reserve(CAPS, "triage", "prompt", 0.1), 1.2)
     assert (ledger.spent("climb"), ledger.spent_month("triage", MONTH)) == (1.2, 1.2)
     for worst in (0.0, 0.1):
@@ -303,7 +305,7 @@ def test_a_call_that_cost_more_than_was_reserved_is_booked_at_what_it_cost_and_t
 
 @pytest.mark.parametrize("usd", [float("nan"), float("inf"), -0.1])
 def test_a_price_that_is_none_is_not_booked_and_the_reservation_stays(tmp_path: Path, usd: float) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = LedgerFile(tmp_path / "ledger.db")
     call = ledger.reserve(CAPS, "triage", "prompt", 0.1)
     with pytest.raises(ValueError, match="usd_actual"):
         ledger.settle(call, usd)
@@ -312,7 +314,7 @@ def test_a_price_that_is_none_is_not_booked_and_the_reservation_stays(tmp_path: 
 
 def test_what_was_open_in_a_ledger_that_counted_process_ids_is_settled_at_its_worst(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    with Ledger(path) as ledger:
+    with LedgerFile(path) as ledger:
         ledger.reserve(CAPS, "triage", "prompt", 0.4)
         for line in (
             "DROP INDEX open_calls_of",
@@ -322,6 +324,6 @@ def test_what_was_open_in_a_ledger_that_counted_process_ids_is_settled_at_its_wo
             "CREATE INDEX open_calls ON calls (pid) WHERE state = 'open'",
         ):
             ledger._connection.execute(line)
-    with Ledger(path) as ledger:
+    with LedgerFile(path) as ledger:
         assert (ledger.spent("climb"), ledger.counts("climb")) == (0.4, {"unknown": 1})
         ledger.settle(ledger.reserve(CAPS, "triage", "prompt", 0.4), 0.1)

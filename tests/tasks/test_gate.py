@@ -24,7 +24,7 @@ from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.rows.use_case_file import load
 from leastwise.stores.budget import Budget
 from leastwise.stores.caps import BudgetExceeded
-from leastwise.stores.ledger import Ledger
+from leastwise.stores.ledger_file import LedgerFile
 from tasks.pipeline.gate import halted, judge_candidate, open_gate
 from tasks.promote import promote_run
 from tasks.session.workspace import prospect_of
@@ -374,7 +374,7 @@ def test_a_gate_that_reached_a_cap_ends_as_budget_and_goes_on_where_it_was_once_
         proposal_case(tmp_path, endpoint, budget_usd_per_month=1.0),
         proposal(tmp_path, model="openai:good"),
     )
-    Budget(Ledger(home / "ledger.db"), "another run", load(case)).meter("prompt", "data").pay(0.9999)
+    Budget(LedgerFile(home / "ledger.db"), "another run", load(case)).meter("prompt", "data").pay(0.9999)
     run = open_gate.fn(case, candidate).run
     with pytest.raises(BudgetExceeded) as limit:
         judge_candidate.fn(run)
