@@ -120,9 +120,7 @@ class ClimbRun(RecordedRun):
         return StageRun(self.client, run)
 
     def finished(self, *keys: str, kind: str = "stage") -> StageRun | None:
-        """A finished, error-free run of a stage (or of the judged reference), from whichever climb, with the first of
-        these keys that has one.
-        """
+        """A finished, error-free run of a stage or judged reference, of any climb, with the first key that has one."""
         ended, newest_first = f"{is_tag(KIND, kind)} and {is_status(FINISHED)}", ["attributes.start_time DESC"]
         search = partial(self.client.search_runs, [self.experiment_id], max_results=5, order_by=newest_first)
         runs = (run for key in dict.fromkeys(keys) for run in search(f"{is_tag(KEY, key)} and {ended}"))

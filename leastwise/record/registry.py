@@ -13,6 +13,7 @@ import getpass
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
@@ -95,8 +96,8 @@ class Registry:
                 return known
             tags = {name: run.tag(name) for name in (CANDIDATE, STAGE, VERDICT)}
             words = f"{run.tag(RUN_NAME)}: {run.tag(REASON)}"[:MOST_TAG_CHARACTERS]  # what the page of versions shows
-            made = {"source": f"models:/{model_id}", "run_id": run.id, "model_id": model_id, "description": words}
-            return str(self.client.create_model_version(self.use_case, tags=tags, **made).version)
+            make = partial(self.client.create_model_version, description=words, model_id=model_id)
+            return str(make(self.use_case, f"models:/{model_id}", run.id, tags).version)
 
     def champion(self) -> Registered | None:
         """The candidate in production, or None before the first promotion."""
