@@ -36,6 +36,7 @@ REMEDIES = {
     f"disk may be full or the machine too busy; {GOES_ON}",
     "Failed to reach API at": f"the Prefect server went away; start it again (`make up`), and {GOES_ON}",
     "with url: /api/2.0/mlflow": f"the MLflow server went away; start it again (`make up`), and {GOES_ON}",
+    "the shared state at": f"the database of LEASTWISE_STATE was away for too long; bring it back, and {GOES_ON}",
     "out of memory": "memory ran out; take a smaller model or a machine with more",
 }
 

@@ -277,9 +277,7 @@ class OpenClimb:
 
 
 def open_climb(client: MlflowClient, use_case: UseCase, key: str) -> OpenClimb:
-    """Resume the unfinished or halted climb with this key, or open a new parent run; BadInput where another process
-    climbs it.
-    """
+    """Resume the unfinished or halted climb with this key, or a new one; BadInput where another process climbs it."""
     where = experiment_id(client, use_case.name)
     query = f"{is_tag(CLIMB_KEY, key)} and attributes.status != '{FINISHED}'"
     tags = {KIND: "ladder", CLIMB_KEY: key, USE_CASE: use_case.name}
