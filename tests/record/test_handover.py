@@ -42,7 +42,15 @@ from tests.servers.mlflow_server import mlflow_server
 from tests.stores.test_made import let_go
 from tests.workspaces import log_stage, opened, quality
 
-SHORT = {"max_examples": 8, "batch_size": 4, "usd_per_hour": 1.0, "pretrain_steps": 1, "teacher_labels": 100}
+SHORT = {
+    "max_examples": 8,
+    "batch_size": 4,
+    "dev_rows": 1,
+    "dev_checks": 1,
+    "usd_per_hour": 1.0,
+    "pretrain_steps": 1,
+    "teacher_labels": 100,
+}
 STUDENT = {"kind": "causal", "blocks": 1, "max_examples": 8, "rank": 4}
 NOT_A_CACHE = ("ledger.db", "responses.db", "batches.db")  # without a shared state
 
@@ -250,10 +258,17 @@ def test_a_state_directory_deleted_in_the_middle_of_a_training_costs_that_traini
 
 @pytest.mark.parametrize("is_shared", [True, False], ids=["two machines", "one machine"])
 def test_the_examples_of_a_retraining_are_read_wherever_it_goes_on(
-    tmp_path: Path, tiny: Path, machines: Machines, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+    tmp_path: Path,
+    tiny: Path,
+    machines: Machines,
+    monkeypatch: pytest.MonkeyPatch,
+    empty_tracking: Path,
+    is_shared: bool,
 ) -> None:
     one = machines.on("one")
     if not is_shared:
+        one.mkdir()
+        shutil.copy(empty_tracking, one / "mlflow.db")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{one / 'mlflow.db'}")
     work = open_cities(tmp_path, tiny, LABELS | {"instruction": f"Which city of {is_shared}?"}, {}, **SHORT)
     machines.open(work)
