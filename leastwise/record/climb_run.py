@@ -89,8 +89,7 @@ class ClimbRun(RecordedRun):
     def latest(self, stage: str) -> StageRun:
         """The last run of a stage, finished or not; RuntimeError where there is none."""
         query = f"{is_tag(PARENT, self.id)} and {is_tag(KIND, 'stage')} and {is_tag(STAGE, stage)}"
-        newest_first = ["attributes.start_time DESC"]
-        runs = self.client.search_runs([self.experiment_id], query, max_results=1, order_by=newest_first)
+        runs = self.client.search_runs([self.experiment_id], query, max_results=1, order_by=["start_time DESC"])
         if not runs:
             raise RuntimeError(f"climb {self.id} has no run of the stage {stage}")
         return StageRun(self.client, runs[0])
@@ -101,8 +100,7 @@ class ClimbRun(RecordedRun):
 
     def _under(self, kind: str) -> list[StageRun]:
         query = f"{is_tag(PARENT, self.id)} and {is_tag(KIND, kind)}"
-        oldest_first = ["attributes.start_time ASC"]
-        runs = self.client.search_runs([self.experiment_id], query, order_by=oldest_first)
+        runs = self.client.search_runs([self.experiment_id], query, order_by=["attributes.start_time ASC"])
         return [StageRun(self.client, run) for run in runs]
 
     def open_stage(self, stage: str, key: str, under: RunId | None = None) -> StageRun:
@@ -120,12 +118,12 @@ class ClimbRun(RecordedRun):
         return StageRun(self.client, run)
 
     def finished(self, *keys: str, kind: str = "stage") -> StageRun | None:
-        """A finished, error-free run of a stage or judged reference, of any climb, with the first key that has one."""
+        """A finished, error-free run of a stage or reference, from whichever climb, with the first key that has one."""
         ended, newest_first = f"{is_tag(KIND, kind)} and {is_status(FINISHED)}", ["attributes.start_time DESC"]
         search = partial(self.client.search_runs, [self.experiment_id], max_results=5, order_by=newest_first)
-        runs = (run for key in dict.fromkeys(keys) for run in search(f"{is_tag(KEY, key)} and {ended}"))
-        found = (StageRun(self.client, each) for each in runs)
-        return next((run for run in found if run.is_evidence and run.is_whole), None)
+        found = (run for key in dict.fromkeys(keys) for run in search(f"{is_tag(KEY, key)} and {ended}"))
+        runs = (StageRun(self.client, run) for run in found)
+        return next((run for run in runs if run.is_evidence and run.is_whole), None)
 
     def link(self, done: StageRun) -> StageRun:
         """A stage run under this climb that carries a finished one's record and links to it: nothing is paid twice."""
@@ -188,7 +186,7 @@ class ClimbRun(RecordedRun):
     def _ended_before_ms(self, run: StageRun) -> float:
         """When what came before a run under this climb ended; for the first one, when this process took it up."""
         others = [each.info.end_time for each in self.children() if each.info.run_id != run.id and each.info.end_time]
-        return float(max([*others, self.run.info.start_time, psutil.Process().create_time() * 1000]))
+        return float(max([*others, self.run.info.start_time, _process_start_ms()]))
 
     # -- its history --------------------------------------------------------------------------------------------------
 
@@ -266,6 +264,10 @@ def _is_stale(run: StageRun, later: Iterable[StageRun]) -> bool:
         return False
     below = LADDER[: LADDER.index(run.stage)] if run.stage in LADDER else ()
     return any(each.verdict != SKIPPED and each.stage in below for each in later)
+
+
+def _process_start_ms() -> float:
+    return float(psutil.Process().create_time()) * 1000
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import yaml
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.evaluating.cascade_offer import CascadeOffer, key_before
+from leastwise.evaluating.proposal.checking import _check_weights
 from leastwise.ladder.candidate import Candidate, Prompt, Weights
 from leastwise.models import weights
 from leastwise.record.client import connect
@@ -42,7 +43,15 @@ from tests.servers.mlflow_server import mlflow_server
 from tests.stores.test_made import let_go
 from tests.workspaces import log_stage, opened, quality
 
-SHORT = {"max_examples": 8, "batch_size": 4, "usd_per_hour": 1.0, "pretrain_steps": 1, "teacher_labels": 100}
+SHORT = {
+    "max_examples": 8,
+    "batch_size": 4,
+    "dev_rows": 1,
+    "dev_checks": 1,
+    "usd_per_hour": 1.0,
+    "pretrain_steps": 1,
+    "teacher_labels": 100,
+}
 STUDENT = {"kind": "causal", "blocks": 1, "max_examples": 8, "rank": 4}
 NOT_A_CACHE = ("ledger.db", "responses.db", "batches.db")  # without a shared state
 
@@ -250,10 +259,17 @@ def test_a_state_directory_deleted_in_the_middle_of_a_training_costs_that_traini
 
 @pytest.mark.parametrize("is_shared", [True, False], ids=["two machines", "one machine"])
 def test_the_examples_of_a_retraining_are_read_wherever_it_goes_on(
-    tmp_path: Path, tiny: Path, machines: Machines, monkeypatch: pytest.MonkeyPatch, is_shared: bool
+    tmp_path: Path,
+    tiny: Path,
+    machines: Machines,
+    monkeypatch: pytest.MonkeyPatch,
+    empty_tracking: Path,
+    is_shared: bool,
 ) -> None:
     one = machines.on("one")
     if not is_shared:
+        one.mkdir()
+        shutil.copy(empty_tracking, one / "mlflow.db")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{one / 'mlflow.db'}")
     work = open_cities(tmp_path, tiny, LABELS | {"instruction": f"Which city of {is_shared}?"}, {}, **SHORT)
     machines.open(work)
@@ -333,6 +349,20 @@ def test_on_one_machine_nothing_is_copied_and_what_is_made_again_is_the_same_thi
     (folder / "model.safetensors").write_text("other weights")
     with pytest.raises(BadInput, match="its files are not those that were made"):
         handover.weights_dir(again)
+
+
+def test_a_proposal_on_weights_that_were_made_is_held_to_their_revision(own_home: Path) -> None:
+    folder = a_thing(own_home, "key")
+    made = Handover(connect(), own_home).hand_over("students", "key")
+    trained = Weights(kind="adapter", uri=made.uri, revision=weights.directory_hash(folder))
+    proposed = Candidate(stage="fine_tune", model="package://base", venue="managed", weights=trained)
+    _check_weights(proposed, "", own_home)
+    other = proposed.model_copy(update={"weights": trained.model_copy(update={"revision": "0" * 16})})
+    with pytest.raises(BadInput, match=r"weights\.revision: 0+ is written, and made://students/key"):
+        _check_weights(other, "", own_home)
+    shutil.rmtree(folder)
+    with pytest.raises(BadInput, match="it is not here"):
+        _check_weights(proposed, "", own_home)
 
 
 def test_a_key_is_the_same_whoever_has_the_files_and_that_of_a_path_is_as_it_was(tmp_path: Path) -> None:
