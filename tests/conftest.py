@@ -145,9 +145,22 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Pa
 
 
 @pytest.fixture
-def home(own_home: Path) -> Path:
-    """The state directory of a test."""
+def home(own_home: Path, request: pytest.FixtureRequest) -> Path:
+    """The state directory of a test; where it uses the tiny model, with that converted for llama.cpp."""
+    if "tiny" in request.fixturenames:
+        converted: Path = request.getfixturevalue("tiny_gguf")
+        shutil.copytree(converted, own_home / "gguf", copy_function=os.link)
     return own_home
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as llama.cpp takes it, converted and compared with transformers once for all tests."""
+    from leastwise.answering.servers import prove_servable
+
+    folder = tmp_path_factory.mktemp("tiny_state")
+    prove_servable(folder, tiny)
+    return folder / "gguf"
 
 
 @pytest.fixture(scope="session")

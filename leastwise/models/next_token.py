@@ -23,15 +23,17 @@ SPARE_SHARE = 0.6  # of the memory there is, which weights in float32 may take
 def next_token_log_probabilities(
     model_dir: Path, adapter_dir: Path | None, prompts: Sequence[Sequence[int]], threads: int
 ) -> list[npt.NDArray[np.float32]]:
-    """The natural logarithm of each token's probability after each prompt (token ids), in float32 where the weights fit
-    into memory so, with the plainest attention: kernels made for speed differ more than engines do.
+    """The natural logarithm of each token's probability after each prompt (token ids), with the plainest attention:
+    kernels made for speed differ more than engines do.
+
+    In float32 where the weights fit into memory so; an adapter in the number format that it is trained and taught in.
     """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     with torch_threads(threads), torch.inference_mode():
-        dtype = _dtype(model_dir)
+        dtype = _exact_dtype(model_dir) if adapter_dir is None else native_dtype()
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype, attn_implementation="eager").eval()
         if adapter_dir is not None:
             model = PeftModel.from_pretrained(model, str(adapter_dir)).eval()
@@ -42,7 +44,7 @@ def next_token_log_probabilities(
     return found
 
 
-def _dtype(model_dir: Path) -> torch.dtype:
+def _exact_dtype(model_dir: Path) -> torch.dtype:
     import psutil
     import torch
 

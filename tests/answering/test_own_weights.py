@@ -32,16 +32,10 @@ def elsewhere() -> Iterator[HostileServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What was converted once for the whole module."""
-    return tmp_path_factory.mktemp("converted") / "gguf"
-
-
 @pytest.fixture
 def work(
-    tiny: Path, elsewhere: HostileServer, home: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Workspace]:
+    tiny: Path, elsewhere: HostileServer, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Workspace:
     """An open climb whose base answers at somebody else's address, under a name of theirs, with habits of theirs."""
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     elsewhere.forget()
@@ -60,11 +54,7 @@ def work(
         "last_stage": "prompt",
         "allow_no_test": True,
     }
-    if state.exists():
-        shutil.copytree(state, home / "gguf", dirs_exist_ok=True)
-    yield opened(case_file(tmp_path, case))
-    if (home / "gguf").exists():
-        shutil.copytree(home / "gguf", state, dirs_exist_ok=True)
+    return opened(case_file(tmp_path, case))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +68,7 @@ def tuned(tiny: Path, adapter: Weights, **changes: Any) -> Candidate:
     return plain.model_copy(update={"weights": adapter, **changes})
 
 
-def test_no_request_of_a_trained_candidate_reaches_the_server_of_its_base(
+def test_no_request_of_a_trained_candidate_reaches_the_server_of_its_base_or_is_made_as_that_wants_it(
     tiny: Path, adapter: Weights, work: Workspace, elsewhere: HostileServer, tmp_path: Path
 ) -> None:
     made = Path(shutil.copytree(tiny, tmp_path / "made")).as_uri()  # of the base, and the use case does not name it
@@ -101,18 +91,13 @@ def test_no_request_of_a_trained_candidate_reaches_the_server_of_its_base(
         assert answer.text is not None, f"{name}: {answer.error}"
         assert elsewhere.calls("good") == 0, name
         assert work.budget.usd_spent == 0.0 or not candidate.weights, f"{name}: nobody is paid for it"
+    with ExitStack() as stack:
+        target = target_of(work, plain, stack)
+        assert target.is_own and target.habits.system_role is None, "training rendered the instruction by itself"
+        assert (target.base_url or "").startswith("http://127.0.0.1") and target.model != "base"
     with open_answerer(work, tuned(tiny, adapter, weights=None, stage="prompt")) as answerer:
         answerer.answer(rows)
     assert elsewhere.calls("good") == 1, "the base untuned is asked where it answers"
-
-
-def test_a_trained_candidate_is_asked_as_it_was_trained_not_as_the_host_of_its_base_wants_it(
-    tiny: Path, adapter: Weights, work: Workspace
-) -> None:
-    with ExitStack() as stack:
-        target = target_of(work, tuned(tiny, adapter), stack)
-        assert target.is_own and target.habits.system_role is None, "training rendered the instruction by itself"
-        assert (target.base_url or "").startswith("http://127.0.0.1") and target.model != "base"
 
 
 def test_which_engine_answers_and_why_is_said_in_words(tiny: Path, adapter: Weights, work: Workspace) -> None:

@@ -166,20 +166,18 @@ def adapter_on(base: Path, out: Path) -> Path:
 
 
 def test_a_model_and_an_adapter_are_converted_once_and_compute_what_transformers_does(
-    tiny: Path, tmp_path: Path
+    tiny: Path, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    gguf, lora = tmp_path / "base.gguf", tmp_path / "lora.gguf"
-    files.proven_model(tiny, gguf, 1)
-    known = files.comparison_of(gguf)
+    (gguf,), lora = tiny_gguf.glob("*.gguf"), tmp_path / "lora.gguf"
+    known, written = files.comparison_of(gguf), gguf.stat().st_mtime_ns
     assert known is not None and not known.refusal and known.vocabulary == 49152
-    written = gguf.stat().st_mtime_ns
+    assert files.proven_model(tiny, gguf, 1).stat().st_mtime_ns == written
     adapter = adapter_on(tiny, tmp_path / "adapter")
     files.proven_adapter(adapter, tiny, gguf, lora, 1)
-    assert [path.name for path in sorted(tmp_path.glob("*.gguf"))] == ["base.gguf", "lora.gguf"]
-    assert files.is_proven(lora) and files.proven_model(tiny, gguf, 1).stat().st_mtime_ns == written
+    assert [path.name for path in tmp_path.glob("*.gguf")] == ["lora.gguf"] and files.is_proven(lora)
     tuned = Reference.of(tiny, adapter, 1)
     untuned = comparison.compare(gguf, None, tuned, "q8_0", 1)
-    assert untuned.refusal, "the base for its adapter is noticed"
+    assert untuned.refusal, "the base in place of its adapter is noticed"
 
 
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
