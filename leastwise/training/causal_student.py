@@ -48,6 +48,8 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
 
     Raises BadInput where the model has fewer.
     """
+    import torch
+
     if out.exists():
         return out
     model = loaded(model_dir)
@@ -58,7 +60,9 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
             "empty"
         )
     holder, _, name = found.name.rpartition(".")
-    setattr(model.get_submodule(holder), name, model.get_submodule(found.name)[:blocks])
+    whole = model.get_submodule(found.name)
+    assert isinstance(whole, torch.nn.ModuleList)
+    setattr(model.get_submodule(holder), name, whole[:blocks])
     model.config.num_hidden_layers = blocks
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = model.config.layer_types[:blocks]
