@@ -48,10 +48,10 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
 
     Raises BadInput where the model has fewer.
     """
+    import torch
+
     if out.exists():
         return out
-    from torch.nn import ModuleList
-
     model = loaded(model_dir)
     found = blocks_of(model)
     if blocks > found.count:
@@ -60,9 +60,9 @@ def cut(model_dir: Path, blocks: int, out: Path) -> Path:
             "empty"
         )
     holder, _, name = found.name.rpartition(".")
-    each = model.get_submodule(found.name)
-    assert isinstance(each, ModuleList), "blocks stand in a list in every model that transformers has"
-    setattr(model.get_submodule(holder), name, each[:blocks])
+    whole = model.get_submodule(found.name)
+    assert isinstance(whole, torch.nn.ModuleList)
+    setattr(model.get_submodule(holder), name, whole[:blocks])
     model.config.num_hidden_layers = blocks
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = model.config.layer_types[:blocks]

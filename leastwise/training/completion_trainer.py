@@ -46,7 +46,7 @@ _FSDP = {
     "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
     "state_dict_type": "FULL_STATE_DICT",
     "reshard_after_forward": True,
-    "cpu_ram_efficient_loading": True,  # the first process reads the weights, the others get their share from it
+    "cpu_ram_efficient_loading": True,  # a GPU is sent its shards from the first process, never the whole
 }
 
 

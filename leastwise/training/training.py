@@ -27,13 +27,7 @@ from leastwise.models.machine import check_quantize, fitting, native_dtype, torc
 from leastwise.models.weights import built, directory_hash
 from leastwise.progress import TrainingProgress
 from leastwise.stores import storage
-from leastwise.training.causal.computing import (
-    Computing,
-    card_here,
-    chosen,
-    sizes_of,
-    weights_on_the_first_process_only,
-)
+from leastwise.training.causal.computing import Computing, card_here, chosen, sizes_of
 from leastwise.training.causal.proof import save
 from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
@@ -195,12 +189,9 @@ def _trainer(
     settings, watched = request.settings, request.watched
     tokenizer = tokenizer_of(str(request.base))
     steps = math.ceil(len(ordered) / settings.batch_size)
-    arguments = trainer_arguments(
-        settings, computing, steps, folder, bool(watched), request.dev_metric is not None
-    )  # before the model: they say whether it is sharded
-    with weights_on_the_first_process_only(computing.shards):
-        place = torch.device("cpu") if computing.shards else None  # from there it goes to all, shard by shard
-        model = trainable_model(request.base, settings, place, computing.attention)
+    arguments = trainer_arguments(settings, computing, steps, folder, bool(watched), request.dev_metric is not None)
+    place = torch.device("cpu") if computing.shards else None  # no GPU holds more than its shard
+    model = trainable_model(request.base, settings, place, computing.attention)
     spare_head(model)
     trainer = CompletionTrainer(
         model=model,

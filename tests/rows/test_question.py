@@ -46,6 +46,15 @@ def test_where_an_endpoint_is_left_and_how_long_it_is_measured_ask_the_same_ques
     assert dearer.key != work.question.key
 
 
+def test_where_checkpoints_are_put_asks_the_same_question_and_4_bits_another(work: Workspace) -> None:
+    training = work.use_case.training
+    keys = []
+    for change in ({"checkpoints": "s3://bucket/checkpoints"}, {"quantize": "nf4"}):
+        changed = training.model_copy(update=change)
+        keys.append(Question(work.use_case.model_copy(update={"training": changed}), work.tables).key)
+    assert keys[0] == work.question.key != keys[1]
+
+
 @pytest.mark.parametrize("change", [{"certificate_days": 30}, {"budget_usd": 0.5}, {"accept_estimate": True}])
 def test_money_leave_and_how_long_a_certificate_holds_ask_the_same_question(
     work: Workspace, change: dict[str, Any]

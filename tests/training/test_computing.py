@@ -8,14 +8,7 @@ import torch
 
 from leastwise.errors import BadInput
 from leastwise.models.machine import THREADS, check_quantize, device_here, fitting, threads_of
-from leastwise.training.causal.computing import (
-    Card,
-    Sizes,
-    card_here,
-    chosen,
-    sizes_of,
-    weights_on_the_first_process_only,
-)
+from leastwise.training.causal.computing import Card, Sizes, card_here, chosen, sizes_of
 from leastwise.training.settings import TrainingSettings, settings_of
 from leastwise.use_case.training import Launch, Training
 
@@ -96,15 +89,6 @@ def test_threads_are_those_of_the_machine_and_of_the_containers_share():
     assert 1 <= THREADS <= len(os.sched_getaffinity(0))
     assert [threads_of(2), threads_of(64), threads_of(1)] == [2, 16, 1]
     assert [threads_of(8, "200000 100000"), threads_of(8, "50000 100000"), threads_of(8, "max 100000")] == [2, 1, 8]
-
-
-def test_only_a_machines_first_process_reads_the_weights_of_a_sharded_model():
-    names = ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")
-    before = {name: os.environ.get(name) for name in names}
-    with weights_on_the_first_process_only(True):
-        assert {os.environ[name] for name in names} == {"true"}
-    with weights_on_the_first_process_only(False):
-        assert {name: os.environ.get(name) for name in names} == before
 
 
 def test_what_was_trained_before_there_were_these_settings_keeps_its_key():

@@ -67,15 +67,6 @@ def checked(trainer, base, settings):
     return gathered(trainer, base, settings)
 
 leastwise.training.training.gathered = checked
-made = leastwise.training.training.trainable_model
-
-def first_alone(*args):
-    model = made(*args)
-    frozen = next(p for p in model.parameters() if not p.requires_grad)
-    assert frozen.is_meta != PartialState().is_main_process, "only the first process has read the weights"
-    return model
-
-leastwise.training.training.trainable_model = first_alone
 sys.exit(main())
 """
 

@@ -8,9 +8,6 @@ Not run on a GPU: what is chosen there is tested, what it comes to is for `bench
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -162,21 +159,3 @@ def sizes_of(base: Path) -> Sizes:
         feed_forward=first("intermediate_size", "n_inner", "ffn_dim") or 4 * hidden,
         vocabulary=first("vocab_size"),
     )
-
-
-@contextmanager
-def weights_on_the_first_process_only(shards: bool) -> Iterator[None]:
-    """Where a model is sharded, a machine's first process alone reads its weights; the others get their shares."""
-    if not shards:
-        yield
-        return
-    before = {name: os.environ.get(name) for name in ("ACCELERATE_USE_FSDP", "FSDP_CPU_RAM_EFFICIENT_LOADING")}
-    os.environ.update(dict.fromkeys(before, "true"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
