@@ -80,10 +80,8 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
     try:
         arguments = _arguments(signature, name)
         _check_state()
-        if "use_case" in arguments:
-            load(
-                arguments["use_case"]
-            )  # a file that no flow takes is refused before Prefect's server is started for it
+        if "use_case" in arguments:  # a file that no flow takes needs no Prefect server to be refused
+            load(arguments["use_case"])
         _collect_again()
         leftovers.watch()
         # Nobody watches a server that ends with the command, and each flow would wait a second for its last heartbeat.

@@ -86,7 +86,6 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     status, first, err = climb(tmp_path, case)
     assert (status, first["outcome"]) == (0, "rag"), err
     assert "resuming the climb" in err
-    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     stored = answers_stored(home_with_models)
     with sqlite3.connect(home_with_models / "ledger.db") as ledger:
         counts = dict(ledger.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())
@@ -97,7 +96,9 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     _check_record(stages(home_with_models, first["mlflow_run_id"]))
     shown = _traces(home_with_models, stages(home_with_models, first["mlflow_run_id"]))
     assert shown.keys() == {"prompt", "rag"} and min(shown.values()) >= 25
-    _check_audit(first["mlflow_run_id"])
+    with monkeypatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", prefect_api)
+        _check_audit(first["mlflow_run_id"])
     _check_certificate(home_with_models, first, verdicts=3)
     whole = mlflow.MlflowClient(f"sqlite:///{home_with_models / 'mlflow.db'}").get_run(first["mlflow_run_id"]).data.tags
     assert "| reference | (no LLM) | 0." in whole["mlflow.note.content"], "shown beside the ladder, judged for nothing"
