@@ -26,7 +26,7 @@ from leastwise.rows.use_case_file import load
 from leastwise.serving.bulk.answering_rows import open_bulk
 from leastwise.stores.answer_store import NoAnswers
 from leastwise.stores.budget import Budget
-from leastwise.stores.ledger import Ledger
+from leastwise.stores.ledger_file import LedgerFile
 
 SHARD_ROWS, MANY = 10_000, 10_000_000
 
@@ -69,7 +69,7 @@ def measure(name: str, rows: int) -> None:
 
 
 def _engine_alone(name: str, version: str, rows: pd.DataFrame, folder: Path) -> float:
-    budget = Budget(Ledger(folder / "ledger.db"), "benchmark", load(name))
+    budget = Budget(LedgerFile(folder / "ledger.db"), "benchmark", load(name))
     with open_bulk(name, version, NoAnswers(), budget) as answerer:
         asked = rows.assign(id=[str(at) for at in range(len(rows))])
         answerer.many(asked.head(64))
