@@ -83,7 +83,8 @@ def _basics(prospect: Prospect, held: Sequence[str] = (), check_money: Check | N
     catalogue = prospect.catalogue
     return [
         partial(_check_tables, prospect, held),
-        *(partial(storage.check_writable, each) for each in (catalogue.home, _whole_models(prospect)) if each),
+        partial(storage.check_writable, catalogue.home),
+        partial(_check_whole_models, prospect),
         partial(check_key, catalogue.home),
         lambda: catalogue.check_prices(possible(prospect)),
         check_money or (lambda: prospect.costing.check_start()),
@@ -91,10 +92,11 @@ def _basics(prospect: Prospect, held: Sequence[str] = (), check_money: Check | N
     ]
 
 
-def _whole_models(prospect: Prospect) -> str:
-    """Where models are put for other machines; empty where none is, or none can be made."""
-    makes_some = {"pretrain", "distill"} & set(possible(prospect))
-    return prospect.question.use_case.training.whole_models if makes_some else ""
+def _check_whole_models(prospect: Prospect) -> None:
+    """Where models are put for other machines, if any can be made, they can be."""
+    place = prospect.question.use_case.training.whole_models
+    if place and {"pretrain", "distill"} & set(possible(prospect)):
+        storage.check_writable(place)
 
 
 def _check_tables(prospect: Prospect, held: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from infra import env_file, local
 from infra.state import DATABASES
+from leastwise.part import changed
 from leastwise.serving.settings import EndpointSettings
 from leastwise.stores.shipped import ROOT
 from tests.infra.compose import COMPOSE, Services, read, services_of
@@ -126,7 +127,7 @@ def test_every_database_that_is_named_is_one_that_is_made(services: Services) ->
 def test_every_module_that_is_run_is_there_and_the_endpoint_takes_its_settings(services: Services) -> None:
     modules = [each["command"][2] for each in ours(services).values() if each["command"][:2] == ["python", "-m"]]
     assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules) and len(modules) >= 4
-    settings = EndpointSettings().changed(services["endpoint"]["command"][4])
+    settings = changed(EndpointSettings(), services["endpoint"]["command"][4])
     assert (settings.host, settings.port) == ("0.0.0.0", services["endpoint"]["ports"][0]["target"])
     assert settings.key_variable in services["endpoint"]["environment"]
 

@@ -16,6 +16,7 @@ import yaml
 from infra import env_file, local
 from infra.deployments import TEMPLATES, template
 from leastwise.errors import BadInput
+from leastwise.part import changed
 from leastwise.serving.settings import EndpointSettings
 from leastwise.stores.shipped import ROOT
 
@@ -144,8 +145,9 @@ def test_services_lead_to_pods_by_the_ports_that_addresses_name(objects: list[Ob
     for host, number in re.findall(r"https?://([a-z][a-z0-9-]*)(?:\.leastwise\.svc)?:(\d+)", text):
         if host in {*services, "vllm"} and host in services:
             assert services[host]["spec"]["ports"][0]["port"] == int(number)
-    settings = EndpointSettings().changed(
-        of(objects, "Deployment")["endpoint"]["spec"]["template"]["spec"]["containers"][0]["args"][4]
+    settings = changed(
+        EndpointSettings(),
+        of(objects, "Deployment")["endpoint"]["spec"]["template"]["spec"]["containers"][0]["args"][4],
     )
     assert (settings.host, settings.port) == ("0.0.0.0", services["endpoint"]["spec"]["ports"][0]["port"])
     assert (

@@ -44,7 +44,7 @@ def test_throughput_grows_with_what_is_in_flight_until_the_server_has_no_more(se
     done = carried(Asked(url, "toy", "measuring", "a-key"), texts, None, 64, 0.3)
     rates = {each.concurrency: each.requests_per_s for each in done.levels}
     assert rates[2] > 1.6 * rates[1] and rates[4] > 1.6 * rates[2], rates
-    assert max(rates) <= 16 and rates[1] < 1 / DELAY_S and max(rates.values()) < AT_ONCE / DELAY_S
+    assert max(rates) < 64 and rates[1] < 1 / DELAY_S and max(rates.values()) < AT_ONCE / DELAY_S
     by = {each.concurrency: each for each in done.levels}
     assert 20 <= by[1].quantile_ms(0.5) < 40 and by[8].quantile_ms(0.5) >= 35, "what waits for a seat takes longer"
     assert all(len(each.latencies_ms) >= 20 for each in done.levels) and not by[1].errors

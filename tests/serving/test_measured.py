@@ -111,7 +111,8 @@ def test_what_cannot_be_served_as_it_was_measured_gets_no_version_and_says_why(
             update={"model": base.as_uri(), "revision": work.catalogue.revision(base.as_uri())}
         )
         here = evaluate_stage(work, "prompt", [served_here]).run
-        (base / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+        template = base / "chat_template.jinja"
+        template.write_text(template.read_text() + "{# another one #}")
         refused(work, here, r"tokenizer-\w+/chat_template.jinja changed since it was measured.*climb again")
         shutil.rmtree(base)
         refused(work, here, "base")

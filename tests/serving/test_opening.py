@@ -5,7 +5,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from leastwise.serving.opening import _fetched
+from leastwise.serving.opening import fetched_version
 
 
 def registered(folder: Path, content: str) -> str:
@@ -19,7 +19,7 @@ def registered(folder: Path, content: str) -> str:
 
 
 def said(version: str) -> str:
-    return (_fetched("toy", version) / "said.txt").read_text()
+    return (fetched_version("toy", version) / "said.txt").read_text()
 
 
 def test_versions_whose_files_lie_in_folders_of_one_name_or_in_two_registries_are_not_taken_for_each_other(

@@ -113,7 +113,7 @@ def test_the_command_follows_promotions_outlives_a_worker_and_ends_in_good_order
         assert answer(url, "a") == "2: a"
         entry = registry.client.get_run(registry.log()[-1].run_id)
         assert "did not start" in entry.data.tags[STARTED] and "champion 2 goes on" in entry.data.tags[STARTED]
-        assert registry.aliases() == {"champion": "3"} and registry.log()[-1].finished
+        assert registry.aliases() == {"champion": "3", "predecessor": "2"} and registry.log()[-1].finished
 
         registry.rollback("it did not start")
         time.sleep(1)  # what a kill may take
