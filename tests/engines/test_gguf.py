@@ -153,6 +153,12 @@ def test_an_adapter_that_would_be_written_in_part_is_refused(tmp_path: Path, odd
         conversion.convert_adapter(tmp_path, tmp_path, tmp_path / "a.gguf")
 
 
+def test_what_llama_cpp_cannot_load_is_refused_with_what_to_do(tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF, and then nothing")
+    with pytest.raises(BadInput, match=r"cannot load it as q8_0 \(.*name another model"):
+        files._compared(tmp_path / "a.gguf", None, Reference(tiny, [[1, 2]], []), "q8_0", 1)
+
+
 def adapter_on(base: Path, out: Path) -> Path:
     """A LoRA of random weights on every linear layer, strong enough to change what comes next."""
     import torch
@@ -198,7 +204,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {  # class, configuratio
     "mistral": ("Mistral", {"sliding_window": None}, False),
     "mistral with a window": ("Mistral", {"sliding_window": 64}, True),
     "gemma3": ("Gemma3", {"sliding_window": 64, "head_dim": 32, "query_pre_attn_scalar": 32}, False),
-    "phi": ("Phi", {"num_key_value_heads": 4, "partial_rotary_factor": 0.5}, False),
+    "phi": ("Phi", {"intermediate_size": 256, "num_key_value_heads": 4, "partial_rotary_factor": 0.5}, False),
     "llama with another activation": ("Llama", {"hidden_act": "gelu"}, True),
 }
 
