@@ -111,17 +111,19 @@ def test_everything_that_speaks_against_a_model_is_one_report(tmp_path: Path) ->
 
 def found(**changes: Any) -> Comparison:
     same: dict[str, Any] = {"engine": comparison.engine(), "dtype": "q8_0", "prompts": 4, "vocabulary": 9}
-    return Comparison.model_validate({**same, "largest": 0.5, "divergence": 0.004, **changes})
+    return Comparison.model_validate({**same, "largest": 0.5, "largest_likely": 0.1, "divergence": 0.004, **changes})
 
 
 @pytest.mark.parametrize(
     ("changes", "is_refused"),
     [
         ({}, False),
+        ({"largest": 2.7}, False),  # of a token that is never answered, by the number format alone
         ({"dtype": "f16"}, True),
-        ({"dtype": "f16", "largest": 0.02, "divergence": 0.0002}, False),
+        ({"dtype": "f16", "largest": 0.02, "largest_likely": 0.02, "divergence": 0.0002}, False),
+        ({"largest_likely": 1.5}, True),
         ({"divergence": 0.2}, True),
-        ({"largest": float("nan")}, True),
+        ({"largest_likely": float("nan")}, True),
         ({"other": "it cuts 'a' into 2 tokens"}, True),
     ],
 )
