@@ -138,7 +138,8 @@ def compare(gguf: Path, adapter: Path | None, reference: Reference, dtype: Quant
         pairs = [(wanted, _log_probabilities(server, prompt, len(wanted))) for prompt, wanted in both]
     log.unlink(missing_ok=True)
     likely = np.log(LEAST_LIKELY[dtype]) if LEAST_LIKELY[dtype] else -np.inf
-    held = [np.abs(wanted - found)[wanted >= likely] for wanted, found in pairs]
+    # Where all are unlikely, the likeliest is held to it.
+    held = [np.abs(wanted - found)[wanted >= min(likely, wanted.max())] for wanted, found in pairs]
     apart = np.mean([(np.exp(wanted) * (wanted - found)).sum(dtype=np.float64) for wanted, found in pairs])
     return Comparison(
         engine=engine(),
