@@ -111,17 +111,19 @@ def test_everything_that_speaks_against_a_model_is_one_report(tmp_path: Path) ->
 
 def found(**changes: Any) -> Comparison:
     same: dict[str, Any] = {"engine": comparison.engine(), "dtype": "q8_0", "prompts": 4, "vocabulary": 9}
-    return Comparison.model_validate({**same, "largest": 0.5, "divergence": 0.004, **changes})
+    return Comparison.model_validate({**same, "largest": 0.5, "largest_likely": 0.1, "divergence": 0.004, **changes})
 
 
 @pytest.mark.parametrize(
     ("changes", "is_refused"),
     [
         ({}, False),
+        ({"largest": 2.7}, False),  # of a token that is never answered, by the number format alone
         ({"dtype": "f16"}, True),
-        ({"dtype": "f16", "largest": 0.02, "divergence": 0.0002}, False),
+        ({"dtype": "f16", "largest": 0.02, "largest_likely": 0.02, "divergence": 0.0002}, False),
+        ({"largest_likely": 1.5}, True),
         ({"divergence": 0.2}, True),
-        ({"largest": float("nan")}, True),
+        ({"largest_likely": float("nan")}, True),
         ({"other": "it cuts 'a' into 2 tokens"}, True),
     ],
 )
@@ -151,6 +153,12 @@ def test_an_adapter_that_would_be_written_in_part_is_refused(tmp_path: Path, odd
     (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 16, odd: {"q_proj": 8}}))
     with pytest.raises(BadInput, match=f"{odd} cannot be written as GGUF"):
         conversion.convert_adapter(tmp_path, tmp_path, tmp_path / "a.gguf")
+
+
+def test_what_llama_cpp_cannot_load_is_refused_with_what_to_do(tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF, and then nothing")
+    with pytest.raises(BadInput, match=r"cannot load it as q8_0 \(.*name another model"):
+        files._compared(tmp_path / "a.gguf", None, Reference(tiny, [[1, 2]], []), "q8_0", 1)
 
 
 def adapter_on(base: Path, out: Path) -> Path:
@@ -198,7 +206,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {  # class, configuratio
     "mistral": ("Mistral", {"sliding_window": None}, False),
     "mistral with a window": ("Mistral", {"sliding_window": 64}, True),
     "gemma3": ("Gemma3", {"sliding_window": 64, "head_dim": 32, "query_pre_attn_scalar": 32}, False),
-    "phi": ("Phi", {"num_key_value_heads": 4, "partial_rotary_factor": 0.5}, False),
+    "phi": ("Phi", {"intermediate_size": 256, "num_key_value_heads": 4, "partial_rotary_factor": 0.5}, False),
     "llama with another activation": ("Llama", {"hidden_act": "gelu"}, True),
 }
 

@@ -8,7 +8,6 @@ conversion. It converts and keeps nothing.
 from __future__ import annotations
 
 import json
-import math
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,11 +30,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-# Of natural log-probabilities over the whole vocabulary. 16 and 32 bits show whether the same thing is computed: a
-# wrong rotation, a missing window or other norms of experts made .65 to 2.2. Q8_0 moves unlikely tokens as far as that
-# by itself (2.7 on a model that a training had wrecked, .005 nats apart), so it is held by how far apart the
-# distributions are alone, and is written only where 16 bits agreed.
-LARGEST: dict[Quantization, float] = {"f32": 0.03, "f16": 0.05, "q8_0": math.inf}
+# Of natural log-probabilities. 16 and 32 bits show whether the same thing is computed, over the whole vocabulary: a
+# wrong rotation, a missing window or other norms of experts made .65 to 2.2. Q8_0 moves what is unlikely as far as that
+# by itself (2.7 of a token on an overtrained adapter that answers alike), so it is written only where 16 bits agreed,
+# and is held by what may be answered, and by how far apart the distributions are.
+LARGEST: dict[Quantization, float] = {"f32": 0.03, "f16": 0.05, "q8_0": 1.0}
+LEAST_LIKELY: dict[Quantization, float] = {"f32": 0.0, "f16": 0.0, "q8_0": 0.001}  # the tokens that are held to it
 DIVERGENCE: dict[Quantization, float] = {"f32": 0.0005, "f16": 0.001, "q8_0": 0.03}
 LONGEST_WINDOW_TOKENS = 1024  # a longer window is not reached: its text would take minutes to compute
 SYSTEM = "Classify the sentence into one ATT&CK tactic."
@@ -53,6 +53,7 @@ class Comparison(Part):
     engine: str
     dtype: Quantization
     largest: float = Field(description="Largest difference of the log-probability of any token after any prompt.")
+    largest_likely: float = Field(description="As `largest`, of the tokens that this number format is held to.")
     divergence: float = Field(description="Kullback-Leibler divergence from transformers, nats, mean over prompts.")
     prompts: int
     vocabulary: int
@@ -64,11 +65,12 @@ class Comparison(Part):
         if self.other:
             return self.other
         most, apart = LARGEST[self.dtype], DIVERGENCE[self.dtype]
-        if self.largest <= most and self.divergence <= apart:  # a NaN is neither
+        if self.largest_likely <= most and self.divergence <= apart:  # a NaN is neither
             return ""
         return (
-            f"as {self.dtype} its log-probabilities differ by up to {self.largest:.3g} from those of transformers, its "
-            f"distributions by {self.divergence:.2g} nats ({most:g} and {apart:g} may be the number format's doing)"
+            f"as {self.dtype} its log-probabilities differ by up to {self.largest_likely:.3g} from those of "
+            f"transformers, its distributions by {self.divergence:.2g} nats ({most:g} and {apart:g} are explained by "
+            "the number format)"
         )
 
 
@@ -135,11 +137,15 @@ def compare(gguf: Path, adapter: Path | None, reference: Reference, dtype: Quant
         both = zip(reference.prompts, reference.wanted, strict=True)
         pairs = [(wanted, _log_probabilities(server, prompt, len(wanted))) for prompt, wanted in both]
     log.unlink(missing_ok=True)
+    likely = np.log(LEAST_LIKELY[dtype]) if LEAST_LIKELY[dtype] else -np.inf
+    # Where all are unlikely, the likeliest is held to it.
+    held = [np.abs(wanted - found)[wanted >= min(likely, wanted.max())] for wanted, found in pairs]
     apart = np.mean([(np.exp(wanted) * (wanted - found)).sum(dtype=np.float64) for wanted, found in pairs])
     return Comparison(
         engine=engine(),
         dtype=dtype,
         largest=float(max(np.abs(wanted - found).max() for wanted, found in pairs)),
+        largest_likely=float(max(each.max() for each in held)),
         divergence=abs(float(apart)),  # 0 but for rounding where both are the same
         prompts=len(pairs),
         vocabulary=len(pairs[0][0]),

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from leastwise.engines.gguf import comparison, conversion
 from leastwise.engines.gguf.comparison import Comparison, Reference
-from leastwise.engines.gguf.conversion import Quantization
+from leastwise.engines.gguf.conversion import TAIL_CHARACTERS, Quantization
+from leastwise.engines.processes import StartError
 from leastwise.errors import BadInput
 from leastwise.stores import storage
 
@@ -41,10 +42,10 @@ def proven_model(base_dir: Path, gguf: Path, threads: int) -> Path:
     try:
         conversion.convert_model(base_dir, wanted)
         reference = Reference.of(base_dir, None, threads)
-        _hold(gguf, base_dir, comparison.compare(plain, None, reference, "f16", threads))
+        _hold(gguf, base_dir, _compared(plain, None, reference, "f16", threads))
     finally:
         plain.unlink(missing_ok=True)
-    _keep(gguf, _hold(gguf, base_dir, comparison.compare(gguf, None, reference, "q8_0", threads)))
+    _keep(gguf, _hold(gguf, base_dir, _compared(gguf, None, reference, "q8_0", threads)))
     return gguf
 
 
@@ -56,7 +57,7 @@ def proven_adapter(adapter_dir: Path, base_dir: Path, model: Path, gguf: Path, t
     if not gguf.exists():
         conversion.convert_adapter(adapter_dir, base_dir, gguf)
     reference = Reference.of(base_dir, adapter_dir, threads)
-    _keep(gguf, _hold(gguf, adapter_dir, comparison.compare(model, gguf, reference, "q8_0", threads)))
+    _keep(gguf, _hold(gguf, adapter_dir, _compared(model, gguf, reference, "q8_0", threads)))
     return gguf
 
 
@@ -78,6 +79,17 @@ def _compared_here(gguf: Path) -> Comparison | None:
     """What was found with the llama.cpp there is: another may compute otherwise."""
     known = comparison_of(gguf)
     return known if known is not None and known.engine == comparison.engine() else None
+
+
+def _compared(gguf: Path, adapter: Path | None, reference: Reference, dtype: Quantization, threads: int) -> Comparison:
+    """As `comparison.compare`; BadInput where llama.cpp cannot load what its own conversion wrote. That is not kept: a
+    machine without memory looks the same.
+    """
+    try:
+        return comparison.compare(gguf, adapter, reference, dtype, threads)
+    except StartError as error:
+        said = " ".join(str(error).split())[-TAIL_CHARACTERS:]
+        raise BadInput(f"{reference.base}: llama.cpp cannot load it as {dtype} ({said}); {REMEDY}") from None
 
 
 def _refuse_again(gguf: Path, source: Path) -> None:
