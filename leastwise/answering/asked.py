@@ -106,8 +106,9 @@ def _as_judged(question: Question, graded: Iterable[str]) -> dict[str, Lengths |
         judge.message(str(text), str(answer), completion_of(task, label) if isinstance(label, str) else None)
         for text, answer, label in own
     ]
+    constraint = json.dumps([None, judge.choices], ensure_ascii=False)  # as it is reserved: a schema, and choices
     return {
-        "judge": most_request_tokens((judge.system(task.instruction), judge.message("", "", "-")), str(judge.choices)),
+        "judge": most_request_tokens((judge.system(task.instruction), judge.message("", "", "-")), constraint),
         "references": max((_as_json(each) for each in references), default=0),
         "escaped": max((_as_json(text) / max(most_tokens(text), 1) for text in texts), default=1.0),
         "graded": _lengths(beside),

@@ -4,6 +4,7 @@ rendered as it would be sent and billed by its bytes, which is the most a byte-l
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -38,7 +39,7 @@ from leastwise.models.weights import tokenizer_dir
 from leastwise.money import PriceBook
 from leastwise.money.capacity import Load
 from leastwise.money.machine_cost import worst_machines_usd
-from leastwise.money.worst_cost import CASCADE_DEV_ROWS, worst_costs
+from leastwise.money.worst_cost import BYTES_PER_OUTPUT_TOKEN, CASCADE_DEV_ROWS, worst_costs
 from leastwise.progress import NoDisplay
 from leastwise.rows.question import Question
 from leastwise.rows.tables import Tables
@@ -146,7 +147,8 @@ class Teller(PlainAnswerer):
         before = self.bought.keys.copy()
         usd = self.bought.ask(self.target, request, price, again_at or self.candidate.venue)
         known = self.bought.keys == before
-        return Answer("yes " * 3, 10.0, usd, from_store=known, confidence=0.5 if self.confident else None)
+        said = ("yes " * 3)[: BYTES_PER_OUTPUT_TOKEN * request.max_tokens]  # no longer than its cap allows
+        return Answer(said, 10.0, usd, from_store=known, confidence=0.5 if self.confident else None)
 
     def _requests(self, rows: pd.DataFrame) -> list[Request]:
         use_case, prompt = self.question.use_case, self.candidate.prompt
@@ -191,6 +193,7 @@ class Grader(ExactScorer):
     def __init__(self, question: Question, bought: Bought, price: Callable[..., float]) -> None:
         super().__init__(question.use_case.task)
         self.question, self.bought, self.price_of = question, bought, price
+        self.sent: list[Request] = []
 
     def score(self, rows: pd.DataFrame, answers: Sequence[Answer], is_labelled: bool = True) -> list[Any]:
         judge, task = self.question.use_case.judge, self.question.use_case.task
@@ -201,6 +204,7 @@ class Grader(ExactScorer):
             said = judge.message(text, answer.text or "", completion_of(task, label))
             messages = (Message("system", judge.system(task.instruction)), Message("user", said))
             request = Request("r", messages, GRADE_TOKENS, choices=judge.choices)
+            self.sent.append(request)
             self.bought.ask(Target("anthropic:judge"), request, self.price_of)
         return super().score(rows, answers, is_labelled)
 
@@ -211,8 +215,8 @@ def frame(texts: Sequence[str], label: str, name: str) -> pd.DataFrame:
 
 
 @st.composite
-def questions(draw: st.DrawFn) -> Question:
-    kind = draw(st.sampled_from(sorted(TASKS)))
+def questions(draw: st.DrawFn, judges: bool = False) -> Question:
+    kind = "text" if judges else draw(st.sampled_from(sorted(TASKS)))
     rows = {name: draw(st.lists(TEXTS, min_size=2, max_size=12)) for name in ("gate", "test", "train", "dev")}
     tables = ("documents", "shifted", "traffic", "unlabelled")
     more = {name: draw(st.lists(TEXTS, min_size=1, max_size=6)) for name in tables}
@@ -263,7 +267,7 @@ def questions(draw: st.DrawFn) -> Question:
         "models": {"candidates": models, "base": base, "embedder": "package://e", "student": "package://e"},
         "retrieval": {"fixed_examples": draw(st.integers(0, 4)), "examples": 3, "documents": draw(st.integers(0, 3))},
         "consistency": draw(st.sampled_from([None, {"rows": 10, "samples": 3}])),
-        "judge": judge if kind == "text" and draw(st.booleans()) else None,
+        "judge": judge if judges or (kind == "text" and draw(st.booleans())) else None,
         "confirm_rows": draw(st.integers(1, 20)),
         "training": draw(st.sampled_from([{}, {"usd_per_hour": 3.0}, {"usd_per_hour": 3.0, "teacher_labels": 100}])),
     }
@@ -416,3 +420,18 @@ def _spread(use_case: UseCase, stage: Stage) -> float:
     if stage != "cache":
         return 1.0
     return max(max(each) / min(each) for each in ([p.input for p in prices], [p.output for p in prices]))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.generate,))
+@given(questions(judges=True))
+def test_no_grade_is_longer_than_the_worst_case_takes_it_to_be(question: Question) -> None:
+    spending, asked = Spending(question), asked_of(question)
+    spending.fine_tune()
+    answer = BYTES_PER_OUTPUT_TOKEN * question.use_case.traffic.output_tokens
+    for request in spending.scorer.sent:
+        read = json.loads(request.messages[1].content)
+        text = len(json.dumps(read["input"], ensure_ascii=False).encode()) - 2
+        around = most_usage(request).input_tokens - text - len(read["answer"])
+        assert around <= asked.judge + asked.references and len(read["answer"]) <= answer
+        assert text <= asked.escaped * len(read["input"].encode()) + 1e-9
+    assert spending.scorer.sent
