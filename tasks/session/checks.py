@@ -83,8 +83,7 @@ def _basics(prospect: Prospect, held: Sequence[str] = (), check_money: Check | N
     catalogue = prospect.catalogue
     return [
         partial(_check_tables, prospect, held),
-        partial(storage.check_writable, catalogue.home),
-        partial(_check_whole_models, prospect),
+        partial(_check_places, prospect),
         partial(check_key, catalogue.home),
         lambda: catalogue.check_prices(possible(prospect)),
         check_money or (lambda: prospect.costing.check_start()),
@@ -92,8 +91,9 @@ def _basics(prospect: Prospect, held: Sequence[str] = (), check_money: Check | N
     ]
 
 
-def _check_whole_models(prospect: Prospect) -> None:
-    """Where models are put for other machines, if any can be made, they can be."""
+def _check_places(prospect: Prospect) -> None:
+    """What is made can be written: here, and for other machines where models are put that can be made."""
+    storage.check_writable(prospect.catalogue.home)
     place = prospect.question.use_case.training.whole_models
     if place and {"pretrain", "distill"} & set(possible(prospect)):
         storage.check_writable(place)
@@ -117,9 +117,7 @@ def _check_endpoint(use_case: UseCase) -> None:
 
 
 def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[Check]:
-    """The checks of what a use case says and of its rows; a climb holds JUDGED tables to their suites as its first
-    step.
-    """
+    """The checks of what a use case says and of its rows; a climb's first step holds JUDGED tables to their suites."""
     question, catalogue = prospect.question, prospect.catalogue
     return [
         *_basics(prospect, held),
