@@ -120,3 +120,9 @@ def test_every_room_of_the_contract_is_in_the_map_and_the_other_way_round() -> N
     )
     listed = set(re.findall(r'^    "(\w+)",', contract, re.MULTILINE))
     assert listed == {room.name for room in (ROOT / "leastwise").iterdir() if (room / "__init__.py").exists()}
+
+
+def test_no_code_that_comes_with_a_model_is_run() -> None:
+    trusting = re.compile(r"trust_remote_code[\"']?\s*[=:]\s*True")
+    own = [path for path in (ROOT / "leastwise").rglob("*.py") if trusting.search(path.read_text(encoding="utf-8"))]
+    assert not own, "vendored code included"

@@ -23,7 +23,7 @@ class HunYuanMoEModel(TextModel):
 
     def set_vocab(self):
         from transformers import AutoTokenizer
-        tokenizer = AutoTokenizer.from_pretrained(self.dir_model, trust_remote_code=True)
+        tokenizer = AutoTokenizer.from_pretrained(self.dir_model, trust_remote_code=False)
 
         # 1. Get the pre-tokenizer identifier hash
         tokpre = self.get_vocab_base_pre(tokenizer)
@@ -183,7 +183,7 @@ class HunYuanModel(TextModel):
             special_vocab.add_to_gguf(self.gguf_writer)
         else:
             from transformers import AutoTokenizer
-            tokenizer = AutoTokenizer.from_pretrained(self.dir_model, trust_remote_code=True)
+            tokenizer = AutoTokenizer.from_pretrained(self.dir_model, trust_remote_code=False)
 
             # 1. Get the pre-tokenizer identifier hash
             tokpre = self.get_vocab_base_pre(tokenizer)
