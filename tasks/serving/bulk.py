@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 
+from leastwise.answering.answerer import Outage
 from leastwise.content import content_key
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.ladder.ending import UpkeepEnding
@@ -86,7 +88,18 @@ def answering(opening: Opening) -> Iterator[BulkAnswerer | None]:
         yield answerer
 
 
-@task(name="answer shard", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10)
+def _was_lost(task: object, task_run: object, state: State[Answered]) -> bool:
+    """Whether a shard is worth another try: a cap or a full disk would be the same again."""
+    try:
+        state.result()
+    except Outage:
+        return True
+    except Exception:  # whatever else it is
+        return False
+    return False
+
+
+@task(name="answer shard", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_was_lost)
 def answer_shard(shard: Shard, plan: Plan, answerer: BulkAnswerer | None) -> Answered:
     """Answer one shard and write it, once."""
     done = answered(plan, shard, answerer)

@@ -17,14 +17,17 @@ from typing import Any
 import pandas as pd
 import pytest
 from aiohttp import web
+from prefect.states import Failed
 
 from flows.bulk import bulk
+from leastwise.answering.answerer import Outage
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.record.client import connect
 from leastwise.record.registry import Registry
 from leastwise.serving.bulk.settings import BulkSettings
 from leastwise.serving.registering import register
+from leastwise.stores.caps import BudgetExceeded
 from leastwise.stores.tables import table_files
 from tests.servers.s3_server import s3_server
 from tests.servers.web_server import served
@@ -129,6 +132,17 @@ def test_a_cap_ends_it_and_a_higher_one_goes_on(promoted: tuple[Model, str], mod
     ending = run(promoted, source, tmp_path / "out", "budget_usd=1")
     assert ending.outcome == "answered" and model.asked == 40
     assert ending.usd_spent == pytest.approx(40 * 24e-6), "the same run went on"
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [(Outage("lost"), True), (BudgetExceeded("budget_usd", 1, 1, 0, 1), False), (BadInput("the disk is full"), False)],
+)
+def test_only_lost_answers_are_worth_another_try(error: Exception, again: bool) -> None:
+    from tasks.serving.bulk import answer_shard
+
+    state = Failed(data=error)
+    assert answer_shard.retry_condition_fn(answer_shard, None, state) == again and answer_shard.retries == 2
 
 
 def test_a_shard_with_a_lost_answer_is_not_written_and_the_next_run_asks_for_what_is_missing(
