@@ -134,6 +134,15 @@ def test_a_cap_ends_it_and_a_higher_one_goes_on(promoted: tuple[Model, str], mod
     assert ending.usd_spent == pytest.approx(40 * 24e-6), "the same run went on"
 
 
+def test_rows_a_second_are_those_of_the_engine_and_no_shard_counts_its_wait_for_another(
+    promoted: tuple[Model, str], model: Model, tmp_path: Path
+) -> None:
+    model.slow_s = 0.1
+    ending = run(promoted, table(tmp_path, 8000, 8012), tmp_path / "out", "shard_rows=3, in_flight=1")
+    taken_s = 12 / connect().get_run(ending.mlflow_run_id).data.metrics["rows_per_s"]
+    assert 12 * model.slow_s <= taken_s < 2.2, "three waiting beside each other would be 2.7 s"
+
+
 @pytest.mark.parametrize(
     ("error", "again"),
     [(Outage("lost"), True), (BudgetExceeded("budget_usd", 1, 1, 0, 1), False), (BadInput("the disk is full"), False)],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a shard came to. `usd`: what its answers cost, bought now or before; `seconds`: 0 where it was there."""
+    """What a shard came to. `usd`: what its answers cost, bought now or before; `seconds`: what answering it took alone,
+    0 where it was there.
+    """
 
     number: int
     rows: int
@@ -45,15 +46,14 @@ def answered(plan: Plan, shard: Shard, answerer: BulkAnswerer | None) -> Answere
     if storage.exists(uri):
         return _sum(shard, table_files.read_table(uri))
     assert answerer is not None, "opened wherever a shard is missing"
-    began = time.monotonic()
     rows = table_files.read_table(plan.asked(shard))
-    answers = answerer.answer(rows)
+    answers, seconds = answerer.answer(rows)
     lost = [each.error or "lost" for each in answers if each.text is None and each.finish_reason != TOO_LONG]
     if lost:
         raise Outage(f"shard {shard.number}: {len(lost)} of {len(answers)} answers were lost ({lost[0][:300]})")
     table = _table(rows, answers, answerer.production.use_case, plan.version)
     table_files.write_table(table, uri)
-    return _sum(shard, table, time.monotonic() - began)
+    return _sum(shard, table, seconds)
 
 
 def _table(rows: pd.DataFrame, answers: Sequence[Answer], use_case: UseCase, version: str) -> pd.DataFrame:

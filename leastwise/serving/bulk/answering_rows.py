@@ -7,6 +7,7 @@ several in flight. What was answered before under the same key is taken from the
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -51,16 +52,18 @@ class BulkAnswerer:
     many: _Many
     turn: threading.Lock
 
-    def answer(self, rows: pd.DataFrame) -> list[Answer]:
-        """One answer a row with the label it means. A row that no model could read has `error` and the finish reason
-        TOO_LONG, one that was lost has `error` alone.
+    def answer(self, rows: pd.DataFrame) -> tuple[list[Answer], float]:
+        """One answer a row with the label it means, and the seconds they took. A row that no model could read has
+        `error` and the finish reason TOO_LONG, one that was lost has `error` alone.
         """
         task = self.production.use_case.task
         with self.turn:  # shards are read and written beside each other; an engine has one queue
+            began = time.monotonic()
             answers = self._each(rows)
-        if task.kind != "classification":
-            return answers
-        return [each if each.text is None else replace(each, label=normalize(task, each.text)) for each in answers]
+            seconds = time.monotonic() - began
+        if task.kind == "classification":
+            answers = [a if a.text is None else replace(a, label=normalize(task, a.text)) for a in answers]
+        return answers, seconds
 
     def _each(self, rows: pd.DataFrame) -> list[Answer]:
         try:
