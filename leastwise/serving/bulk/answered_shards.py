@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answered:
-    """What a shard came to. `usd`: what its answers cost, bought now or before; `seconds`: what answering it took alone,
+    """What a shard came to. `usd`: what its answers cost, bought now or before; `seconds`: what answering it took,
     0 where it was there.
     """
 
