@@ -32,7 +32,7 @@ def label_with_teacher(climb: RunId) -> str:
     work = open_workspace(climb)
     student = work.use_case.training.student
     if isinstance(student, CausalStudent):  # labels are paid, and are for nothing where it could not be judged
-        prove_servable(work.home, causal_student.base_dir(work.catalogue, student))
+        prove_servable(work.home, causal_student.base_dir(work.catalogue, student), student.uri or "the student")
     return label_unlabelled(work).uri
 
 

@@ -37,7 +37,7 @@ def retrain_adapter(run_id: RunId, base: str | None) -> Weights:
 def _train(run_id: RunId, stage: Stage, base: str | None) -> Weights:
     work = open_workspace(run_id)
     base_dir = work.model_dir(base) if base else work.catalogue.base_dir()
-    prove_servable(work.home, base_dir)
+    prove_servable(work.home, base_dir, base or work.catalogue.base().uri)
     trained = train_adapter(work, stage, base_dir)
     if trained.search:
         publish_markdown("training-search", trained.search)

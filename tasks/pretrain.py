@@ -22,7 +22,7 @@ log = logging.getLogger("leastwise.tasks.pretrain")
 def continue_pretraining(climb: RunId) -> str:
     """Continue pre-training of the base on the documents; gives back the new base's URI."""
     work = open_workspace(climb)
-    prove_servable(work.home, work.catalogue.base_dir())
+    prove_servable(work.home, work.catalogue.base_dir(), work.catalogue.base().uri)
     return pretrain_base(work).uri
 
 

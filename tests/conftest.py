@@ -159,7 +159,7 @@ def tiny_gguf(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from leastwise.answering.servers import prove_servable
 
     folder = tmp_path_factory.mktemp("tiny_state")
-    prove_servable(folder, tiny)
+    prove_servable(folder, tiny, tiny.as_uri())
     return folder / "gguf"
 
 

@@ -37,11 +37,12 @@ def check_servable(uri: str, home: Path, context_tokens: int) -> None:
         raise BadInput(f"model {uri!r}: of packages only those of the Llama architecture are read, not {architecture}")
 
 
-def prove_servable(home: Path, base: Path) -> None:
+def prove_servable(home: Path, base: Path, uri: str) -> None:
     """Convert weights that are to be trained and hold them to transformers before a training is paid: what llama.cpp
-    runs otherwise could not be judged on what was trained. BadInput with the difference and what to do.
+    runs otherwise could not be judged on what was trained. BadInput with the difference and what to do. `uri` is what
+    people call them.
     """
-    _proven_base(home, base)
+    _proven_base(home, base, uri)
 
 
 def student_server(home: Path, candidate: Candidate, student: Path) -> AbstractContextManager[Endpoint]:
@@ -98,16 +99,16 @@ def gguf_files(home: Path, candidate: Candidate) -> GgufFiles:
     # Fetched first: converting a base takes long, and is for nothing where its adapter is gone.
     fetched = storage.fetch(trained.uri, folder) if trained and adapter and not files.is_proven(adapter) else None
     base = weights.materialize(model, home)
-    gguf = _proven_base(home, base)
+    gguf = _proven_base(home, base, model)
     if fetched and adapter:
         files.proven_adapter(fetched, base, gguf, adapter, THREADS)
     return GgufFiles(gguf, adapter)
 
 
-def _proven_base(home: Path, base: Path) -> Path:
+def _proven_base(home: Path, base: Path, uri: str) -> Path:
     gguf = home / "gguf" / f"{weights.directory_hash(base)}.gguf"
     if not files.is_proven(gguf):
-        log.info(f"converting {base.name} for llama.cpp and comparing it with transformers, once")
+        log.info(f"converting {uri} for llama.cpp and comparing it with transformers, once")
     return files.proven_model(base, gguf, THREADS)
 
 

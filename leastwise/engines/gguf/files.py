@@ -105,7 +105,7 @@ def _hold(gguf: Path, source: Path, found: Comparison) -> Comparison:
         _keep(gguf, found)
         raise _refusal(source, found)
     log.info(
-        f"{source.name} in llama.cpp ({found.dtype}) agrees with transformers: largest difference of log-probabilities "
+        f"as {found.dtype} llama.cpp agrees with transformers: largest difference of log-probabilities "
         f"{found.largest:.2g}, divergence {found.divergence:.2g} nats"
     )
     return found
