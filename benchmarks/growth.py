@@ -2,10 +2,10 @@
 
 `python -m benchmarks.growth [--gate N ...] [--documents N ...] [--embed]`. Each size is a climb by `flows.customize` in
 a process and a state directory of its own, against a chat server of ours that answers at once and is right nine times
-in ten. Gate rows: the bound is a thousandth above that, which no table here can tell, so every row is asked. Documents: the
-first stage fails and `rag` looks three up for each gate row, by words and by vectors. Their vectors are drawn and put
-into the store of embeddings first, since embedding a million texts on two cores is half an hour and grows with them
-alone; `--embed` has them made.
+in ten. Gate rows: the bound is a thousandth above that, which no table here can tell, so every row is asked. Documents:
+the first stage fails and `rag` looks three up for each gate row, by words and by vectors. Their vectors are drawn and
+put into the store of embeddings first, since embedding a million texts on two cores takes half an hour and grows with
+them alone; `--embed` has them made.
 """
 
 from __future__ import annotations
