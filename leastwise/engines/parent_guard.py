@@ -21,9 +21,9 @@ from leastwise.engines.llama_server import PARENT_POLL_S
 def guard(command: list[str]) -> int:
     """Run a command; gives back its exit status, 0 where it was drained."""
     parent, is_draining = os.getppid(), threading.Event()
-    child = subprocess.Popen(command, start_new_session=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGUSR1, lambda *_: is_draining.set())
+    child = subprocess.Popen(command, start_new_session=True)
     try:
         while child.poll() is None and os.getppid() == parent:
             if is_draining.wait(PARENT_POLL_S):
