@@ -6,10 +6,12 @@ It renders no prompt and sends nothing (see `leastwise.endpoints.inference`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Self, get_args
 from urllib.parse import urlsplit
+
+from pydantic import JsonValue
 
 from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.habits import NO_HABITS, Habits, Reasoning
@@ -23,12 +25,15 @@ TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per re
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a served model answers. `base_url` ends in `/v1` for a causal model; `pid` is None if it is not ours."""
+    """Where a served model answers. `base_url` ends in `/v1` for a causal model; `pid` is None if it is not ours.
+    `body`: fields of each request that say which adapter is meant, where its server is not told by the name.
+    """
 
     base_url: str
     model: str
     api_key: str = field(default="", repr=False)
     pid: int | None = None
+    body: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ class Target:
     `model` is the name to say to the server (default: what follows `provider:`); `revision` must change whenever the
     weights, the adapter or the quantization behind `uri` change, for answers are kept under it. `api_key` defaults to
     the provider's environment variable at the provider's own host (see `key_of`). `habits` and `reasoning` are how it
-    is asked. `is_own`: a server of ours with these very weights, wherever it listens and whatever it calls them.
+    is asked. `is_own`: a server of ours with these very weights, wherever it listens and whatever it calls them;
+    `engine` is what that computes as, where it is not what all of ours did before there were several.
     """
 
     uri: str
@@ -89,19 +95,22 @@ class Target:
     reasoning: Reasoning | None = None
     habits: Habits = NO_HABITS
     is_own: bool = False
+    engine: str = ""
 
     @classmethod
-    def served(cls, endpoint: Endpoint, uri: str, revision: str) -> Self:
+    def served(cls, endpoint: Endpoint, uri: str, revision: str, engine: str = "") -> Self:
         """A model that one of our own servers answers for."""
-        return cls(uri, revision, endpoint.model, endpoint.base_url, endpoint.api_key or "none", is_own=True)
+        habits = Habits(extra_body=dict(endpoint.body)) if endpoint.body else NO_HABITS
+        who = cls(uri, revision, endpoint.model, endpoint.base_url, endpoint.api_key or "none", is_own=True)
+        return replace(who, habits=habits, engine=engine)
 
     @property
     def place(self) -> dict[str, str]:
-        """Where it answers and by what name, as far as that says which model it is; empty for a server of our own, and
-        for a provider's own address and name.
+        """Where it answers and by what name, as far as that says which model it is; of a server of our own what it
+        computes as; empty for a provider's own address and name.
         """
         if self.is_own:
-            return {}
+            return {"engine": self.engine} if self.engine else {}
         named = {"model": self.model or ""} if self.model and self.model != replace(self, model=None).model_name else {}
         return named | ({"endpoint": _address(self.base_url)} if self.base_url else {})
 

@@ -1,4 +1,4 @@
-"""Serves a student with MLflow's own model server on loopback HTTP, for as long as a `with` block lasts.
+"""MLflow's own model server on loopback HTTP, for a student (an encoder in ONNX) logged or saved as a pyfunc model.
 
 It asks the student nothing (see `leastwise.endpoints.student`) and does not import MLflow, which runs in a process of
 its own.
@@ -10,24 +10,56 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from leastwise.endpoints.request import Endpoint
 from leastwise.engines import processes
+from leastwise.engines.engine import Capabilities, Running, ToServe
+from leastwise.engines.server_process import ServerProcess
+from leastwise.errors import BadInput
 
 START_S, STOP_S = 180.0, 5.0
+CAPABILITIES = Capabilities(json_schema=False, logprobs=False, cached_tokens=False)
+
+
+@dataclass(frozen=True)
+class MlflowServer:
+    """MLflow's model server in this environment, one worker.
+
+    `tracking_uri` resolves `runs:/` and `models:/`; default is MLFLOW_TRACKING_URI.
+    """
+
+    tracking_uri: str | None = None
+    name: str = "MLflow's model server"
+    computes_as: str = ""
+    capabilities: Capabilities = CAPABILITIES
+
+    @contextmanager
+    def serving(self, what: ToServe) -> Iterator[Running]:
+        """`base_url` is the server's root, `/invocations` its one route; it has no key (MLflow offers none) and listens
+        on loopback only. BadInput for an occupied port, StartError as every engine.
+        """
+        if what.adapters:
+            raise BadInput(f"{what.model}: {self.name} serves no adapters; merge them into the model first")
+        port = processes.free_port(what.port)
+        url, environment = f"http://127.0.0.1:{port}", _environment(what.threads, self.tracking_uri)
+        with processes.serving(_command(what.model, port), what.log, environment, url, START_S, STOP_S) as child:
+            endpoint = Endpoint(url, what.model, pid=child.pid)
+            yield ServerProcess(child, url, {what.name: endpoint}, stop_s=STOP_S)
 
 
 @contextmanager
 def serve_student(
     model_uri_or_dir: str, *, log: Path, port: int | None = None, threads: int = 2, tracking_uri: str | None = None
 ) -> Iterator[Endpoint]:
-    """Serve a logged or saved MLflow pyfunc model with MLflow's own model server, one worker, in this environment.
+    """`MlflowServer` for who only asks it."""
+    what = ToServe(model_uri_or_dir, "student", log, threads=threads, port=port)
+    with MlflowServer(tracking_uri).serving(what) as running:
+        yield running.endpoint()
 
-    `base_url` is the server's root, `/invocations` its one route; it has no key (MLflow offers none) and listens on
-    loopback only. `tracking_uri` resolves `runs:/` and `models:/`; default is MLFLOW_TRACKING_URI.
-    """
-    port = processes.free_port(port)
+
+def _command(model: str, port: int) -> list[str]:
     command = [
         sys.executable,
         "-m",
@@ -38,13 +70,13 @@ def serve_student(
         "models",
         "serve",
     ]
-    command += ["--model-uri", model_uri_or_dir, "--env-manager", "local", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--model-uri", model, "--env-manager", "local", "--workers", "1"]
+    return [*command, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def _environment(threads: int, tracking_uri: str | None) -> dict[str, str]:
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "HF_HUB_OFFLINE": "1"}
     environment = {**quiet, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     # MLflow starts `uvicorn` by name, which is beside this interpreter even when no environment is activated.
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    environment |= {"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {}
-    url = f"http://127.0.0.1:{port}"
-    with processes.serving(command, log, environment, url, START_S, STOP_S) as child:
-        yield Endpoint(url, model_uri_or_dir, pid=child.pid)
+    return environment | ({"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {})

@@ -152,9 +152,10 @@ def free_port(port: int | None, remedy: str = "free it or name another") -> int:
 
 
 @contextlib.contextmanager
-def opened(url: str) -> Iterator[HTTPResponse]:
+def opened(url: str, key: str = "") -> Iterator[HTTPResponse]:
     """The answer of an address of this machine; a proxy, which cannot reach our loopback, is not asked."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    direct.addheaders = [("Authorization", f"Bearer {key}")] if key else []
     with direct.open(url, timeout=5.0) as answer:
         yield answer
 
