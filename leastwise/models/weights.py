@@ -115,9 +115,14 @@ def tokenizer_dir(uri: str, home: Path) -> Path:
 def directory_hash(directory: Path) -> str:
     """16 hex digits over names and contents of the weights, configuration and tokenizer in `directory`."""
     digest = hashlib.sha256()
-    for path in sorted({p for pattern in _FILES for p in directory.glob(pattern)}):
+    for path in files_of(directory):
         digest.update(f"{path.name}:{_file_hash(*_stamp(path))}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def files_of(directory: Path) -> list[Path]:
+    """The weights, configuration and tokenizer in `directory`, by name: all that a model directory is used for."""
+    return sorted({path for pattern in _FILES for path in directory.glob(pattern)})
 
 
 @contextmanager

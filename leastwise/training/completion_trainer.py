@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedTokenizerBase,
@@ -97,6 +98,7 @@ class CompletionTrainer(SFTTrainer):
     teacher: torch.nn.Module | None = None
     teacher_share = 0.0
     temperature = 1.0
+    bring_best: Callable[[str], None] | None = None  # a checkpoint by its name, from where all machines reach it
 
     def compute_loss(
         self,
@@ -160,7 +162,8 @@ class CompletionTrainer(SFTTrainer):
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if self.dev_metric is not None:
             assert output.metrics is not None
-            measured = self.dev_metric.of(self._answers(self.dev_metric.prompts, self.dev_metric.max_new_tokens))
+            own = self.dev_metric.of(self._answers(self.dev_metric.prompts, self.dev_metric.max_new_tokens))
+            measured = broadcast_object_list([own])[0]  # machines may round otherwise, and must choose the same
             loss = output.metrics["eval_loss"]
             output.metrics.update(eval_metric=measured, eval_score=measured - 1e-6 * min(loss, 1e3))
         return output
@@ -182,7 +185,22 @@ class CompletionTrainer(SFTTrainer):
         return [answers[i] for i in range(len(prompts))]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        # also on a machine that does not save it: what is best is looked for by its folder
+        Path(str(self.args.output_dir), f"checkpoint-{self.state.global_step}").mkdir(parents=True, exist_ok=True)
         Trainer._save_checkpoint(self, model, trial)  # without trl's model card
+
+    def _load_best_model(self) -> None:
+        """Loads the best checkpoint; on a machine that did not save it, once it is brought there."""
+        if self.bring_best is not None and self.accelerator.num_processes > 1:
+            self.accelerator.wait_for_everyone()  # the first process has put it there
+            if self.accelerator.is_local_main_process:
+                self.bring_best(Path(self.state.best_model_checkpoint or "").name)
+            self.accelerator.wait_for_everyone()
+        super()._load_best_model()
+
+    def known_to_all(self, known: set[int]) -> set[int]:
+        """What every process knows; each gives its own."""
+        return set.intersection(*map(set, gather_object([sorted(known)])))
 
 
 class Saver(TrainerCallback):

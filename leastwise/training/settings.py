@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.models.machine import THREADS
+from leastwise.stores import storage
 from leastwise.use_case.training import LONGEST_TOKENS, PACKED_TOKENS, Launch, Training
 
 _DEFAULT = Training()  # what a use case says that says nothing of it
@@ -128,3 +130,13 @@ def settings_of(training: Training) -> TrainingSettings:
         dev_examples=training.dev_rows,
         eval_every_share=1 / training.dev_checks,
     )
+
+
+def check_together(training: Training) -> None:
+    """Raises BadInput where its processes could not train together: a step that they cannot share, or a folder for what
+    other machines need that nobody can write to.
+    """
+    launch = training.launch
+    places = [training.checkpoints, launch.request if launch.nodes > 1 else ""]
+    writable = [partial(storage.check_writable, place) for place in dict.fromkeys(filter(None, places))]
+    refuse(problems_of([partial(settings_of(training).at_once, launch.together), *writable]))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.models.causal_model import loaded
+from leastwise.models.machine import native_dtype
 from leastwise.training.causal.layers import adapter_config, blocks_of
 
 if TYPE_CHECKING:
@@ -23,15 +24,25 @@ if TYPE_CHECKING:
 
 
 def trainable_model(
-    base: Path, settings: TrainingSettings, device: torch.device | None = None, attention: Attention = "eager"
+    base: Path,
+    settings: TrainingSettings,
+    device: torch.device | None = None,
+    attention: Attention = "eager",
+    is_empty: bool = False,
 ) -> CausalModel | PeftModel:
-    """The base in training mode, its upper blocks or their adapters in fp32; on the device there is unless given."""
+    """The base in training mode, its upper blocks or their adapters in fp32; on the device there is unless given.
+
+    `is_empty`: without weights, for a process that is sent its shards by another.
+    """
     import torch
     from peft import get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     torch.manual_seed(settings.seed)
-    model = loaded(base, attention=attention, device=device, quantize=settings.quantize)
+    if is_empty:
+        model = _empty(base, attention)
+    else:
+        model = loaded(base, attention=attention, device=device, quantize=settings.quantize)
     model.train()
     if settings.method == "full":
         blocks = blocks_of(model)
@@ -48,6 +59,18 @@ def trainable_model(
             # autocast casts the small weight, not the large input
             module.cast_input_dtype_enabled = False  # type: ignore[assignment]  # torch calls it a module or tensor
     return adapted
+
+
+def _empty(base: Path, attention: Attention) -> CausalModel:
+    """The base's modules with weights that have a shape and no memory; what is no weight (rotations) is computed."""
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with init_empty_weights(include_buffers=False):
+        model: CausalModel = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(base), dtype=native_dtype(), attn_implementation=attention
+        )
+    return model
 
 
 def gathered(trainer: CompletionTrainer, base: Path, settings: TrainingSettings) -> CausalModel | PeftModel | None:

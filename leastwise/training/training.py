@@ -32,7 +32,7 @@ from leastwise.training.causal.proof import save
 from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.trainable_model import gathered, trainable_model
-from leastwise.training.training_processes import launched
+from leastwise.training.training_processes import launched, with_place
 from leastwise.training.training_rows import Row, TokenRow, encoded_row, training_order
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def run(
     By several processes it is started here and goes on there; what `progress` raises ends them, and their last
     checkpoint stays.
     """
+    request = with_place(request, out)
     settings = request.settings
     if not request.encoded:
         raise BadInput(f"{out}: no training rows; give at least one example")
@@ -143,7 +144,7 @@ def train_here(
             if shared := _shared(request):
                 shared.remove()
         trainer.accelerator.wait_for_everyone()
-    return _finished(out, key)
+    return _finished(out, key) if trainer.accelerator.is_main_process else report
 
 
 def _finished(out: Path, key: str) -> TrainingReport:
@@ -191,7 +192,8 @@ def _trainer(
     steps = math.ceil(len(ordered) / settings.batch_size)
     arguments = trainer_arguments(settings, computing, steps, folder, bool(watched), request.dev_metric is not None)
     place = torch.device("cpu") if computing.shards else None  # no GPU holds more than its shard
-    model = trainable_model(request.base, settings, place, computing.attention)
+    is_empty = computing.shards and arguments.process_index > 0  # the first process sends each its shards
+    model = trainable_model(request.base, settings, place, computing.attention, is_empty)
     spare_head(model)
     trainer = CompletionTrainer(
         model=model,
@@ -221,15 +223,23 @@ def _shared(request: TrainingRequest) -> SharedCheckpoints | None:
 
 def _resumed_from(trainer: CompletionTrainer, request: TrainingRequest, folder: Path) -> Path | None:
     """The newest whole checkpoint, of this machine or of another that was killed; what is saved is put there too."""
-    from leastwise.training.causal.checkpoints import PutThere, last_checkpoint
+    from leastwise.training.causal.checkpoints import PutThere, last_checkpoint, whole_steps
 
-    if shared := _shared(request):
-        if trainer.accelerator.is_local_main_process:
-            storage.check_writable(request.settings.checkpoints)
-            shared.fetch(folder)
-        trainer.accelerator.wait_for_everyone()
-        trainer.add_callback(PutThere(shared, folder))
-    return last_checkpoint(folder)
+    shared, accelerator = _shared(request), trainer.accelerator
+    if shared is None:
+        return last_checkpoint(folder)
+    if accelerator.is_main_process:
+        storage.check_writable(request.settings.checkpoints)
+        shared.fetch(folder)
+        if request.settings.launch.nodes > 1:
+            shared.put(folder)  # what this machine alone had
+    accelerator.wait_for_everyone()
+    if accelerator.is_local_main_process and not accelerator.is_main_process:
+        shared.fetch(folder)
+    trainer.add_callback(PutThere(shared, folder))
+    trainer.bring_best = partial(shared.bring, folder=folder)
+    step = max(trainer.known_to_all(whole_steps(folder)), default=None)
+    return None if step is None else folder / f"checkpoint-{step}"
 
 
 def _attach_progress(

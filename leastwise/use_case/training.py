@@ -73,6 +73,15 @@ class Launch(Part):
         pattern=r"^([A-Za-z0-9._-]+:[0-9]{1,5})?$",
         description="host:port of the first machine, reached by the others; needed for more than one.",
     )
+    request: str = Field(
+        "",
+        pattern=r"^((file:///|s3://)[^@]+)?$",
+        description="file:///FOLDER or s3://BUCKET/PREFIX that all machines reach: rows and base are put there for the "
+        "others, and checkpoints. Empty: training.checkpoints, else beside what is made, on storage all of them see.",
+    )
+    join_within_s: int = Field(
+        600, ge=5, le=86_400, description="Seconds the first machine waits for the others; then it says who is missing."
+    )
     shard: bool | None = Field(
         None,
         description="Whether each process holds only its share of the model (FSDP); empty: on GPUs, where there are "
@@ -83,6 +92,10 @@ class Launch(Part):
     def together(self) -> int:
         """Processes in all."""
         return self.processes * self.nodes
+
+    @model_serializer(mode="wrap")
+    def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return written_but_for(write(self), request="", join_within_s=600)
 
     @model_validator(mode="after")
     def _several_machines_meet_somewhere(self) -> Launch:

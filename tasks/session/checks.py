@@ -28,6 +28,7 @@ from leastwise.rows.general_text import check_general
 from leastwise.serving.settings import settings_of
 from leastwise.stores import storage
 from leastwise.training import causal_student
+from leastwise.training.settings import check_together
 from leastwise.training.training_rows import check_lengths, examples_of
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.prompts import trained_prompt
@@ -145,14 +146,13 @@ def reached(prospect: Prospect) -> list[Check]:
 
 
 def _check_training_machine(prospect: Prospect) -> None:
-    """What a training will need is there: its folder of checkpoints, and the library of 4 bits where it is trained on
+    """What a training will need is there: where machines meet, and the library of 4 bits where it is trained on
     this machine (with LEASTWISE_POOLS=1 that is another, which says so itself).
     """
     training, stages = prospect.question.use_case.training, set(possible(prospect))
     trained = TRAINED & stages
-    checks: list[Check] = []
-    if training.checkpoints and (trained or ("distill" in stages and training.student.kind == "causal")):
-        checks.append(partial(storage.check_writable, training.checkpoints))
+    is_causal = bool(trained) or ("distill" in stages and training.student.kind == "causal")
+    checks: list[Check] = [partial(check_together, training)] if is_causal else []
     if trained and os.environ.get("LEASTWISE_POOLS") != "1":
         checks.append(partial(check_quantize, training.quantize))
     refuse(problems_of(checks))

@@ -166,6 +166,12 @@ def _checkpoints_nowhere(case: dict[str, Any], folder: Path, model: Path) -> Non
     case["training"] = {"checkpoints": f"file://{folder}/a file/below"}
 
 
+def _machines_that_cannot_train_together(case: dict[str, Any], folder: Path, model: Path) -> None:
+    (folder / "a file").write_text("")
+    launch = {"processes": 3, "nodes": 2, "meet_at": "a:29500", "request": f"file://{folder}/a file/below"}
+    case["training"] = {"launch": launch}
+
+
 LATER: dict[str, tuple[Change, list[str]]] = {
     "dev rows that training and a student need": (_without_dev, ["data.dev", "fine_tune and distill", "last_stage"]),
     "a training example over the length": (_long_row("train"), ["data.train: row 7", "training.max_tokens"]),
@@ -218,6 +224,10 @@ LATER: dict[str, tuple[Change, list[str]]] = {
     "a folder for checkpoints that nobody can write to": (
         _checkpoints_nowhere,
         ["a file/below", "a file stands where a folder is needed"],
+    ),
+    "machines that have no place for a request and cannot share a step": (
+        _machines_that_cannot_train_together,
+        ["a file/below", "16 examples a step cannot be shared by 6 processes"],
     ),
     "a corpus of less than one sequence": (_a_corpus_of_a_line, ["data.documents", "last_stage before pretrain"]),
     "a key of an endpoint that others can reach": (

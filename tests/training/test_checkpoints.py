@@ -1,7 +1,6 @@
 """Checkpoints where every machine reaches them: whole ones only, the newest first, none left at the end."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,7 @@ import pytest
 from leastwise.errors import BadInput
 from leastwise.stores import storage
 from leastwise.training.causal.checkpoints import SharedCheckpoints, last_checkpoint
-from tests.servers.s3_server import S3, s3_server
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[S3]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as s3:
-        yield s3
+from leastwise.training.machines import shared_files
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -85,12 +78,10 @@ def test_one_that_is_not_whole_is_passed_over_for_the_one_before(shared, tmp_pat
     saved(here, 20, "checkpoint-15")
     shared.put(here)
     root = shared._root
-    from leastwise.training.causal import checkpoints
-
     {
-        "cut off": lambda: checkpoints._removed(f"{root}/checkpoint-20/optimizer.pt"),
+        "cut off": lambda: shared_files.remove(f"{root}/checkpoint-20/optimizer.pt"),
         "changed": lambda: storage.write_bytes(f"{root}/checkpoint-20/optimizer.pt", b"other"),
-        "no list": lambda: checkpoints._removed(f"{root}/checkpoint-20.json"),
+        "no list": lambda: shared_files.remove(f"{root}/checkpoint-20.json"),
         "list cut off": lambda: storage.write_bytes(f"{root}/checkpoint-20.json", b'{"optimizer.pt"'),
         "best gone": lambda: [storage.write_bytes(f"{root}/checkpoint-15/optimizer.pt", b"other")],
     }[harm]()

@@ -5,9 +5,10 @@ makes none.
 """
 
 import json
+import re
+import shutil
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from leastwise.errors import BadInput
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
 from leastwise.progress import TrainingProgress
+from leastwise.stores import storage
 from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
 from leastwise.training.settings import TrainingSettings
 from leastwise.training.training import fine_tune
@@ -27,6 +29,7 @@ from leastwise.training.training_processes import command, environment, launched
 from leastwise.training.training_rows import Row, encoded_row
 from leastwise.use_case.task import Classification
 from leastwise.use_case.training import Launch
+from tests.servers.s3_server import S3
 
 ROOT = Path(__file__).parents[2]
 LABELS = ("discovery", "impact", "exfiltration")
@@ -122,59 +125,71 @@ def left_running(out: Path) -> list[psutil.Process]:
     return [p for p in psutil.process_iter(["cmdline"]) if str(request_file(out)) in (p.info["cmdline"] or [])]
 
 
-def kill_once_there_is_a_checkpoint(tiny: Path, rows: list[Row], metric: DevMetric, out: Path) -> None:
-    """A command that trains by two processes is killed with SIGKILL; they end too."""
-    script = out.parent.parent / "train.py"
-    script.write_text(
+def machine(home: Path, server: S3, *words: str, **started) -> subprocess.Popen[str]:
+    """A process that has a state directory of its own and nothing in common with others but the address of S3."""
+    home.mkdir(exist_ok=True)
+    own = {**environment(Launch()), **server.environment(), "LEASTWISE_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        own.pop(name)
+    return subprocess.Popen([sys.executable, *words], cwd=home, env=own, text=True, stderr=subprocess.PIPE, **started)
+
+
+def first_machine(home: Path, server: S3, tiny, rows, metric, launch: Launch) -> subprocess.Popen[str]:
+    """It trains by its own command, as a flow's worker does."""
+    home.mkdir(exist_ok=True)
+    (home / "train.py").write_text(
         "from pathlib import Path\n"
         "from leastwise.training.training import *\nfrom leastwise.training.training_rows import Row\n"
         f"rows = [Row(*pair) for pair in {[(row.prompt, row.completion) for row in rows]!r}]\n"
-        f"settings = TrainingSettings.model_validate_json({together(processes=2).model_dump_json()!r})\n"
+        f"settings = TrainingSettings.model_validate_json({together(**launch.model_dump()).model_dump_json()!r})\n"
         f"metric = DevMetric.model_validate_json({metric.model_dump_json()!r})\n"
-        f"fine_tune(Path({str(tiny)!r}), rows, rows[:8], settings, Path({str(out)!r}), None, metric)\n"
+        f"report = fine_tune(Path({str(tiny)!r}), rows, rows[:8], settings, Path('adapters/made'), None, metric)\n"
+        "print(report.model_dump_json())\n"
     )
-    elsewhere = {**environment(Launch()), "PYTHONPATH": str(ROOT)}  # the processes are started away from the checkout
-    child = subprocess.Popen([sys.executable, script], env=elsewhere, cwd=script.parent)
-    deadline = time.monotonic() + 120
-    while not list(out.parent.glob("*.unfinished/checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
-        assert child.poll() is None
-        time.sleep(0.02)
-    child.kill()
-    child.wait()
-    deadline = time.monotonic() + 20
-    while left := left_running(out):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
-    assert not out.exists()
+    return machine(home, server, "train.py", stdout=subprocess.PIPE)
 
 
 @pytest.mark.soak
-def test_two_processes_take_the_steps_of_one_and_go_on_after_a_kill_as_two_machines(
-    tiny, rows, metric, alone, tmp_path
+@pytest.mark.parametrize("dies", ["first", "other"])
+def test_two_machines_with_nothing_in_common_but_s3_take_the_steps_of_one_and_go_on_after_a_kill(
+    tiny, rows, metric, alone, server, monkeypatch, tmp_path, dies
 ):
-    (tmp_path / "made").mkdir()
-    out, seen = tmp_path / "made" / "adapter", []
-    kill_once_there_is_a_checkpoint(tiny, rows, metric, out)
-    settings = together(nodes=2, meet_at=f"127.0.0.1:{free_port()}")
-    found = []
-    first = threading.Thread(
-        target=lambda: found.append(fine_tune(tiny, rows, rows[:8], settings, out, seen.append, metric))
-    )
-    before = request_file(out).stat().st_mtime_ns
-    first.start()
-    while request_file(out).stat().st_mtime_ns == before:
-        assert first.is_alive()
-    subprocess.run(
-        [sys.executable, "-m", "leastwise.training.training_worker", request_file(out), "--join", "1"],
-        cwd=ROOT,
-        check=True,
-        timeout=120,
-        env=environment(Launch()),
-    )
-    first.join()
-    assert found[0].resumed_from_step >= 1 and seen[0].step == found[0].resumed_from_step + 1
-    the_same(alone, found[0])
-    assert [path.name for path in out.parent.iterdir()] == [out.name], "request, progress, log and checkpoints are gone"
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    place = f"s3://{server.bucket}/trainings-{dies}"
+    launch = Launch(nodes=2, meet_at=f"127.0.0.1:{free_port()}", request=place)
+    homes = tmp_path / "one", tmp_path / "other"
+    joins = "-m", "leastwise.training.training_worker", place, "--join", "1"
+
+    def start() -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+        return first_machine(homes[0], server, tiny, rows, metric, launch), machine(homes[1], server, *joins)
+
+    first, other = start()
+    put = f"{place}/{alone.key}"
+    deadline = time.monotonic() + 120
+    while not any(re.search(r"/checkpoint-\d+\.json$", name) for name in storage.files_below(put)):
+        assert first.poll() is None and other.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    killed, left = (first, other) if dies == "first" else (other, first)
+    killed.kill()
+    assert left.wait(timeout=60) != 0, "the others end too"
+    said = left.stderr.read()
+    assert ("machine 1" in said and "is gone" in said) if dies == "other" else "the first machine is gone" in said
+
+    if dies == "first":  # its worker is another machine now, and has nothing
+        shutil.rmtree(homes[0])
+    shutil.rmtree(homes[1])
+    first, other = start()
+    out, errors = first.communicate(timeout=120)
+    assert first.returncode == 0, errors
+    assert other.wait(timeout=60) == 0, other.stderr.read()
+    report = TrainingReport.model_validate_json(out.splitlines()[-1])
+    assert report.resumed_from_step >= 1
+    the_same(alone, report)
+    assert [path.name for path in (homes[0] / "adapters").iterdir()] == ["made"], "nothing else is left"
+    assert not list((homes[1] / "joined").iterdir())
+    there = {name.partition("/trainings-")[2].partition("/")[2] for name in storage.files_below(place)}
+    assert there and all(name.startswith("bases/") for name in there), "the base stays for the next training"
 
 
 @pytest.mark.soak

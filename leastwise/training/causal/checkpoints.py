@@ -21,8 +21,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from leastwise.errors import BadInput
 from leastwise.redaction import without_secrets
-from leastwise.stores import s3, storage
+from leastwise.stores import storage
 from leastwise.stores.uris import is_s3, local_path
+from leastwise.training.machines import shared_files
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,11 @@ _LIST = re.compile(r"(checkpoint-(\d+))\.json")
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint in a local folder that was written to its end."""
     return max(_whole(folder), key=lambda path: step_of(path.name), default=None)
+
+
+def whole_steps(folder: Path) -> set[int]:
+    """The steps of the checkpoints in a local folder that were written to their ends."""
+    return {step_of(path.name) for path in _whole(folder)}
 
 
 def step_of(checkpoint: str) -> int:
@@ -78,6 +84,13 @@ class SharedCheckpoints:
                     log.info(f"{name} of {without_secrets(self._root)} is gone on from")
                     return
 
+    def bring(self, name: str, folder: Path) -> None:
+        """Brings this one, where the folder has it not whole; what cannot be had is said."""
+        if not (folder / name / _STATE).exists():
+            with self._going_on("could not be fetched"), tempfile.TemporaryDirectory(dir=folder) as scratch:
+                if self._is_downloaded(name, Path(scratch)):
+                    _put_in_place(Path(scratch) / name, folder / name)
+
     def remove(self) -> None:
         """Removes all of them: the training is done."""
         with self._going_on("could not be removed"):
@@ -101,15 +114,12 @@ class SharedCheckpoints:
         return [found[1] for name in names if (found := _LIST.fullmatch(name))]
 
     def _put(self, checkpoint: Path) -> None:
-        files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
-        digests = {path.relative_to(checkpoint).as_posix(): storage.sha256(path) for path in files}
-        for name in digests:
-            _copied(checkpoint / name, f"{self._root}/{checkpoint.name}/{name}")
-        storage.write_bytes(f"{self._root}/{checkpoint.name}.json", json.dumps(digests, indent=1).encode())
+        files = (path for path in checkpoint.rglob("*") if path.is_file())
+        shared_files.put_folder(checkpoint, files, f"{self._root}/{checkpoint.name}")
 
     def _remove(self, name: str) -> None:
-        _removed(f"{self._root}/{name}.json")  # first, for from then on it does not count
-        _removed(f"{self._root}/{name}")
+        shared_files.remove(f"{self._root}/{name}.json")  # first, for from then on it does not count
+        shared_files.remove(f"{self._root}/{name}")
 
     def _fetched(self, name: str, folder: Path) -> bool:
         """Whether this checkpoint, and the best that it names, are whole and now in the folder."""
@@ -125,47 +135,24 @@ class SharedCheckpoints:
                 written["best_model_checkpoint"] = str(folder / best)  # it was named where it lay on another machine
                 state.write_text(json.dumps(written, indent=2), encoding="utf-8")
             for each in {best, name} - {""}:
-                shutil.rmtree(folder / each, ignore_errors=True)
-                (Path(scratch) / each).rename(folder / each)
+                _put_in_place(Path(scratch) / each, folder / each)
         return True
 
     def _is_downloaded(self, name: str, to: Path) -> bool:
         try:
-            digests = json.loads(storage.read_bytes(f"{self._root}/{name}.json"))
-            found = storage.fetch(f"{self._root}/{name}", to)
+            shared_files.fetch_folder(f"{self._root}/{name}", to)
         except (BadInput, ValueError) as error:
             log.warning(f"{name} of {without_secrets(self._root)} is not whole and is passed over ({error})")
             return False
-        if found != to / name:
-            shutil.copytree(found, to / name)
-        there = {path.relative_to(to / name).as_posix() for path in (to / name).rglob("*") if path.is_file()}
-        changed = sorted(
-            file for file, digest in digests.items() if file not in there or storage.sha256(to / name / file) != digest
-        )
-        if changed:
-            log.warning(f"{name} of {without_secrets(self._root)}: {changed[0]} is not what was put; it is passed over")
-        return not changed
+        return True
 
 
-def _copied(file: Path, uri: str) -> None:
-    """A file put whole or not at all."""
-    if is_s3(uri):
-        s3.upload(file, uri)
-        return
-    target = local_path(uri)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(file, part)
-    part.replace(target)
-
-
-def _removed(uri: str) -> None:
-    if is_s3(uri):
-        s3.remove(uri)
-    elif (path := local_path(uri)).is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _put_in_place(checkpoint: Path, place: Path) -> None:
+    """Where another machine saved it, the random numbers of this machine's processes are in the folder it replaces."""
+    for own in (each for each in place.glob("rng_state_*.pth") if not (checkpoint / each.name).exists()):
+        own.rename(checkpoint / own.name)
+    shutil.rmtree(place, ignore_errors=True)
+    checkpoint.rename(place)
 
 
 class PutThere(TrainerCallback):
