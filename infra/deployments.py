@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -24,6 +24,9 @@ from infra.local import POOLS
 from leastwise.errors import BadInput
 from leastwise.redaction import redacted
 from leastwise.stores.shipped import ROOT
+
+if TYPE_CHECKING:
+    from prefect.events.schemas.automations import AutomationCore
 
 TEMPLATES = Path(__file__).parent / "kubernetes" / "pools"
 AUTOMATIONS = Path(__file__).parent / "automations.yaml"
@@ -94,13 +97,18 @@ def make_automations() -> list[str]:
         for each in declared["automations"]:
             related = each["trigger"]["match_related"]
             related["prefect.resource.id"] = named[related["prefect.resource.id"]]
-            there = client.read_automations_by_name(each["name"])
-            if there:
-                client.update_automation(there[0].id, AutomationCore(**each | {"enabled": there[0].enabled}))
-            else:
-                client.create_automation(AutomationCore(**each))
-                made.append(each["name"])
+            wanted = AutomationCore(**each)
+            there = next(iter(client.read_automations_by_name(wanted.name)), None)
+            if there is None:
+                client.create_automation(wanted)
+                made.append(wanted.name)
+            elif _said(there) != _said(wanted):  # an update forgets who was heard of, so none without a change
+                client.update_automation(there.id, wanted.model_copy(update={"enabled": there.enabled}))
     return made
+
+
+def _said(automation: AutomationCore) -> dict[str, Any]:
+    return automation.model_dump(include={"description", "trigger", "actions"})
 
 
 def _deployed() -> list[str]:
