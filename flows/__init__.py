@@ -33,6 +33,7 @@ _DEFAULTS = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # an exception reaches the shell anyway; workers log at INFO
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # as prefect.yaml has it: a server takes who is silent for lost
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GX_ANALYTICS_ENABLED": "false",

@@ -6,6 +6,7 @@ from prefect import flow, unmapped
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from flows.running import revival
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.part import changed
 from leastwise.serving.bulk.settings import BulkSettings
@@ -33,7 +34,7 @@ def bulk(
         changes: Settings to change, as a shell gives them: "shard_rows=50000, share=1/4" (docs/bulk.md lists them).
         settings: How it is cut, who answers, and what that may cost.
     """
-    opening = work.open_bulk_run(use_case, source, target, changed(settings, changes))
+    opening = revival.opened(work.open_bulk_run, use_case, source, target, changed(settings, changes))
     with work.answering(opening) as answerer:
         shards = work.answer_shard.map(list(opening.mine), unmapped(opening.plan), unmapped(answerer))
         shards.wait()

@@ -2,15 +2,14 @@
 
 from prefect import flow
 
+from flows.running import revival
 from flows.steps import asking, stages
 from leastwise.answering.answerer import UNMEASURABLE
 from leastwise.ladder import Step
 from leastwise.ladder.ending import ClimbEnding
-from leastwise.ladder.needs import StageAnswer
 from leastwise.rows.use_case_file import Overrides
 from leastwise.run_id import RunId
 from leastwise.stores.caps import BudgetExceeded
-from leastwise.use_case import Stage
 from tasks import climb as climbing
 from tasks import data
 
@@ -23,10 +22,10 @@ def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()
         use_case: Name of a saved use case (a file of use_cases/), or the path or URI of a YAML file.
         overrides: What to change of it for this run; everything left empty stays as it is in the file.
     """
-    climb = climbing.open_climb(use_case, overrides)
+    climb = revival.opened(climbing.open_climb, use_case, overrides)
     data.validate_judged(climb)
     climbing.measure_reference(climb)
-    answers: dict[Stage, StageAnswer] = {}
+    answers = climbing.leave_given(climb) if revival.losses() else {}
     last_run: RunId | None = None
     while True:
         step = climbing.next_step(climb, last_run, answers, asking.can_ask())

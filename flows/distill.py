@@ -5,6 +5,7 @@ from prefect import flow
 from leastwise.run_id import RunId
 from tasks import data
 from tasks import distill as stage
+from tasks.climb import alone_at
 
 
 @flow(name="distill")
@@ -14,13 +15,14 @@ def distill(climb: RunId) -> RunId:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    data.validate_unlabelled(climb)
-    labels = stage.label_with_teacher(climb)
-    data.validate_teacher_labels(climb, labels)
-    student = stage.distill_student(climb, labels)
-    run_id = stage.evaluate_distill(climb, student)
-    stage.compare_with_teacher(climb, run_id)
-    return run_id
+    with alone_at(climb, "distill"):
+        data.validate_unlabelled(climb)
+        labels = stage.label_with_teacher(climb)
+        data.validate_teacher_labels(climb, labels)
+        student = stage.distill_student(climb, labels)
+        run_id = stage.evaluate_distill(climb, student)
+        stage.compare_with_teacher(climb, run_id)
+        return run_id
 
 
 if __name__ == "__main__":

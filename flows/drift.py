@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from flows.running import revival
 from leastwise.ladder.ending import UpkeepEnding
 from tasks.drift import watch_drift
 
@@ -14,7 +15,7 @@ def drift(use_case: str, window: str) -> UpkeepEnding:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
         window: URI of a table of recent inputs, with the use case's text column; labels are not needed.
     """
-    return watch_drift(use_case, window)
+    return revival.opened(watch_drift, use_case, window)
 
 
 if __name__ == "__main__":

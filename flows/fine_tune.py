@@ -5,6 +5,7 @@ from prefect import flow
 from leastwise.run_id import RunId
 from tasks import data
 from tasks import fine_tune as stage
+from tasks.climb import alone_at
 
 
 @flow(name="fine_tune")
@@ -14,9 +15,10 @@ def fine_tune(climb: RunId) -> RunId:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    data.validate_training_data(climb)
-    adapter = stage.fine_tune_adapter(climb)
-    return stage.evaluate_fine_tune(climb, adapter)
+    with alone_at(climb, "fine_tune"):
+        data.validate_training_data(climb)
+        adapter = stage.fine_tune_adapter(climb)
+        return stage.evaluate_fine_tune(climb, adapter)
 
 
 if __name__ == "__main__":

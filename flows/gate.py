@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from flows.running import revival
 from leastwise.ladder.ending import GateEnding
 from leastwise.stores.caps import BudgetExceeded
 from tasks import data
@@ -17,7 +18,7 @@ def gate(use_case: str, candidate: str) -> GateEnding:
         candidate: A JSON or YAML file with a candidate, or with what differs from the champion (from the plain prompt
         candidate where there is none); or models:/NAME@ALIAS or models:/NAME/VERSION.
     """
-    opening = gating.open_gate(use_case, candidate)
+    opening = revival.opened(gating.open_gate, use_case, candidate)
     if opening.ending:
         return opening.ending
     try:

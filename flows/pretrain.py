@@ -7,6 +7,7 @@ from prefect import flow
 from leastwise.run_id import RunId
 from tasks import data, fine_tune
 from tasks import pretrain as stage
+from tasks.climb import alone_at
 
 
 @flow(name="pretrain")
@@ -16,13 +17,14 @@ def pretrain(climb: RunId) -> RunId:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    data.validate_documents(climb)
-    data.validate_training_data(climb)
-    base = stage.continue_pretraining(climb)
-    adapter = fine_tune.fine_tune_adapter(climb, base)
-    run_id = stage.evaluate_pretrain(climb, adapter, base)
-    stage.compare_with_fine_tuned(climb, run_id)
-    return run_id
+    with alone_at(climb, "pretrain"):
+        data.validate_documents(climb)
+        data.validate_training_data(climb)
+        base = stage.continue_pretraining(climb)
+        adapter = fine_tune.fine_tune_adapter(climb, base)
+        run_id = stage.evaluate_pretrain(climb, adapter, base)
+        stage.compare_with_fine_tuned(climb, run_id)
+        return run_id
 
 
 if __name__ == "__main__":

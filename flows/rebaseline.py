@@ -2,6 +2,7 @@
 
 from prefect import flow
 
+from flows.running import revival
 from flows.steps.stages import STAGES
 from leastwise.answering.answerer import UNMEASURABLE
 from leastwise.ladder.ending import UpkeepEnding
@@ -17,7 +18,7 @@ def rebaseline(use_case: str) -> UpkeepEnding:
     Args:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
     """
-    run = rebaselining.open_rebaseline(use_case)
+    run = revival.opened(rebaselining.open_rebaseline, use_case)
     tried: list[RunId] = []
     try:
         for stage in rebaselining.stages_below(run):

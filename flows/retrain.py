@@ -4,6 +4,7 @@ surely not worse.
 
 from prefect import flow
 
+from flows.running import revival
 from leastwise.ladder.ending import UpkeepEnding
 from leastwise.stores.caps import BudgetExceeded
 from tasks import data
@@ -18,7 +19,7 @@ def retrain(use_case: str, new_examples: str = "") -> UpkeepEnding:
         use_case: Name of a saved use case, or the path or URI of a YAML file.
         new_examples: URI of new labelled rows, with the columns of data.train; empty: what data.train now holds.
     """
-    opening = retraining.open_retraining(use_case, new_examples)
+    opening = revival.opened(retraining.open_retraining, use_case, new_examples)
     if opening.ending:
         return opening.ending
     run = opening.run

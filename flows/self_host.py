@@ -4,6 +4,7 @@ from prefect import flow
 
 from leastwise.run_id import RunId
 from tasks import self_host as stage
+from tasks.climb import alone_at
 from tasks.serving import deploy as deploying
 
 
@@ -15,13 +16,14 @@ def self_host(climb: RunId) -> RunId:
     Args:
         climb: MLflow run id of the climb this stage belongs to.
     """
-    run = stage.measured_already(climb)
-    if run is None:
-        stage.smoke_test(climb)
-        run = stage.evaluate_self_host(climb)
-    if deploying.may_be_deployed(climb, run):
-        deploying.deploy(climb, run)
-    return run
+    with alone_at(climb, "self_host"):
+        run = stage.measured_already(climb)
+        if run is None:
+            stage.smoke_test(climb)
+            run = stage.evaluate_self_host(climb)
+        if deploying.may_be_deployed(climb, run):
+            deploying.deploy(climb, run)
+        return run
 
 
 if __name__ == "__main__":

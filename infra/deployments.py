@@ -1,6 +1,8 @@
-"""Pools and every deployment of prefect.yaml, made at the Prefect server that PREFECT_API_URL names.
+"""Pools, every deployment of prefect.yaml and the automations of infra/automations.yaml, made at the Prefect server of
+PREFECT_API_URL.
 
-`python -m infra.deployments` can be run again: a pool that is there keeps its limit and what people changed of it.
+`python -m infra.deployments` can be run again: a pool that is there keeps its limit and what people changed of it, an
+automation is as its file says but for whether somebody switched it off.
 POOL_TYPE is `process` (the default: runs are processes of a worker) or `kubernetes` (each is a Job made of
 infra/kubernetes/pools/NAME.json, of the image that CPU_IMAGE or GPU_IMAGE names). It switches no schedule on.
 """
@@ -13,7 +15,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 import flows  # noqa: F401 - keeps every process started here quiet and its state under the state directory
 from infra.local import POOLS
@@ -21,7 +25,11 @@ from leastwise.errors import BadInput
 from leastwise.redaction import redacted
 from leastwise.stores.shipped import ROOT
 
+if TYPE_CHECKING:
+    from prefect.events.schemas.automations import AutomationCore
+
 TEMPLATES = Path(__file__).parent / "kubernetes" / "pools"
+AUTOMATIONS = Path(__file__).parent / "automations.yaml"
 WITHIN_S, POLL_S = 120.0, 1.0
 
 
@@ -73,6 +81,40 @@ def deploy_all() -> None:
         raise BadInput(f"prefect deploy: {redacted((done.stdout + done.stderr)[-1500:])}")
 
 
+def make_automations() -> list[str]:
+    """Those that were missing; those that are there are brought up to date. After `deploy_all`, for they name flows."""
+    from prefect.client.orchestration import get_client
+    from prefect.events.schemas.automations import AutomationCore
+
+    declared = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))
+    made = []
+    with get_client(sync_client=True) as client:
+        deployed = [client.read_deployment_by_name(f"{name}/{name}") for name in _deployed()]
+        named = {
+            "{flows}": [f"prefect.flow.{each.flow_id}" for each in deployed],
+            "{resuming}": [f"prefect.deployment.{each.id}" for each in deployed if each.name in declared["resuming"]],
+        }
+        for each in declared["automations"]:
+            related = each["trigger"]["match_related"]
+            related["prefect.resource.id"] = named[related["prefect.resource.id"]]
+            wanted = AutomationCore(**each)
+            there = next(iter(client.read_automations_by_name(wanted.name)), None)
+            if there is None:
+                client.create_automation(wanted)
+                made.append(wanted.name)
+            elif _said(there) != _said(wanted):  # an update forgets who was heard of, so none without a change
+                client.update_automation(there.id, wanted.model_copy(update={"enabled": there.enabled}))
+    return made
+
+
+def _said(automation: AutomationCore) -> dict[str, Any]:
+    return automation.model_dump(include={"description", "trigger", "actions"})
+
+
+def _deployed() -> list[str]:
+    return [str(each["name"]) for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]]
+
+
 def _once_it_answers(kind: str) -> list[str]:
     import httpx
 
@@ -92,6 +134,8 @@ def main() -> int:
         made = _once_it_answers(os.environ.get("POOL_TYPE") or "process")
         print(f"leastwise: pools made: {', '.join(made) or 'none, all are there'}", file=sys.stderr)
         deploy_all()
+        automated = make_automations()
+        print(f"leastwise: automations made: {', '.join(automated) or 'none, all are there'}", file=sys.stderr)
     except BadInput as error:
         print(f"leastwise: {error}", file=sys.stderr)
         return 2

@@ -119,7 +119,7 @@ def _start_all(plan: Up) -> Up:
     for pool in POOLS:
         _wait(plan, f"worker-{pool}", partial(_has_worker, plan, pool))
     _say("leastwise: deploying every flow of prefect.yaml …")
-    _run("deploy", ["prefect", "--no-prompt", "deploy", "--all"], environment)
+    _run("deploy", ["infra.deployments"], environment)
     _wait(plan, "mlflow", lambda: processes.is_up(f"{plan.mlflow_url}/health"))
     return _look_after_champions(plan)
 

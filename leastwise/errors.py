@@ -14,6 +14,10 @@ class TextTooLong(BadInput):
     """A text that leaves no room for itself in a model's context, whatever is left out around it."""
 
 
+class AtWork(BadInput):
+    """Somebody else works on it already; it is free once they have ended, or were not heard of for long enough."""
+
+
 class SeveralProblems(BadInput):
     """Bad input in several places, all of them in one report."""
 

@@ -7,6 +7,9 @@ written down. Which step comes next is decided by `leastwise.ladder` from the lo
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from prefect import task
@@ -30,9 +33,10 @@ from leastwise.record.judged_runs import unfinished_use_cases
 from leastwise.record.money_figures import log_money_figures
 from leastwise.record.reports import ladder_note, unknown_usage
 from leastwise.record.review.views import COSTS_VIEW, GATE_VIEW, comparison_url, view_url
-from leastwise.record.run import DEPLOYED
+from leastwise.record.run import DEPLOYED, OVERRIDE
 from leastwise.rows.use_case_file import Overrides, load
 from leastwise.run_id import RunId
+from leastwise.stores.shared.state import turns
 from leastwise.use_case import LADDER, Stage
 from tasks.pipeline.certify import certify
 from tasks.session import console
@@ -44,6 +48,9 @@ from tasks.session.workspace import open_workspace, prospect_of, situation_of
 
 WINNERS = frozenset({*LADDER, "reference"})
 NOT_MEASURED = "not measured"
+AGAIN_S = 5.0  # between two looks at whether a stage is free
+
+log = logging.getLogger("leastwise.tasks.climb")
 
 
 @task(name="open climb")
@@ -214,6 +221,29 @@ def _avoided(work: Workspace, history: list[Record]) -> list[Avoided]:
 def stage_run_id(climb: RunId, stage: Stage) -> RunId:
     """The MLflow run of a stage that another process ran."""
     return open_workspace(climb).run.latest(stage).id
+
+
+@contextlib.contextmanager
+def alone_at(climb: RunId, stage: Stage) -> Iterator[None]:
+    """Nobody else works on this stage of the climb while the block runs. Who does is waited for until they have ended
+    or were given up: two at once would buy the same answers. Nothing where machines share no state.
+    """
+    shared, name, said = turns(), f"the stage {stage} of climb {climb}", False
+    while holder := shared.take(name):
+        if not said:
+            log.info(f"{name} is at work already: {holder.in_words}; it is waited for")
+        said = True
+        time.sleep(AGAIN_S)
+    try:
+        yield
+    finally:
+        shared.give_back(name)
+
+
+def leave_given(climb: RunId) -> dict[Stage, StageAnswer]:
+    """The stages somebody gave leave for, as logged: who answered is not asked again by a run that goes on."""
+    run = open_workspace(climb).run
+    return {stage: "granted" for stage in LADDER if run.tag(f"{OVERRIDE}.{stage}").startswith("granted by ")}
 
 
 def log_answer(climb: RunId, stage: Stage, answer: StageAnswer, who: str, why: str) -> None:

@@ -6,9 +6,8 @@ Which stage runs is not decided here.
 from __future__ import annotations
 
 import os
-from typing import cast
 
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import State
 
 from flows.cache import cache
 from flows.distill import distill
@@ -17,6 +16,7 @@ from flows.pretrain import pretrain
 from flows.prompt import prompt
 from flows.rag import rag
 from flows.self_host import self_host
+from flows.steps.on_pool import run_on_pool
 from leastwise.answering.answerer import UNMEASURABLE
 from leastwise.ladder import Step
 from leastwise.ladder.ending import ClimbEnding
@@ -44,17 +44,10 @@ def run_stage(stage: Stage, climb: RunId) -> RunId:
     pool and show nested under this run; without it they run as subflows in this process.
     """
     if stage in ON_GPU_POOL and os.environ.get("LEASTWISE_POOLS") == "1":
-        return _run_on_pool(stage, climb)
+        # The result stays on the machine of the pool; what this process needs is in MLflow.
+        require_completed(stage, run_on_pool(stage, climb))
+        return climbing.stage_run_id(climb, stage)
     return STAGES[stage](climb)
-
-
-def _run_on_pool(stage: Stage, climb: RunId) -> RunId:
-    from prefect.deployments import run_deployment
-
-    # The result stays on the machine of the pool; what this process needs is in MLflow.
-    deployed = run_deployment(f"{stage}/{stage}", parameters={"climb": climb}, as_subflow=True)
-    require_completed(stage, cast("FlowRun", deployed).state)  # a coroutine only where called from one
-    return climbing.stage_run_id(climb, stage)
 
 
 def require_completed(stage: Stage, state: State | None) -> None:

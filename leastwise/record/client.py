@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from leastwise.errors import BadInput
+from leastwise.errors import AtWork, BadInput
 from leastwise.redaction import without_secrets
 from leastwise.stores import lease, storage
 from leastwise.stores.shared.owners import GIVEN_UP_S
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 AT_WORK = "leastwise.at_work."  # with the owner of a lease: who works on a run, and when it was last heard of
 HEARD_S = 30.0
-TRIES, MOST_WAIT_S = 4, 1.0
+TRIES, MOST_WAIT_S, AGAIN_S = 4, 1.0, 2.0
+AWAY_S = 180.0  # how long a server that was there may be away; MLflow's own client takes it for about as long
 MOST_RUNS_A_PAGE = 1000
 SERVERS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -47,13 +48,15 @@ def shown_uri() -> str:
     return without_secrets(tracking_uri())
 
 
-def connect() -> MlflowClient:
-    """A client of the tracking server; BadInput where it cannot be reached, or its local database cannot be used."""
+def connect(patience_s: float = 0.0) -> MlflowClient:
+    """A client of the tracking server; BadInput where it cannot be reached within `patience_s`, or its local database
+    cannot be used.
+    """
     uri = tracking_uri()
     parsed = urllib.parse.urlparse(uri)
     scheme = parsed.scheme.partition("+")[0]
     if scheme in SERVERS:
-        _check_reachable(uri, parsed, SERVERS[scheme])
+        _check_reachable(uri, parsed, SERVERS[scheme], patience_s)
     elif scheme == "sqlite":
         file = Path(uri.partition("///")[2])
         storage.check_writable(file.parent)
@@ -66,14 +69,24 @@ def connect() -> MlflowClient:
     return mlflow.MlflowClient(uri)
 
 
-def _check_reachable(uri: str, parsed: urllib.parse.ParseResult, usual_port: int) -> None:
-    try:
-        socket.create_connection((parsed.hostname or "", parsed.port or usual_port), timeout=5).close()
-    except OSError as error:
+def _check_reachable(uri: str, parsed: urllib.parse.ParseResult, usual_port: int, patience_s: float) -> None:
+    until = time.monotonic() + patience_s
+    while error := _unreachable(parsed, usual_port):
+        if time.monotonic() < until:
+            time.sleep(AGAIN_S)
+            continue
         raise BadInput(
             f"MLFLOW_TRACKING_URI: the MLflow server {without_secrets(uri)} cannot be reached ({error}); start it with "
             "`make up`, or unset the variable to use a local database"
-        ) from None
+        )
+
+
+def _unreachable(parsed: urllib.parse.ParseResult, usual_port: int) -> OSError | None:
+    try:
+        socket.create_connection((parsed.hostname or "", parsed.port or usual_port), timeout=5).close()
+    except OSError as error:
+        return error
+    return None
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -153,7 +166,7 @@ def take_up(
     """The unfinished run, or a new one, for this process alone, and whether it was there; held until `leave` or the
     process ends.
 
-    BadInput where another process is at work on `what` under this key, on whichever machine. Where machines share their
+    AtWork where another process is at work on `what` under this key, on whichever machine. Where machines share their
     state, it leases the work there. Else each writes its sign before it looks for others', so that of two that come at
     once at least one sees the other; who sees one steps back and looks again.
     """
@@ -173,14 +186,14 @@ def take_up(
             client.delete_run(run.info.run_id)
         time.sleep(random.uniform(0.1, MOST_WAIT_S))
     _refuse_others(what, list(unfinished()), mine)
-    raise BadInput(f"{what}: others start it at this very moment; run it again in a minute")
+    raise AtWork(f"{what}: others start it at this very moment; run it again in a minute")
 
 
 def _leased(
     shared: Turns, what: str, name: str, unfinished: Callable[[], Sequence[Run]], new: Callable[[], Run]
 ) -> tuple[Run, bool]:
     if holder := shared.take(name):
-        raise BadInput(
+        raise AtWork(
             f"{what} is at work already: {holder.in_words}, heard of {holder.heard_s_ago:.0f} s ago in the shared "
             f"state. Wait until it has ended, or end it; if it was killed on another machine, this one may go on "
             f"{GIVEN_UP_S} s after its last sign"
@@ -208,7 +221,7 @@ def leave(client: MlflowClient, run_id: str) -> None:
 def _refuse_others(what: str, runs: Sequence[Run], mine: lease.Sign) -> None:
     for run in runs:
         for other, heard_unix_s in _others(run, mine):
-            raise BadInput(
+            raise AtWork(
                 f"{what} is at work already: {other.in_words}, heard of {max(0, time.time() - heard_unix_s):.0f} s ago "
                 f"(MLflow run {run.info.run_id}). Wait until it has ended, or end it; if it was killed on another "
                 f"machine, this one may go on {lease.STALE_S:.0f} s after its last sign"

@@ -19,7 +19,7 @@ from leastwise.ladder.needs import Situation
 from leastwise.models.catalogue import Catalogue, priced
 from leastwise.money import PriceBook
 from leastwise.record.alpha_account import AlphaAccount
-from leastwise.record.client import connect
+from leastwise.record.client import AWAY_S, connect
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.costing import Costing
 from leastwise.rows.question import Question
@@ -67,7 +67,7 @@ def open_workspace(run_id: RunId) -> Workspace:
     """The parts of an open climb, or of an upkeep run that measures, from its id, in any process that reaches
     MLflow.
     """
-    client = connect()
+    client = connect(AWAY_S)  # it was there: it is started again, or a cable is pulled
     run = ClimbRun.read(client, run_id)
     prospect, home = prospect_of(run.use_case()), storage.home()
     state = open_state(home)

@@ -311,7 +311,7 @@ def test_bad_input_raised_inside_a_flow_is_exit_2_with_one_line(small: Path) -> 
 
 def test_a_flow_under_a_server_that_stays_says_that_it_is_alive(small: Path) -> None:
     (line,) = lines(ended(small, "drift", "moved"))
-    assert json.loads(line)["reason"] == "moved; a heartbeat every 180 s"
+    assert json.loads(line)["reason"] == "moved; a heartbeat every 30 s"
 
 
 def test_garbage_is_collected_again_by_the_time_the_flow_runs(small: Path) -> None:
