@@ -19,6 +19,7 @@ from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.record.registry import Registry
 from leastwise.record.run import DEPLOYED, ENDPOINT, ENGINE
 from leastwise.record.stage_run import StageRun
+from leastwise.run_id import RunId
 from leastwise.serving.cluster import access, asked, place, rollout
 from leastwise.serving.cluster.kubernetes import Refused
 from leastwise.serving.cluster.leading import Lead
@@ -67,11 +68,16 @@ def kubeconfig(server: str, **user: Any) -> dict[str, Any]:
 
 
 def climb(folder: Path, cluster: Cluster, system: str = "Odd or even?", **changes: Any) -> Workspace:
+    """As `climb_at`, in the stand-in, whose pods ask no model."""
+    return climb_at(folder, f"{cluster.address}/svc/{{service}}", "http://127.0.0.1:9/v1", system, **changes)
+
+
+def climb_at(folder: Path, address: str, base_url: str, system: str, **changes: Any) -> Workspace:
     """A climb whose best candidate so far failed; self_host comes next."""
     ids = [f"r{n}" for n in range(len(TEXTS))]
     pd.DataFrame({"id": ids, "text": TEXTS, "label": list(map(right, TEXTS))}).to_parquet(folder / "gate.parquet")
-    model = {"uri": "hf://team/model", "base_url": "http://127.0.0.1:9/v1", "venue": "self_host", "price": PRICE}
-    settings = {"context": "test", "address": f"{cluster.address}/svc/{{service}}", "rollout_s": 2, **changes}
+    model = {"uri": "hf://team/model", "base_url": base_url, "venue": "self_host", "price": PRICE}
+    settings = {"context": "test", "address": address, "rollout_s": 2, **changes}
     case = {
         "name": "own",
         "task": {"instruction": system, "labels": ["odd", "even"]},
@@ -94,14 +100,18 @@ def climb(folder: Path, cluster: Cluster, system: str = "Odd or even?", **change
 
 def judged(work: Workspace) -> StageRun:
     """The stage as its flow carries it out, and what it leaves."""
-    climb_id = work.run.id
+    return work.run.stage(judged_by(work.run.id))
+
+
+def judged_by(climb_id: RunId) -> RunId:
+    """The same in any process; gives back the stage's run."""
     run_id = stage.measured_already(climb_id)
     if run_id is None:
         stage.smoke_test.fn(climb_id)
         run_id = stage.evaluate_self_host.fn(climb_id)
     if deploying.may_be_deployed(climb_id, run_id):
         deploying.deploy.fn(climb_id, run_id)
-    return work.run.stage(run_id)
+    return run_id
 
 
 def served_before(folder: Path, cluster: Cluster, app: str = "own-1", version: str = "1") -> str:

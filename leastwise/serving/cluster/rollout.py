@@ -21,7 +21,8 @@ def wait_until_ready(api: Kubernetes, app: str, within_s: float) -> None:
     """Until every pod of a Deployment as it stands is ready; NotReady with the reason where that does not come, at once
     where it is sure not to.
     """
-    until, away = time.monotonic() + within_s, ""
+    began, away = time.monotonic(), ""
+    until = began + within_s
     while True:
         try:
             deployment = api.get("Deployment", app)
@@ -31,7 +32,8 @@ def wait_until_ready(api: Kubernetes, app: str, within_s: float) -> None:
                 return
             pods = api.labelled("Pod", {"app": app})
             if _has_given_up(deployment, pods) or time.monotonic() > until:
-                raise NotReady(f"Deployment {app} is not ready after {within_s:.0f} s: {reason(deployment, pods)}")
+                took_s = time.monotonic() - began
+                raise NotReady(f"Deployment {app} is not ready after {took_s:.0f} s: {reason(deployment, pods)}")
             away = ""
         except Refused as error:
             if error.status and error.status < 500:
