@@ -4,7 +4,8 @@ PREFECT_API_URL.
 `python -m infra.deployments` can be run again: a pool that is there keeps its limit and what people changed of it, an
 automation is as its file says but for whether somebody switched it off.
 POOL_TYPE is `process` (the default: runs are processes of a worker) or `kubernetes` (each is a Job made of
-infra/kubernetes/pools/NAME.json, of the image that CPU_IMAGE or GPU_IMAGE names). It switches no schedule on.
+infra/kubernetes/pools/NAME.json, of the image that CPU_IMAGE or GPU_IMAGE names, with the rights of
+RUN_SERVICE_ACCOUNT where that is set). It switches no schedule on.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ def template(kind: str, pool: str) -> dict[str, Any] | None:
     if kind == "process":
         return None
     read: dict[str, Any] = json.loads((TEMPLATES / f"{pool}.json").read_text(encoding="utf-8"))
-    image = read["variables"]["properties"]["image"]
-    image["default"] = os.environ.get(f"{pool.upper()}_IMAGE") or image["default"]
+    variables = read["variables"]["properties"]
+    variables["image"]["default"] = os.environ.get(f"{pool.upper()}_IMAGE") or variables["image"]["default"]
+    if account := os.environ.get("RUN_SERVICE_ACCOUNT"):
+        variables["service_account"]["default"], variables["mounts_token"]["default"] = account, True
     return read
 
 

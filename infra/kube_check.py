@@ -1,4 +1,5 @@
-"""Kubernetes' own schemas, strictly: every overlay as kustomize builds it, and the Job that each pool's worker makes.
+"""Kubernetes' own schemas, strictly: every overlay as kustomize builds it, the Job that each pool's worker makes, a
+training's over several nodes, and what self_host applies of a candidate.
 
 `make kube-check` runs it with the packages of infra/kubernetes/*.lock; it needs `kubectl` (1.21 or newer), and no
 cluster. What has no schema there (KEDA's) is named, and held by tests/infra/test_kubernetes.py alone.
@@ -24,13 +25,11 @@ POOLS = sorted(each.stem for each in (FOLDER / "pools").glob("*.json"))
 WITHOUT_SCHEMA = frozenset({"keda.sh/v1alpha1"})
 
 
-def built(overlay: str) -> list[dict[str, Any]]:
+def built(folder: Path) -> list[dict[str, Any]]:
     """What `kubectl apply -k` would send. Raises RuntimeError with kustomize's words."""
-    done = subprocess.run(
-        ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"overlay {overlay}: {done.stderr.strip()}")
+        raise RuntimeError(f"{folder}: {done.stderr.strip()}")
     return [each for each in yaml.safe_load_all(done.stdout) if each]
 
 
@@ -46,6 +45,26 @@ def job_of(pool: str) -> dict[str, Any]:
     made.prepare_for_flow_run(FlowRun(id=uuid.uuid4(), flow_id=uuid.uuid4(), name="gentle-owl"))
     manifest: dict[str, Any] = json.loads(json.dumps(made.job_manifest))
     return manifest
+
+
+def self_hosted() -> list[dict[str, Any]]:
+    """What self_host applies of a candidate: while it is judged, and once it serves."""
+    from leastwise.serving.cluster.manifests import Owner, Served, service
+    from leastwise.use_case.settings import Cluster
+
+    served = Served("alert-triage", "endpoint-alert-triage-1", "key", f"made://bundles/key?sha256={'0' * 64}")
+    judged = served.objects(Cluster(), 1, Owner("run", str(uuid.uuid4())))
+    callers = service("endpoint-alert-triage", served.app, {"labels": {}})
+    return [*judged, *served.objects(Cluster(gpus=1), 2, version="1"), callers]
+
+
+def checked() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object, with where it comes from."""
+    for overlay in OVERLAYS:
+        yield from ((f"overlay {overlay}", each) for each in built(FOLDER / "overlays" / overlay))
+    yield from (("training", each) for each in built(FOLDER / "training"))
+    yield from ((f"pool {pool}", job_of(pool)) for pool in POOLS)
+    yield from (("self_host", each) for each in self_hosted())
 
 
 def faults(manifest: dict[str, Any]) -> Iterator[str]:
@@ -64,16 +83,12 @@ def faults(manifest: dict[str, Any]) -> Iterator[str]:
 def main() -> int:
     """Exit status: 0 all would be taken, 1 something would not."""
     found, count, skipped = [], 0, set()
-    for overlay in OVERLAYS:
-        for each in built(overlay):
-            if each["apiVersion"] in WITHOUT_SCHEMA:
-                skipped.add(f"{each['kind']} {each['metadata']['name']}")
-                continue
-            count += 1
-            found += [f"overlay {overlay}: {fault}" for fault in faults(each)]
-    for pool in POOLS:
+    for where, each in checked():
+        if each["apiVersion"] in WITHOUT_SCHEMA:
+            skipped.add(f"{each['kind']} {each['metadata']['name']}")
+            continue
         count += 1
-        found += [f"pool {pool}: {fault}" for fault in faults(job_of(pool))]
+        found += [f"{where}: {fault}" for fault in faults(each)]
     for line in found:
         print(line, file=sys.stderr)
     unseen = ", ".join(sorted(skipped)) or "none"

@@ -14,13 +14,16 @@ from leastwise.ladder.ending import UpkeepEnding
 from leastwise.record.client import connect
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.judged_runs import measured_run
+from leastwise.record.published.moves import CHAMPION
 from leastwise.record.registry import Registry
 from leastwise.record.run import OVERRIDE
 from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
+from leastwise.serving.cluster.leading import Lead
 from leastwise.serving.registering import register
+from leastwise.use_case import UseCase
 from tasks.session.console import say
 from tasks.session.workspace import open_workspace
 
@@ -31,27 +34,65 @@ def promote_run(use_case: str, run_id: str, word: str = "") -> UpkeepEnding:
 
     `word`: who takes a candidate that the gate was not sure of, and why; BadInput where it is needed and missing.
     """
-    client, name = connect(), load(use_case).name
+    client, case = connect(), load(use_case)
+    name = case.name
     run = measured_run(client, name, run_id)
     reason = _leave(run, word.strip())
     registry = Registry(client, name)
     version = register(open_workspace(RunId(run.parent_id or run.id)), run)
     move = registry.promote(version, reason)
     if move is None:
-        return _ended("unchanged", f"version {version} is the champion already", run.id)
-    return _ended("promoted", f"champion: version {move.before or 'none'} → {version} ({reason})", move.run_id)
+        return _ended("unchanged", f"version {version} is the champion already{_lead_to(case, version)}", run.id)
+    words = f"champion: version {move.before or 'none'} → {version} ({reason}){_lead_to(case, version)}"
+    return _ended("promoted", words, move.run_id)
 
 
 @task(name="roll back")
 def roll_back(use_case: str) -> UpkeepEnding:
-    """Make the champion's predecessor champion again."""
-    move = Registry(connect(), load(use_case).name).rollback("rollback was run")
+    """Make the champion's predecessor champion again; in a cluster callers are led back first, by one change."""
+    case = load(use_case)
+    registry = Registry(connect(), case.name)
+    if case.hosting.endpoint == "cluster" and (lead := Lead.of(case.hosting.cluster, case.name)).line().serving:
+        return _led_back(lead, registry)
+    move = registry.rollback("rollback was run")
     return _ended("rolled_back", f"champion: version {move.before} → {move.after}", move.run_id)
 
 
-def _ended(outcome: str, reason: str, run_id: RunId) -> UpkeepEnding:
+def _led_back(lead: Lead, registry: Registry) -> UpkeepEnding:
+    """Callers on what served before, and the alias with them where it names what they are led away from."""
+    line = lead.line()
+    was_cut_off = bool(line.refused) and not line.former and lead.version_of(line.refused) == _champion(registry)
+    line = line if was_cut_off else lead.back()
+    words, away = f"{lead.url}: {line.refused} → {line.serving}", lead.version_of(line.refused)
+    if not away or away != _champion(registry) or not registry.predecessor():
+        lead.tidy()
+        run_id = registry.run_of(away) if away else None
+        return _ended("rolled_back", f"{words}; the champion stays version {_champion(registry) or 'none'}", run_id)
+    move = registry.rollback("rollback was run")
+    lead.tidy()
+    return _ended("rolled_back", f"{words}; champion: version {move.before} → {move.after}", move.run_id)
+
+
+def _champion(registry: Registry) -> str:
+    return registry.aliases().get(CHAMPION, "")
+
+
+def _lead_to(case: UseCase, version: str) -> str:
+    """Where callers in a cluster are led once a version is champion, in words; empty where there is no cluster."""
+    if case.hosting.endpoint != "cluster":
+        return ""
+    lead = Lead.of(case.hosting.cluster, case.name)
+    if app := lead.app_of(version):
+        if lead.line().serving != app:
+            lead.awake(app)
+            lead.to(app)
+        return f"; {lead.url} leads to it"
+    return f"; no pods of it are in the cluster, so {lead.line().serving or 'nothing'} goes on serving at {lead.url}"
+
+
+def _ended(outcome: str, reason: str, run_id: str | None) -> UpkeepEnding:
     say(f"{outcome}: {reason}")
-    return UpkeepEnding(outcome, reason, 0.0, 0, run_id)
+    return UpkeepEnding(outcome, reason, 0.0, 0, RunId(run_id or ""))
 
 
 def _leave(run: StageRun, word: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from prefect import task
 
@@ -11,7 +12,9 @@ from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate
+from leastwise.record.run import ENGINE
 from leastwise.run_id import RunId
+from leastwise.serving.deployed.deploying import may_be_deployed
 from tasks.session.results import show_result
 from tasks.session.workspace import open_workspace
 
@@ -29,6 +32,8 @@ def measured_already(climb: RunId) -> RunId | None:
 def smoke_test(climb: RunId) -> None:
     """Serve the candidate that would be self-hosted and ask it one gate row before it is measured."""
     work = open_workspace(climb)
+    if work.use_case.hosting.endpoint == "cluster":
+        return  # it is asked there, once it is there
     candidate = self_host_candidate(work)
     row = work.question.gate.rows.head(1)
     with open_answerer(work, candidate) as answerer:
@@ -41,9 +46,24 @@ def smoke_test(climb: RunId) -> None:
 
 @task(name="evaluate")
 def evaluate_self_host(climb: RunId) -> RunId:
-    """Measure the stage and log it."""
+    """Measure the stage and log it; in a cluster, what did not pass there is taken away."""
     work = open_workspace(climb)
-    return show_result(work, evaluate_stage(work, "self_host", [self_host_candidate(work)]))
+    if work.use_case.hosting.endpoint != "cluster":
+        return show_result(work, evaluate_stage(work, "self_host", [self_host_candidate(work)]))
+    from leastwise.serving.cluster.place import ClusterPlace
+
+    place, candidate = ClusterPlace(work), self_host_candidate(work)
+    work, stays = replace(work, place=place), False
+    try:
+        done = evaluate_stage(work, "self_host", [candidate])
+        done.run.write(
+            tags={ENGINE: f"a pod in the cluster ({', '.join(place.name[1:])}): hosting.endpoint is cluster"}
+        )
+        stays = may_be_deployed(work, done.run.again())
+    finally:
+        if not stays:
+            place.take_away(candidate)
+    return show_result(work, done)
 
 
 def self_host_candidate(work: Workspace) -> Candidate:

@@ -185,15 +185,17 @@ def latencies_of(answers: list[Answer]) -> list[float | None]:
     return [None if each.text is None else each.latency_ms for each in answers]
 
 
-def measured_capacity(work: Surroundings, candidate: Candidate, send: Send) -> Load:
+def measured_capacity(work: Surroundings, candidate: Candidate, send: Send, place: str = "") -> Load:
     """What one machine answers within the latency bound: gate rows in closed loops of rising concurrency.
 
     Measured once for a candidate and its bound and kept, so that a rerun decides alike. `send` asks rows at a
-    concurrency and says what each took. Raises Outage where the endpoint answers too little to tell.
+    concurrency and says what each took; `place`: where, if not here. Raises Outage where the endpoint answers too
+    little to tell.
     """
     latency, gate = work.use_case.requirements.p95_latency_ms, work.gate
     bound_ms = latency.bound if latency else None
-    key = content_key("capacity", candidate.key, gate.set_hash, work.catalogue.model(candidate.model).base_url or "")
+    where = place or work.catalogue.model(candidate.model).base_url or ""
+    key = content_key("capacity", candidate.key, gate.set_hash, where)
     kept = work.home / "capacity" / f"{key}-{bound_ms}.json"
     if kept.exists():
         stored = json.loads(kept.read_text())

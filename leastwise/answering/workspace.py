@@ -6,11 +6,13 @@ and handed on; what needs one part of it takes that part.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Protocol
 
-from leastwise.answering.answerer import Payer
+from leastwise.answering.answerer import Answerer, Payer
 from leastwise.answering.asked import asked_of
 from leastwise.answering.distance import Distance
 from leastwise.answering.retrieval import Index, open_index
@@ -34,6 +36,21 @@ from leastwise.stores.made.naming import Made, is_made
 from leastwise.use_case import UseCase
 
 
+class Place(Protocol):
+    """Where a candidate answers while it is measured, where that is not here."""
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """What is said of it in the key of a stage that is measured there."""
+        ...
+
+    def serving(self, candidate: Candidate) -> AbstractContextManager[Answerer]:
+        """Who answers for the candidate there, for as long as the block lasts; Outage or CannotBeAsked with the
+        reason where nobody does.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The parts of one climb (or of an upkeep run that measures)."""
@@ -46,6 +63,7 @@ class Workspace:
     answers: Answers
     home: Path
     display: Display = field(default_factory=NoDisplay)
+    place: Place | None = None
 
     @property
     def use_case(self) -> UseCase:

@@ -93,7 +93,7 @@ def _key(work: Workspace, stage: Stage, *candidates: str) -> str:
 def _measured_as(work: Workspace, stage: Stage) -> tuple[str, ...]:
     """What a key says of the way of measuring, where that is not the one it always was."""
     if stage != "cache":
-        return ()
+        return work.place.name if work.place else ()
     return (REPLAYED, AT_ITS_TIMES) if work.question.has_times_of_its_own else (REPLAYED,)
 
 
@@ -207,9 +207,8 @@ def _in_words(candidate: Candidate) -> str:
 def measure_candidate(
     work: Workspace, candidate: Candidate, machine: Machine | None = None, alphas: Alphas | None = None
 ) -> Measured:
-    """Answer the rows a candidate is judged on as it would in production; nothing is logged yet.
-
-    Raises BudgetExceeded where the `machine` it runs on has no more paid time.
+    """Answer the rows a candidate is judged on as it would in production; nothing is logged yet. Raises BudgetExceeded
+    where the `machine` it runs on has no more paid time.
     """
 
     def on_look(progress: EvaluationProgress) -> None:
@@ -218,7 +217,8 @@ def measure_candidate(
         work.display.show_evaluation(progress)
 
     inputs = Inputs.of(work.question, candidate.stage, exam_of(work, candidate))
-    with open_answerer(work, candidate) as answerer, open_scorer(work, candidate.stage) as scorer, held():
+    answering = work.place.serving(candidate) if work.place else open_answerer(work, candidate)
+    with answering as answerer, open_scorer(work, candidate.stage) as scorer, held():
         measured = evaluate(work.use_case, candidate, answerer, inputs, alphas or work.alphas, scorer, on_look)
         more = forgetting_figures(work, candidate) | answerer.figures()
     return replace(measured, totals=measured.totals | more)

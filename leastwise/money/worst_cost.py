@@ -130,7 +130,7 @@ class _Bill:
     def _registered(self) -> tuple[Lengths, ...]:
         """What is asked of what passed before it is put behind an endpoint that stays."""
         gate = self.asked.gate
-        rows = min(REGISTERING_REQUESTS, 2 * gate.rows) if self.use_case.hosting.endpoint == "process" else 0
+        rows = min(REGISTERING_REQUESTS, 2 * gate.rows) if self.use_case.hosting.endpoint != "none" else 0
         return (Lengths(rows=rows, in_all=rows * gate.longest, longest=gate.longest),) if rows else ()
 
     @property

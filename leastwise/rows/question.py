@@ -44,7 +44,8 @@ READ_AND_COUNTED = {
     "made_shifts",
     "kind_column",
 }
-LEFT_AFTERWARDS = {"endpoint", "endpoint_host", "endpoint_port", "load_concurrency", "load_seconds"}  # of hosting
+LEFT_AFTERWARDS = {"endpoint", "endpoint_host", "endpoint_port", "cluster", "load_concurrency", "load_seconds"}
+# of hosting; on which cluster self_host is judged is in the key of that stage alone
 ASKED_BESIDE = {"ood_decline": "out_of_scope", "shift_quality": "shifted"}
 
 

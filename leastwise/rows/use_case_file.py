@@ -36,7 +36,7 @@ class Overrides(Part):
     approve_pretrain: Approval | None = Field(None, description="Leave for continued pre-training.")
     approve_self_host: Approval | None = Field(None, description="Leave for self-hosting.")
     endpoint: EndpointLeft | None = Field(
-        None, description="Where self_host leaves the endpoint of what passed: process (on the machine), or none."
+        None, description="Where self_host leaves what passed: process (on the machine), cluster (Kubernetes), or none."
     )
 
     def applied_to(self, raw: Mapping[str, object]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from leastwise.part import Part, written_but_for
 from leastwise.use_case.price import Price
 
 SearchMode = Literal["dense", "hybrid", "bm25"]
-EndpointLeft = Literal["none", "process"]
+EndpointLeft = Literal["none", "process", "cluster"]
 REPLAY_REQUESTS = 1_000
 
 
@@ -89,6 +89,48 @@ class Forgetting(Part):
     tasks: int = Field(100, ge=25, le=2000, description="General tasks, at most; general_ability is decided on these.")
 
 
+class Cluster(Part):
+    """Where in a Kubernetes cluster a candidate is put by self_host, judged, and callers led to it once it passes."""
+
+    namespace: str = Field(
+        "leastwise", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="Namespace of all it applies."
+    )
+    context: str = Field(
+        "",
+        max_length=253,
+        description="Context of the kubeconfig (KUBECONFIG, ~/.kube/config) by which the API server is reached; empty: "
+        "the service account of the pod that the flow run is in.",
+    )
+    image: str = Field(
+        "leastwise:cpu", pattern=r"^[^\s]{1,300}$", description="Image of the endpoint; leastwise:gpu with GPUs."
+    )
+    replicas: int = Field(
+        2, ge=1, le=100, description="Pods once it passed. It is judged with one: a machine is what is priced."
+    )
+    former_replicas: int = Field(
+        1,
+        ge=0,
+        le=100,
+        description="Pods kept of the one that served before, so that a rollback is a switch; 0: it must start first.",
+    )
+    gpus: int = Field(0, ge=0, le=16, description="GPUs of a pod (nvidia.com/gpu).")
+    cpus: float = Field(2.0, gt=0, le=256, description="Processors a pod asks for.")
+    memory_gb: float = Field(8.0, gt=0, le=4096, description="Memory a pod asks for, and the most it gets, gibibytes.")
+    disk_gb: float = Field(20.0, gt=0, le=16384, description="Most that a pod's cache of weights takes, gibibytes.")
+    rollout_s: float = Field(
+        900.0, ge=1, le=7200, description="Seconds in which its pods must be ready; a node may have to be bought first."
+    )
+    address: str = Field(
+        "http://{service}.{namespace}.svc:8100",
+        pattern=r"^https?://[^\s{}]*\{service\}([^\s{}]|\{namespace\})*$",
+        description="Where flow runs reach a Service of the namespace.",
+    )
+
+    def address_of(self, service: str) -> str:
+        """Where flow runs reach this Service."""
+        return self.address.replace("{service}", service).replace("{namespace}", self.namespace)
+
+
 class Hosting(Part):
     """What own endpoints cost: `managed` bills tokens above a minimum, `self_host` bills whole machines."""
 
@@ -105,8 +147,10 @@ class Hosting(Part):
     endpoint: EndpointLeft = Field(
         "none",
         description="Where self_host leaves the endpoint of a candidate that passed: process (on the machine that "
-        "measured it, until `make down`), or none: it is measured under load and ended.",
+        "measured it, until `make down`), none (it is measured under load and ended), or cluster: it is judged in a "
+        "Kubernetes cluster, and what passes is what callers are led to there.",
     )
+    cluster: Cluster = Field(Cluster(), description="Where, with endpoint: cluster.")
     endpoint_host: str = Field(
         "127.0.0.1",
         pattern=r"^[A-Za-z0-9.:-]+$",
@@ -124,6 +168,7 @@ class Hosting(Part):
         return written_but_for(
             write(self),
             endpoint="none",
+            cluster=Cluster().model_dump(mode="json"),
             endpoint_host="127.0.0.1",
             endpoint_port=8100,
             load_concurrency=64,

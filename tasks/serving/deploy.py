@@ -5,15 +5,22 @@ How is said in `leastwise.serving.deployed`. Nothing that goes wrong here change
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prefect import task
 
+from leastwise.answering.workspace import Workspace
 from leastwise.record.deployed.load_report import load_of, log_endpoint
 from leastwise.record.run import DEPLOYED
+from leastwise.record.stage_run import StageRun
 from leastwise.redaction import redacted
 from leastwise.run_id import RunId
 from tasks.session.artifacts import publish_link, publish_markdown
 from tasks.session.console import say
 from tasks.session.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from leastwise.serving.deployed.deploying import Deployed
 
 MOST_WORDS = 600  # of what went wrong
 
@@ -42,7 +49,7 @@ def deploy(climb: RunId, run_id: RunId) -> None:
     work = open_workspace(climb)
     run, name = work.run.stage(run_id), work.use_case.name
     try:
-        done = deploying.deploy(work, run)
+        done = _in_cluster(work, run) if work.use_case.hosting.endpoint == "cluster" else deploying.deploy(work, run)
     except Exception as error:  # whatever it is, the stage was measured and judged
         why = redacted(" ".join(str(error).split()))[:MOST_WORDS]
         done = deploying.Deployed("", f"It is not being served: {type(error).__name__}: {why}")
@@ -50,3 +57,13 @@ def deploy(climb: RunId, run_id: RunId) -> None:
     say(f"  … self_host: {done.words}")
     publish_markdown(f"endpoint-{name}", "\n\n".join(filter(None, [load_of(run.again()), done.words])))
     publish_link(f"endpoint-{name}-health", f"{done.url}/health" if done.url else "", f"the endpoint of {name}")
+
+
+def _in_cluster(work: Workspace, run: StageRun) -> Deployed:
+    from leastwise.serving.cluster.place import ClusterPlace
+    from leastwise.serving.deployed.deploying import Deployed
+    from leastwise.serving.registering import register
+
+    place = ClusterPlace(work)
+    words = place.put_before_callers(run.candidate(), register(work, run))
+    return Deployed(place.lead.url, words)

@@ -25,7 +25,6 @@ from leastwise.models.student import texts_cut
 from leastwise.money.token_counts import most_request_tokens, most_tokens
 from leastwise.record.certificate.signing import check_key
 from leastwise.rows.general_text import check_general
-from leastwise.serving.settings import settings_of
 from leastwise.stores import storage
 from leastwise.training import causal_student
 from leastwise.training.settings import check_together
@@ -33,6 +32,7 @@ from leastwise.training.training_rows import check_lengths, examples_of
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.prompts import trained_prompt
 from tasks.session.destinations import destinations
+from tasks.session.endpoint import check_cluster, check_endpoint
 from tasks.session.held import JUDGED, check_held
 from tasks.session.workspace import Prospect
 
@@ -111,18 +111,12 @@ def _check_tables(prospect: Prospect, held: Sequence[str]) -> None:
     check_held(prospect.question, names, prospect.catalogue.home)
 
 
-def _check_endpoint(use_case: UseCase) -> None:
-    """Where self_host may leave an endpoint, nobody can reach it without a key."""
-    if use_case.hosting.endpoint != "none" and "self_host" in use_case.reachable_stages:
-        settings_of(use_case.hosting)
-
-
 def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[Check]:
     """The checks of what a use case says and of its rows; a climb's first step holds JUDGED tables to their suites."""
     question, catalogue = prospect.question, prospect.catalogue
     return [
         *_basics(prospect, held),
-        partial(_check_endpoint, question.use_case),
+        partial(check_endpoint, question.use_case),
         partial(_check_weights, prospect, far=False),
         partial(check_keys, question.use_case),
         partial(check_grades, question),
@@ -138,10 +132,12 @@ def reached(prospect: Prospect) -> list[Check]:
     """The checks of what is elsewhere, weights and keys: advice on a machine that does not reach them is advice all the
     same.
     """
+    question = prospect.question
     return [
         partial(_check_weights, prospect, far=True),
-        partial(check_own_keys, prospect.question.use_case),
+        partial(check_own_keys, question.use_case),
         partial(_check_training_machine, prospect),
+        lambda: check_cluster(question.use_case, possible(prospect)),
     ]
 
 

@@ -17,11 +17,13 @@ from infra import env_file, local
 from infra.deployments import TEMPLATES, template
 from leastwise.errors import BadInput
 from leastwise.part import changed
+from leastwise.serving.cluster.manifests import USE_CASE, Served
 from leastwise.serving.settings import EndpointSettings
 from leastwise.stores.shipped import ROOT
+from leastwise.use_case.settings import Cluster
 
 KUBERNETES = ROOT / "infra" / "kubernetes"
-OVERLAYS = ("cpu", "gpu", "residency")
+OVERLAYS = ("cpu", "gpu", "residency", "self-host")
 SECRETS = set(env_file.EMPTY.findall(env_file.EXAMPLE.read_text()))
 Object = dict[str, Any]
 
@@ -97,7 +99,7 @@ def rules(objects: list[Object], role: str, way: str) -> list[Object]:
 
 
 def test_every_file_is_part_of_an_installation() -> None:
-    named = {KUBERNETES / "overlays" / each for each in OVERLAYS}
+    named = {KUBERNETES / "overlays" / each for each in OVERLAYS} | {KUBERNETES / "training"}
     for file in KUBERNETES.rglob("kustomization.yaml"):
         read = yaml.safe_load(file.read_text())
         named |= {(file.parent / each).resolve() for each in (*read.get("resources", ()), *read.get("components", ()))}
@@ -188,7 +190,7 @@ def test_every_pod_gives_up_its_rights_and_says_what_it_needs(objects: list[Obje
     for name, pod in pods(objects).items():
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["seccompProfile"], name
-        assert spec.get("automountServiceAccountToken") is False or name.startswith("worker-")
+        assert mounts_token(name, spec) == name.startswith("worker-"), name
         for container in containers(pod):
             own = container["securityContext"]
             assert own["readOnlyRootFilesystem"] and not own["allowPrivilegeEscalation"], name
@@ -198,6 +200,15 @@ def test_every_pod_gives_up_its_rights_and_says_what_it_needs(objects: list[Obje
     for name, each in of(objects, "Deployment").items():
         (container,) = each["spec"]["template"]["spec"]["containers"]
         assert {"startupProbe", "livenessProbe"} <= set(container), name
+
+
+def mounts_token(name: str, spec: Object) -> bool:
+    mounts: Any = spec.get("automountServiceAccountToken", True)
+    if not name.startswith("run-"):
+        return bool(mounts)
+    variables = json.loads((TEMPLATES / f"{name.removeprefix('run-')}.json").read_text())["variables"]["properties"]
+    assert mounts == "{{ mounts_token }}"
+    return bool(variables["mounts_token"]["default"])
 
 
 def test_every_module_that_is_run_is_there_and_images_name_no_registry(objects: list[Object]) -> None:
@@ -286,7 +297,9 @@ def test_pools_get_the_image_of_the_cluster_and_an_unknown_kind_is_refused(monke
 def test_what_scales_and_what_is_kept_alive_is_there(objects: list[Object]) -> None:
     deployments = of(objects, "Deployment")
     for each in of(objects, "PodDisruptionBudget").values():
-        assert each["spec"]["selector"]["matchLabels"]["app"] in deployments
+        selector = each["spec"]["selector"]
+        is_of_candidates = selector.get("matchExpressions") == [{"key": USE_CASE, "operator": "Exists"}]
+        assert is_of_candidates or selector["matchLabels"]["app"] in deployments
     for each in of(objects, "HorizontalPodAutoscaler", "ScaledObject").values():
         assert each["spec"]["scaleTargetRef"]["name"] in deployments
     assert deployments["endpoint"]["spec"]["replicas"] > 1
@@ -296,3 +309,60 @@ def test_what_scales_and_what_is_kept_alive_is_there(objects: list[Object]) -> N
         assert f'"{trigger["metadata"]["valueLocation"].removeprefix("leastwise_")}"' in counters
         known = {each["spec"]["secretTargetRef"][0]["key"] for each in of(objects, "TriggerAuthentication").values()}
         assert known == {"METRICS_KEY"} <= SECRETS
+
+
+def test_flow_runs_have_rights_in_the_cluster_where_self_host_is_judged_there_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for overlay in OVERLAYS:
+        objects = put_together(KUBERNETES / "overlays" / overlay)
+        settings, bound = of(objects, "ConfigMap")["leastwise"]["data"], of(objects, "RoleBinding")
+        holders = {each["subjects"][0]["name"] for each in bound.values()}
+        is_there = overlay == "self-host"
+        assert ("run" in holders, "RUN_SERVICE_ACCOUNT" in settings) == (is_there, is_there), overlay
+        reaches = selects(of(objects, "NetworkPolicy")["to-kubernetes"]["spec"]["podSelector"], "run")
+        assert reaches == is_there, overlay
+    rules_ = of(objects, "Role")["self-host"]["rules"]
+    assert not [each for each in rules_ if {"secrets", "pods/exec", "*"} & {*each["resources"], *each["verbs"]}]
+    monkeypatch.setenv("RUN_SERVICE_ACCOUNT", settings["RUN_SERVICE_ACCOUNT"])
+    for pool in local.POOLS:
+        variables = (template("kubernetes", pool) or {})["variables"]["properties"]
+        assert (variables["service_account"]["default"], variables["mounts_token"]["default"]) == ("run", True)
+        (container,) = containers(pool_pods()[f"run-{pool}"])
+        assert {"LEASTWISE_POD_NAME", "LEASTWISE_POD_UID", "LEASTWISE_ENDPOINT_KEYS"} <= {
+            each["name"] for each in container["env"]
+        }
+
+
+def test_what_self_host_applies_gives_up_what_the_endpoint_gives_up_and_asks_for_what_is_there() -> None:
+    """A candidate's pod is the endpoint's but for what it serves."""
+    objects = put_together(KUBERNETES / "overlays" / "self-host")
+    endpoint = of(objects, "Deployment")["endpoint"]["spec"]["template"]
+    made = Served("alert-triage", "endpoint-alert-triage-1", "k", "made://bundles/k?sha256=0").objects(Cluster(), 1)
+    pod = made[0]["spec"]["template"]
+    (own,), (its,) = containers(pod), containers(endpoint)
+    for name in ("securityContext", "automountServiceAccountToken", "terminationGracePeriodSeconds"):
+        assert pod["spec"][name] == endpoint["spec"][name], name
+    assert own["securityContext"] == its["securityContext"] and own["ports"] == its["ports"]
+    assert own["envFrom"] == its["envFrom"] and pod["metadata"]["labels"]["role"] == "endpoint"
+    secrets = {each["valueFrom"]["secretKeyRef"]["key"] for each in own["env"] if "valueFrom" in each}
+    assert secrets <= SECRETS and own["readinessProbe"]["httpGet"] == its["readinessProbe"]["httpGet"]
+    assert pod["metadata"]["labels"]["app"] != "endpoint", "the Service of the endpoint must not lead to it"
+    for role, way, other in (("run", "Egress", "endpoint"), ("endpoint", "Ingress", "run")):
+        peers = [
+            peer for rule in rules(objects, role, way) for peer in rule.get("to" if way == "Egress" else "from", ())
+        ]
+        assert {"podSelector": {"matchLabels": {"role": other}}} in peers
+
+
+def test_the_nodes_of_a_training_meet_by_name_and_reach_nobody_but_mlflow_and_s3() -> None:
+    objects = put_together(KUBERNETES / "training")
+    job = of(objects, "Job")["training"]["spec"]
+    assert (job["completionMode"], job["completions"], job["backoffLimit"]) == ("Indexed", job["parallelism"], 0)
+    (container,), service = containers(job["template"]), of(objects, "Service")["training"]["spec"]
+    assert container["args"][-3:] == ["$(REQUEST)", "--join", "$(JOB_COMPLETION_INDEX)"]
+    assert job["template"]["spec"]["subdomain"] == "training" and service["clusterIP"] == "None"
+    assert service["publishNotReadyAddresses"] and service["selector"] == {"app": "training"}
+    assert container["resources"]["requests"]["nvidia.com/gpu"] == container["resources"]["limits"]["nvidia.com/gpu"]
+    peers = [peer for rule in rules(objects, "training", "Egress") for peer in rule["to"]]
+    assert {peer["podSelector"]["matchLabels"]["role"] for peer in peers} == {"training", "mlflow", "s3"}

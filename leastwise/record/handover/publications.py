@@ -15,7 +15,7 @@ from leastwise.record.client import experiment_id, files_location, find_experime
 from leastwise.record.run import FINISHED, KIND, is_status, is_tag
 from leastwise.stores import storage
 from leastwise.stores.made import objects
-from leastwise.stores.made.naming import TABLES, Made
+from leastwise.stores.made.naming import BUNDLES, TABLES, Made
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -79,7 +79,8 @@ class Publications:
         for a file that runs code.
         """
         files = [place] if place.is_file() else sorted(each for each in place.rglob("*") if each.is_file())
-        unsafe = next((each for each in files if each.suffix not in SAFE), None)
+        looked_at = files if made.kind != BUNDLES else []
+        unsafe = next((each for each in looked_at if each.suffix not in SAFE), None)
         if unsafe:
             raise BadInput(f"{unsafe}: is no file of weights, figures or text that is handed on; remove it")
         size = sum(each.stat().st_size for each in files)

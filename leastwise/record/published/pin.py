@@ -20,13 +20,14 @@ class Pin(Part):
     version: str
     champion: str = Field("", description="The version the alias named then; empty: none.")
     move: int = Field(0, ge=0, description="Number of the promotion log's last entry then.")
+    is_fixed: bool = Field(False, description="Whether it answers with that version whatever is moved later.")
 
     def holds(self, champion: str, log: Callable[[], Sequence[Move]]) -> bool:
         """Whether nobody has moved the alias since. `champion`: what it names now; the log is read only where that is
         as it was, for a promotion that was rolled back is a move too.
         """
-        if champion != self.champion:
-            return False
+        if self.is_fixed or champion != self.champion:
+            return self.is_fixed
         return not any(_moves_champion(move) and move.number > self.move for move in log())
 
     def aliases(self, held: Mapping[str, str], log: Callable[[], Sequence[Move]]) -> dict[str, str]:
@@ -38,7 +39,8 @@ class Pin(Part):
         """Who answered here before the present champion: the pinned version, where that champion was the first one
         since.
         """
-        return self.version if champions_predecessor == self.champion else champions_predecessor
+        is_own = self.is_fixed or champions_predecessor == self.champion
+        return self.version if is_own else champions_predecessor
 
 
 def _moves_champion(move: Move) -> bool:

@@ -15,7 +15,8 @@ from leastwise.errors import BadInput
 
 ADAPTERS, BASES, STUDENTS, REFERENCES = "adapters", "bases", "students", "references"
 TRIALS, LABELS, EXAMPLES, REQUESTS = "adapters/trials", "labels", "retraining", "requests"
-KINDS = (ADAPTERS, TRIALS, BASES, STUDENTS, REFERENCES, LABELS, EXAMPLES, REQUESTS)  # folders of the state directory
+BUNDLES = "bundles"  # a candidate with all it answers with, held to safe formats when it was packed
+KINDS = (ADAPTERS, TRIALS, BASES, STUDENTS, REFERENCES, BUNDLES, LABELS, EXAMPLES, REQUESTS)  # of the state directory
 TABLES = (LABELS, EXAMPLES, REQUESTS)  # of which one thing is one file
 _NAME = re.compile(
     rf"^{MADE}(?P<kind>[a-z]+(?:/[a-z]+)?)/(?P<key>[A-Za-z0-9][A-Za-z0-9._-]*)\?sha256=(?P<sha256>[0-9a-f]{{64}})$"
