@@ -29,10 +29,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env data demo test check bench soak up down kube-check clean
+.PHONY: help env data demo test check bench soak up down kube-check kube-apiserver clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(VENV)/.complete ## Set up .venv from requirements.lock; nothing to do where it is there
 
@@ -75,14 +75,20 @@ up: data ## Start the Prefect and MLflow servers, a worker a pool, and deploy ev
 down: env ## End exactly what `make up` started
 	@$(BIN)/python -m infra.local down
 
-# Checkers have packages that the product does not: they lie in a folder of their own, which only this command looks into.
+# Checkers have packages that the product does not: they lie in a folder of their own, which only these commands look into.
+KUBE_PACKAGES = cat infra/kubernetes/*.lock | cmp -s - .kube-check/.complete || { rm -rf .kube-check; \
+  $(BIN)/python -m pip install -qq --no-deps --no-compile --target .kube-check -r infra/kubernetes/worker.lock -r infra/kubernetes/check.lock && \
+  cat infra/kubernetes/*.lock > .kube-check/.complete; }
+
 kube-check: env ## Hold infra/kubernetes/ strictly to Kubernetes' schemas; needs kubectl, no cluster
 	@command -v kubectl >/dev/null || { echo "leastwise: kubectl is not installed (1.21 or newer)" >&2; exit 2; }
-	@cat infra/kubernetes/*.lock | cmp -s - .kube-check/.complete || { rm -rf .kube-check; \
-	  $(BIN)/python -m pip install -qq --no-deps --no-compile --target .kube-check -r infra/kubernetes/worker.lock -r infra/kubernetes/check.lock && \
-	  cat infra/kubernetes/*.lock > .kube-check/.complete; }
+	@$(KUBE_PACKAGES)
 	@PYTHONPATH=.kube-check $(BIN)/python -m infra.kube_check
 
-clean: ## Remove the environment and caches; .leastwise stays, for it holds what was paid for
+kube-apiserver: data ## The same and self_host against a real API server, which it builds once from Debian's source
+	@$(KUBE_PACKAGES)
+	@PYTHONPATH=$(CURDIR)/.kube-check $(BIN)/python -m infra.kube_apiserver
+
+clean: ## Remove the environment and caches; .leastwise stays, for it holds what was paid for, and .kube-apiserver
 	@rm -rf .venv .venv-* .kube-check .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,7 +21,9 @@ from leastwise.record.stage_run import StageRun
 from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.rows.use_case_file import load
 from leastwise.run_id import RunId
+from leastwise.serving.cluster.kubernetes import Refused
 from leastwise.serving.cluster.leading import Lead
+from leastwise.serving.cluster.rollout import NotReady
 from leastwise.serving.registering import register
 from leastwise.use_case import UseCase
 from tasks.session.console import say
@@ -81,13 +83,17 @@ def _lead_to(case: UseCase, version: str) -> str:
     """Where callers in a cluster are led once a version is champion, in words; empty where there is no cluster."""
     if case.hosting.endpoint != "cluster":
         return ""
-    lead = Lead.of(case.hosting.cluster, case.name)
-    if app := lead.app_of(version):
-        if lead.line().serving != app:
+    try:
+        lead = Lead.of(case.hosting.cluster, case.name)
+        app, serving = lead.app_of(version), lead.line().serving
+        if app and app != serving:
             lead.awake(app)
             lead.to(app)
+    except (BadInput, Refused, NotReady) as error:  # the alias is moved
+        return f"; callers in the cluster are not led to it ({error}): promote it once more where that can be done"
+    if app:
         return f"; {lead.url} leads to it"
-    return f"; no pods of it are in the cluster, so {lead.line().serving or 'nothing'} goes on serving at {lead.url}"
+    return f"; no pods of it are in the cluster, so {serving or 'nothing'} goes on serving at {lead.url}"
 
 
 def _ended(outcome: str, reason: str, run_id: str | None) -> UpkeepEnding:

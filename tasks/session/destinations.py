@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from leastwise.errors import BadInput, Check
 from leastwise.record.client import artifact_root, tracking_uri
 from leastwise.redaction import without_secrets
+from leastwise.serving.cluster.manifests import service_name
 from leastwise.stores.response_cache import REDIS_VARIABLE
 from leastwise.use_case import UseCase
 from leastwise.use_case.hosts import host_of, is_allowed
@@ -39,6 +40,9 @@ def _addresses(use_case: UseCase) -> Iterator[tuple[str, str]]:
     for variable in ("MLFLOW_REGISTRY_URI", "PREFECT_API_URL", REDIS_VARIABLE):
         yield variable, os.environ.get(variable, "")
     yield "training.whole_models", use_case.training.whole_models
+    if use_case.hosting.endpoint == "cluster" and "self_host" in use_case.reachable_stages:
+        # A candidate that is judged there has a Service of its own behind this one's name.
+        yield "hosting.cluster.address", use_case.hosting.cluster.address_of(service_name(use_case.name))
     asked = (*use_case.models.candidates, *filter(None, [use_case.judge_model]))
     for provider in {model.uri.partition(":")[0] for model in asked if not model.is_open and not model.base_url}:
         yield ADDRESS_OF[provider], os.environ.get(ADDRESS_OF[provider], "")

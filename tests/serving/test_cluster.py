@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import certifi
@@ -14,7 +16,7 @@ import pytest
 import yaml
 
 from leastwise.answering.workspace import Workspace
-from leastwise.errors import BadInput
+from leastwise.errors import BadInput, problems_of
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.record.registry import Registry
 from leastwise.record.run import DEPLOYED, ENDPOINT, ENGINE
@@ -25,18 +27,22 @@ from leastwise.serving.cluster.kubernetes import Refused
 from leastwise.serving.cluster.leading import Lead
 from leastwise.serving.cluster.manifests import Owner, Served, app_name, service_name
 from leastwise.serving.cluster.place import ClusterPlace
+from leastwise.use_case.requirements import Residency
 from leastwise.use_case.settings import Cluster as Settings
 from leastwise.use_case.settings import Hosting
 from tasks import self_host as stage
-from tasks.promote import promote_run, roll_back
+from tasks.promote import _lead_to, promote_run, roll_back
 from tasks.serving import deploy as deploying
+from tasks.session.destinations import destinations
 from tasks.session.endpoint import check_cluster
 from tests.servers.kubernetes_server import Cluster, running_cluster
+from tests.serving.endpoints import Aliases, running_endpoint
+from tests.serving.relay import running_engine
 from tests.workspaces import case_file, log_stage, opened, quality
 
 TEXTS = [f"number {n}" for n in range(30)]
 PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0, "illustrative": True}
-SERVICE = "endpoint-own"
+SERVICE, KEY = "endpoint-own", "a-key-of-sixteen-characters"
 
 
 def right(text: str) -> str:
@@ -49,7 +55,7 @@ def wrong(text: str) -> str:
 
 @pytest.fixture
 def cluster(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    monkeypatch.setenv("LEASTWISE_ENDPOINT_KEYS", "a-key-of-sixteen-characters")
+    monkeypatch.setenv("LEASTWISE_ENDPOINT_KEYS", KEY)
     monkeypatch.setattr(rollout, "POLL_S", 0.02)
     with running_cluster() as running:
         running.answers = right
@@ -265,6 +271,26 @@ def test_an_answer_of_another_candidate_counts_as_none(cluster: Cluster, tmp_pat
     assert answer.text is None and "another, which is not judged" in str(answer.error)
 
 
+def test_a_real_endpoint_is_read_as_it_answers_and_what_was_lost_is_tried_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setenv("LEASTWISE_ENDPOINT_KEYS", KEY)
+    work: Any = SimpleNamespace(use_case=SimpleNamespace(name="toy"))
+    judged_: Any = SimpleNamespace(key="1")
+    with running_engine(), running_endpoint(Aliases()) as endpoint, ExitStack() as stack:
+        answerer = asked.EndpointAnswerer(work, judged_, asked.Door(endpoint.url, KEY, ("here",)), stack)
+        answer = answerer.ask("yes")
+        assert (answer.text, answer.input_tokens, answer.cached_tokens) == ("1: yes", 7, 2)
+        assert answer.confidence == 0.5 and answer.usd == 0 and answer.from_store and answer.latency_ms is not None
+        stranger = asked.EndpointAnswerer(
+            work, judged_, asked.Door(endpoint.url, "another-key-of-16", ("here",)), stack
+        )
+        assert "401" in str(stranger.ask("yes").error), "a key that does not open it is no answer, and not tried again"
+    lost = answerer.__class__(work, judged_, asked.Door(endpoint.url, KEY, ("here",)), ExitStack()).ask("yes")
+    assert lost.text is None and lost.latency_ms is None and "Connect" in str(lost.error)
+
+
 def test_what_a_pod_would_pay_by_the_call_or_remember_is_not_judged_there(cluster: Cluster, tmp_path: Path) -> None:
     work = climb(tmp_path, cluster)
     cached = {"cache": {"exact": True, "ttl_s": 60, "most_bytes": 1000}}
@@ -285,6 +311,34 @@ def test_cost_is_by_what_one_pod_carries_and_kept_for_that_machine_alone(cluster
         keys |= {file.name for file in (work.home / "capacity").glob("*.json")}
         assert ClusterPlace(work).name[-1].endswith(f"{gpus} gpus")
     assert len(keys) == 2
+
+
+def test_what_cannot_be_done_in_the_cluster_undoes_no_verdict_and_no_promotion(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = served_before(tmp_path, cluster, version="7")
+    cluster.answers = wrong
+    cluster.fails_at["DELETE", "Deployment"] = 403
+    work = climb(tmp_path, cluster)
+    assert judged(work).verdict == "FAIL" and "is not taken away" in caplog.text
+    words = {version: _lead_to(work.use_case, version) for version in ("7", "8")}
+    assert words["7"].endswith("leads to it") and f"so {one} goes on serving" in words["8"]
+    cluster.fails_at["GET", "Deployment"] = 403
+    assert "are not led to it (GET Deployment list: 403" in _lead_to(work.use_case, "7")
+    assert cluster.led_to(SERVICE) == one
+
+
+def test_residency_holds_for_the_cluster_too(cluster: Cluster, tmp_path: Path) -> None:
+    case = climb_at(tmp_path, Settings().address, "http://127.0.0.1:9/v1", "Odd or even?").use_case
+
+    def checked(*hosts: str) -> tuple[str, ...]:
+        limits = Residency(venues=("self_host",), hosts=hosts)
+        required = case.requirements.model_copy(update={"residency": limits})
+        return problems_of(destinations(case.model_copy(update={"requirements": required})))
+
+    (problem,) = checked("prefect")
+    assert "hosting.cluster.address: texts would go to endpoint-own.leastwise.svc" in problem
+    assert checked("prefect", "endpoint-own.leastwise.svc") == ()
 
 
 def test_another_writer_of_the_service_is_not_overwritten_unseen(cluster: Cluster, tmp_path: Path) -> None:

@@ -98,8 +98,16 @@ class ClusterPlace:
         return f"Version {version} is being served at {self.lead.url}/v1 ({pods}){kept}"
 
     def take_away(self, candidate: Candidate) -> None:
-        """Delete what was applied to judge it; never what callers are led to."""
-        self.lead.remove(self._app(candidate))
+        """Delete what was applied to judge it; never what callers are led to. What is in the way is said: the verdict
+        stands, and in the cluster it goes with the flow run's pod.
+        """
+        app = self._app(candidate)
+        try:
+            self.lead.remove(app)
+        except Refused as error:
+            log.warning(
+                f"{app} is not taken away ({error}); kubectl -n {self.cluster.namespace} delete deploy,svc {app}"
+            )
 
     def served(self, candidate: Candidate) -> Served:
         """The candidate as it is served there; its bundle is packed and published, once."""
