@@ -18,6 +18,7 @@ import yaml
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput, problems_of
 from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.record.published.pin import Pin
 from leastwise.record.registry import Registry
 from leastwise.record.run import DEPLOYED, ENDPOINT, ENGINE
 from leastwise.record.stage_run import StageRun
@@ -191,22 +192,39 @@ def test_what_fails_is_taken_away_and_callers_never_met_it(cluster: Cluster, tmp
 
 CRASHED = {"name": "endpoint", "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
 CRASHED |= {"lastState": {"terminated": {"exitCode": 2, "message": "made://bundles/x: it is not here"}}}
+
+
+def test_pods_that_never_come_up_are_an_error_with_the_clusters_reason_and_the_old_one_serves(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    one = served_before(tmp_path, cluster)
+    cluster.breaks["ours:9"] = CRASHED
+    run = judged(climb(tmp_path, cluster, "Is it odd?", image="ours:9"))
+    assert run.verdict == "ERROR" and "ended with status 2: made://bundles/x: it is not here" in str(run.reason)
+    assert cluster.led_to(SERVICE) == one and cluster.names("Deployment") == {one}
+
+
 NO_IMAGE = {"name": "endpoint", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image: ours:9"}}}
+NO_NODE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes: nvidia.com/gpu"}
+NO_QUOTA = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+SILENT = {"name": "endpoint", "state": {"running": {}}, "ready": False}
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
-    [(CRASHED, "ended with status 2: made://bundles/x: it is not here"), (NO_IMAGE, "ErrImagePull: no such image")],
-    ids=["crashes", "no image"],
+    ("pod", "deployment", "said"),
+    [
+        ({"containerStatuses": [NO_IMAGE]}, {}, "waiting: ErrImagePull: no such image: ours:9"),
+        ({"conditions": [NO_NODE]}, {}, "not scheduled: Unschedulable: 0/3 nodes: nvidia.com/gpu"),
+        ({}, {"conditions": [NO_QUOTA]}, "ReplicaFailure: FailedCreate: exceeded quota"),
+        ({"containerStatuses": [SILENT]}, {}, "it runs and does not answer at /health"),
+        ({}, {}, "no pod was made, and nobody says why"),
+    ],
+    ids=["no image", "no node", "no quota", "silent", "nothing"],
 )
-def test_pods_that_never_come_up_are_an_error_with_the_clusters_reason_and_the_old_one_serves(
-    cluster: Cluster, tmp_path: Path, status: dict[str, Any], said: str
+def test_why_pods_do_not_come_up_is_said_in_the_clusters_words(
+    pod: dict[str, Any], deployment: dict[str, Any], said: str
 ) -> None:
-    one = served_before(tmp_path, cluster)
-    cluster.breaks["ours:9"] = status
-    run = judged(climb(tmp_path, cluster, "Is it odd?", image="ours:9"))
-    assert run.verdict == "ERROR" and said in str(run.reason), run.reason
-    assert cluster.led_to(SERVICE) == one and cluster.names("Deployment") == {one}
+    assert rollout.reason({"status": deployment}, [{"status": pod}]) == said
 
 
 class Killed(BaseException):
@@ -415,6 +433,13 @@ def test_a_judged_candidate_goes_with_the_pod_of_its_flow_run_and_a_serving_one_
     assert judged_["spec"]["template"] == serving["spec"]["template"], "what was judged is what serves"
     limits = serving["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert limits["nvidia.com/gpu"] == "2"
+
+
+def test_a_pod_serves_its_bundle_whatever_is_promoted_and_no_predecessor_in_its_place() -> None:
+    fixed, until_moved = Pin(version="key", is_fixed=True), Pin(version="key")
+    moved = {"champion": "3"}
+    assert fixed.aliases(moved, list)["champion"] == "key" and until_moved.aliases(moved, list)["champion"] == "3"
+    assert fixed.predecessor("2") == "key" and until_moved.predecessor("2") == "2"
 
 
 @pytest.mark.parametrize("name", ["a" * 61, "x" * 52 + "-", "7up", "own"])
