@@ -217,7 +217,7 @@ SILENT = {"name": "endpoint", "state": {"running": {}}, "ready": False}
         ({"conditions": [NO_NODE]}, {}, "not scheduled: Unschedulable: 0/3 nodes: nvidia.com/gpu"),
         ({}, {"conditions": [NO_QUOTA]}, "ReplicaFailure: FailedCreate: exceeded quota"),
         ({"containerStatuses": [SILENT]}, {}, "it runs and does not answer at /health"),
-        ({}, {}, "no pod was made, and nobody says why"),
+        ({}, {}, "its pods do not say why"),
     ],
     ids=["no image", "no node", "no quota", "silent", "nothing"],
 )

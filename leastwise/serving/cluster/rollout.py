@@ -55,7 +55,8 @@ def is_ready(deployment: Object) -> bool:
 def reason(deployment: Object, pods: list[Object]) -> str:
     """Why it is not ready: of its pods, else of itself."""
     said = list(dict.fromkeys([*(each for pod in pods for each in _of_pod(pod)), *_of_deployment(deployment)]))
-    return redacted("; ".join(said) or "no pod was made, and nobody says why")[:MOST_WORDS]
+    unsaid = "its pods do not say why" if pods else "no pod was made, and nobody says why"
+    return redacted("; ".join(said) or unsaid)[:MOST_WORDS]
 
 
 def _has_given_up(deployment: Object, pods: list[Object]) -> bool:
@@ -74,7 +75,7 @@ def _of_pod(pod: Object) -> Iterator[str]:
         for ended in (each.get("state", {}).get("terminated"), each.get("lastState", {}).get("terminated")):
             if ended:
                 yield _words(f"ended with status {ended.get('exitCode')}", ended)
-        if each.get("state", {}).get("running") and not each.get("ready"):
+        if "running" in each.get("state", {}) and not each.get("ready"):
             yield "it runs and does not answer at /health"
 
 
