@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from leastwise.answering.distance import Distance
 from leastwise.answering.retrieval import Index
-from leastwise.answering.servers import GgufFiles
+from leastwise.answering.servers import GgufFiles, Safetensors
 from leastwise.content import content_key
 from leastwise.errors import CannotBeAsked
 from leastwise.ladder.candidate import Candidate
@@ -98,6 +98,10 @@ class Surroundings(Protocol):
 
     def gguf(self, candidate: Candidate) -> GgufFiles:
         """A candidate's weights as llama.cpp takes them."""
+        ...
+
+    def safetensors(self, candidate: Candidate) -> Safetensors:
+        """A candidate's weights as vLLM takes them."""
         ...
 
     def trained(self, candidate: Candidate) -> Path:

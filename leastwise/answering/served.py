@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from leastwise.answering.answerer import Payer, PlainAnswerer, Surroundings, latencies_of, measured_capacity
 from leastwise.answering.prompts import fit_prompts
 from leastwise.answering.retrieval import retrieval_ms
-from leastwise.answering.servers import causal_server
+from leastwise.answering.servers import causal_server, engine_for, served_name
 from leastwise.content import identity
 from leastwise.endpoints import batches
 from leastwise.endpoints.inference import Asker
@@ -218,13 +218,17 @@ def target_of(work: Surroundings, candidate: Candidate, stack: ExitStack) -> Tar
     model = work.catalogue.model(candidate.model)
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
     if work.catalogue.is_served_here(candidate):
-        files, logs = work.gguf(candidate), work.home / "logs"
-        endpoint = stack.enter_context(causal_server(files, candidate, logs, model.context_tokens))
+        engine = engine_for(work.catalogue, candidate)
+        running = stack.enter_context(causal_server(engine, work, candidate, model.context_tokens))
+        endpoint, can = running.endpoint(served_name(candidate)), engine.capabilities
         takes = takes_system(work.tokenizer(model.uri))
         # What somebody else's server of the base takes says nothing of ours, and training rendered chats without it.
         said = NO_HABITS if candidate.weights and model.base_url else model.habits
-        habits = said.over(Habits(system_role=None if takes else False))
-        return replace(Target.served(endpoint, identity(candidate.model), revision), habits=habits)
+        lacks = {"json_schema": can.json_schema, "logprobs": can.logprobs}
+        unable = {name: False for name, is_able in lacks.items() if is_able is False}
+        target = Target.served(endpoint, identity(candidate.model), revision, engine.computes_as)
+        known = Habits(system_role=None if takes else False, **unable).over(target.habits)
+        return replace(target, habits=said.over(known))
     return Target(
         identity(candidate.model),
         revision,

@@ -9,26 +9,42 @@ import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from leastwise.endpoints.request import Endpoint
-from leastwise.engines import llama_cpp, mlflow_server
+from leastwise.engines import mlflow_server
+from leastwise.engines.endpoint import ForeignEndpoint
+from leastwise.engines.engine import Engine, Running, ToServe
 from leastwise.engines.gguf import files
 from leastwise.engines.gguf.architectures import check_convertible
+from leastwise.engines.llama_cpp import LlamaCpp
+from leastwise.engines.mlflow_server import MlflowServer
+from leastwise.engines.vllm import settings as vllm_settings
+from leastwise.engines.vllm.servable import refusal_of
+from leastwise.engines.vllm.server import Vllm
 from leastwise.errors import BadInput
-from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.candidate import Candidate, EngineName
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
-from leastwise.models.machine import THREADS
+from leastwise.models.machine import THREADS, device_here
 from leastwise.stores import storage
 
 log = logging.getLogger(__name__)
 
+LEAST_TOKENS = 1  # a model that is to be trained is looked at for its architecture alone
 
-def check_servable(uri: str, home: Path, context_tokens: int) -> None:
+
+def check_servable(uri: str, home: Path, context_tokens: int, engine: EngineName | None = None) -> None:
     """BadInput where open weights could not be served here in a context of so many tokens, told without their
-    weights.
+    weights; by this engine, or by the one that would be chosen for them.
     """
     directory = weights.described(uri, home)
+    if engine != "llama.cpp" and (engine == "vllm" or vllm_settings.named()):
+        refusal = why_not_vllm(directory or weights.materialize(uri, home), context_tokens)
+        if not refusal:
+            return
+        if engine == "vllm":
+            raise BadInput(f"model {uri!r}: vLLM does not serve it here: {refusal}; name another model or engine")
     if directory is not None:
         check_convertible(directory, uri, context_tokens)
         return
@@ -40,9 +56,20 @@ def check_servable(uri: str, home: Path, context_tokens: int) -> None:
 def prove_servable(home: Path, base: Path, uri: str) -> None:
     """Convert weights that are to be trained and hold them to transformers before a training is paid: what llama.cpp
     runs otherwise could not be judged on what was trained. BadInput with the difference and what to do. `uri` is what
-    people call them.
+    people call them. What this machine's vLLM will serve is not converted.
     """
-    _proven_base(home, base, uri)
+    if why_not_vllm(base, LEAST_TOKENS):
+        _proven_base(home, base, uri)
+
+
+def why_not_vllm(model_dir: Path, context_tokens: int) -> str:
+    """Why this machine's vLLM does not serve a model; empty where it does."""
+    settings = vllm_settings.named()
+    if settings is None:
+        return f"{vllm_settings.VARIABLES['executable']} names none"
+    if settings.device == "gpu" and device_here().type != "cuda":
+        return "there is no GPU here"
+    return refusal_of(settings.executable, model_dir, context_tokens) or ""
 
 
 def student_server(home: Path, candidate: Candidate, student: Path) -> AbstractContextManager[Endpoint]:
@@ -55,6 +82,26 @@ def student_server(home: Path, candidate: Candidate, student: Path) -> AbstractC
         with weights.built(directory) as folder:
             student_model.save_pyfunc(student, folder)
     return mlflow_server.serve_student(str(directory), log=home / "logs" / "student.log", threads=1)
+
+
+def engine_for(catalogue: Catalogue, candidate: Candidate) -> Engine:
+    """The engine that answers for a candidate (of a cascade: for what its first is unsure of), as it was chosen when
+    the candidate was made. BadInput where it is to be started here, and this machine has none.
+    """
+    if candidate.weights and candidate.weights.kind == "student":
+        return MlflowServer()
+    if not catalogue.is_served_here(candidate):
+        return ForeignEndpoint(catalogue.model(candidate.model).base_url or "")
+    settings = vllm_settings.named() if candidate.engine == "vllm" else None
+    if candidate.engine == "llama.cpp":
+        return LlamaCpp()
+    if settings is None:
+        raise BadInput(
+            f"{candidate.stage} {candidate.key} was measured with vLLM, and {vllm_settings.VARIABLES['executable']} "
+            "names none on this machine; another engine would compute something else. Name it here, or run this where "
+            "it is (a climb resumes there, and nothing is paid twice)"
+        )
+    return Vllm(settings)
 
 
 def engine_of(catalogue: Catalogue, candidate: Candidate) -> str:
@@ -73,7 +120,37 @@ def engine_of(catalogue: Catalogue, candidate: Candidate) -> str:
         why = "no server but ours has weights that a stage made"
     elif model.base_url:
         why = "self_host moves these open weights to own machines"
-    return f"llama.cpp on this machine's CPU: {why}"
+    if candidate.engine == "vllm":
+        return (
+            f"vLLM on this machine: {vllm_settings.VARIABLES['executable']} names it, it serves this model, and {why}"
+        )
+    passed_by = "; vLLM is named and was not chosen: it serves no such model, or there is no GPU"
+    return f"llama.cpp on this machine's CPU: {why}{passed_by if vllm_settings.named() else ''}"
+
+
+@dataclass(frozen=True)
+class Safetensors:
+    """A model's folder, and that of an adapter on it, as vLLM takes them."""
+
+    model: Path
+    adapter: Path | None = None
+
+
+class Files(Protocol):
+    """Where a candidate's weights lie: a climb's, or a winner's own (a part of `answerer.Surroundings`)."""
+
+    @property
+    def home(self) -> Path:
+        """Where logs go."""
+        ...
+
+    def gguf(self, candidate: Candidate) -> GgufFiles:
+        """As llama.cpp takes them."""
+        ...
+
+    def safetensors(self, candidate: Candidate) -> Safetensors:
+        """As vLLM takes them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -113,14 +190,23 @@ def _proven_base(home: Path, base: Path, uri: str) -> Path:
 
 
 def causal_server(
-    gguf: GgufFiles, candidate: Candidate, logs: Path, context_tokens: int
-) -> AbstractContextManager[Endpoint]:
-    """llama.cpp with a candidate's weights."""
-    return llama_cpp.serve_causal(
-        gguf.model,
-        name=f"{candidate.stage}-{candidate.key[:6]}",
-        log=logs / f"{candidate.stage}.log",
-        adapter=gguf.adapter,
+    engine: Engine, work: Files, candidate: Candidate, context_tokens: int
+) -> AbstractContextManager[Running]:
+    """The candidate's weights in its engine; `served_name` is what they are asked for as."""
+    name = served_name(candidate)
+    files = work.safetensors(candidate) if candidate.engine == "vllm" else work.gguf(candidate)
+    is_beside = candidate.engine == "vllm" and files.adapter is not None  # the model alone answers too, by another name
+    what = ToServe(
+        model=str(files.model),
+        name=f"{name}-base" if is_beside else name,
+        log=work.home / "logs" / f"{candidate.stage}.log",
+        adapters={name: files.adapter} if files.adapter else {},
         context_tokens=context_tokens,
         threads=THREADS,
     )
+    return engine.serving(what)
+
+
+def served_name(candidate: Candidate) -> str:
+    """The name a server of ours knows a candidate by."""
+    return f"{candidate.stage}-{candidate.key[:6]}"

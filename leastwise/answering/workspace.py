@@ -16,10 +16,11 @@ from leastwise.answering.answerer import Answerer, Payer
 from leastwise.answering.asked import asked_of
 from leastwise.answering.distance import Distance
 from leastwise.answering.retrieval import Index, open_index
-from leastwise.answering.servers import GgufFiles, gguf_files
+from leastwise.answering.servers import GgufFiles, Safetensors, gguf_files, why_not_vllm
 from leastwise.content import content_key
+from leastwise.engines.vllm import settings as vllm_settings
 from leastwise.ladder.alphas import Alphas, alphas_of
-from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.candidate import Candidate, EngineName
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.progress import Display, NoDisplay
@@ -150,6 +151,28 @@ class Workspace:
     def gguf(self, candidate: Candidate) -> GgufFiles:
         """A candidate's weights for llama.cpp, converted once."""
         return gguf_files(self.home, self.handover.here(candidate))
+
+    def safetensors(self, candidate: Candidate) -> Safetensors:
+        """A candidate's weights as they are, for vLLM."""
+        trained = self.trained(candidate) if candidate.weights else None
+        if trained and candidate.weights and candidate.weights.kind == "merged":
+            return Safetensors(trained)
+        return Safetensors(self.model_dir(candidate.model, candidate.revision), trained)
+
+    def at_its_engine(self, candidate: Candidate) -> Candidate:
+        """The same by the engine that this machine serves it with, and who is asked before it; what others serve and
+        what needs no such engine stays as it is.
+        """
+        first = candidate.cascade.first if candidate.cascade else None
+        if first and candidate.cascade:
+            cascade = candidate.cascade.model_copy(update={"first": self.at_its_engine(first)})
+            candidate = candidate.model_copy(update={"cascade": cascade})
+        is_student = candidate.weights is not None and candidate.weights.kind == "student"
+        engine: EngineName = "llama.cpp"
+        if vllm_settings.named() and not is_student and self.catalogue.is_served_here(candidate):
+            directory, context = self.safetensors(candidate).model, self.catalogue.model(candidate.model).context_tokens
+            engine = "llama.cpp" if why_not_vllm(directory, context) else "vllm"
+        return candidate if engine == candidate.engine else candidate.model_copy(update={"engine": engine})
 
     def trained(self, candidate: Candidate) -> Path:
         """The weights that a stage made for it, fetched where they are elsewhere."""

@@ -105,6 +105,13 @@ def key_before(each: Candidate | Offer, home: Path) -> str:
     return as_before(each, home).key if isinstance(each, Candidate) else each.key
 
 
+def at_its_engine(each: Candidate | Offer, work: Workspace) -> Candidate | Offer:
+    """A candidate, or an offer of one, by the engines that this machine serves it with."""
+    if isinstance(each, CascadeOffer):
+        return replace(each, first=work.at_its_engine(each.first), then=work.at_its_engine(each.then))
+    return work.at_its_engine(each) if isinstance(each, Candidate) else each
+
+
 def check_lost(what: str, lost: int, rows: int) -> None:
     """Outage where the infrastructure lost more than 1% (and more than one) of the dev rows an offer is weighed by."""
     if lost > max(1.0, MAX_LOST_SHARE * rows):

@@ -21,7 +21,7 @@ from leastwise.answering.servers import engine_of
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.errors import CannotBeAsked
-from leastwise.evaluating.cascade_offer import key_before
+from leastwise.evaluating.cascade_offer import at_its_engine, key_before
 from leastwise.evaluating.evaluation import evaluate
 from leastwise.evaluating.forgetting import exam_of, forgetting_figures
 from leastwise.evaluating.guard_offer import guards_offered
@@ -71,7 +71,7 @@ class _Logged:
 
 def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | Offer]) -> StageResult:
     """Measure candidates, and offers that are worth it, up to the first PASS; log the stage by the best of them."""
-    candidates = [*listed, *guards_offered(work.use_case, stage)]
+    candidates = [*(at_its_engine(each, work) for each in listed), *guards_offered(work.use_case, stage)]
     key = _key(work, stage, *(each.key for each in candidates))
     done = work.run.finished(key, _key(work, stage, *(key_before(each, work.home) for each in candidates)))
     if done is not None:

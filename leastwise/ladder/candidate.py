@@ -22,6 +22,9 @@ from leastwise.use_case.settings import SearchMode
 DOCUMENTS_STAND = "in a turn of their own"  # another word whenever documents are put to a model in another way
 
 
+EngineName = Literal["llama.cpp", "vllm"]
+
+
 class Shot(Part):
     """One worked example inside a prompt."""
 
@@ -94,7 +97,15 @@ class Candidate(Part):
         None, description="Who answers first; this candidate answers what that is unsure of."
     )
     guard: Guard | None = Field(None, description="What declines a request before or after the model was asked.")
+    engine: EngineName = Field(
+        "llama.cpp", description="What serves a causal model's weights where we start it; another computes otherwise."
+    )
     parent: str | None = Field(None, description="Key of the candidate it was made from.")
+
+    @model_serializer(mode="wrap")
+    def _first_engine_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Candidates from before there were several keep their keys."""
+        return written_but_for(write(self), engine="llama.cpp")
 
     @property
     def key(self) -> str:

@@ -15,7 +15,7 @@ from leastwise.answering.answerer import Payer
 from leastwise.answering.bundle import contents as bundle
 from leastwise.answering.distance import Distance, Gaussian
 from leastwise.answering.retrieval import Index
-from leastwise.answering.servers import GgufFiles
+from leastwise.answering.servers import GgufFiles, Safetensors
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.models.catalogue import Catalogue
@@ -106,6 +106,10 @@ class Production:
     def gguf(self, candidate: Candidate) -> GgufFiles:
         """The packed weights of a candidate."""
         return bundle.gguf_of(self.folder, self.contents, candidate)
+
+    def safetensors(self, candidate: Candidate) -> Safetensors:
+        """The packed weights of a candidate that vLLM serves."""
+        return bundle.safetensors_of(self.folder, self.contents, candidate)
 
     def trained(self, candidate: Candidate) -> Path:
         """The packed directory of what a stage trained."""

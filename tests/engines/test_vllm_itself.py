@@ -1,7 +1,8 @@
 """vLLM itself answers with an adapter of ours as transformers and llama.cpp do; needs an environment with it.
 
 `python infra/vllm_cpu.py FOLDER` makes one. Then LEASTWISE_SOAK=1 LEASTWISE_VLLM=FOLDER/bin/vllm
-LEASTWISE_VLLM_DEVICE=cpu LEASTWISE_TUNED=ADAPTER, an adapter that `make demo` has trained (`.leastwise/adapters/…`), and pytest -s on this file.
+LEASTWISE_VLLM_DEVICE=cpu LEASTWISE_TUNED=ADAPTER, an adapter that `make demo` has trained (`.leastwise/adapters/…`),
+and pytest -s on this file.
 """
 
 from __future__ import annotations

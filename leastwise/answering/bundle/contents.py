@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from leastwise.answering.servers import GgufFiles
+from leastwise.answering.servers import GgufFiles, Safetensors
 from leastwise.content import content_key
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
@@ -35,7 +35,7 @@ class PackedIndex(Part):
 
 
 class PackedModel(Part):
-    """Weights for llama.cpp, as paths in the bundle."""
+    """Weights for llama.cpp as files, for vLLM as folders: paths in the bundle."""
 
     model: str
     adapter: str | None = None
@@ -91,15 +91,26 @@ def unpack(folder: Path, scratch: Path) -> tuple[Path, Candidate, UseCase, Conte
 
 def gguf_of(folder: Path, contents: Contents, candidate: Candidate) -> GgufFiles:
     """The packed weights of a candidate; BadInput where there are none."""
+    return GgufFiles(*_packed(folder, contents, candidate))
+
+
+def safetensors_of(folder: Path, contents: Contents, candidate: Candidate) -> Safetensors:
+    """As `gguf_of`, of a candidate that vLLM serves."""
+    return Safetensors(*_packed(folder, contents, candidate))
+
+
+def _packed(folder: Path, contents: Contents, candidate: Candidate) -> tuple[Path, Path | None]:
     packed = contents.models.get(weights_of(candidate))
     if packed is None:
         raise BadInput(f"{folder}: holds no weights of {candidate.stage} {candidate.key}; register the winner again")
-    return GgufFiles(folder / packed.model, folder / packed.adapter if packed.adapter else None)
+    return folder / packed.model, folder / packed.adapter if packed.adapter else None
 
 
 def weights_of(candidate: Candidate) -> str:
     """What a candidate's weights are, whatever stands in front of them."""
-    return content_key(candidate.model, candidate.revision, candidate.weights.revision if candidate.weights else "")
+    trained = candidate.weights.revision if candidate.weights else ""
+    engine = () if candidate.engine == "llama.cpp" else (candidate.engine,)
+    return content_key(candidate.model, candidate.revision, trained, *engine)
 
 
 def changed_since(measured: Contents, now: Contents) -> str:

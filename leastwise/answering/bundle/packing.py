@@ -158,13 +158,21 @@ class _Packer:
         self._note("trained", revision, at)
 
     def _add_model(self, part: Candidate) -> None:
-        files = self._work.gguf(part)
-        model = self._file(files.model, f"weights/{files.model.name}")
-        adapter = self._file(files.adapter, f"weights/{files.adapter.name}") if files.adapter else None
-        self._note("models", weights_of(part), PackedModel(model=model, adapter=adapter))
+        packed = self._safetensors(part) if part.engine == "vllm" else self._gguf(part)
+        self._note("models", weights_of(part), packed)
         tokenizer = self._work.tokenizer(part.model)
         at = self._tree(tokenizer, f"tokenizer-{content_key(part.model)}", without=(".safetensors",))
         self._note("tokenizers", part.model, at)
+
+    def _gguf(self, part: Candidate) -> PackedModel:
+        files = self._work.gguf(part)
+        adapter = self._file(files.adapter, f"weights/{files.adapter.name}") if files.adapter else None
+        return PackedModel(model=self._file(files.model, f"weights/{files.model.name}"), adapter=adapter)
+
+    def _safetensors(self, part: Candidate) -> PackedModel:
+        files, key = self._work.safetensors(part), weights_of(part)
+        adapter = self._tree(files.adapter, f"adapter-{key}") if files.adapter else None
+        return PackedModel(model=self._tree(files.model, f"model-{key}"), adapter=adapter)
 
     def _add_indexes(self, tables: Sequence[str]) -> None:
         for table in tables:

@@ -105,7 +105,7 @@ def _check_model(candidate: Candidate, where: str, catalogue: Catalogue, *, is_r
         raise BadInput(f"{where}venue: {uri} answers at {model.venue}, not {candidate.venue}; leave venue out")
     is_student = candidate.weights is not None and candidate.weights.kind == "student"
     if catalogue.is_served_here(candidate) and not is_student:
-        check_servable(uri, catalogue.home, model.context_tokens)
+        check_servable(uri, catalogue.home, model.context_tokens, candidate.engine)
     today = catalogue.asked_revision(model)
     if candidate.revision != today:
         raise BadInput(
