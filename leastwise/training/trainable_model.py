@@ -7,7 +7,7 @@ room for small updates. It trains nothing: `leastwise.training.training` does.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from leastwise.models.causal_model import loaded
 from leastwise.models.machine import native_dtype
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from leastwise.training.causal.computing import Attention
     from leastwise.training.completion_trainer import CompletionTrainer
     from leastwise.training.settings import TrainingSettings
+
+M = TypeVar("M", bound="torch.nn.Module")
 
 
 def trainable_model(
@@ -51,14 +53,14 @@ def trainable_model(
             parameter.requires_grad_(blocks.holds(name, upper))
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-        return model
+        return _with_places(model) if is_empty else model
     config = adapter_config(model, settings.upper_blocks_share, settings.rank, settings.alpha)
     adapted = get_peft_model(model, config, autocast_adapter_dtype=True)
     for module in adapted.modules():
         if isinstance(module, BaseTunerLayer):
             # autocast casts the small weight, not the large input
             module.cast_input_dtype_enabled = False  # type: ignore[assignment]  # torch calls it a module or tensor
-    return adapted
+    return _with_places(adapted) if is_empty else adapted
 
 
 def _empty(base: Path, attention: Attention) -> CausalModel:
@@ -70,6 +72,18 @@ def _empty(base: Path, attention: Attention) -> CausalModel:
         model: CausalModel = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(base), dtype=native_dtype(), attn_implementation=attention
         )
+    model.tie_weights()  # what is made without memory is made apart
+    return model
+
+
+def _with_places(model: M) -> M:
+    """What is trained gets memory of its own: accelerate tells the optimizer's weights apart by where they lie."""
+    import torch
+
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                setattr(module, name, torch.nn.Parameter(torch.empty_like(parameter, device="cpu")))
     return model
 
 

@@ -46,6 +46,7 @@ SETTINGS = TrainingSettings(
     eval_every_share=0.5,
 )
 SHARDED = """
+import os
 import sys
 from accelerate import PartialState
 from accelerate.utils import DistributedType
@@ -70,6 +71,15 @@ def checked(trainer, base, settings):
     return gathered(trainer, base, settings)
 
 leastwise.training.training.gathered = checked
+made = leastwise.training.training.trainable_model
+
+def read_by_the_first_alone(*args):
+    model = made(*args)
+    held = [p for p in model.parameters() if not p.requires_grad and not p.is_meta]
+    assert bool(held) == (os.environ["RANK"] == "0"), "the others are sent their shards"
+    return model
+
+leastwise.training.training.trainable_model = read_by_the_first_alone
 sys.exit(main())
 """
 
