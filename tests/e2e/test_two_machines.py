@@ -59,6 +59,13 @@ TRAINS = CASE | {
     "approvals": {"fine_tune": "granted"},
 }
 
+# Long enough to be killed in the middle, with checkpoints where the other machine finds them.
+LONG: dict[str, object] = {"max_examples": 1600, "batch_size": 8, "learning_rate": 0.01, "upper_blocks_share": 1.0}
+TAKEN_OVER = TRAINS | {
+    "name": "taken-over",
+    "training": LONG | {"epochs": 2, "dev_checks": 1, "usd_per_hour": 0.5, "checkpoints": "s3://leastwise/checkpoints"},
+}
+
 
 @dataclass(frozen=True)
 class Site:
@@ -112,7 +119,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Site]
     data = folder / "data"
     _write_cases(data, tiny)
     names = dict.fromkeys(ON_HEAD, "head")
-    with machines(["head", "cpu", "gpu"], folder / "machines", names, {data: "/data"}) as there:
+    with machines(["head", "cpu", "gpu", "gpu-2"], folder / "machines", names, {data: "/data"}) as there:
         address = there["head"].address
         head = services_of("compose.yaml", folder, HEAD=address, ENDPOINT_USE_CASE="/data/two-machines.yaml")
         workers = services_of("compose.worker.yaml", folder, HEAD=address)
@@ -140,7 +147,7 @@ def _write_cases(data: Path, tiny: Path) -> None:
     cuts |= {"dev": other[90:120], "many": other[120:]}
     for name, table in cuts.items():
         table.to_parquet(data / f"{name}.parquet")
-    for case in (CASE, TRAINS):
+    for case in (CASE, TRAINS, TAKEN_OVER):
         (data / f"{case['name']}.yaml").write_text(yaml.safe_dump(case))
 
 
@@ -257,6 +264,59 @@ def test_a_stage_that_trains_runs_on_the_other_machine_whose_cable_may_be_pulled
     verdicts = {each["leastwise.stage"]: each["leastwise.verdict"] for each in runs if "leastwise.verdict" in each}
     assert (ladder["leastwise.outcome"], verdicts["fine_tune"]) == ("none", "FAIL")
     assert "fine-tuning lora" not in cpu.log("worker-cpu")
+
+
+def test_a_training_whose_machine_is_lost_is_gone_on_with_by_another_from_its_checkpoint(site: Site) -> None:
+    keys = {name: value for name, value in site.head["mlflow"]["environment"].items() if name.startswith("AWS_")}
+    for machine, worker in (("cpu", "worker-cpu"), ("gpu", "worker-gpu"), ("gpu-2", "worker-gpu")):  # their keys.env
+        site.machines[machine].end()
+        _start(site.machines[machine], worker, site.workers, EXAMPLES="0", **keys)
+    for machine, worker in (("cpu", "worker-cpu"), ("gpu", "worker-gpu"), ("gpu-2", "worker-gpu")):
+        _await(site.machines[machine], worker, site.workers)
+    run = site.started("customize", use_case="/data/taken-over.yaml")
+    killed, _ = _where_it_trains(site)
+    listing = ["curl", "-sf", "-H", "Accept: application/json", "http://s3:8888/buckets/leastwise/checkpoints/?limit=9"]
+    while not _has_checkpoint(site.machines["head"], listing):
+        time.sleep(POLL_S)
+    lost_at = time.monotonic()
+    site.machines[killed].end()  # worker, flow run and training at once
+    other = site.machines["gpu-2" if killed == "gpu" else "gpu"]
+    until = time.monotonic() + RUN_S
+    while "is gone on from" not in other.log("worker-gpu"):
+        assert time.monotonic() < until, other.log("worker-gpu")[-3000:]
+        time.sleep(POLL_S)
+    print(f"taken over after {time.monotonic() - lost_at:.0f} s")
+    site.ended(run)
+    runs = site.recorded("taken-over")
+    (ladder,) = [each for each in runs if each["leastwise.kind"] == "ladder"]
+    tuned = [each for each in runs if each.get("leastwise.stage") == "fine_tune" and each["leastwise.kind"] == "stage"]
+    assert len(tuned) == 1 and tuned[0]["leastwise.verdict"] in ("PASS", "FAIL", "UNDECIDED"), tuned
+    assert ladder["leastwise.outcome"] in ("fine_tune", "none")
+
+
+def _where_it_trains(site: Site) -> tuple[str, str]:
+    """On which of the gpu machines the training began, and what its worker said."""
+    until = time.monotonic() + RUN_S
+    while True:
+        for machine in ("gpu", "gpu-2"):
+            said = site.machines[machine].log("worker-gpu")
+            if "fine-tuning lora on" in said.rpartition("started!")[2]:
+                return machine, said
+        assert time.monotonic() < until, site.machines["cpu"].log("worker-cpu")[-3000:]
+        time.sleep(0.2)
+
+
+def _has_checkpoint(head: Machine, listing: list[str]) -> bool:
+    """Whether a whole one is on S3, as S3's own filer lists it: the list of its digests is written last."""
+    (*command, root) = listing
+    folders = json.loads(head.run([*command, root]).stdout or "{}").get("Entries") or []
+    below = [f"http://s3:8888{each['FullPath']}/?limit=99" for each in folders]
+    return any("checkpoint-" in name and ".json" in name for url in below for name in _names(head, command, url))
+
+
+def _names(head: Machine, command: list[str], url: str) -> list[str]:
+    found = json.loads(head.run([*command, url]).stdout or "{}").get("Entries") or []
+    return [str(each["FullPath"]).rpartition("/")[2] for each in found]
 
 
 def test_who_shows_no_password_is_let_in_nowhere(site: Site) -> None:
