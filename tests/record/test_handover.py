@@ -3,6 +3,7 @@ digest; a state directory may be deleted at any time.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,14 +60,18 @@ NOT_A_CACHE = ("ledger.db", "responses.db", "batches.db")  # without a shared st
 class Machines:
     """Machines that share the address of a tracking server alone, and the folder of a use case's tables."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.folder, self._patch = folder, patch
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, converted: Path) -> None:
+        self.folder, self._patch, self._converted = folder, patch, converted
         self._climbs: list[RunId] = []
 
     def on(self, name: str) -> Path:
-        """From now on this process is that machine; what it used before is let go."""
+        """From now on this process is that machine; what it used before is let go. The base is converted there: that
+        takes seconds, and each machine has the same.
+        """
         let_go(self.folder)
         home = self.folder / name
+        if not (home / "gguf").exists():
+            shutil.copytree(self._converted, home / "gguf", copy_function=os.link)
         self._patch.setenv("LEASTWISE_HOME", str(home))
         return home
 
@@ -96,9 +101,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def machines(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
+def machines(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch, tiny_gguf: Path) -> Iterator[Machines]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    both = Machines(tmp_path, monkeypatch)
+    both = Machines(tmp_path, monkeypatch, tiny_gguf)
     yield both
     both.leave()
 
@@ -268,7 +273,6 @@ def test_the_examples_of_a_retraining_are_read_wherever_it_goes_on(
 ) -> None:
     one = machines.on("one")
     if not is_shared:
-        one.mkdir()
         shutil.copy(empty_tracking, one / "mlflow.db")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{one / 'mlflow.db'}")
     work = open_cities(tmp_path, tiny, LABELS | {"instruction": f"Which city of {is_shared}?"}, {}, **SHORT)
