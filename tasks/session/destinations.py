@@ -16,6 +16,8 @@ from leastwise.record.client import artifact_root, tracking_uri
 from leastwise.redaction import without_secrets
 from leastwise.serving.cluster.manifests import service_name
 from leastwise.stores.response_cache import REDIS_VARIABLE
+from leastwise.stores.shared.address import VARIABLE as STATE_VARIABLE
+from leastwise.stores.shared.address import address as state_address
 from leastwise.use_case import UseCase
 from leastwise.use_case.hosts import host_of, is_allowed
 
@@ -39,7 +41,13 @@ def _addresses(use_case: UseCase) -> Iterator[tuple[str, str]]:
     yield "MLFLOW_TRACKING_URI", tracking_uri()
     for variable in ("MLFLOW_REGISTRY_URI", "PREFECT_API_URL", REDIS_VARIABLE):
         yield variable, os.environ.get(variable, "")
-    yield "training.whole_models", use_case.training.whole_models
+    state = state_address()
+    if state and not dict(state.options)["host"].startswith("/"):  # else a socket of this machine
+        yield STATE_VARIABLE, state.shown  # what was answered is kept there
+    training = use_case.training
+    for what, storage in (("whole_models", training.whole_models), ("checkpoints", training.checkpoints)):
+        yield f"training.{what}", storage
+    yield "training.launch.request", training.launch.request  # the rows, as tokens
     if use_case.hosting.endpoint == "cluster" and "self_host" in use_case.reachable_stages:
         # A candidate that is judged there has a Service of its own behind this one's name.
         yield "hosting.cluster.address", use_case.hosting.cluster.address_of(service_name(use_case.name))

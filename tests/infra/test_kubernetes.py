@@ -5,6 +5,7 @@ They are put together here as kustomize does, as far as these files need it: res
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -360,9 +361,26 @@ def test_the_nodes_of_a_training_meet_by_name_and_reach_nobody_but_mlflow_and_s3
     job = of(objects, "Job")["training"]["spec"]
     assert (job["completionMode"], job["completions"], job["backoffLimit"]) == ("Indexed", job["parallelism"], 0)
     (container,), service = containers(job["template"]), of(objects, "Service")["training"]["spec"]
-    assert container["args"][-3:] == ["$(REQUEST)", "--join", "$(JOB_COMPLETION_INDEX)"]
-    assert job["template"]["spec"]["subdomain"] == "training" and service["clusterIP"] == "None"
-    assert service["publishNotReadyAddresses"] and service["selector"] == {"app": "training"}
+    said = subprocess.run(  # as the shell of a pod reads it
+        [*container["args"][:2], container["args"][2].replace("exec", "echo", 1)],
+        env={"REQUEST": "s3://b/r", "JOB_COMPLETION_INDEX": "2"},
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert said == [
+        "python",
+        "-m",
+        "leastwise.training.training_worker",
+        "s3://b/r",
+        "--join",
+        "3",
+        "--within",
+        "86400",
+        "--stay",
+    ]
+    assert service["publishNotReadyAddresses"] and service["clusterIP"] == "None"
+    labels = json.loads((KUBERNETES / "pools" / "gpu.json").read_text())["job_configuration"]["job_manifest"]["spec"]
+    assert service["selector"].items() <= labels["template"]["metadata"]["labels"].items()
     assert container["resources"]["requests"]["nvidia.com/gpu"] == container["resources"]["limits"]["nvidia.com/gpu"]
     peers = [peer for rule in rules(objects, "training", "Egress") for peer in rule["to"]]
-    assert {peer["podSelector"]["matchLabels"]["role"] for peer in peers} == {"training", "mlflow", "s3"}
+    assert {peer["podSelector"]["matchLabels"]["role"] for peer in peers} == {"training", "run", "mlflow", "s3"}

@@ -39,6 +39,7 @@ ELSEWHERE = {
     "MLFLOW_TRACKING_URI": ("postgresql://me:secret@db.example:5432/runs", "db.example"),
     "MLFLOW_REGISTRY_URI": ("https://registry.example/mlflow", "registry.example"),
     "PREFECT_API_URL": ("https://api.prefect.cloud/api/accounts/1", "api.prefect.cloud"),
+    "LEASTWISE_STATE": ("postgresql://me:secret@Database.Example/leastwise", "database.example"),
     "LEASTWISE_REDIS_URL": ("rediss://:secret@Cache.Example:6380/0", "cache.example"),
     "OPENAI_BASE_URL": ("https://us.api.openai.com/v1", "us.api.openai.com"),
 }
@@ -92,11 +93,21 @@ def test_tables_that_are_only_read_and_a_residency_without_hosts_refuse_nothing(
     assert destinations(use_case(requirements=QUALITY | {"residency": {"venues": ["api"]}})) == []
 
 
-def test_models_that_are_put_on_s3_for_other_machines_are_held_to_residency(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["whole_models", "checkpoints", "launch.request"])
+def test_what_a_training_puts_on_s3_for_other_machines_is_held_to_residency(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example")
-    (problem,) = refused(training={"whole_models": "s3://bucket/models"})
-    assert "training.whole_models" in problem and "s3.example" in problem
-    assert refused("s3.example", training={"whole_models": "s3://bucket/models"}) == refused() == ()
+    inner = name.rpartition(".")[2]
+    training = {inner: "s3://bucket/x"} if inner == name else {"launch": {inner: "s3://bucket/x"}}
+    (problem,) = refused(training=training)
+    assert f"training.{name}: " in problem and "s3.example" in problem
+    assert refused("s3.example", training=training) == refused() == ()
+
+
+def test_a_database_behind_a_socket_of_this_machine_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEASTWISE_STATE", "postgresql:///leastwise?host=/run/postgresql")
+    assert refused() == ()
 
 
 def test_a_traffic_log_on_s3_is_held_to_residency_for_texts_are_written_there(monkeypatch: pytest.MonkeyPatch) -> None:
