@@ -27,6 +27,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--max-model-len", type=int, required=True)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--shutdown-timeout", type=int, required=True)
+    parser.add_argument("--structured-outputs-config", type=json.loads)
     parser.add_argument("--gpu-memory-utilization", type=float)
     for name in ("enable-prompt-tokens-details", "disable-fastapi-docs", "disable-uvicorn-access-log", "enable-lora"):
         parser.add_argument(f"--{name}", action="store_true")

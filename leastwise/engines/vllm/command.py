@@ -25,6 +25,8 @@ _QUIET = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0",  # anybody who reaches it could register any path
     "VLLM_SERVER_DEV_MODE": "0",
 }
+# Else a model that likes line breaks fills what an answer may take with them, and its JSON is cut off.
+_HELD = {"backend": "guidance", "disable_any_whitespace": True}
 _OURS = ("PYTHON", "VIRTUAL_ENV", "LEASTWISE_", "PREFECT_", "MLFLOW_", "AWS_", "KUBERNETES_")
 
 
@@ -35,6 +37,7 @@ def command_of(settings: VllmSettings, what: ToServe, socket: Path) -> list[str]
     command += ["--max-model-len", str(what.context_tokens), "--seed", "0", "--shutdown-timeout", str(SHUTDOWN_S)]
     # Else a model's own file sets what is not asked for: a repetition penalty changes greedy answers too.
     command += ["--generation-config", "vllm", "--enable-prompt-tokens-details"]
+    command += ["--structured-outputs-config", json.dumps(_HELD)]
     command += ["--disable-fastapi-docs", "--disable-uvicorn-access-log"]
     if settings.device == "gpu":
         command += ["--gpu-memory-utilization", str(settings.memory_share)]
