@@ -2,7 +2,9 @@
 bought once, whoever collects it.
 """
 
+import contextlib
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +58,19 @@ def machines(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path / "here"))
     return Machines(tmp_path, environment)
+
+
+def start_again(postgres: Postgres) -> None:
+    """It refuses to start while what it had started before lives on for a moment."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        postgres.start()
+        assert postgres.process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            postgres.process.wait(1.0)
+            continue
+        return
+    raise AssertionError(postgres.log.read_text(errors="replace")[-2000:])
 
 
 def test_two_machines_that_promote_at_once_follow_each_other_and_the_log_is_one_chain(machines: Machines) -> None:
@@ -120,8 +135,7 @@ def test_a_turn_that_broke_off_with_the_database_moves_nothing_more_and_the_next
     def cut_off(self: Registry, *arguments: str) -> object:
         written = write(self, *arguments)  # type: ignore[arg-type]
         postgres.crash()
-        time.sleep(0.3)  # what it had started ends too
-        postgres.start()
+        start_again(postgres)
         machines.at_once((promote, ("broken", [c], "other")))
         return written
 
@@ -203,8 +217,7 @@ def test_a_job_that_was_made_while_the_database_was_away_is_handed_on_by_the_nex
     postgres.crash()
     with pytest.raises(StateAway):
         jobs.note(Job("new", "target", "{}", ("k", "l")))
-    time.sleep(0.3)
-    postgres.start()
+    start_again(postgres)
     monkeypatch.setenv("LEASTWISE_STATE", f"{postgres.uri}?patience_s=20")
     for _ in range(2):  # told twice, it is one
         assert [each.id for each in buyer(tmp_path / "cut")["jobs"].waiting("target")] == ["new", "old"]
