@@ -26,7 +26,9 @@ from leastwise.metrics.answer import Answer
 from leastwise.models.chat import takes_system
 from leastwise.money.capacity import Load
 from leastwise.money.venue_cost import fixed_usd_per_request
+from leastwise.stores import storage
 from leastwise.stores.remembered import Remembered
+from leastwise.stores.shared.state import open_jobs
 from leastwise.use_case.habits import NO_HABITS, Habits
 from leastwise.use_case.price import Usage
 
@@ -111,7 +113,7 @@ class ServedAnswerer(PlainAnswerer):
             store=self._work.answers,
             meter=self._asker.meter,
             price=(lambda usage: price.usd(usage, batch=True)) if price else _free,
-            jobs=self._work.home / "batches.db",
+            jobs=open_jobs(storage.home()),  # not beside what answers: a bulk run's own folder ends with it
             meet=self._met,
         )
         return [answer_of(reply, 0.0) for reply in replies]

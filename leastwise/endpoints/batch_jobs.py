@@ -7,13 +7,11 @@ has paid for. It reads no answer and knows no money (see `leastwise.endpoints.ba
 from __future__ import annotations
 
 import asyncio
-import json
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from leastwise.endpoints.bodies import body_of
@@ -23,6 +21,8 @@ from leastwise.endpoints.request import Target
 from leastwise.errors import BadInput
 from leastwise.part import written_but_for
 from leastwise.stores.answer_store import answer_key
+from leastwise.stores.shared.jobs import Job
+from leastwise.stores.shared.jobs import Jobs as Notes
 
 if TYPE_CHECKING:
     from pydantic_ai.models.batch import Batch, BatchResult, EncodedBatchRequest
@@ -35,13 +35,6 @@ ENDED_UNRUN = "ended unrun"
 NO_INTERFACE = frozenset({"404", "405", "501"})
 ONE_BY_ONE = "set training.label_in_batches: false to have it asked one by one"
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, target TEXT NOT NULL, handle TEXT NOT NULL, keys TEXT NOT NULL,
-    collected INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID
-"""
-
 
 @dataclass(frozen=True)
 class Pace:
@@ -53,12 +46,11 @@ class Pace:
 
 @dataclass(frozen=True)
 class Jobs:
-    """The jobs of one target; `file` is where they are noted."""
+    """The jobs of one target; `notes` is where they are noted."""
 
     target: Target
     connection: Connection
-    notes: sqlite3.Connection
-    file: Path
+    notes: Notes
     pace: Pace
 
     async def create(self, encoded: Sequence[EncodedBatchRequest], keys: Sequence[str]) -> Batch:
@@ -69,7 +61,7 @@ class Jobs:
             lambda: self.connection.model.batch_create(list(encoded)), lambda failure: failure.is_rate_limited
         )
         if not isinstance(made, Failure):
-            _note(self.notes, self.target, made, keys)
+            self.notes.note(_noted(self.target, made, keys))
             return made
         if made.is_retried and not made.is_rate_limited:
             raise ConnectionError(f"{self.target.shown}: a batch may have been made or not ({made.message}); run again")
@@ -80,9 +72,12 @@ class Jobs:
         from pydantic import TypeAdapter
         from pydantic_ai.models.batch import Batch
 
-        query = "SELECT handle, keys FROM jobs WHERE target = ? AND collected = 0"
-        rows = self.notes.execute(query, (_name(self.target),)).fetchall()
-        return [(TypeAdapter(Batch).validate_json(handle), json.loads(keys)) for handle, keys in rows]
+        waiting = self.notes.waiting(_name(self.target))
+        return [(TypeAdapter(Batch).validate_json(each.handle), list(each.keys)) for each in waiting]
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Nobody else makes jobs for this target while the block runs."""
+        return self.notes.turn(_name(self.target))
 
     async def results(self, job: Batch) -> list[BatchResult] | Failure:
         """Wait for a job and fetch what it brought; a Failure where it ended without any of its requests having run.
@@ -104,7 +99,7 @@ class Jobs:
 
     def note_collected(self, job: Batch) -> None:
         """It need not be looked for again."""
-        self.notes.execute("UPDATE jobs SET collected = 1 WHERE id = ?", (job.id,))
+        self.notes.note_collected(_name(self.target), job.id)
 
     async def _patiently(
         self, call: Callable[[], Awaitable[T]], is_tried_again: Callable[[Failure], bool]
@@ -126,13 +121,13 @@ class Jobs:
             raise ConnectionError(
                 f"{self.target.shown}: batch {job.id} cannot be looked at ({seen.message}); it goes on there, run again"
             )
-        raise BadInput(f"{self.target.shown}: batch {job.id}: {self._remedy_of_look(seen)} ({seen.message})")
+        raise BadInput(f"{self.target.shown}: batch {job.id}: {self._remedy_of_look(job, seen)} ({seen.message})")
 
-    def _remedy_of_look(self, failure: Failure) -> str:
+    def _remedy_of_look(self, job: Batch, failure: Failure) -> str:
         if failure.kind == "404":
             return (
-                "it is not known there: set the key of the account that made it; or where it is gone for good, delete "
-                f"{self.file}, and what it was asked is asked and paid anew"
+                "it is not known there: set the key of the account that made it; or where it is gone for good, "
+                f"{self.notes.forgetting(job.id)}, and what it was asked is asked and paid anew"
             )
         return failure.remedy or "it cannot be fetched; it is noted, and is collected by a later run"
 
@@ -176,14 +171,11 @@ def _remedy_of_creation(failure: Failure) -> str:
     return failure.remedy or ONE_BY_ONE
 
 
-def _note(notes: sqlite3.Connection, target: Target, handle: Batch, keys: Sequence[str]) -> None:
+def _noted(target: Target, handle: Batch, keys: Sequence[str]) -> Job:
     from pydantic import TypeAdapter
     from pydantic_ai.models.batch import Batch
 
-    text = TypeAdapter(Batch).dump_json(handle).decode()
-    notes.execute(
-        "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, 0)", (handle.id, _name(target), text, json.dumps(list(keys)))
-    )
+    return Job(handle.id, _name(target), TypeAdapter(Batch).dump_json(handle).decode(), tuple(keys))
 
 
 def _name(target: Target) -> str:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
-from leastwise.endpoints.batch_jobs import A_DAY_S, FIRST_POLL_S, SCHEMA, Jobs, Pace
+from leastwise.endpoints.batch_jobs import A_DAY_S, FIRST_POLL_S, Jobs, Pace
 from leastwise.endpoints.bodies import body_of
 from leastwise.endpoints.failure import Failure, Wire
 from leastwise.endpoints.providers import connected_for_batches
@@ -27,7 +25,7 @@ from leastwise.errors import BadInput
 from leastwise.stores.answer_store import Answers, StoredAnswer, answer_key
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.stores.ledger import Meter
-from leastwise.stores.sqlite_file import open_wal
+from leastwise.stores.shared.jobs import Jobs as Notes
 from leastwise.use_case.price import Usage
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def ask_in_batch(
     store: Answers,
     price: Callable[[Usage], float],
     meter: Meter | None,
-    jobs: Path,
+    jobs: Notes,
     meet: Meet | None = None,
     first_poll_s: float | None = None,
     patience_s: float = A_DAY_S,
@@ -64,7 +62,8 @@ def ask_in_batch(
     What earlier jobs bring comes first; then `meet` asks one of the rest alone, so that no job of thousands is refused
     for the way it is asked; then the rest is bought, and what a job did not come to (expired, cancelled, not in its
     file) once more. Every request's worst case is reserved before the first job is made: BudgetExceeded makes none.
-    What the provider answered with an error is a lost reply and is not stored. `jobs` is the file that notes jobs.
+    What the provider answered with an error is a lost reply and is not stored. `jobs` is where jobs are noted: one
+    that somebody else has running for these requests is waited for, and not bought a second time.
     """
     batch = _Batching(store, Till(meter, price), jobs, Pace(first_poll_s or FIRST_POLL_S, patience_s))
     before = set(batch.held(target, requests))
@@ -101,7 +100,7 @@ class _Batching:
 
     store: Answers
     till: Till
-    file: Path
+    notes: Notes
     pace: Pace
 
     def held(self, target: Target, requests: Sequence[Request]) -> dict[str, StoredAnswer]:
@@ -124,9 +123,8 @@ class _Batching:
 
         async def connected() -> Failures:
             async with connected_for_batches(target) as connection:
-                with closing(open_wal(self.file, SCHEMA)) as notes:
-                    jobs = Jobs(target, connection, notes, self.file, self.pace)
-                    return await work(_Collector(jobs, self.store, self.till), missing)
+                jobs = Jobs(target, connection, self.notes, self.pace)
+                return await work(_Collector(jobs, self.store, self.till), missing)
 
         return asyncio.run(connected())
 
@@ -155,14 +153,39 @@ class _Collector:
     async def collected(self, missing: Mapping[str, Request]) -> Failures:
         """Collect of these what earlier jobs bring."""
         failures: Failures = {}
-        for handle, keys in self.jobs.open():
-            if own := {key: missing[key] for key in keys if key in missing}:
-                failures |= await self._wait(handle, own, {})
+        for handle, keys in self._running(missing):
+            failures |= await self._wait(handle, {key: missing[key] for key in keys}, {})
         return failures
 
+    def _running(self, missing: Mapping[str, Request]) -> list[tuple[Batch, list[str]]]:
+        """The jobs that bring some of these, each with those."""
+        jobs = ((handle, [key for key in keys if key in missing]) for handle, keys in self.jobs.open())
+        return [(handle, keys) for handle, keys in jobs if keys]
+
     async def bought(self, missing: Mapping[str, Request]) -> Failures:
-        """Make as many jobs as the requests need, all before the first is waited for; all is reserved before any."""
-        target, reserved = self.jobs.target, dict[str, int]()
+        """Make as many jobs as the requests need, all before the first is waited for; what others made meanwhile is
+        waited for too.
+        """
+        reserved: dict[str, int] = {}
+        with self.jobs.turn():
+            waiting = self._running(missing)
+            theirs = {key for _, keys in waiting for key in keys} | self.store.get_many(list(missing)).keys()
+            if mine := {key: request for key, request in missing.items() if key not in theirs}:
+                waiting = await self._made(mine, reserved) + waiting
+        failures: Failures = {}
+        for handle, keys in waiting:
+            own = {key: reserved.pop(key) for key in keys if key in reserved}
+            try:
+                failures |= await self._wait(handle, {key: missing[key] for key in keys}, own)
+            except BaseException:
+                for reservation in reserved.values():  # of jobs not waited for any more: they run on and are billed
+                    self.till.close(reservation, is_billed=True)
+                raise
+        return failures
+
+    async def _made(self, missing: Mapping[str, Request], reserved: dict[str, int]) -> list[tuple[Batch, list[str]]]:
+        """Make the jobs; all is reserved before any."""
+        target = self.jobs.target
         encoded = {key: await self.model.batch_encode(_batch_request(target, key, r)) for key, r in missing.items()}
         waiting: list[tuple[Batch, list[str]]] = []
         job: list[str] = []
@@ -176,16 +199,7 @@ class _Collector:
             for key, reservation in reserved.items():
                 self.till.close(reservation, is_billed=key in running)
             raise
-        failures: Failures = {}
-        for handle, keys in waiting:
-            own = {key: reserved.pop(key) for key in keys if key in reserved}
-            try:
-                failures |= await self._wait(handle, {key: missing[key] for key in keys}, own)
-            except BaseException:
-                for reservation in reserved.values():  # of jobs not waited for any more: they run on and are billed
-                    self.till.close(reservation, is_billed=True)
-                raise
-        return failures
+        return waiting
 
     async def _wait(self, handle: Batch, requests: Mapping[str, Request], reserved: dict[str, int]) -> Failures:
         """Wait for a job, store its answers and settle what was reserved.

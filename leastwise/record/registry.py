@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
 from leastwise.record.client import every_run, experiment_id, find_experiment, shown_uri
+from leastwise.record.published.aliases import aliases_of, version_at
 from leastwise.record.published.moves import (
     AFTER,
     ALIAS,
@@ -58,7 +59,6 @@ WHAT_IT_IS = "Candidates of the use case {}. Alias champion: in production; pred
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,7 @@ class Registry:
 
     def aliases(self) -> dict[str, str]:
         """The version of each alias, as they stand; nothing is finished or changed. Empty where there is no model."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            held = self.client.get_registered_model(self.use_case).aliases
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
-            raise
-        return {str(alias): str(version) for alias, version in held.items()}
+        return aliases_of(self.client, self.use_case)
 
     def note_start(self, version: str, words: str) -> None:
         """Note at a version, and at the log's latest move to it, how it started at an endpoint; no alias moves."""
@@ -166,7 +158,7 @@ class Registry:
     def rollback(self, reason: str) -> Move:
         """Make the champion's predecessor champion again; BadInput where the log knows none."""
         with self._turn():
-            self.finish_interrupted()
+            self._finish()
             lineage = self._lineage()
             if len(lineage) < 2:
                 raise BadInput(
@@ -193,17 +185,30 @@ class Registry:
         return sorted((move_of(run) for run in runs), key=lambda move: move.number)
 
     def finish_interrupted(self) -> list[Move]:
-        """Move the aliases of log entries that a crash left open; gives back those it finished."""
+        """Move the aliases of log entries that a crash left open; gives back those it finished.
+
+        In a turn of its own: an entry that is open now may be moved, and another after it, before this one gets there.
+        """
+        if all(move.finished for move in self.log()):
+            return []
+        with self._turn():
+            return self._finish()
+
+    def _finish(self) -> list[Move]:
         open_moves = [move for move in self.log() if not move.finished]
         for move in open_moves:
             self._apply(move)
         return open_moves
 
+    @property
+    def _name(self) -> str:
+        return f"registry-{self.use_case}"
+
     def _turn(self) -> AbstractContextManager[None]:
-        return turns().turn(f"registry-{self.use_case}")
+        return turns().turn(self._name)
 
     def _move(self, event: Event, version: str, reason: str) -> Move | None:
-        self.finish_interrupted()
+        self._finish()
         # Raises for a version that is not there, before anything is logged.
         self.client.get_model_version(self.use_case, version)
         before = self._version_at(ALIAS[event])
@@ -215,6 +220,7 @@ class Registry:
 
     def _write(self, event: Event, before: str, after: str, reason: str) -> Move:
         """One entry, whole at once: a run is created together with its tags."""
+        turns().require(self._name)
         number = max((move.number for move in self.log()), default=0) + 1  # somebody may have deleted an entry
         words = f"{ALIAS[event]} from version {before or 'none'} to {after}. {reason}"
         tags = {
@@ -232,6 +238,7 @@ class Registry:
 
     def _apply(self, move: Move) -> None:
         """Move the alias and close the entry; doing it twice changes nothing."""
+        turns().require(self._name)
         self.client.set_registered_model_alias(self.use_case, ALIAS[move.event], move.after)
         if move.event == "promote" and self._version_at(CHALLENGER) == move.after:
             self.client.delete_registered_model_alias(self.use_case, CHALLENGER)
@@ -259,19 +266,7 @@ class Registry:
 
     def _version_at(self, alias: str) -> str:
         """The version an alias names, empty where it is not set."""
-        version = self._at(alias)
-        return str(version.version) if version else ""
-
-    def _at(self, alias: str) -> ModelVersion | None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self.client.get_model_version_by_alias(self.use_case, alias)
-        except MlflowException as error:
-            # Measured on 3.17.2: an alias not set is INVALID_PARAMETER_VALUE, a model that is not there the other.
-            if error.error_code in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"):
-                return None
-            raise
+        return version_at(self.client, self.use_case, alias)
 
     def _holder(self, alias: str) -> Registered | None:
         self.finish_interrupted()

@@ -31,6 +31,7 @@ from leastwise.record.stage_run import EXAMPLES, StageRun
 from leastwise.record.upkeep_run import UpkeepRun
 from leastwise.serving import smoke
 from leastwise.serving.live_model import TRIES
+from leastwise.stores.shared.state import turns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,11 @@ def register(work: Workspace, run: StageRun) -> str:
     model_id = run.tag(MODEL_ID)
     if not model_id:
         raise BadInput(f"run {run.id}: {_why_none(run)}")
+    with turns().turn(f"registering-{work.use_case.name}"):  # two at once would mix the files of one model
+        return registry.version_of(run) or _registered(work, run, registry, model_id)
+
+
+def _registered(work: Workspace, run: StageRun, registry: Registry, model_id: str) -> str:
     candidate = run.candidate()
     with _scratch(work.home / "registering") as scratch:
         packed = Path(scratch, "bundle")

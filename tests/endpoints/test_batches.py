@@ -23,6 +23,7 @@ from leastwise.stores.caps import BudgetExceeded, Caps
 from leastwise.stores.ledger import Meter
 from leastwise.stores.ledger_file import LedgerFile
 from leastwise.stores.remembered import Remembered
+from leastwise.stores.shared.jobs import JobFile
 from leastwise.use_case.price import Usage
 from tests.servers.hostile_server import refused
 from tests.servers.web_server import chat_completion, served
@@ -188,7 +189,13 @@ def request(text: str) -> Request:
 def options(tmp_path: Path) -> Iterator[dict[str, Any]]:
     with ResponseStore(tmp_path / "answers.db") as store, LedgerFile(tmp_path / "ledger.db") as ledger:
         meter = Meter(ledger, Caps("c", 1.0), "triage", "distill")
-        yield {"store": store, "price": half_price, "meter": meter, "jobs": tmp_path / "jobs.db", "first_poll_s": 0.02}
+        yield {
+            "store": store,
+            "price": half_price,
+            "meter": meter,
+            "jobs": JobFile(tmp_path / "jobs.db"),
+            "first_poll_s": 0.02,
+        }
 
 
 def test_a_batch_is_one_job_paid_at_its_price_and_asked_once(options: dict[str, Any]) -> None:
@@ -446,11 +453,13 @@ def test_what_an_earlier_job_brings_is_collected_before_anything_is_asked_alone(
     assert reply.text == "ANSWER:row" and server.asked == ["row"]
 
 
-def test_an_answer_that_was_bought_alone_is_not_bought_again_in_a_batch(options: dict[str, Any]) -> None:
+def test_an_answer_that_was_bought_alone_is_not_bought_again_in_a_batch(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
     server = BatchServer()
     with (
         running(server) as target,
-        Asker(target, store=options["store"], price=half_price, memory=Remembered(options["jobs"].parent)) as asker,
+        Asker(target, store=options["store"], price=half_price, memory=Remembered(tmp_path)) as asker,
     ):
         asker.ask([request("row 0")])
         replies = ask_in_batch(asker.target, [request("row 0"), request("row 1")], **options)

@@ -1,6 +1,7 @@
 """The registry on a real SQLite MLflow: the log is written first, a crash between log and alias is made good."""
 
 import itertools
+import threading
 
 import pytest
 
@@ -228,3 +229,25 @@ def test_an_entry_that_somebody_deleted_gives_its_number_to_no_other(registry):
     registry.promote(version(registry, "d"), "d")
     assert [move.number for move in registry.log()] == [2, 3, 4]
     assert registry.rollback("back").after == moves[2].after
+
+
+def test_who_reads_the_champion_never_moves_an_alias_back_past_a_later_promotion(registry, monkeypatch):
+    a, b, c = version(registry, "a"), version(registry, "b"), version(registry, "c")
+    registry.promote(a, "first")
+    client_type, later = type(registry.client), threading.Thread(target=lambda: registry.promote(c, "better still"))
+    with monkeypatch.context() as crashing:
+        crashing.setattr(client_type, "set_registered_model_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            registry.promote(b, "better")
+    move, reader = client_type.set_registered_model_alias, threading.get_ident()
+
+    def slowly(*arguments):
+        if threading.get_ident() == reader and later.ident is None:
+            later.start()  # between the log as it was read and the alias
+            later.join(1.0)
+        return move(*arguments)
+
+    monkeypatch.setattr(client_type, "set_registered_model_alias", slowly)
+    registry.champion()
+    later.join()
+    assert registry.aliases() == {"champion": c, "predecessor": b}

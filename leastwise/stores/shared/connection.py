@@ -32,6 +32,9 @@ SESSION = (
     "SET synchronous_commit TO on",
     "SET statement_timeout TO '30s'",
     "SET idle_in_transaction_session_timeout TO '15s'",
+    "SET tcp_keepalives_idle TO 5",  # of the server: the turn of a machine that is cut off ends within half a minute
+    "SET tcp_keepalives_interval TO 5",
+    "SET tcp_keepalives_count TO 3",
 )
 GOES_ON = "run the same command again: it goes on from here and buys no answer twice"
 

@@ -20,6 +20,7 @@ from leastwise.stores.shared import owners, schema
 from leastwise.stores.shared.address import Address, address
 from leastwise.stores.shared.answers import SharedAnswers
 from leastwise.stores.shared.connection import Session
+from leastwise.stores.shared.jobs import FILE, JobFile, Jobs, SharedJobs
 from leastwise.stores.shared.ledger import SharedLedger
 from leastwise.stores.shared.owners import Owner
 from leastwise.stores.shared.turns import FileTurns, SharedTurns, Turns
@@ -58,6 +59,12 @@ def open_state(home: Path) -> State:
     if shared is None:
         return State(LedgerFile(home / "ledger.db"), ResponseStore(home / "responses.db"))
     return State(SharedLedger(shared.writer, shared.reader), SharedAnswers(shared.writer, shared.reader))
+
+
+def open_jobs(home: Path) -> Jobs:
+    """The provider batch jobs that were made and not collected; `home` is where they are noted in a file."""
+    shared, here = shared_state(home), JobFile(home / FILE)
+    return SharedJobs(shared.address.shown, shared.writer, shared.reader, shared.turns, here) if shared else here
 
 
 def turns() -> Turns:

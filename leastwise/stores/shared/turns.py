@@ -7,15 +7,17 @@ leased here; over several machines both are the database's.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
 from leastwise.stores.lease import Sign
 from leastwise.stores.shared.address import Address
-from leastwise.stores.shared.connection import Database, Session, connected
+from leastwise.stores.shared.connection import GOES_ON, Database, Session
 from leastwise.stores.shared.owners import GIVEN_UP_S, is_alive
 from leastwise.stores.shared.writer import Writer
 
@@ -48,6 +50,10 @@ class Turns(Protocol):
         """Nobody else does this while the block runs; waits for whoever does. Not to be nested under one name."""
         ...
 
+    def require(self, name: str) -> None:
+        """Inside the block: that the turn is still this process's own; TurnLost where another may have it by now."""
+        ...
+
     def take(self, name: str) -> Holder | None:
         """Work on something from now on; gives back who does already, None where nobody else does."""
         ...
@@ -55,6 +61,10 @@ class Turns(Protocol):
     def give_back(self, name: str) -> None:
         """No longer work on it."""
         ...
+
+
+class TurnLost(RuntimeError):  # noqa: N818 (an outage, not a defect)
+    """The database broke off in the middle of a turn, so that another process may have begun its own."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,9 @@ class FileTurns:
         self.home.mkdir(parents=True, exist_ok=True)
         with FileLock(self.home / f"{name}.lock"):
             yield
+
+    def require(self, name: str) -> None:
+        """A locked file stays locked."""
 
     def take(self, name: str) -> Holder | None:
         """Nothing is leased here."""
@@ -95,11 +108,24 @@ class SharedTurns:
     @contextmanager
     def turn(self, name: str) -> Iterator[None]:
         """An advisory lock on a connection of its own; TimeoutError after LONGEST_TURN_S."""
-        own = Session(self.address)
-        own.patiently(lambda database: None)
-        with closing(connected(self.address)) as session:
-            _wait(session, name)
-            yield
+        with closing(Session(self.address)) as session:
+            _held[name, threading.get_ident()] = session.patiently(partial(_waited_for, name=name))
+            try:
+                yield
+            finally:
+                del _held[name, threading.get_ident()]
+
+    def require(self, name: str) -> None:
+        """The lock is the connection's: it is held as long as that very one answers."""
+        import psycopg
+
+        try:
+            _held[name, threading.get_ident()].execute("SELECT 1")
+        except (psycopg.OperationalError, psycopg.InterfaceError):
+            raise TurnLost(
+                f"{name}: the shared state at {self.address.shown} broke off in the middle of this turn, and another "
+                f"process may have its own by now; nothing more is done. What was begun is written down, so {GOES_ON}"
+            ) from None
 
     def take(self, name: str) -> Holder | None:
         """One row; that of a process that is given up is taken over."""
@@ -130,7 +156,11 @@ class SharedTurns:
         return None
 
 
-def _wait(session: Database, name: str) -> None:
+_held: dict[tuple[str, int], Database] = {}  # by the name of the turn and the thread that has it
+
+
+def _waited_for(session: Database, name: str) -> Database:
+    """The connection, once it has the turn."""
     import psycopg
 
     key = int.from_bytes(hashlib.sha256(f"leastwise:{name}".encode()).digest()[:8], signed=True)
@@ -142,3 +172,4 @@ def _wait(session: Database, name: str) -> None:
         raise TimeoutError(
             f"{name}: another process has had its turn for {LONGEST_TURN_S} s; end it, or run this again later"
         ) from None
+    return session
