@@ -14,6 +14,7 @@ appendix B, with frozen weights); against the matrix products measured on this c
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
@@ -41,6 +42,7 @@ GOALS = {  # figure: (wanted, at least or at most)
     "lora.reload_difference": (0.0, "at most"),
     "qlora.reload_difference": (0.0, "at most"),
 }
+NEEDED = ("torch", "transformers", "peft", "accelerate", "pydantic")
 PARTS = ("card", "base", "lora", "qlora", "encoder_student", "embeddings", "plain_peft", "causal_student", "merge")
 LEAST_S = {"8b": 40.0, "tiny": 0.0}  # left of the minutes, under which no further part is begun
 WARM_STEPS = 3  # not counted: the first steps set up kernels and memory
@@ -426,7 +428,7 @@ def check(size: Size, parts: list[str], folder: Path, minutes: float, apart: boo
 
 
 def main() -> int:
-    """Prints the figures, and gives 0 where every part ran, met or missed."""
+    """Prints the figures, and gives 0 where every part ran, met or missed, 2 where a package is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, help="default: 8b where there is a GPU, else tiny")
     parser.add_argument("--minutes", type=float, default=8.0)
@@ -434,6 +436,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where 33 GB may lie for the while; default: a temporary folder")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if missing := [each for each in NEEDED if importlib.util.find_spec(each) is None]:
+        print(json.dumps({"missing": missing, "remedy": f"pip install {' '.join(missing)}"}))
+        return 2
     name = chosen.size or ("8b" if device_of().type == "cuda" else "tiny")
     size = SIZES[name]
     if chosen.child:

@@ -1,8 +1,9 @@
 """How fast the training machine computes, and how large a model is: what the cost of a training is estimated from.
 
-A GPU's speed is its data sheet's peak times the share that training usually reaches; none was measured here. This
-machine's is measured once, by matrix products, and kept: by the processor's time, for whatever else runs in that second
-says nothing of the hour a training takes. It estimates no cost and trains nothing.
+A GPU's speed is its data sheet's peak times the share that training usually reaches, where a use case names one. This
+machine's is measured once, by matrix products, and kept: of its GPU under the card's name, where it has one (not run on
+a GPU), else by the processor's time, for whatever else runs in that second says nothing of the hour a training takes.
+It estimates no cost and trains nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from leastwise.models import weights
+from leastwise.models import machine, weights
 from leastwise.models.encoder import embedder_dir
 from leastwise.money.expected_cost import Hardware
 from leastwise.stores import storage
@@ -31,7 +32,7 @@ PEAK_FLOPS_PER_S: dict[Gpu, float] = {
     "H200": 989e12,
 }  # dense bf16
 GPU_SHARE = 0.4
-SIZE = 1536  # rows and columns of the matrices
+SIZE, GPU_SIZE = 1536, 8192  # rows and columns of the matrices
 # of a large matrix product's speed, reached by the embedded training: 0.08 on one machine, 0.31 on another
 CPU_SHARE = {"bfloat16": 0.16, "float32": 0.6}
 
@@ -39,14 +40,17 @@ CPU_SHARE = {"bfloat16": 0.16, "float32": 0.6}
 def of(use_case: UseCase, home: Path) -> Hardware:
     """The machines a use case trains on, at the price it states; several GPUs are taken to be that many times one."""
     training = use_case.training
-    if training.gpu is None:
+    if training.gpu is not None:
+        card, peak = str(training.gpu), PEAK_FLOPS_PER_S[training.gpu]
+    elif machine.device_here().type == "cuda":
+        card, peak = _this_gpu(home)
+    else:
         return Hardware(flops_per_s=_this_machine(home), usd_per_hour=training.machines_usd_per_hour)
     count = training.launch.together
-    reached = PEAK_FLOPS_PER_S[training.gpu] * GPU_SHARE * count
     return Hardware(
-        flops_per_s=reached,
+        flops_per_s=peak * GPU_SHARE * count,
         usd_per_hour=training.machines_usd_per_hour,
-        name=training.gpu if count == 1 else f"{count} {training.gpu}",
+        name=card if count == 1 else f"{count} {card}",
     )
 
 
@@ -91,6 +95,32 @@ def weights_in(directory: Path, counts: Callable[[str], bool] = lambda _: True) 
             shapes = (tensors.get_slice(name).get_shape() for name in names)
             total += sum(map(prod, shapes))
     return float(total)
+
+
+def _this_gpu(home: Path) -> tuple[str, float]:
+    """The card's name, and its operations a second of large matrix products in bf16: measured once a card."""
+    import torch
+
+    card = torch.cuda.get_device_name(machine.device_here())
+    note = home / f"matrix_products_{re.sub(r'[^a-z0-9]+', '_', card.casefold())}.json"
+    if not note.exists():
+        storage.write_bytes(note, json.dumps({"bfloat16": _measured_on_gpu()}).encode())
+    return card, float(json.loads(note.read_text())["bfloat16"])
+
+
+def _measured_on_gpu() -> float:
+    import torch
+
+    device = machine.device_here()
+    pair = [torch.randn(GPU_SIZE, GPU_SIZE, device=device, dtype=torch.bfloat16) for _ in range(2)]
+    best = 0.0
+    for _ in range(5):  # the first one also sets up kernels and memory
+        torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        torch.matmul(*pair)
+        torch.cuda.synchronize(device)
+        best = max(best, 2 * GPU_SIZE**3 / (time.perf_counter() - started))
+    return best
 
 
 def _this_machine(home: Path) -> float:

@@ -3,8 +3,9 @@
 import time
 
 import pytest
+import torch
 
-from leastwise.models import hardware
+from leastwise.models import hardware, machine
 from leastwise.rows.use_case_file import load
 
 
@@ -36,3 +37,23 @@ def test_of_an_encoder_student_the_kept_layers_are_counted_and_not_its_embedding
     two, six = hardware.encoder_parameters(uri, 2), hardware.encoder_parameters(uri, 6)
     assert six == pytest.approx(3 * two) and two == pytest.approx(2 * 1.77e6, rel=0.05)
     assert six < 0.6 * hardware.parameters(uri), "half of it are embeddings"
+
+
+def test_where_a_gpu_is_a_training_is_expected_at_its_measured_speed_kept_by_the_cards_name(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    case = load("alert-triage")
+    on_cpu = hardware.of(case, tmp_path)
+    monkeypatch.setattr(machine, "device_here", lambda: torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100 80GB")
+    monkeypatch.setattr(hardware, "_measured_on_gpu", lambda: 7e14)
+    here = hardware.of(case, tmp_path)
+    assert (here.name, here.flops_per_s) == ("NVIDIA H100 80GB", pytest.approx(7e14 * hardware.GPU_SHARE))
+    assert here.usd_per_hour == on_cpu.usd_per_hour
+    monkeypatch.setattr(hardware, "_measured_on_gpu", lambda: pytest.fail("measured twice"))
+    assert hardware.of(case, tmp_path) == here
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA L4")
+    monkeypatch.setattr(hardware, "_measured_on_gpu", lambda: 1e14)
+    assert hardware.of(case, tmp_path).name == "NVIDIA L4", "another card is another measurement"
+    named = case.model_copy(update={"training": case.training.model_copy(update={"gpu": "A100"})})
+    assert hardware.of(named, tmp_path).name == "A100", "what the use case names is what it trains on"

@@ -322,6 +322,27 @@ def test_what_was_published_and_is_damaged_there_is_refused(machines: Machines, 
         Handover(connect(), other).path(made.uri)
 
 
+def test_a_publication_that_a_kill_broke_off_is_gone_on_with_and_none_piles_up(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = machines.on("one")
+    a_thing(home, "broken")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("mlflow.MlflowClient.log_artifacts", killed)
+            Handover(connect(), home).hand_over("students", "broken")
+    made = Handover(connect(), home).hand_over("students", "broken")
+    client = connect()
+    (experiment,) = [each.experiment_id for each in client.search_experiments() if each.name == "leastwise-made"]
+    runs = client.search_runs([experiment], "tags.`leastwise.made` = 'students/broken'")
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    assert (Handover(connect(), machines.folder / "other").path(made.uri) / "model.safetensors").exists()
+
+
 def test_a_file_that_runs_code_is_not_handed_on(machines: Machines) -> None:
     home = machines.on("one")
     (a_thing(home, "pickled") / "optimizer.pt").write_bytes(b"\x80")

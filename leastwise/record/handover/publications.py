@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from leastwise.errors import BadInput
 from leastwise.record.client import experiment_id, files_location, find_experiment, shown_uri
-from leastwise.record.run import FINISHED, KIND, is_status, is_tag
+from leastwise.record.run import FINISHED, KIND, RUNNING, is_status, is_tag
 from leastwise.stores import storage
 from leastwise.stores.made import objects
 from leastwise.stores.made.naming import BUNDLES, TABLES, Made
@@ -88,7 +88,9 @@ class Publications:
         if prefix:
             tags[PLACE] = f"{prefix.rstrip('/')}/{made.kind}/{made.key}-{made.sha256[:12]}"
         name = f"{made.kind} · {made.key} · {size / 1e6:,.1f} MB"
-        run = self.client.create_run(experiment_id(self.client, EXPERIMENT), tags=tags, run_name=name)
+        run = self._broken_off(made, tags.get(PLACE, "")) or self.client.create_run(
+            experiment_id(self.client, EXPERIMENT), tags=tags, run_name=name
+        )
         if prefix:
             objects.put(place, tags[PLACE])
         elif place.is_dir():
@@ -97,6 +99,18 @@ class Publications:
             self.client.log_artifact(run.info.run_id, str(place), FILES)
         self.client.set_terminated(run.info.run_id, FINISHED)
         return Publication.of(run)
+
+    def _broken_off(self, made: Made, place: str) -> Run | None:
+        """A publication of the same bytes that somebody began and has not finished: what a kill left is gone on with,
+        and where its maker lives, both write the same.
+        """
+        where = find_experiment(self.client, EXPERIMENT)
+        if where is None:
+            return None
+        same = f"{is_tag(MADE, f'{made.kind}/{made.key}')} and {is_tag(SHA256, made.sha256)}"
+        begun = f"{same} and {is_status(RUNNING)}"
+        runs = self.client.search_runs([where], begun, order_by=["attributes.start_time ASC"])
+        return next((run for run in runs if run.data.tags.get(PLACE, "") == place), None)
 
     def download(self, publication: Publication, folder: Path) -> Path:
         """Its files in an empty folder of this machine; gives back the folder, or the file, that was published."""
