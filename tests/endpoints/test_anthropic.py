@@ -18,6 +18,7 @@ from leastwise.stores.caps import Caps
 from leastwise.stores.ledger import Meter
 from leastwise.stores.ledger_file import LedgerFile
 from leastwise.stores.remembered import Remembered
+from leastwise.stores.shared.jobs import JobFile
 from leastwise.use_case.price import Price
 from tests.servers.web_server import served
 
@@ -214,7 +215,7 @@ def test_a_batch_is_counted_as_billed_and_what_expired_is_asked_once_more(
     server: AnthropicServer, options: dict[str, Any], tmp_path: Path
 ):
     texts = [f"row {n}" for n in range(3)] + ["late", "refused"]
-    how = options | {"jobs": tmp_path / "jobs.db", "first_poll_s": 0.02}
+    how = options | {"jobs": JobFile(tmp_path / "jobs.db"), "first_poll_s": 0.02}
     replies = ask_in_batch(target(server), [request(text) for text in texts], **how)
     assert [reply.text for reply in replies] == ["ANSWER:row 0", "ANSWER:row 1", "ANSWER:row 2", "ANSWER:late", ""]
     assert all(reply.usage_known and reply.cached_tokens == 900 for reply in replies) and server.jobs == 2
@@ -224,7 +225,7 @@ def test_a_batch_is_counted_as_billed_and_what_expired_is_asked_once_more(
 
 
 def test_a_batch_whose_model_is_gone_says_so(server: AnthropicServer, options: dict[str, Any], tmp_path: Path):
-    how = options | {"jobs": tmp_path / "jobs.db", "first_poll_s": 0.02}
+    how = options | {"jobs": JobFile(tmp_path / "jobs.db"), "first_poll_s": 0.02}
     with pytest.raises(BadInput, match="served_name"):
         ask_in_batch(target(server), [request("gone 1"), request("gone 2")], **how)
     assert server.jobs == 1 and options["meter"].ledger.spent("c") == 0

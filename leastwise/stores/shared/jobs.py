@@ -162,5 +162,8 @@ class SharedJobs:
 
     def _hand_on(self) -> None:
         for job in self.here.every_waiting():
-            self.reader.patiently(lambda database, row=job.row: database.execute(NOTE, row))  # type: ignore[misc]
+            self._note_everywhere(job)
             self.here.note_collected(job.target, job.id)  # by the other machines from now on
+
+    def _note_everywhere(self, job: Job) -> None:
+        self.reader.patiently(lambda database: database.execute(NOTE, job.row))
