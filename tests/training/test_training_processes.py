@@ -160,6 +160,31 @@ def first_machine(home: Path, server: S3, tiny, rows, metric, launch: Launch) ->
 
 
 @pytest.mark.soak
+def test_the_processes_of_one_machine_end_with_the_command_that_started_them_and_a_new_one_goes_on(
+    tiny, rows, metric, alone, server, tmp_path
+):
+    home = tmp_path / "one"
+    out = home / "adapters" / "made"
+    first = first_machine(home, server, tiny, rows, metric, Launch(processes=2))
+    deadline = time.monotonic() + 120
+    while not list(out.parent.glob("*.unfinished/checkpoint-*/trainer_state.json")):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    assert len(left_running(Path("adapters/made"))) >= 2
+    first.kill()
+    first.wait()
+    deadline = time.monotonic() + 20
+    while left := left_running(Path("adapters/made")):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+    assert not out.exists()
+    said, errors = first_machine(home, server, tiny, rows, metric, Launch(processes=2)).communicate(timeout=120)
+    report = TrainingReport.model_validate_json(said.splitlines()[-1])
+    assert report.resumed_from_step >= 1, errors
+    the_same(alone, report)
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize("dies", ["first", "other"])
 def test_two_machines_with_nothing_in_common_but_s3_take_the_steps_of_one_and_go_on_after_a_kill(
     tiny, rows, metric, alone, server, monkeypatch, tmp_path, dies
