@@ -322,7 +322,7 @@ def test_what_was_published_and_is_damaged_there_is_refused(machines: Machines, 
         Handover(connect(), other).path(made.uri)
 
 
-def test_a_publication_that_a_kill_broke_off_is_gone_on_with_and_none_piles_up(
+def test_a_publication_that_a_kill_broke_off_is_deleted_once_its_maker_is_surely_gone(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = machines.on("one")
@@ -337,9 +337,13 @@ def test_a_publication_that_a_kill_broke_off_is_gone_on_with_and_none_piles_up(
             Handover(connect(), home).hand_over("students", "broken")
     made = Handover(connect(), home).hand_over("students", "broken")
     client = connect()
+    monkeypatch.setattr("leastwise.record.handover.publications.BROKEN_OFF_S", 0.0)
     (experiment,) = [each.experiment_id for each in client.search_experiments() if each.name == "leastwise-made"]
     runs = client.search_runs([experiment], "tags.`leastwise.made` = 'students/broken'")
-    assert [run.info.status for run in runs] == ["FINISHED"]
+    assert sorted(run.info.status for run in runs) == ["FINISHED", "RUNNING", "RUNNING"], "they may live"
+    Publications(client).publish(made, home / "students" / "broken")
+    runs = client.search_runs([experiment], "tags.`leastwise.made` = 'students/broken'")
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
     assert (Handover(connect(), machines.folder / "other").path(made.uri) / "model.safetensors").exists()
 
 

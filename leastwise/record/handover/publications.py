@@ -5,6 +5,7 @@ Files go through the tracking server, so that a worker needs no key of where the
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "leastwise-made"
 MADE, SHA256, BYTES, PLACE = "leastwise.made", "leastwise.sha256", "leastwise.bytes", "leastwise.place"
 FILES = "files"
+BROKEN_OFF_S = 86_400.0  # after which a publication that is not finished has no living maker
 SAFE = frozenset(
     {".safetensors", ".gguf", ".onnx", ".npz", ".npy", ".parquet", ".json", ".txt", ".model", ".jinja", ".md"}
 )
@@ -88,9 +90,7 @@ class Publications:
         if prefix:
             tags[PLACE] = f"{prefix.rstrip('/')}/{made.kind}/{made.key}-{made.sha256[:12]}"
         name = f"{made.kind} · {made.key} · {size / 1e6:,.1f} MB"
-        run = self._broken_off(made, tags.get(PLACE, "")) or self.client.create_run(
-            experiment_id(self.client, EXPERIMENT), tags=tags, run_name=name
-        )
+        run = self.client.create_run(experiment_id(self.client, EXPERIMENT), tags=tags, run_name=name)
         if prefix:
             objects.put(place, tags[PLACE])
         elif place.is_dir():
@@ -98,19 +98,17 @@ class Publications:
         else:
             self.client.log_artifact(run.info.run_id, str(place), FILES)
         self.client.set_terminated(run.info.run_id, FINISHED)
+        self._delete_broken_off(made, run.info.experiment_id)
         return Publication.of(run)
 
-    def _broken_off(self, made: Made, place: str) -> Run | None:
-        """A publication of the same bytes that somebody began and has not finished: what a kill left is gone on with,
-        and where its maker lives, both write the same.
+    def _delete_broken_off(self, made: Made, experiment: str) -> None:
+        """Publications of the same bytes that were begun long ago and never finished: what a kill left. A younger one
+        may have a living maker, whose files nobody else writes into.
         """
-        where = find_experiment(self.client, EXPERIMENT)
-        if where is None:
-            return None
         same = f"{is_tag(MADE, f'{made.kind}/{made.key}')} and {is_tag(SHA256, made.sha256)}"
-        begun = f"{same} and {is_status(RUNNING)}"
-        runs = self.client.search_runs([where], begun, order_by=["attributes.start_time ASC"])
-        return next((run for run in runs if run.data.tags.get(PLACE, "") == place), None)
+        long_ago = f"attributes.start_time < {int((time.time() - BROKEN_OFF_S) * 1000)}"
+        for run in self.client.search_runs([experiment], f"{same} and {is_status(RUNNING)} and {long_ago}"):
+            self.client.delete_run(run.info.run_id)
 
     def download(self, publication: Publication, folder: Path) -> Path:
         """Its files in an empty folder of this machine; gives back the folder, or the file, that was published."""
