@@ -21,7 +21,6 @@ from leastwise.errors import BadInput
 from leastwise.evaluating.cascade_offer import CascadeOffer, at_its_engine
 from leastwise.ladder.candidate import Candidate, Cascade, Prompt, Weights
 from leastwise.models import weights
-from tests.engines.test_gguf import adapter_on
 from tests.engines.test_vllm import stand_in
 from tests.workspaces import case_file, opened
 
@@ -44,12 +43,6 @@ def work(tiny: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "allow_no_test": True,
     }
     return opened(case_file(tmp_path, case))
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    made = adapter_on(tiny, tmp_path_factory.mktemp("adapter") / "a")
-    return Weights(kind="adapter", uri=made.as_uri(), revision=weights.directory_hash(made))
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from leastwise.answering.workspace import Workspace
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import CachePolicy, Candidate, Cascade, Prompt, Weights
 from leastwise.models import weights
-from tests.engines.test_gguf import adapter_on
 from tests.servers.hostile_server import HostileServer, hostile_server
 from tests.workspaces import case_file, opened
 
@@ -55,12 +54,6 @@ def work(
         "allow_no_test": True,
     }
     return opened(case_file(tmp_path, case))
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    made = adapter_on(tiny, tmp_path_factory.mktemp("adapter") / "a")
-    return Weights(kind="adapter", uri=made.as_uri(), revision=weights.directory_hash(made))
 
 
 def tuned(tiny: Path, adapter: Weights, **changes: Any) -> Candidate:
