@@ -4,6 +4,7 @@ It knows no table; not for a network file system, whose locks SQLite cannot trus
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -13,6 +14,7 @@ from leastwise.errors import BadInput
 
 MOST_CHECKED_BYTES = 1 << 26  # 64 MiB: larger ones are checked by their first pages alone
 BUSY_TIMEOUT_S = 30.0
+_LOOK_S = 0.01
 
 
 def open_wal(path: Path, schema: str) -> sqlite3.Connection:
@@ -20,12 +22,25 @@ def open_wal(path: Path, schema: str) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     check_whole(path)
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
+    write_ahead(connection)
     # NORMAL leaves a committed transaction in the operating system's hands: enough against a killed process, and no
     # fsync in the middle of an event loop.
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.executescript(schema)
     return connection
+
+
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Turns the file's write-ahead log on, waiting for those who do it at the same moment."""
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:  # the change itself is not waited for by SQLite's own timeout
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_LOOK_S)
 
 
 def check_whole(path: Path) -> None:

@@ -72,8 +72,9 @@ def test_a_step_in_pieces_that_fit_has_the_gradients_of_the_whole_step(monkeypat
         found.append((run._step(list(range(8)), looked), looked.gradients))
     (whole, one), (pieces, several) = found
     assert pieces == pytest.approx(whole, rel=1e-2) and len(one) == len(several) > 10
-    for wanted, got in zip(one, several, strict=True):
-        assert torch.nn.functional.cosine_similarity(wanted.flatten(), got.flatten(), dim=0) > 0.99
+    largest = max(float(each.norm()) for each in one)
+    for wanted, got in zip(one, several, strict=True):  # a key's bias has no gradient: what there is of one is rounding
+        assert float((wanted - got).norm()) <= 0.1 * float(wanted.norm()) + 1e-4 * largest
 
 
 def test_only_the_asked_layers_are_kept_and_nothing_is_pickled(student_dir):
