@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from pydantic import ValidationError
 
 from leastwise.errors import BadInput
