@@ -126,7 +126,7 @@ def test_the_server_takes_every_overlay_but_what_it_says_it_does_not_know(stand:
     refused = [f"{how}: {objects}" for how, objects in became.items() if how.startswith("refused")]
     assert refused == [] and len(became["applied"]) > 30
     unknown = {each for how, objects in became.items() if how.startswith("not known") for each in objects}
-    assert unknown <= {"ScaledObject vllm", "TriggerAuthentication vllm"}
+    assert unknown <= {"ScaledObject vllm", "TriggerAuthentication vllm", "TriggerAuthentication candidates"}
 
 
 def test_a_training_over_nodes_is_taken_and_its_pods_are_made(stand: Stand) -> None:
