@@ -49,13 +49,17 @@ def job_of(pool: str) -> dict[str, Any]:
 
 def self_hosted() -> list[dict[str, Any]]:
     """What self_host applies of a candidate: while it is judged, and once it serves."""
+    from leastwise.serving.cluster import keeping
     from leastwise.serving.cluster.manifests import Owner, Served, service
     from leastwise.use_case.settings import Cluster
 
-    served = Served("alert-triage", "endpoint-alert-triage-1", "key", f"made://bundles/key?sha256={'0' * 64}")
+    bundle, name = f"made://bundles/key?sha256={'0' * 64}", "endpoint-alert-triage"
+    served = Served("alert-triage", f"{name}-1", "key", bundle, is_held=True)
     judged = served.objects(Cluster(), 1, Owner("run", str(uuid.uuid4())))
-    callers = service("endpoint-alert-triage", served.app, {"labels": {}})
-    return [*judged, *served.objects(Cluster(gpus=1), 2, version="1"), callers]
+    callers = service(name, served.app, {"labels": {}})
+    by_cpu, by_requests = (Cluster(most_replicas=8, scale_by=how) for how in ("cpu", "requests"))
+    kept = [*keeping.objects(by_cpu, name, served.app), keeping.objects(by_requests, name, served.app)[-1]]
+    return [*judged, *served.objects(Cluster(gpus=1), 2, version="1"), callers, *kept]
 
 
 def checked() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -77,6 +77,11 @@ class TrainingReport(BaseModel):
     dev_metrics: tuple[float, ...] = Field((), description="The task's metric on dev rows, at the same distances.")
     best_step: int = Field(description="The step whose weights were kept: the best on dev, or the last without dev.")
     reload_difference: float = Field(description="Largest difference of a logit after saving and loading again.")
+    replica_difference: float = Field(
+        0.0,
+        description="Largest difference of a trained weight between processes that hold a copy each, as a share of its "
+        "tensor's largest; 0: not a bit.",
+    )
     dtype: str
     versions: dict[str, str]
 
@@ -91,6 +96,7 @@ class TrainingReport(BaseModel):
             "reload_difference": self.reload_difference,
             "loss": self.train_losses[-1],
             "best_step": self.best_step,
+            **({"replica_difference": self.replica_difference} if self.settings.launch.together > 1 else {}),
             **({"dev_loss": self.dev_losses[-1]} if self.dev_losses else {}),
             **({"dev_metric": max(self.dev_metrics)} if self.dev_metrics else {}),
         }

@@ -27,6 +27,7 @@ from leastwise.models.machine import check_quantize, fitting, native_dtype, torc
 from leastwise.models.weights import built, directory_hash
 from leastwise.progress import TrainingProgress
 from leastwise.stores import storage
+from leastwise.training.causal import replicas
 from leastwise.training.causal.computing import Computing, card_here, chosen, sizes_of
 from leastwise.training.causal.proof import save
 from leastwise.training.request import DevMetric, TrainingReport, TrainingRequest
@@ -133,6 +134,7 @@ def train_here(
         started = _attach_progress(trainer, resumed, progress)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         report = _report(trainer, request, len(order), resumed, time.monotonic() - started)
+        report = report.model_copy(update={"replica_difference": _apart(trainer)})
         model = gathered(trainer, request.base, settings)
         if trainer.accelerator.is_main_process:
             with built(out) as folder:
@@ -240,6 +242,13 @@ def _resumed_from(trainer: CompletionTrainer, request: TrainingRequest, folder: 
     trainer.bring_best = partial(shared.bring, folder=folder)
     step = max(trainer.known_to_all(whole_steps(folder)), default=None)
     return None if step is None else folder / f"checkpoint-{step}"
+
+
+def _apart(trainer: CompletionTrainer) -> float:
+    """How far the processes' whole copies are apart; 0.0 where there is one, or one in shards."""
+    if trainer.is_fsdp_enabled or trainer.accelerator.num_processes == 1:
+        return 0.0
+    return replicas.difference(trainer.accelerator.unwrap_model(trainer.model))
 
 
 def _attach_progress(

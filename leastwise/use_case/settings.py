@@ -5,9 +5,9 @@ How it trains is in `leastwise.use_case.training`. Nothing is done here.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from leastwise.part import Part, written_but_for
 from leastwise.use_case.price import Price
@@ -107,6 +107,21 @@ class Cluster(Part):
     replicas: int = Field(
         2, ge=1, le=100, description="Pods once it passed. It is judged with one: a machine is what is priced."
     )
+    most_replicas: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Most pods: above `replicas` an autoscaler keeps as many as the requests need; 0: none, always "
+        "`replicas`.",
+    )
+    scale_by: Literal["requests", "cpu"] = Field(
+        "requests",
+        description="What it looks at: requests in flight at the endpoint's pods (KEDA, with GPUs), or cpu, 70% of "
+        "what a pod asks for (the cluster's own autoscaler).",
+    )
+    in_flight_per_pod: int = Field(
+        8, ge=1, le=10_000, description="Requests in flight a pod, above which another is started; see the load report."
+    )
     former_replicas: int = Field(
         1,
         ge=0,
@@ -125,6 +140,15 @@ class Cluster(Part):
         pattern=r"^https?://[^\s{}]*\{service\}([^\s{}]|\{namespace\})*$",
         description="Where flow runs reach a Service of the namespace.",
     )
+
+    @model_validator(mode="after")
+    def _most_are_no_fewer(self) -> Self:
+        if 0 < self.most_replicas < self.replicas:
+            raise ValueError(
+                f"most_replicas: {self.most_replicas} is less than replicas, {self.replicas}; set it to 0 (always "
+                "replicas) or to more"
+            )
+        return self
 
     def address_of(self, service: str) -> str:
         """Where flow runs reach this Service."""

@@ -5,6 +5,7 @@ How is said in `leastwise.serving.deployed`. Nothing that goes wrong here change
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect import task
@@ -61,9 +62,13 @@ def deploy(climb: RunId, run_id: RunId) -> None:
 
 def _in_cluster(work: Workspace, run: StageRun) -> Deployed:
     from leastwise.serving.cluster.place import ClusterPlace
+    from leastwise.serving.deployed import measuring
     from leastwise.serving.deployed.deploying import Deployed
     from leastwise.serving.registering import register
 
-    place = ClusterPlace(work)
-    words = place.put_before_callers(run.candidate(), register(work, run))
+    place, candidate, version = ClusterPlace(work), run.candidate(), register(work, run)
+    if not measuring.why_not(work, run):
+        with measuring.paid(work):
+            place.measured_by(partial(measuring.measure, work, run), candidate)
+    words = place.put_before_callers(candidate, version)
     return Deployed(place.lead.url, words)

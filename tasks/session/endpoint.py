@@ -23,4 +23,4 @@ def check_cluster(use_case: UseCase, possible: Sequence[Stage]) -> None:
 
     is_judged_there = use_case.hosting.endpoint == "cluster" and "self_host" in possible
     if is_judged_there and os.environ.get("LEASTWISE_POOLS") != "1":
-        check_reachable(use_case.hosting.cluster, use_case.name)
+        check_reachable(use_case)

@@ -21,8 +21,12 @@ from aiohttp import web
 
 from infra.deployments import make_pools
 from infra.kube_check import FOLDER, OVERLAYS, built
+from leastwise.record.deployed.load_report import load_of
 from leastwise.record.run import DEPLOYED
+from leastwise.serving.cluster import keeping
 from leastwise.serving.cluster.leading import Lead
+from leastwise.serving.cluster.manifests import Served
+from leastwise.serving.cluster.residency import ways_out
 from leastwise.stores.shipped import ROOT
 from leastwise.use_case.settings import Cluster as Settings
 from tasks.promote import promote_run, roll_back
@@ -122,7 +126,7 @@ def test_the_server_takes_every_overlay_but_what_it_says_it_does_not_know(stand:
     refused = [f"{how}: {objects}" for how, objects in became.items() if how.startswith("refused")]
     assert refused == [] and len(became["applied"]) > 30
     unknown = {each for how, objects in became.items() if how.startswith("not known") for each in objects}
-    assert unknown <= {"ScaledObject vllm", "TriggerAuthentication vllm"}
+    assert unknown <= {"ScaledObject vllm", "TriggerAuthentication vllm", "TriggerAuthentication candidates"}
 
 
 def test_a_training_over_nodes_is_taken_and_its_pods_are_made(stand: Stand) -> None:
@@ -150,8 +154,10 @@ def test_a_training_over_nodes_is_taken_and_its_pods_are_made(stand: Stand) -> N
 
 
 def test_what_passes_is_switched_to_what_fails_is_not_and_a_rollback_takes_under_5_s(stand: Stand, state: Path) -> None:
-    run = judged(stand.climb(state, RIGHT))
+    run = judged(stand.climb(state, RIGHT, loads=2))
     assert run.verdict == "PASS", run.reason
+    assert run.figures["load.requests_per_s"] > 0 and run.figures["load.errors"] == 0
+    print(f"one pod under load:\n{load_of(run)}")
     one = stand.led_to()
     assert "is being served at" in run.tag(DEPLOYED) and stand.apps() == {one}
     assert answer(stand)["leastwise"]["version"] == run.candidate().key
@@ -230,6 +236,30 @@ def test_flow_runs_may_do_this_and_no_more(stand: Stand) -> None:
         for place in ("api/v1/namespaces/leastwise/secrets", "apis/batch/v1/namespaces/leastwise/jobs", "api/v1/nodes"):
             assert run.get(f"/{place}").status_code == 403, place
         assert run.get("/apis/apps/v1/namespaces/default/deployments").status_code == 403
+        policies = f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}/networkpolicies"
+        opens = {"metadata": {"name": "way-out"}, "spec": {"podSelector": {}, "egress": [{}]}}
+        assert run.get(policies).is_success and run.post(policies, json=opens).status_code == 403
+
+
+def test_what_keeps_the_pods_is_taken_from_a_flow_run(stand: Stand) -> None:
+    """1.20 has budget and autoscaler under older versions; there self_host says that it serves without them."""
+    settings = Settings(context="run", most_replicas=3, scale_by="cpu")
+    with stand.server.client("run") as run:
+        became = {
+            each["kind"]: applied(stand.server, run, each)
+            for each in keeping.objects(settings, SERVICE, stand.led_to())
+        }
+    print(became)
+    assert len(became) == 2 and all(how.startswith("applied") for how in became.values())
+    said = keeping.keep(Lead.of(settings, "own").api, settings, SERVICE, stand.led_to())
+    version = int(stand.client.get("/version").json()["minor"].rstrip("+"))
+    assert len(said) == (0 if version >= 23 else 1 if version >= 21 else 2), said
+
+
+def test_policies_of_the_overlays_hold_back_who_is_held_to_a_list(stand: Stand) -> None:
+    api = Lead.of(Settings(context="run"), "own").api
+    held, other = (Served("own", "own-1", "k", "made://bundles/k", is_held).pod_labels for is_held in (True, False))
+    assert ways_out(api, held) == "" and "lets its pods out to 0.0.0.0/0" in ways_out(api, other)
 
 
 @pytest.mark.parametrize("pool", ["cpu", "gpu"])

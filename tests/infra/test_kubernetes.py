@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonpatch
@@ -18,7 +19,8 @@ from infra import env_file, local
 from infra.deployments import TEMPLATES, template
 from leastwise.errors import BadInput
 from leastwise.part import changed
-from leastwise.serving.cluster.manifests import USE_CASE, Served
+from leastwise.serving.cluster import keeping, residency
+from leastwise.serving.cluster.manifests import RESIDENCY, Served
 from leastwise.serving.settings import EndpointSettings
 from leastwise.stores.shipped import ROOT
 from leastwise.use_case.settings import Cluster
@@ -88,11 +90,7 @@ def policies(objects: list[Object], role: str) -> list[Object]:
 
 
 def selects(selector: Object, role: str) -> bool:
-    wanted = [selector["matchLabels"]["role"]] if "matchLabels" in selector else [role]
-    for each in selector.get("matchExpressions", ()):
-        assert (each["key"], each["operator"]) == ("role", "In")
-        wanted = each["values"]
-    return role in wanted
+    return residency.selects(selector, {"role": role})
 
 
 def rules(objects: list[Object], role: str, way: str) -> list[Object]:
@@ -298,9 +296,7 @@ def test_pools_get_the_image_of_the_cluster_and_an_unknown_kind_is_refused(monke
 def test_what_scales_and_what_is_kept_alive_is_there(objects: list[Object]) -> None:
     deployments = of(objects, "Deployment")
     for each in of(objects, "PodDisruptionBudget").values():
-        selector = each["spec"]["selector"]
-        is_of_candidates = selector.get("matchExpressions") == [{"key": USE_CASE, "operator": "Exists"}]
-        assert is_of_candidates or selector["matchLabels"]["app"] in deployments
+        assert each["spec"]["selector"]["matchLabels"]["app"] in deployments, "candidates' are applied with them"
     for each in of(objects, "HorizontalPodAutoscaler", "ScaledObject").values():
         assert each["spec"]["scaleTargetRef"]["name"] in deployments
     assert deployments["endpoint"]["spec"]["replicas"] > 1
@@ -354,6 +350,37 @@ def test_what_self_host_applies_gives_up_what_the_endpoint_gives_up_and_asks_for
             peer for rule in rules(objects, role, way) for peer in rule.get("to" if way == "Egress" else "from", ())
         ]
         assert {"podSelector": {"matchLabels": {"role": other}}} in peers
+
+
+def test_candidates_that_are_held_to_a_list_have_no_way_out_in_any_overlay_and_policies_are_made_by_nobody() -> None:
+    for overlay in OVERLAYS:
+        objects = put_together(KUBERNETES / "overlays" / overlay)
+        api: Any = SimpleNamespace(
+            namespace="leastwise", labelled=lambda *_, objects=objects: of(objects, "NetworkPolicy").values()
+        )
+        held, other = (Served("own", "own-1", "k", "made://bundles/k", is_held).pod_labels for is_held in (True, False))
+        assert RESIDENCY in held and residency.ways_out(api, held) == "", overlay
+        assert bool(residency.ways_out(api, other)) == (overlay != "residency"), "others reach providers"
+    rights = {
+        name: each
+        for rule in of(put_together(KUBERNETES / "overlays" / "self-host"), "Role")["self-host"]["rules"]
+        for name in rule["resources"]
+        for each in [set(rule["verbs"])]
+    }
+    assert rights["networkpolicies"] == {"list"}
+    for cluster in (Cluster(most_replicas=8), Cluster(most_replicas=8, scale_by="cpu")):
+        for each in keeping.objects(cluster, "endpoint-own", "own-1"):
+            assert {"create", "patch", "delete"} <= rights[f"{each['kind'].lower()}s"]
+
+
+def test_what_keda_asks_of_candidates_is_what_their_endpoint_counts_behind_a_key_that_is_there() -> None:
+    objects = put_together(KUBERNETES / "overlays" / "self-host")
+    _, scaler = keeping.objects(Cluster(most_replicas=8, in_flight_per_pod=5), "endpoint-own", "own-1")
+    (mine,), (vllms,) = scaler["spec"]["triggers"], of(objects, "ScaledObject")["vllm"]["spec"]["triggers"]
+    assert mine["authenticationRef"]["name"] in of(objects, "TriggerAuthentication")
+    assert mine["metadata"] | {"url": "", "targetValue": ""} == vllms["metadata"] | {"url": "", "targetValue": ""}
+    assert mine["metadata"]["url"] == "http://endpoint-own.leastwise.svc:8100/metrics"
+    assert scaler["spec"].keys() == of(objects, "ScaledObject")["vllm"]["spec"].keys()
 
 
 def test_the_nodes_of_a_training_meet_by_name_and_reach_nobody_but_mlflow_and_s3() -> None:

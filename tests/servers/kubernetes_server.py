@@ -19,7 +19,23 @@ from aiohttp import web
 from tests.servers.web_server import served
 
 Object = dict[str, Any]
-KINDS = {"deployments": "Deployment", "services": "Service", "pods": "Pod"}
+KINDS = {
+    "deployments": "Deployment",
+    "services": "Service",
+    "pods": "Pod",
+    "poddisruptionbudgets": "PodDisruptionBudget",
+    "horizontalpodautoscalers": "HorizontalPodAutoscaler",
+    "scaledobjects": "ScaledObject",
+    "networkpolicies": "NetworkPolicy",
+}
+PLACES = {
+    "apis/apps/v1": "deployments",
+    "api/v1": "services|pods",
+    "apis/policy/v1": "poddisruptionbudgets",
+    "apis/autoscaling/v2": "horizontalpodautoscalers",
+    "apis/keda.sh/v1alpha1": "scaledobjects",
+    "apis/networking.k8s.io/v1": "networkpolicies",
+}
 
 
 @dataclass
@@ -142,6 +158,8 @@ def merged(before: Object, change: Object) -> Object:
 
 def fault(manifest: Object) -> str:
     """What a strict server would refuse, where Kubernetes' schemas are at hand."""
+    if manifest["kind"] == "ScaledObject":  # KEDA's
+        return ""
     try:
         import kubernetes_validate
     except ImportError:
@@ -164,8 +182,8 @@ def running_cluster() -> Iterator[Cluster]:
     """A cluster for as long as the block lasts."""
     cluster = Cluster()
     routes = [
-        web.route("*", f"/{prefix}/namespaces/{{namespace}}/{kinds}{name}", cluster.handle)
-        for prefix, kinds in (("apis/apps/v1", "{kind:deployments}"), ("api/v1", "{kind:services|pods}"))
+        web.route("*", f"/{prefix}/namespaces/{{namespace}}/{{kind:{kinds}}}{name}", cluster.handle)
+        for prefix, kinds in PLACES.items()
         for name in ("", "/{name}")
     ]
     with served(*routes, web.post("/svc/{service}/v1/chat/completions", cluster.answer)) as address:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,20 +15,25 @@ import certifi
 import pandas as pd
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput, problems_of
 from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.record.deployed.load_report import load_of
 from leastwise.record.published.pin import Pin
 from leastwise.record.registry import Registry
 from leastwise.record.run import DEPLOYED, ENDPOINT, ENGINE
 from leastwise.record.stage_run import StageRun
 from leastwise.run_id import RunId
 from leastwise.serving.cluster import access, asked, place, rollout
+from leastwise.serving.cluster.asked import load_key_of
 from leastwise.serving.cluster.kubernetes import Refused
 from leastwise.serving.cluster.leading import Lead
 from leastwise.serving.cluster.manifests import Owner, Served, app_name, service_name
 from leastwise.serving.cluster.place import ClusterPlace
+from leastwise.serving.deployed import measuring
+from leastwise.serving.deployed.load import Asked
 from leastwise.use_case.requirements import Residency
 from leastwise.use_case.settings import Cluster as Settings
 from leastwise.use_case.settings import Hosting
@@ -79,8 +85,10 @@ def climb(folder: Path, cluster: Cluster, system: str = "Odd or even?", **change
     return climb_at(folder, f"{cluster.address}/svc/{{service}}", "http://127.0.0.1:9/v1", system, **changes)
 
 
-def climb_at(folder: Path, address: str, base_url: str, system: str, **changes: Any) -> Workspace:
-    """A climb whose best candidate so far failed; self_host comes next."""
+def climb_at(folder: Path, address: str, base_url: str, system: str, loads: int = 0, **changes: Any) -> Workspace:
+    """A climb whose best candidate so far failed; self_host comes next. `loads`: most in flight while it is measured
+    under load.
+    """
     ids = [f"r{n}" for n in range(len(TEXTS))]
     pd.DataFrame({"id": ids, "text": TEXTS, "label": list(map(right, TEXTS))}).to_parquet(folder / "gate.parquet")
     model = {"uri": "hf://team/model", "base_url": base_url, "venue": "self_host", "price": PRICE}
@@ -92,7 +100,7 @@ def climb_at(folder: Path, address: str, base_url: str, system: str, **changes: 
         "requirements": {"quality": {"bound": 0.8, "margin": 0.1}},
         "traffic": {"requests_per_month": 1000},
         "models": {"candidates": [model | {"served_name": "m"}]},
-        "hosting": {"endpoint": "cluster", "cluster": settings},
+        "hosting": {"endpoint": "cluster", "cluster": settings, "load_concurrency": loads, "load_seconds": 0.2},
         "approvals": {"self_host": "granted"},
         "allow_no_test": True,
     }
@@ -456,3 +464,126 @@ def test_a_use_case_without_a_cluster_keeps_its_key_and_an_address_names_the_ser
     for address in ("http://fixed:8100", "http://{service}/{pod}", "ftp://{service}"):
         with pytest.raises(ValueError, match="address"):
             Settings(address=address)
+
+
+def test_what_one_pod_carries_is_measured_before_callers_meet_it_and_reported(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pods: list[tuple[int, bool]] = []
+    measure = measuring.measure
+
+    def seen(work: Workspace, run: StageRun, asked: Asked) -> None:
+        (app,) = cluster.names("Deployment")
+        assert asked.url.endswith(app) and asked.key == KEY and asked.load_key == load_key_of(KEY)
+        pods.append((cluster.objects["Deployment", app]["spec"]["replicas"], SERVICE in cluster.names("Service")))
+        measure(work, run, asked)
+
+    monkeypatch.setattr(measuring, "measure", seen)
+    work = climb(tmp_path, cluster, loads=4)
+    run = judged(work)
+    assert run.verdict == "PASS" and pods == [(1, False)]
+    assert run.figures["load.requests_per_s"] > 1 and "| in flight | requests/s | p50 ms |" in load_of(run)
+    assert "2 pods" in run.tag(DEPLOYED)
+    deploying.deploy.fn(work.run.id, run.id)
+    assert len(pods) == 1, "once measured it is not measured again"
+    ClusterPlace(work).measured_by(lambda _: pytest.fail("callers' requests would be counted"), run.candidate())
+
+
+def test_an_endpoint_that_is_lost_under_load_costs_the_report_and_not_the_verdict(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(measuring, "carried", lambda *_: 1 / 0)
+    run = judged(climb(tmp_path, cluster, loads=4))
+    assert run.verdict == "PASS" and "2 pods" in run.tag(DEPLOYED) and "load.requests_per_s" not in run.figures
+    assert "what the endpoint carries is not known (ZeroDivisionError" in caplog.text
+
+
+def test_what_serves_has_a_disruption_budget_and_an_autoscaler_that_a_rollback_takes_along(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "case.yaml")
+    judged(climb(tmp_path, cluster, most_replicas=6))
+    one = cluster.led_to(SERVICE)
+    budget, scaler = (cluster.objects[kind, SERVICE]["spec"] for kind in ("PodDisruptionBudget", "ScaledObject"))
+    labels = cluster.objects["Deployment", one]["spec"]["template"]["metadata"]["labels"]
+    assert budget["maxUnavailable"] == 1 and budget["selector"]["matchLabels"].items() <= labels.items()
+    assert (scaler["scaleTargetRef"]["name"], scaler["minReplicaCount"], scaler["maxReplicaCount"]) == (one, 2, 6)
+    cluster.objects["Deployment", one]["spec"]["replicas"] = 5  # as KEDA does
+    run = judged(work := climb(tmp_path, cluster, most_replicas=6))
+    deploying.deploy.fn(work.run.id, run.id)
+    assert cluster.objects["Deployment", one]["spec"]["replicas"] == 5, "applied again is not scaled back"
+
+    judged(climb(tmp_path, cluster, "Is it odd?", most_replicas=6))
+    two = cluster.led_to(SERVICE)
+    assert cluster.objects["ScaledObject", SERVICE]["spec"]["scaleTargetRef"]["name"] == two != one
+    assert cluster.objects["Deployment", one]["spec"]["replicas"] == 1, "the former is scaled by nobody"
+    roll_back.fn(path)
+    assert cluster.objects["ScaledObject", SERVICE]["spec"]["scaleTargetRef"]["name"] == one
+
+    judged(climb(tmp_path, cluster, "Odd?", most_replicas=6, scale_by="cpu"))
+    assert cluster.names("ScaledObject") == set() and cluster.names("HorizontalPodAutoscaler") == {SERVICE}
+    judged(climb(tmp_path, cluster, "Even?"))
+    assert cluster.names("HorizontalPodAutoscaler") == set(), "always `replicas` again"
+    assert cluster.names("PodDisruptionBudget") == {SERVICE}
+    with pytest.raises(ValidationError, match="most_replicas: 3 is less than replicas, 4"):
+        Settings(replicas=4, most_replicas=3)
+
+
+def test_a_cluster_without_keda_serves_all_the_same_and_says_what_is_missing(
+    cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.fails_at["PATCH", "ScaledObject"] = 404
+    run = judged(climb(tmp_path, cluster, most_replicas=6))
+    assert run.verdict == "PASS" and "2 pods, up to 6" in run.tag(DEPLOYED)
+    assert "serves without what the cluster refused (PATCH ScaledObject endpoint-own: 404" in caplog.text
+
+
+CLOSED = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+PROVIDERS = [
+    {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}}], "ports": [{"protocol": "TCP", "port": 443}]}
+]
+ROLES = {"key": "role", "operator": "In", "values": ["run", "endpoint"]}
+NOT_HELD = {"key": "leastwise/residency", "operator": "DoesNotExist"}
+LISTED = [{"to": [{"ipBlock": {"cidr": "192.0.2.10/32"}}, {"podSelector": {"matchLabels": {"role": "mlflow"}}}]}]
+
+
+def policy(*expressions: dict[str, Any], egress: list[Any]) -> dict[str, Any]:
+    return {"podSelector": {"matchExpressions": [*expressions]}, "policyTypes": ["Egress"], "egress": egress}
+
+
+@pytest.mark.parametrize(
+    ("policies", "said"),
+    [
+        ([], "no NetworkPolicy of namespace leastwise holds its pods back"),
+        ([policy({"key": "role", "operator": "In", "values": ["run"]}, egress=[])], "holds its pods back"),
+        ([CLOSED | {"policyTypes": ["Ingress"]}], "holds its pods back"),
+        ([CLOSED, policy(ROLES, egress=PROVIDERS)], "lets its pods out to 0.0.0.0/0"),
+        ([CLOSED, policy(ROLES, egress=[{"ports": [{"port": 443}]}])], "lets its pods out to everywhere"),
+        ([CLOSED, policy(egress=[{"to": [{"ipBlock": {"cidr": "::/0"}}]}])], "lets its pods out to ::/0"),
+        ([CLOSED, policy(ROLES, NOT_HELD, egress=PROVIDERS), policy(ROLES, egress=LISTED)], ""),
+    ],
+    ids=["none", "of others", "ingress alone", "providers", "any", "all of IPv6", "held"],
+)
+def test_texts_that_must_not_leave_are_judged_where_the_policies_hold_them_and_nowhere_else(
+    cluster: Cluster, tmp_path: Path, policies: list[dict[str, Any]], said: str
+) -> None:
+    work = climb(tmp_path, cluster)
+    hosts = Residency(venues=("self_host",), hosts=("endpoint-own.leastwise.svc",))
+    required = work.use_case.requirements.model_copy(update={"residency": hosts})
+    held = work.use_case.model_copy(update={"requirements": required})
+    for number, each in enumerate(policies):
+        cluster.objects["NetworkPolicy", f"p{number}"] = {"metadata": {"name": f"p{number}"}, "spec": each}
+    place.check_reachable(work.use_case)
+    there = ClusterPlace(replace(work, question=replace(work.question, use_case=held)))
+    if not said:
+        place.check_reachable(held)
+        with there.serving(stage.self_host_candidate(work)):
+            (app,) = cluster.names("Deployment")
+            labels = cluster.objects["Deployment", app]["spec"]["template"]["metadata"]["labels"]
+            assert labels["leastwise/residency"] == "listed"
+        return
+    with pytest.raises(BadInput, match=said):
+        place.check_reachable(held)
+    with pytest.raises(place.CannotBeAsked, match=said), there.serving(stage.self_host_candidate(work)):
+        pass
+    assert cluster.written("Deployment") == [] and not cluster.written("NetworkPolicy")

@@ -269,7 +269,7 @@ def test_what_passed_is_left_running_with_its_load_report_and_a_promotion_needs_
     (entry,) = entries.living()
     assert run.tag(ENDPOINT) == entry.url and f"Version 1 is being served: {entry.url}/v1" in run.tag(DEPLOYED)
     assert answer(entry, "number 3") == "odd" and registry.aliases() == {}
-    assert run.figures["load.requests_per_s"] > 10 and run.figures["load.p95_ms_at_1"] > 0
+    assert run.figures["load.requests_per_s"] > 1 and run.figures["load.p95_ms_at_1"] > 0
     assert run.figures["load.requests_per_s_within_bound"] == run.figures["load.requests_per_s"]
     assert run.has_file("load.png") and run.read_json("load.json")["columns"][0] == "in flight"
     assert "less than the gate priced" in load_of(run) and "The verdict stands" in run.tag(NOTE)

@@ -25,6 +25,10 @@ PATHS = {
     "Deployment": "apis/apps/v1/namespaces/{}/deployments",
     "Service": "api/v1/namespaces/{}/services",
     "Pod": "api/v1/namespaces/{}/pods",
+    "PodDisruptionBudget": "apis/policy/v1/namespaces/{}/poddisruptionbudgets",
+    "HorizontalPodAutoscaler": "apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
+    "ScaledObject": "apis/keda.sh/v1alpha1/namespaces/{}/scaledobjects",
+    "NetworkPolicy": "apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
 }
 
 Object = dict[str, Any]  # as the server has it; what is read of it is looked for field by field

@@ -10,6 +10,7 @@ import logging
 from dataclasses import dataclass
 
 from leastwise.errors import BadInput
+from leastwise.serving.cluster import keeping
 from leastwise.serving.cluster.kubernetes import Kubernetes, Object, Refused
 from leastwise.serving.cluster.manifests import SERVING, STATE, USE_CASE, VERSION, service, service_name
 from leastwise.serving.cluster.rollout import wait_until_ready
@@ -74,6 +75,7 @@ class Lead:
         for _ in range(TRIES):
             line = self.line()
             if line.serving == app:
+                self._keep(app)
                 return line
             try:
                 self._write(line, app, {FORMER: line.serving or None, REFUSED: None})
@@ -82,6 +84,7 @@ class Lead:
                     raise
                 continue
             log.info(f"{self.service}: {line.serving or 'nothing'} → {app}")
+            self._keep(app)
             return self.line()
         raise Refused(f"Service {self.service} is changed by others all the time", CONFLICT)
 
@@ -97,6 +100,7 @@ class Lead:
         self.awake(line.former)
         self._write(line, line.former, {FORMER: None, REFUSED: line.serving})
         log.info(f"{self.service}: {line.serving} → {line.former}, by a rollback")
+        self._keep(line.former)
         return self.line()
 
     def version_of(self, app: str) -> str:
@@ -146,6 +150,11 @@ class Lead:
             return
         self.api.delete("Deployment", app)
         self.api.delete("Service", app)
+
+    def _keep(self, app: str) -> None:
+        """Disruption budget and autoscaler of what serves; callers are led right by now, so what is refused is said."""
+        for why in keeping.keep(self.api, self.cluster, self.service, app):
+            log.warning(f"{self.service}: {app} serves without what the cluster refused ({why})")
 
     def _scale(self, app: str, replicas: int) -> None:
         self.api.patch("Deployment", app, {"spec": {"replicas": replicas}})

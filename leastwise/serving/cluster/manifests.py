@@ -15,6 +15,7 @@ from leastwise.use_case.settings import Cluster
 
 PORT, DRAIN_S, MOST_NAME = 8100, 30, 63
 USE_CASE, STATE = "leastwise/use-case", "leastwise/state"  # labels
+RESIDENCY, LISTED = "leastwise/residency", "listed"  # of pods that may reach what the cluster lists and nothing else
 BUNDLE, CANDIDATE, VERSION = "leastwise/bundle", "leastwise/candidate", "leastwise/version"  # annotations
 JUDGED, SERVING = "judged", "serving"  # states
 BUNDLE_VARIABLE, VERSION_VARIABLE = "LEASTWISE_BUNDLE", "LEASTWISE_BUNDLE_VERSION"
@@ -56,12 +57,15 @@ def app_name(use_case: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Served:
-    """A candidate as it is served: its app, its key and its bundle (a `made://` URI)."""
+    """A candidate as it is served: its app, its key and its bundle (a `made://` URI). `is_held`: its use case lists the
+    hosts that texts may go to.
+    """
 
     use_case: str
     app: str
     candidate: str
     bundle: str
+    is_held: bool = False
 
     @property
     def labels(self) -> dict[str, str]:
@@ -86,14 +90,16 @@ class Served:
             "progressDeadlineSeconds": max(1, round(cluster.rollout_s)),
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "selector": {"matchLabels": self.labels},
-            "template": {"metadata": {"labels": self._pod_labels}, "spec": self._pod(cluster)},
+            "template": {"metadata": {"labels": self.pod_labels}, "spec": self._pod(cluster)},
         }
         deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
         return [deployment, service(self.app, self.app, metadata)]
 
     @property
-    def _pod_labels(self) -> dict[str, str]:
-        return self.labels | {"role": "endpoint", USE_CASE: service_name(self.use_case)}
+    def pod_labels(self) -> dict[str, str]:
+        """By which policies and budgets know its pods."""
+        held = {RESIDENCY: LISTED} if self.is_held else {}
+        return self.labels | {"role": "endpoint", USE_CASE: service_name(self.use_case)} | held
 
     def _pod(self, cluster: Cluster) -> Object:
         gpus = {"nvidia.com/gpu": str(cluster.gpus)} if cluster.gpus else {}

@@ -8,7 +8,7 @@ What is applied has the name of all that determines it, so whoever comes after a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +20,16 @@ from leastwise.content import content_key
 from leastwise.errors import BadInput, CannotBeAsked
 from leastwise.ladder.candidate import Candidate
 from leastwise.models import weights
-from leastwise.serving.cluster.asked import Door, EndpointAnswerer
+from leastwise.serving.cluster.asked import Door, EndpointAnswerer, load_key_of
 from leastwise.serving.cluster.kubernetes import Refused
-from leastwise.serving.cluster.leading import Lead
+from leastwise.serving.cluster.leading import Lead, Line
 from leastwise.serving.cluster.manifests import Owner, Served, app_name
+from leastwise.serving.cluster.residency import ways_out
 from leastwise.serving.cluster.rollout import NotReady, wait_until_ready
+from leastwise.serving.deployed.load import Asked
 from leastwise.serving.settings import EndpointSettings, keys_of
 from leastwise.stores.made.naming import BUNDLES
+from leastwise.use_case import UseCase
 from leastwise.use_case.settings import Cluster
 
 log = logging.getLogger(__name__)
@@ -61,6 +64,8 @@ class ClusterPlace:
         self._check(candidate)
         served, door = self.served(candidate), self._door(candidate)
         try:
+            if served.is_held and (why := ways_out(self.lead.api, served.pod_labels)):
+                raise CannotBeAsked(f"requirements.residency: {why}")
             if served.app in self.lead.line().kept:
                 raise Outage(
                     f"{served.app} serves callers, whose requests would be measured; lead them elsewhere first"
@@ -76,6 +81,21 @@ class ClusterPlace:
             log.info(f"smoke test: {door.url} answers {said.text!r} in {said.latency_ms:.0f} ms")
             yield answerer
 
+    def measured_by(self, measure: Callable[[Asked], None], candidate: Candidate) -> None:
+        """Have what one pod carries measured, before callers meet it: theirs would be counted too. NotReady or Refused
+        where the pod does not come up.
+        """
+        served, line = self.served(candidate), self.lead.line()
+        if served.app in line.kept:
+            return
+        try:
+            self._applied(served, replicas=1, owner=Owner.of_this_pod())
+        except (NotReady, Refused):
+            self.lead.remove(served.app)
+            raise
+        door = self._door(candidate)
+        measure(Asked(door.url, self.work.use_case.name, load_key_of(door.key), door.key))
+
     def put_before_callers(self, candidate: Candidate, version: str) -> str:
         """Lead callers to what passed, all its pods ready first; gives back the words of it. NotReady or Refused where
         that cannot be, with the one before still serving.
@@ -87,15 +107,22 @@ class ClusterPlace:
                 "promote it to have it served again"
             )
         try:
-            self._applied(served, self.cluster.replicas, version=version)
+            self._applied(served, replicas := self._replicas(served.app, line), version=version)
         except (NotReady, Refused):
             self.lead.remove(served.app)
             raise
         line = self.lead.to(served.app)
         self.lead.tidy()
         kept = f"; {line.former} is kept to go back to (python -m flows.rollback)" if line.former else ""
-        pods = f"{served.app}, {self.cluster.replicas} pods"
+        more = f", up to {self.cluster.most_replicas}" if self.cluster.most_replicas > self.cluster.replicas else ""
+        pods = f"{served.app}, {replicas} pods{more}"
         return f"Version {version} is being served at {self.lead.url}/v1 ({pods}){kept}"
+
+    def _replicas(self, app: str, line: Line) -> int:
+        """Pods of an app: as many as its autoscaler has made of what serves already, else those it begins with."""
+        least, most = self.cluster.replicas, self.cluster.most_replicas
+        there = self.lead.api.get("Deployment", app) if app == line.serving and most else None
+        return max(least, min(most, there["spec"].get("replicas", least))) if there else least
 
     def take_away(self, candidate: Candidate) -> None:
         """Delete what was applied to judge it; never what callers are led to. What is in the way is said: the verdict
@@ -111,7 +138,8 @@ class ClusterPlace:
 
     def served(self, candidate: Candidate) -> Served:
         """The candidate as it is served there; its bundle is packed and published, once."""
-        return Served(self.work.use_case.name, self._app(candidate), candidate.key, self._bundle(candidate))
+        bundle, is_held = self._bundle(candidate), bool(listed_hosts(self.work.use_case))
+        return Served(self.work.use_case.name, self._app(candidate), candidate.key, bundle, is_held)
 
     def _app(self, candidate: Candidate) -> str:
         return app_name(self.work.use_case.name, content_key(candidate.key, self.work.question.key, *self.name))
@@ -157,11 +185,23 @@ def key_of_callers() -> str:
     return keys[0]
 
 
-def check_reachable(cluster: Cluster, use_case: str) -> None:
-    """BadInput where self_host could not be carried out there: no access, no key, no right to look."""
-    lead = Lead.of(cluster, use_case)
+def listed_hosts(use_case: UseCase) -> tuple[str, ...]:
+    """The hosts that texts of a use case may go to; empty: it lists none."""
+    residency = use_case.requirements.residency
+    return residency.hosts if residency else ()
+
+
+def check_reachable(use_case: UseCase) -> None:
+    """BadInput where self_host could not be carried out there: no access, no key, no right to look, or a way out of the
+    cluster for texts that must not leave it.
+    """
+    lead = Lead.of(use_case.hosting.cluster, use_case.name)
     key_of_callers()
     try:
         lead.line()
+        held = Served(use_case.name, lead.service, "", "", is_held=True).pod_labels
+        why = ways_out(lead.api, held) if listed_hosts(use_case) else ""
     except Refused as error:
         raise BadInput(f"hosting.cluster: {error}; correct hosting.cluster, or give the right to it") from None
+    if why:
+        raise BadInput(f"requirements.residency: hosting.cluster: {why}")

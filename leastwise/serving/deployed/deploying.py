@@ -9,22 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from leastwise.answering.bundle.packing import parts_of
 from leastwise.answering.workspace import Workspace
-from leastwise.money.load import repriced
-from leastwise.money.machine_cost import hosting_hour_usd
-from leastwise.record.deployed.load_report import RATE, log_load
 from leastwise.record.published.moves import CHAMPION
 from leastwise.record.registry import Registry
-from leastwise.record.review.background import held
 from leastwise.record.stage_run import StageRun
-from leastwise.redaction import redacted
-from leastwise.serving.deployed import entries, lookup, starting
+from leastwise.serving.deployed import entries, lookup, measuring, starting
 from leastwise.serving.deployed.entries import Entry
-from leastwise.serving.deployed.load import Asked, carried
+from leastwise.serving.deployed.load import Asked
 from leastwise.serving.registering import register
 from leastwise.serving.settings import EndpointSettings, keys_of, settings_of
 
@@ -53,7 +46,7 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
 
     `opening`: as `starting.Wanted` has it.
     """
-    stays, why_not = work.use_case.hosting.endpoint == "process", _why_not_measured(work, run)
+    stays, why_not = work.use_case.hosting.endpoint == "process", measuring.why_not(work, run)
     if why_not and not stays:
         return Deployed("", f"No endpoint was started: {why_not}.")
     settings = settings_of(work.use_case.hosting) if stays else EndpointSettings(port=0)
@@ -62,7 +55,7 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
     if there := lookup.with_version(registry, version):
         starting.wait_for(there, EndpointSettings().start_timeout_s)
         if not why_not and lookup.with_champion(registry) != there:  # cut off before its report: nobody relies on it
-            _measured(work, run, there)
+            measuring.measure(work, run, _asked(there))
         return Deployed(there.url, f"Version {version} is being served already: {_where(registry, there, version)}.")
     wanted = starting.Wanted(
         name=registry.use_case,
@@ -76,7 +69,7 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
     )
     with _running(work, wanted) as entry:
         if not why_not:
-            _measured(work, run, entry)
+            measuring.measure(work, run, _asked(entry))
     if not stays:
         return Deployed(
             "", f"Version {version} answered behind an endpoint, which was ended: hosting.endpoint is none."
@@ -87,19 +80,10 @@ def deploy(work: Workspace, run: StageRun, opening: str = "") -> Deployed:
     )
 
 
-def _why_not_measured(work: Workspace, run: StageRun) -> str:
-    """Why no load report is made; empty where one is."""
-    if RATE in run.figures:
-        return "what it carries was measured before"
-    if any(work.catalogue.is_metered(part) for part in parts_of(run.candidate())):
-        return "it is not measured under load, for that would pay for every call"
-    return "" if work.use_case.hosting.load_concurrency else "hosting.load_concurrency is 0"
-
-
 @contextlib.contextmanager
 def _running(work: Workspace, wanted: starting.Wanted) -> Iterator[Entry]:
     """An endpoint that answers with its version; after the block it goes on where it `stays`."""
-    with _paid(work):
+    with measuring.paid(work):
         entry = starting.ensure(wanted).entry
         try:
             starting.wait_for(entry, wanted.settings.start_timeout_s)
@@ -109,33 +93,8 @@ def _running(work: Workspace, wanted: starting.Wanted) -> Iterator[Entry]:
                 entries.end(entry)
 
 
-def _paid(work: Workspace) -> AbstractContextManager[object]:
-    """An own machine is paid by the hour while it is measured."""
-    usd = hosting_hour_usd(work.use_case)
-    return work.budget.meter("self_host", "serving").machine(usd, usd) if usd else nullcontext()
-
-
-def _measured(work: Workspace, run: StageRun, entry: Entry) -> None:
-    """Log what the endpoint carries; what cannot be measured is said, and the endpoint stays."""
-    try:
-        _measure(work, run, entry)
-    except Exception as error:
-        why = redacted(" ".join(str(error).split())[:300])
-        log.warning(f"self_host: what the endpoint carries is not known ({type(error).__name__}: {why})")
-
-
-def _measure(work: Workspace, run: StageRun, entry: Entry) -> None:
-    use_case, hosting = work.use_case, work.use_case.hosting
-    latency = use_case.requirements.p95_latency_ms
-    asked = Asked(entry.url, entry.name, entry.load_key, next(iter(keys_of(EndpointSettings())), ""))
-    texts = list(dict.fromkeys(map(str, work.question.gate.rows["text"])))
-    repeats = not run.candidate().cache.exact  # a response cache would answer what it has seen
-    with held():
-        done = carried(
-            asked, texts, latency.bound if latency else None, hosting.load_concurrency, hosting.load_seconds, repeats
-        )
-    priced = repriced(use_case, run.figures.get("requests_per_s", 0.0), done.requests_per_s)
-    log.info(f"self_host: {log_load(run, done, priced)}")
+def _asked(entry: Entry) -> Asked:
+    return Asked(entry.url, entry.name, entry.load_key, next(iter(keys_of(EndpointSettings())), ""))
 
 
 def _end_left_over(registry: Registry, version: str) -> None:
