@@ -75,7 +75,8 @@ def test_a_candidate_is_served_by_vllm_where_one_is_named_for_hardware_that_is_t
     monkeypatch.setenv("LEASTWISE_VLLM_DEVICE", "gpu")
     back = work.at_its_engine(chosen)
     assert back == tuned, "there is no GPU here, and a candidate of another machine is measured anew by what there is"
-    assert "vLLM is named and was not chosen" in engine_of(work.catalogue, tuned.model_copy(update={"cascade": None}))
+    said = engine_of(work.catalogue, tuned.model_copy(update={"cascade": None}))
+    assert said.endswith("; vLLM is named and was not chosen: there is no GPU here")
     monkeypatch.setenv("LEASTWISE_VLLM_DEVICE", "cpu")
     registry = next(with_vllm.parent.parent.rglob("registry.py"))
     registry.write_text(registry.read_text().replace('"LlamaForCausalLM": (', '"AnotherForCausalLM": ('))
@@ -84,7 +85,10 @@ def test_a_candidate_is_served_by_vllm_where_one_is_named_for_hardware_that_is_t
 
     servable.architectures.cache_clear()
     assert work.at_its_engine(plain).engine == "llama.cpp"
+    assert engine_of(work.catalogue, plain).endswith("was not chosen: it does not serve this model")
     servable.architectures.cache_clear()
+    monkeypatch.delenv("LEASTWISE_VLLM")
+    assert "vLLM" not in engine_of(work.catalogue, plain)
 
 
 def test_the_engine_is_part_of_a_candidate_and_the_first_one_leaves_every_key_as_it_was(tiny: Path) -> None:
