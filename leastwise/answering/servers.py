@@ -95,16 +95,27 @@ def engine_for(catalogue: Catalogue, candidate: Candidate) -> Engine:
         return MlflowServer()
     if not catalogue.is_served_here(candidate):
         return ForeignEndpoint(catalogue.model(candidate.model).base_url or "")
-    settings = vllm_settings.named() if candidate.engine == "vllm" else None
     if candidate.engine == "llama.cpp":
         return LlamaCpp()
-    if settings is None:
+    settings, missing = vllm_settings.named(), missing_engine(candidate.model_copy(update={"cascade": None}))
+    if settings is None or missing:
         raise BadInput(
-            f"{candidate.stage} {candidate.key} was measured with vLLM, and {vllm_settings.VARIABLES['executable']} "
-            "names none on this machine; another engine would compute something else. Name it here, or run this where "
-            "it is (a climb resumes there, and nothing is paid twice)"
+            f"{candidate.stage} {candidate.key} was measured with vLLM, and {missing}; another engine would compute "
+            "something else. Name it here, or run this where it is (a climb resumes there, and nothing is paid twice)"
         )
     return Vllm(settings)
+
+
+def missing_engine(candidate: Candidate) -> str | None:
+    """Why this machine cannot start what a candidate, or who is asked before it, was measured with; None: it can."""
+    if candidate.cascade and (missing := missing_engine(candidate.cascade.first)):
+        return missing
+    if candidate.engine != "vllm":
+        return None
+    settings = vllm_settings.named()
+    if settings is None:
+        return f"{vllm_settings.VARIABLES['executable']} names none on this machine"
+    return _lacks_hardware(settings) or None
 
 
 def engine_of(catalogue: Catalogue, candidate: Candidate) -> str:
