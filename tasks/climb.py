@@ -11,11 +11,13 @@ import logging
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Literal
 
 from prefect import task
 
 from leastwise import ladder
 from leastwise.answering.answerers import open_answerer
+from leastwise.answering.servers import missing_engine
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.evaluating import reference
@@ -137,6 +139,11 @@ def confirm(climb: RunId, outcome: str) -> str:
     return "yes" if met else "no"
 
 
+def lacks_engine(climb: RunId, outcome: str) -> bool:
+    """Whether this machine lacks the engine that a stage's winner was measured with: no other may answer for it."""
+    return missing_engine(open_workspace(climb).run.latest(outcome).candidate()) is not None
+
+
 @task(name="finish climb")
 def finish(climb: RunId, step: Step, confirmed: str) -> ClimbEnding:
     """Write down how the climb ended and show it."""
@@ -224,7 +231,7 @@ def stage_run_id(climb: RunId, stage: Stage) -> RunId:
 
 
 @contextlib.contextmanager
-def alone_at(climb: RunId, stage: Stage) -> Iterator[None]:
+def alone_at(climb: RunId, stage: Stage | Literal["confirm"]) -> Iterator[None]:
     """Nobody else works on this stage of the climb while the block runs. Who does is waited for until they have ended
     or were given up: two at once would buy the same answers. Nothing where machines share no state.
     """

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
-from typing import TypeVar, cast
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal, TypeVar, cast
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -22,6 +23,7 @@ from leastwise.run_id import RunId
 from leastwise.use_case import Stage
 
 R = TypeVar("R")
+PoolFlow = Stage | Literal["confirm"]
 MOST_STARTS = 4  # of one stage by one climb: what ends every worker it comes to must be looked at
 POLL_S, AWAY_S, AGAIN_S = 5.0, 900.0, 5.0
 # How a stage fails where a server it needs was away for longer than it waits; its message is all that comes here.
@@ -30,13 +32,14 @@ OUTAGES = ("the shared state at", "with url: /api/2.0/mlflow", "LeaseLost: ")
 log = logging.getLogger("leastwise.flows.on_pool")
 
 
-def run_on_pool(stage: Stage, climb: RunId) -> State | None:
-    """The state in which a stage's deployment ended. One that runs for this climb already is awaited (a climb that
-    itself was lost left it); one that was lost is started again, and goes on from what it left.
+def run_on_pool(stage: PoolFlow, climb: RunId, **more: str) -> State | None:
+    """The state in which a stage's deployment ended; `more` are parameters of it beside the climb. One that runs for
+    this climb already is awaited (a climb that itself was lost left it); one that was lost is started again, and goes
+    on from what it left.
     """
     mark, state = f"{stage} of climb {climb}", None
     for start in range(1, MOST_STARTS + 1):
-        state = _ended(_unfinished(mark) or _started(stage, climb, mark)).state
+        state = _ended(_unfinished(mark) or _started(stage, climb, mark, more)).state
         if not _was_lost(state):
             break
         log.warning(f"start {start} of {MOST_STARTS} of the {stage} stage was lost: {(state and state.message) or ''}")
@@ -61,7 +64,7 @@ def _unfinished(mark: str) -> FlowRun | None:
     return found[0] if found else None
 
 
-def _started(stage: Stage, climb: RunId, mark: str) -> FlowRun:
+def _started(stage: PoolFlow, climb: RunId, mark: str, more: Mapping[str, str] = MappingProxyType({})) -> FlowRun:
     from prefect.deployments import run_deployment
 
     once = str(uuid.uuid4())  # what is asked again, since the answer was lost, is the same run
@@ -69,7 +72,7 @@ def _started(stage: Stage, climb: RunId, mark: str) -> FlowRun:
     def start() -> FlowRun:
         made = run_deployment(
             f"{stage}/{stage}",
-            parameters={"climb": climb},
+            parameters={"climb": climb, **more},
             as_subflow=True,
             tags=[mark],
             idempotency_key=once,

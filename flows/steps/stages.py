@@ -16,7 +16,7 @@ from flows.pretrain import pretrain
 from flows.prompt import prompt
 from flows.rag import rag
 from flows.self_host import self_host
-from flows.steps.on_pool import run_on_pool
+from flows.steps.on_pool import PoolFlow, run_on_pool
 from leastwise.answering.answerer import UNMEASURABLE
 from leastwise.ladder import Step
 from leastwise.ladder.ending import ClimbEnding
@@ -43,14 +43,30 @@ def run_stage(stage: Stage, climb: RunId) -> RunId:
     With LEASTWISE_POOLS=1 (set for the workers of `make up`) stages that train or serve run as deployments on the gpu
     pool and show nested under this run; without it they run as subflows in this process.
     """
-    if stage in ON_GPU_POOL and os.environ.get("LEASTWISE_POOLS") == "1":
+    if stage in ON_GPU_POOL and on_pools():
         # The result stays on the machine of the pool; what this process needs is in MLflow.
         require_completed(stage, run_on_pool(stage, climb))
         return climbing.stage_run_id(climb, stage)
     return STAGES[stage](climb)
 
 
-def require_completed(stage: Stage, state: State | None) -> None:
+def _confirmed(climb: RunId, outcome: str) -> str:
+    """What the test split says of a winner, where its engine is: one that was measured on the gpu pool by an engine
+    that this machine lacks is asked there.
+    """
+    if outcome in ON_GPU_POOL and on_pools() and climbing.lacks_engine(climb, outcome):
+        state = run_on_pool("confirm", climb, outcome=outcome)
+        require_completed("confirm", state)
+        return (state and state.message) or climbing.NOT_MEASURED
+    return climbing.confirm(climb, outcome)
+
+
+def on_pools() -> bool:
+    """Whether stages run as deployments on the pools of `make up` or of a cluster."""
+    return os.environ.get("LEASTWISE_POOLS") == "1"
+
+
+def require_completed(stage: PoolFlow, state: State | None) -> None:
     """Raise what ended a stage in another process: BudgetReachedOnPool for a cap, what could not be measured as it is,
     RuntimeError for anything else.
     """
@@ -74,7 +90,7 @@ def ended(climb: RunId, step: Step) -> ClimbEnding:
     if step.outcome == "self_host" and deploying.was_cut_off(climb):
         run_stage("self_host", climb)
     try:
-        confirmed = climbing.confirm(climb, step.outcome or "")
+        confirmed = _confirmed(climb, step.outcome or "")
     except BudgetExceeded as limit:
         why = f"{step.outcome} meets the requirements, and is not confirmed on test: {limit}"
         halt = Step(action="end", outcome="budget", stage=step.stage, reason=why)

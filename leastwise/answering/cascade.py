@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Answerer, PlainAnswerer
+from leastwise.engines.watch import together
 from leastwise.metrics.answer import Answer
 
 if TYPE_CHECKING:
@@ -65,10 +66,11 @@ class CascadeAnswerer(PlainAnswerer):
         return times
 
     def figures(self) -> dict[str, float]:
-        """The share of requests that escalated."""
+        """The share of requests that escalated; what both cost to retrain, and what their engines had to do."""
         figures = {"cascade.escalated_share": self.escalated / max(self.requests, 1), "cascade.below": self.below}
-        retraining = sum(each.figures().get("usd.per_retraining", 0.0) for each in (self.first, self.then))
-        return figures | ({"usd.per_retraining": retraining} if retraining else {})
+        of_each = [each.figures() for each in (self.first, self.then)]
+        retraining = sum(each.get("usd.per_retraining", 0.0) for each in of_each)
+        return figures | together(*of_each) | ({"usd.per_retraining": retraining} if retraining else {})
 
 
 def escalates(answer: Answer, below: float) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from leastwise.endpoints import batches
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target
+from leastwise.engines.engine import Running
+from leastwise.engines.watch import watched
 from leastwise.ladder.candidate import Candidate
 from leastwise.metrics.answer import Answer
 from leastwise.models.chat import takes_system
@@ -53,7 +55,9 @@ class ServedAnswerer(PlainAnswerer):
         self._work, self._candidate, self._confident = work, candidate, confident
         self.price = work.catalogue.price_in_venue(candidate)
         self.usd_worst_case = work.catalogue.worst_case_usd(candidate)
-        self._asker = open_asker(work, candidate, stack, payer)
+        reached = _reached(work, candidate, stack)
+        self._asker = _asker(work, candidate, reached.target, stack, payer)
+        self._engine = stack.enter_context(watched(reached.running)) if reached.running else None
 
     @cached_property
     def fixed_usd_per_request(self) -> float:
@@ -89,11 +93,12 @@ class ServedAnswerer(PlainAnswerer):
         return retrieval_ms(self._work, retriever, list(rows["text"])) if retriever else [0.0] * len(rows)
 
     def figures(self) -> dict[str, float]:
-        """The capacity of an own machine, where it was measured."""
+        """What its engine had to do, where it is ours; the capacity of an own machine, where it was measured."""
+        counted = self._engine.figures() if self._engine else {}
         if "capacity" not in self.__dict__:
-            return {}
+            return counted
         best = self.capacity
-        return {
+        return counted | {
             "requests_per_s": best.requests_per_s,
             "capacity.concurrency": float(best.concurrency),
             "capacity.p95_ms": best.p95_ms,
@@ -200,10 +205,14 @@ def open_asker(work: Surroundings, candidate: Candidate, stack: ExitStack, payer
 
     Whatever is not served by ourselves is metered.
     """
+    return _asker(work, candidate, target_of(work, candidate, stack), stack, payer)
+
+
+def _asker(work: Surroundings, candidate: Candidate, target: Target, stack: ExitStack, payer: Payer | None) -> Asker:
     pays = payer or Payer(candidate.stage, "evaluation")
     price, concurrency = work.catalogue.price_in_venue(candidate), work.use_case.traffic.concurrency
     asker = Asker(
-        target_of(work, candidate, stack),
+        target,
         store=work.answers,
         price=price.usd if price else _free,
         meter=work.meter(pays) if work.catalogue.is_metered(candidate) else None,
@@ -217,6 +226,18 @@ def open_asker(work: Surroundings, candidate: Candidate, stack: ExitStack, payer
 
 def target_of(work: Surroundings, candidate: Candidate, stack: ExitStack) -> Target:
     """Whose endpoint answers for the candidate; for open weights without one, a server started here."""
+    return _reached(work, candidate, stack).target
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """Who is asked, and the engine where it is ours."""
+
+    target: Target
+    running: Running | None = None
+
+
+def _reached(work: Surroundings, candidate: Candidate, stack: ExitStack) -> _Reached:
     model = work.catalogue.model(candidate.model)
     revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
     if work.catalogue.is_served_here(candidate):
@@ -230,16 +251,18 @@ def target_of(work: Surroundings, candidate: Candidate, stack: ExitStack) -> Tar
         unable = {name: False for name, is_able in lacks.items() if is_able is False}
         target = Target.served(endpoint, identity(candidate.model), revision, engine.computes_as)
         known = Habits(system_role=None if takes else False, **unable).over(target.habits)
-        return replace(target, habits=said.over(known))
-    return Target(
-        identity(candidate.model),
-        revision,
-        model=model.name_served,
-        base_url=model.base_url,
-        provider_cache=candidate.cache.provider,
-        key_variable=model.key_variable,
-        reasoning=model.reasoning,
-        habits=model.habits,
+        return _Reached(replace(target, habits=said.over(known)), running)
+    return _Reached(
+        Target(
+            identity(candidate.model),
+            revision,
+            model=model.name_served,
+            base_url=model.base_url,
+            provider_cache=candidate.cache.provider,
+            key_variable=model.key_variable,
+            reasoning=model.reasoning,
+            habits=model.habits,
+        )
     )
 
 

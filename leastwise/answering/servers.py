@@ -22,6 +22,7 @@ from leastwise.engines.mlflow_server import MlflowServer
 from leastwise.engines.vllm import settings as vllm_settings
 from leastwise.engines.vllm.servable import refusal_of
 from leastwise.engines.vllm.server import Vllm
+from leastwise.engines.vllm.settings import VllmSettings
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate, EngineName
 from leastwise.models import weights
@@ -67,9 +68,11 @@ def why_not_vllm(model_dir: Path, context_tokens: int) -> str:
     settings = vllm_settings.named()
     if settings is None:
         return f"{vllm_settings.VARIABLES['executable']} names none"
-    if settings.device == "gpu" and device_here().type != "cuda":
-        return "there is no GPU here"
-    return refusal_of(settings.executable, model_dir, context_tokens) or ""
+    return _lacks_hardware(settings) or refusal_of(settings.executable, model_dir, context_tokens) or ""
+
+
+def _lacks_hardware(settings: VllmSettings) -> str:
+    return "there is no GPU here" if settings.device == "gpu" and device_here().type != "cuda" else ""
 
 
 def student_server(home: Path, candidate: Candidate, student: Path) -> AbstractContextManager[Endpoint]:
@@ -92,16 +95,27 @@ def engine_for(catalogue: Catalogue, candidate: Candidate) -> Engine:
         return MlflowServer()
     if not catalogue.is_served_here(candidate):
         return ForeignEndpoint(catalogue.model(candidate.model).base_url or "")
-    settings = vllm_settings.named() if candidate.engine == "vllm" else None
     if candidate.engine == "llama.cpp":
         return LlamaCpp()
-    if settings is None:
+    settings, missing = vllm_settings.named(), missing_engine(candidate.model_copy(update={"cascade": None}))
+    if settings is None or missing:
         raise BadInput(
-            f"{candidate.stage} {candidate.key} was measured with vLLM, and {vllm_settings.VARIABLES['executable']} "
-            "names none on this machine; another engine would compute something else. Name it here, or run this where "
-            "it is (a climb resumes there, and nothing is paid twice)"
+            f"{candidate.stage} {candidate.key} was measured with vLLM, and {missing}; another engine would compute "
+            "something else. Name it here, or run this where it is (a climb resumes there, and nothing is paid twice)"
         )
     return Vllm(settings)
+
+
+def missing_engine(candidate: Candidate) -> str | None:
+    """Why this machine cannot start what a candidate, or who is asked before it, was measured with; None: it can."""
+    if candidate.cascade and (missing := missing_engine(candidate.cascade.first)):
+        return missing
+    if candidate.engine != "vllm":
+        return None
+    settings = vllm_settings.named()
+    if settings is None:
+        return f"{vllm_settings.VARIABLES['executable']} names none on this machine"
+    return _lacks_hardware(settings) or None
 
 
 def engine_of(catalogue: Catalogue, candidate: Candidate) -> str:
@@ -124,8 +138,10 @@ def engine_of(catalogue: Catalogue, candidate: Candidate) -> str:
         return (
             f"vLLM on this machine: {vllm_settings.VARIABLES['executable']} names it, it serves this model, and {why}"
         )
-    passed_by = "; vLLM is named and was not chosen: it serves no such model, or there is no GPU"
-    return f"llama.cpp on this machine's CPU: {why}{passed_by if vllm_settings.named() else ''}"
+    settings, passed_by = vllm_settings.named(), ""
+    if settings:
+        passed_by = f"; vLLM is named and was not chosen: {_lacks_hardware(settings) or 'it does not serve this model'}"
+    return f"llama.cpp on this machine's CPU: {why}{passed_by}"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from leastwise.endpoints.request import Endpoint
+from leastwise.models.machine import THREADS
 
 NO_ADAPTERS: Mapping[str, Path] = MappingProxyType({})
 
@@ -44,7 +45,7 @@ class ToServe:
     log: Path
     adapters: Mapping[str, Path] = field(default_factory=lambda: NO_ADAPTERS)
     context_tokens: int = 2048
-    threads: int = 2
+    threads: int = THREADS
     port: int | None = None
 
 

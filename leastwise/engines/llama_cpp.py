@@ -21,6 +21,7 @@ from leastwise.engines.engine import Capabilities, Running, ToServe
 from leastwise.engines.llama_server import API_KEY_VARIABLE
 from leastwise.engines.server_process import Counts, ServerProcess
 from leastwise.errors import BadInput
+from leastwise.models.machine import THREADS
 
 START_S, STOP_S = 120.0, 5.0
 CAPABILITIES = Capabilities(json_schema=True, logprobs=True, cached_tokens=True, adapters=16)
@@ -72,7 +73,7 @@ def serve_causal(
     adapter: Path | None = None,
     parallel: int = 1,
     context_tokens: int = 2048,
-    threads: int = 2,
+    threads: int = THREADS,
     port: int | None = None,
 ) -> Iterator[Endpoint]:
     """`LlamaCpp` with a GGUF model and at most one adapter, for who only asks it."""

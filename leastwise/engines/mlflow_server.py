@@ -18,6 +18,7 @@ from leastwise.engines import processes
 from leastwise.engines.engine import Capabilities, Running, ToServe
 from leastwise.engines.server_process import ServerProcess
 from leastwise.errors import BadInput
+from leastwise.models.machine import THREADS
 
 START_S, STOP_S = 180.0, 5.0
 CAPABILITIES = Capabilities(json_schema=False, logprobs=False, cached_tokens=False)
@@ -51,7 +52,12 @@ class MlflowServer:
 
 @contextmanager
 def serve_student(
-    model_uri_or_dir: str, *, log: Path, port: int | None = None, threads: int = 2, tracking_uri: str | None = None
+    model_uri_or_dir: str,
+    *,
+    log: Path,
+    port: int | None = None,
+    threads: int = THREADS,
+    tracking_uri: str | None = None,
 ) -> Iterator[Endpoint]:
     """`MlflowServer` for who only asks it."""
     what = ToServe(model_uri_or_dir, "student", log, threads=threads, port=port)

@@ -15,7 +15,7 @@ from leastwise.answering.answerers import open_answerer
 from leastwise.answering.bundle.contents import safetensors_of, unpack
 from leastwise.answering.bundle.packing import pack
 from leastwise.answering.served import target_of
-from leastwise.answering.servers import check_servable, engine_for, engine_of
+from leastwise.answering.servers import check_servable, engine_for, engine_of, missing_engine
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.evaluating.cascade_offer import CascadeOffer, at_its_engine
@@ -75,7 +75,8 @@ def test_a_candidate_is_served_by_vllm_where_one_is_named_for_hardware_that_is_t
     monkeypatch.setenv("LEASTWISE_VLLM_DEVICE", "gpu")
     back = work.at_its_engine(chosen)
     assert back == tuned, "there is no GPU here, and a candidate of another machine is measured anew by what there is"
-    assert "vLLM is named and was not chosen" in engine_of(work.catalogue, tuned.model_copy(update={"cascade": None}))
+    said = engine_of(work.catalogue, tuned.model_copy(update={"cascade": None}))
+    assert said.endswith("; vLLM is named and was not chosen: there is no GPU here")
     monkeypatch.setenv("LEASTWISE_VLLM_DEVICE", "cpu")
     registry = next(with_vllm.parent.parent.rglob("registry.py"))
     registry.write_text(registry.read_text().replace('"LlamaForCausalLM": (', '"AnotherForCausalLM": ('))
@@ -84,7 +85,27 @@ def test_a_candidate_is_served_by_vllm_where_one_is_named_for_hardware_that_is_t
 
     servable.architectures.cache_clear()
     assert work.at_its_engine(plain).engine == "llama.cpp"
+    assert engine_of(work.catalogue, plain).endswith("was not chosen: it does not serve this model")
     servable.architectures.cache_clear()
+    monkeypatch.delenv("LEASTWISE_VLLM")
+    assert "vLLM" not in engine_of(work.catalogue, plain)
+
+
+def test_what_this_machine_lacks_of_a_candidates_engine_is_told_also_of_who_is_asked_before_it(
+    tiny: Path, adapter: Weights, work: Workspace, with_vllm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = candidate(tiny, engine="vllm")
+    cascade = candidate(tiny, stage="fine_tune", weights=adapter, cascade=Cascade(first=there, below=0.5))
+    for each in (there, cascade, candidate(tiny)):
+        assert missing_engine(each) is None
+    monkeypatch.setenv("LEASTWISE_VLLM_DEVICE", "gpu")
+    assert missing_engine(there) == missing_engine(cascade) == "there is no GPU here"
+    with pytest.raises(BadInput, match="measured with vLLM, and there is no GPU here"):
+        engine_for(work.catalogue, there)
+    assert engine_for(work.catalogue, cascade).name == "llama.cpp", "of a cascade, what answers after the first"
+    monkeypatch.delenv("LEASTWISE_VLLM")
+    assert "names none on this machine" in (missing_engine(cascade) or "")
+    assert missing_engine(candidate(tiny)) is None
 
 
 def test_the_engine_is_part_of_a_candidate_and_the_first_one_leaves_every_key_as_it_was(tiny: Path) -> None:

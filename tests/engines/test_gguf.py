@@ -12,11 +12,13 @@ from leastwise.engines.gguf import architectures, comparison, conversion, files
 from leastwise.engines.gguf.architectures import check_convertible
 from leastwise.engines.gguf.comparison import Comparison, Reference
 from leastwise.errors import BadInput
+from tests.engines.pieces import save_gemma_tokenizer
 
 LLAMA: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 4096}
 MISTRAL = LLAMA | {"architectures": ["MistralForCausalLM"]}
 QWEN = LLAMA | {"architectures": ["Qwen2ForCausalLM"], "sliding_window": 64}
 GEMMA = LLAMA | {"architectures": ["Gemma3ForCausalLM"], "sliding_window": 64, "hidden_act": "gelu"}
+GEMMA_27B = GEMMA | {"num_hidden_layers": 62, "hidden_size": 5376, "num_attention_heads": 32, "head_dim": 128}
 PHI = LLAMA | {"architectures": ["Phi3ForCausalLM"]}
 LONG = {"rope_scaling": {"type": "longrope"}, "original_max_position_embeddings": 1024}
 BYTES = {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel", "use_regex": True}}
@@ -43,6 +45,8 @@ def described(folder: Path, config: dict[str, Any], tokenizer: dict[str, Any] | 
         (LLAMA | LONG, "context_tokens to at most 1024"),
         (LLAMA | {"rope_scaling": {"rope_type": "dynamic"}, "max_position_embeddings": 512}, "at most 512"),
         (PHI, "tokenizer.model"),
+        (GEMMA | {"head_dim": 256, "query_pre_attn_scalar": 224}, "by 256, not by query_pre_attn_scalar = 224"),
+        (GEMMA_27B | {"query_pre_attn_scalar": 128}, "by 168, not by query_pre_attn_scalar = 128"),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
@@ -66,6 +70,8 @@ def test_what_llama_cpp_would_run_otherwise_is_refused_by_its_configuration_alon
         QWEN,
         QWEN | {"use_sliding_window": True, "layer_types": ["full_attention"]},
         GEMMA,
+        GEMMA | {"query_pre_attn_scalar": 256},
+        GEMMA_27B | {"query_pre_attn_scalar": 168},
         {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": GEMMA},
     ],
     ids=lambda config: config["architectures"][0],
@@ -197,6 +203,8 @@ NO_SYSTEM = (
     "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+GEMMA_2: dict[str, Any] = {"sliding_window": 64, "head_dim": 32, "query_pre_attn_scalar": 32}
+GEMMA_2 |= {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {  # class, configuration, whether it must be refused
     "llama": ("Llama", {}, False),
     "llama, tied": ("Llama", {"tie_word_embeddings": True}, False),
@@ -205,6 +213,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {  # class, configuratio
     "qwen3": ("Qwen3", {"head_dim": 32}, False),
     "mistral": ("Mistral", {"sliding_window": None}, False),
     "mistral with a window": ("Mistral", {"sliding_window": 64}, True),
+    "gemma2": ("Gemma2", GEMMA_2, False),
+    "gemma2 of another scale": ("Gemma2", GEMMA_2 | {"query_pre_attn_scalar": 8}, True),
     "gemma3": ("Gemma3", {"sliding_window": 64, "head_dim": 32, "query_pre_attn_scalar": 32}, False),
     "phi": ("Phi", {"intermediate_size": 256, "num_key_value_heads": 4, "partial_rotary_factor": 0.5}, False),
     "llama with another activation": ("Llama", {"hidden_act": "gelu"}, True),
@@ -212,16 +222,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], bool]] = {  # class, configuratio
 
 
 def family(name: str, tiny: Path, out: Path) -> Path:
-    """Random weights of a family, with the tokenizer of the package, four added tokens, and no system role."""
+    """Random weights of a family, with the tokenizer of the package, four added tokens, and no system role; of Gemma 2
+    with a `tokenizer.model` and Gemma's own template.
+    """
     import torch
     import transformers
 
     kind, config, _ = FAMILIES[name]
+    if kind == "Gemma2":
+        config = config | {"vocab_size": save_gemma_tokenizer(out)}
     prefix = f"{kind}Text" if kind == "Gemma3" else kind
     torch.manual_seed(1)
     ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     made = getattr(transformers, f"{prefix}Config")(**{**SIZES, **ids, **config})
     getattr(transformers, f"{kind}ForCausalLM")(made).to(torch.float32).save_pretrained(out)
+    if kind == "Gemma2":
+        return out
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
     tokenizer.add_tokens(["<tool>", "</tool>"])
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|one|>", "<|two|>"]})

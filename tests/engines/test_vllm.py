@@ -32,6 +32,7 @@ from leastwise.engines.vllm.servable import architectures, check_adapter, refusa
 from leastwise.engines.vllm.server import Vllm
 from leastwise.engines.vllm.settings import VllmSettings
 from leastwise.errors import BadInput
+from leastwise.models.machine import THREADS
 from tests.engines.test_engine import said_by
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +170,7 @@ def test_no_key_is_on_a_command_line_and_vllm_is_given_none_of_ours(
     assert endpoint.api_key not in repr(running) + repr(endpoint)
     assert not [each for each in ("sk-ours", "pw-ours", "/ours") if each in text]
     wanted = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "VLLM_PLUGINS": "", "VLLM_SERVER_DEV_MODE": "0"}
-    wanted |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "2"}
+    wanted |= {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": str(THREADS)}
     assert {name: given.get(name) for name in wanted} == wanted
     assert "--uds" in told["arguments"] and not {"--host", "--port", "--api-key", "--trust-remote-code"} & {
         *told["arguments"]

@@ -19,6 +19,8 @@ from flows.running import revival
 from flows.steps import on_pool, stages
 from leastwise.errors import AtWork
 from leastwise.run_id import RunId
+from leastwise.stores.caps import BudgetExceeded
+from tasks import climb as climbing
 
 LOST, DONE = Crashed(message="Nothing was heard of it"), Completed(message="done")
 OUTAGE = Failed(message="Flow run encountered an exception: TimeoutError: the shared state at db was away for too long")
@@ -97,6 +99,50 @@ def test_what_loses_every_worker_it_comes_to_is_given_up(deployment: UUID) -> No
     assert len(taken) == on_pool.MOST_STARTS
     with pytest.raises(RuntimeError, match=r"fine_tune stage ended as Crashed: Nothing was heard"):
         stages.require_completed("fine_tune", state)
+
+
+@pytest.fixture
+def confirming(client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch) -> UUID:
+    """The deployment `confirm`, on pools, for a winner whose engine this machine lacks."""
+    monkeypatch.setattr(on_pool, "POLL_S", 0.1)
+    monkeypatch.setenv("LEASTWISE_POOLS", "1")
+    monkeypatch.setattr(climbing, "lacks_engine", lambda climb, outcome: True)
+    return client.create_deployment(client.create_flow_from_name("confirm"), "confirm")
+
+
+@pytest.mark.parametrize("said", ["yes", "no", climbing.NOT_MEASURED])
+def test_a_winner_whose_engine_this_machine_lacks_is_confirmed_on_the_pool_that_measured_it(
+    client: SyncPrefectClient, confirming: UUID, said: str
+) -> None:
+    climb = RunId(f"won-and-{said}")
+    with ends_as(confirming, LOST, Completed(message=said)) as taken:
+        assert stages._confirmed(climb, "fine_tune") == said, "a worker that is lost is no answer"
+    run = client.read_flow_run(taken[-1])
+    assert run.parameters == {"climb": climb, "outcome": "fine_tune"} and len(taken) == 2
+
+
+def test_a_cap_that_is_reached_while_a_winner_is_confirmed_elsewhere_is_that_cap_and_a_fault_says_which(
+    confirming: UUID,
+) -> None:
+    with ends_as(confirming, BUDGET), pytest.raises(BudgetExceeded, match="budget_usd of"):
+        stages._confirmed(RunId("too-dear"), "fine_tune")
+    none = Failed(message="Flow run encountered an exception: BadInput: LEASTWISE_VLLM names none on this machine")
+    with ends_as(confirming, none), pytest.raises(RuntimeError, match=r"confirm .*Failed.*LEASTWISE_VLLM names none"):
+        stages._confirmed(RunId("no-engine-there"), "fine_tune")
+
+
+def test_a_winner_of_a_stage_that_runs_here_or_without_pools_is_confirmed_here(
+    confirming: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: list[str] = []
+    monkeypatch.setattr(climbing, "confirm", lambda climb, outcome: here.append(outcome) or "yes")
+    assert stages._confirmed(RunId("c"), "prompt") == "yes"
+    monkeypatch.setattr(climbing, "lacks_engine", lambda climb, outcome: False)
+    assert stages._confirmed(RunId("c"), "distill") == "yes"
+    monkeypatch.setattr(climbing, "lacks_engine", lambda climb, outcome: True)
+    monkeypatch.delenv("LEASTWISE_POOLS")
+    assert stages._confirmed(RunId("c"), "fine_tune") == "yes"
+    assert here == ["prompt", "distill", "fine_tune"]
 
 
 def test_a_climb_that_was_lost_awaits_the_stage_it_left_running_and_starts_no_second(

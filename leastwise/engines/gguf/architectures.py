@@ -20,6 +20,7 @@ from leastwise.errors import BadInput, problems_of, refuse
 _WINDOWED = frozenset({"gemma", "command_r", "gpt_oss", "olmo", "exaone", "afmoe", "laguna", "mimo", "plamo", "step3"})
 _SILU_ONLY = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 _SENTENCEPIECE_ONLY = frozenset({"GemmaForCausalLM", "Gemma2ForCausalLM", "Phi3ForCausalLM"})
+_BY_WIDTH = {"Gemma2": 46, "Gemma3": 62}  # blocks of the one size whose queries llama.cpp scales by width and heads
 _BY_LENGTH = frozenset({"longrope", "su", "dynamic"})  # rotations that depend on how long the text is
 _REMEDY = "name another model, or set last_stage before it is trained or served"
 _LLAMA_3 = (
@@ -36,7 +37,7 @@ def check_convertible(model_dir: Path, uri: str, context_tokens: int) -> None:
     so many tokens.
     """
     config = _text_config(read_json(model_dir / "config.json"))
-    checks = (_check_architecture, _check_activation, _check_window, _check_rotation)
+    checks = (_check_architecture, _check_activation, _check_scale, _check_window, _check_rotation)
     problems = problems_of([*(lambda each=each: each(config, context_tokens) for each in checks)])
     problems += problems_of([lambda: _check_tokenizer(model_dir, config)])
     refuse(tuple(f"model {uri!r}: {problem}; {_REMEDY}" for problem in problems))
@@ -86,6 +87,21 @@ def _check_activation(config: Json, _context_tokens: int) -> None:
     activation = config.get("hidden_act", "silu")
     if _architecture(config) in _SILU_ONLY and activation not in ("silu", "swish"):
         raise BadInput(f"config.json: llama.cpp computes {_architecture(config)} with SiLU, not with {activation}")
+
+
+def _check_scale(config: Json, _context_tokens: int) -> None:
+    blocks = next((count for kind, count in _BY_WIDTH.items() if _architecture(config).startswith(f"{kind}For")), None)
+    said, head = config.get("query_pre_attn_scalar"), config.get("head_dim", 256)
+    if blocks is None or not said:
+        return
+    taken = head
+    if config.get("num_hidden_layers") == blocks:
+        taken = config.get("hidden_size", 0) // config.get("num_attention_heads", 1)
+    if said != taken:
+        raise BadInput(
+            f"config.json: llama.cpp scales the queries of this {_architecture(config)} by {taken}, not by "
+            f"query_pre_attn_scalar = {said:g}"
+        )
 
 
 def _check_window(config: Json, context_tokens: int) -> None:
