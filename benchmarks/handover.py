@@ -1,4 +1,4 @@
-"""What it takes to hand over what was made: seconds for an adapter, a student, a bundle and a base of their usual sizes.
+"""What it takes to hand over what was made: seconds for an adapter, a student, a bundle and a base of usual sizes.
 
 `python -m benchmarks.handover [--quick]` (a tenth of the sizes) starts an MLflow server that hands artifacts on to an
 S3 server, both on loopback, and is two machines with a state directory each: one publishes what it has, the other
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import flows  # noqa: F401 - keeps MLflow quiet
 from leastwise.record.handover.handover import Handover
 from leastwise.stores import storage
 from leastwise.stores.made.naming import ADAPTERS, BASES, BUNDLES, STUDENTS
@@ -51,7 +52,7 @@ def timed(work: Callable[[], object]) -> tuple[object, float]:
     """What it gives, and the seconds it took."""
     began = time.monotonic()
     done = work()
-    return done, round(time.monotonic() - began, 2)
+    return done, round(time.monotonic() - began, 3)
 
 
 def handed_over(name: str, folder: Path, share: float) -> dict[str, object]:

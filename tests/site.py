@@ -48,7 +48,7 @@ class Site:
     machines: dict[str, Machine]
     head: Services
     workers: Services
-    keys: Mapping[str, str]  # that every worker has
+    own: Mapping[str, str]  # what every worker is told beside what its file says
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)  # the head's servers
 
     def call(self, path: str, body: object = None) -> Any:
@@ -71,9 +71,9 @@ class Site:
         body = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
         return dict(self.call(f"/deployments/{deployment['id']}/create_flow_run", body))
 
-    def ended(self, run: dict[str, Any]) -> dict[str, Any]:
+    def ended(self, run: dict[str, Any], within_s: float = RUN_S) -> dict[str, Any]:
         """A run once it has completed. One that crashed is waited for: it may be started again."""
-        until = time.monotonic() + RUN_S
+        until = time.monotonic() + within_s
         while run["state"]["type"] not in ("COMPLETED", "FAILED", "CANCELLED") and time.monotonic() < until:
             time.sleep(POLL_S)
             run = self.call(f"/flow_runs/{run['id']}")
@@ -90,7 +90,11 @@ class Site:
         )
         runs = json.loads(self.python(program))
         (ladder,) = [each for each in runs if each["leastwise.kind"] == "ladder"]
-        judged = [each for each in runs if each["leastwise.kind"] == "stage" and "leastwise.verdict" in each]
+        judged = [
+            each
+            for each in runs
+            if each["leastwise.kind"] == "stage" and each.get("leastwise.verdict") not in (None, "SKIPPED")
+        ]
         verdicts = {each["leastwise.stage"]: each["leastwise.verdict"] for each in judged}
         assert len(verdicts) == len(judged), judged  # a stage was measured once
         outcome, confirmed = ladder["leastwise.outcome"], ladder.get("leastwise.confirmed", "")
@@ -125,7 +129,7 @@ class Site:
     def start_worker(self, machine: str, pool: str = "") -> None:
         """The worker of a pool, or of the one that a machine is called by."""
         pool = pool or machine.partition("-")[0]
-        _start(self.machines[machine], f"worker-{pool}", self.workers, "worker", EXAMPLES="0", **self.keys)
+        _start(self.machines[machine], f"worker-{pool}", self.workers, "worker", **self.own)
 
     def await_worker(self, machine: str) -> None:
         """Until it has found its pool."""
@@ -133,7 +137,7 @@ class Site:
 
     def serve(self, machine: str) -> None:
         """The endpoint, on a machine."""
-        _start(self.machines[machine], "endpoint", self.head, EXAMPLES="0")
+        _start(self.machines[machine], "endpoint", self.head, **self.own)
         _await(self.machines[machine], "endpoint", self.head)
 
     def answer(self, machine: str, model: str, text: str) -> str:
@@ -164,11 +168,17 @@ class Site:
 
 @contextmanager
 def site(
-    folder: Path, mounts: Mapping[Path, str], served: str, converted: Path | None = None, *, with_s3: bool = False
+    folder: Path,
+    mounts: Mapping[Path, str],
+    served: str,
+    converted: Path | None = None,
+    *,
+    with_s3: bool = False,
+    **own: str,
 ) -> Iterator[Site]:
     """The head, and workers on `cpu` and `gpu`; `gpu-2` is there and idle. `served`: the use case of the endpoint.
     `converted`: what workers have in their state directory already, of models that they used before. `with_s3`: whether
-    they have its key, as of infra/keys.env.
+    they have its key, as of infra/keys.env. `own`: what else they are told beside what their file says.
     """
     names = dict.fromkeys(ON_HEAD, "head")
     with machines(["head", *WORKERS], folder / "machines", names, mounts) as there:
@@ -180,7 +190,7 @@ def site(
         for name in WORKERS if converted else ():
             shutil.copytree(str(converted), there[name].state / "gguf")
         keys = {name: value for name, value in head["mlflow"]["environment"].items() if name.startswith("AWS_")}
-        made = Site(there, head, workers, keys if with_s3 else {})
+        made = Site(there, head, workers, {"EXAMPLES": "0"} | (keys if with_s3 else {}) | own)
         _start_head(made)
         for pool in ("cpu", "gpu"):
             made.start_worker(pool)

@@ -43,13 +43,12 @@ def trained(name: str, model: str = "m", **training: object) -> dict[str, Any]:
     """Prompt and rag fail, and fine_tune passes: a model of random weights learns the two words. No two of these cases
     ask or train the same, for the name is a part of the instruction.
     """
-    base = {"uri": (DATA / "tiny").as_uri(), "venue": "managed", "price": PRICE}
-    many = "many" if training.get("max_examples", 0) == LONG["max_examples"] else "some"
+    base = {"uri": (DATA / "tiny").as_uri(), "venue": "managed", "host": "provider", "price": PRICE}
     settings = {"max_examples": 160, "batch_size": 8, "learning_rate": 0.01, "upper_blocks_share": 1.0, "dev_checks": 1}
     case = answered(name)
     return case | {
         "task": {"instruction": f"Ja oder nein? ({name})", "labels": ["ja", "nein"]},
-        "data": {"train": f"{many}.parquet", "dev": "dev.parquet", "gate": "other.parquet", "test": "tested.parquet"},
+        "data": {"train": "many.parquet", "dev": "dev.parquet", "gate": "other.parquet", "test": "tested.parquet"},
         "models": case["models"] | {"candidates": [{"uri": f"openai:{model}"} | MODEL], "base": base},
         "training": settings | {"usd_per_hour": 0.5} | training,
         "last_stage": "fine_tune",
@@ -59,15 +58,14 @@ def trained(name: str, model: str = "m", **training: object) -> dict[str, Any]:
 
 def write(data: Path, tiny: Path, cases: list[dict[str, Any]]) -> None:
     """What all machines have of the use cases, as they would read it on S3."""
-    data.mkdir()
+    data.mkdir()  # a training wants 1,000 rows
     shutil.copytree(tiny, data / "tiny")
-    texts = [f"text {i} says {('yes', 'no')[i % 2]}" for i in range(1300)]
+    texts = [f"text {i} says {('yes', 'no')[i % 2]}" for i in range(1130)]
     rows = pd.DataFrame({"id": [f"r{i}" for i in range(len(texts))], "text": texts})
     rows["label"] = [text.split()[-1] for text in texts]
     other = rows.assign(label=rows["label"].map({"yes": "ja", "no": "nein"}))
     cuts = {"train": rows[:20], "gate": rows[20:60], "test": rows[60:90]}
-    cuts |= {"other": other[20:60], "tested": other[60:90], "dev": other[90:120], "some": other[120:300]}
-    cuts["many"] = other[120:]
+    cuts |= {"other": other[20:60], "tested": other[60:90], "dev": other[90:120], "many": other[120:]}
     for name, table in cuts.items():
         table.to_parquet(data / f"{name}.parquet")
     for case in cases:
