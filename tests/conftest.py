@@ -30,6 +30,7 @@ LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichev
     "e2e/test_climb.py",
     "endpoints/test_faults.py",  # these two need nothing at first that the first file's process is making
     "e2e/test_servers.py",
+    "e2e/test_two_machines.py",
     "e2e/test_kinds.py",
     "serving/test_server.py",
     "serving/test_deployed.py",

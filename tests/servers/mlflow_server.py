@@ -17,15 +17,15 @@ READY_S, POLL_S = 120.0, 0.2
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """Its address, until the block ends; its database and files lie in the folder."""
+def mlflow_server(folder: Path, destination: str = "") -> Iterator[str]:
+    """Its address, until the block ends; its database lies in the folder, and its files there or at `destination`."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts"]
-    command += ["--artifacts-destination", str(folder / "files")]
+    command += ["--artifacts-destination", destination or str(folder / "files")]
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     with (folder / "log").open("w") as log:
