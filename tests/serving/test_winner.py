@@ -20,6 +20,7 @@ from aiohttp import web
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.bundle import contents as bundle
 from leastwise.answering.bundle import packing
+from leastwise.answering.bundle.opening import unpack
 from leastwise.answering.bundle.packing import pack, refer
 from leastwise.answering.student import student_answer
 from leastwise.answering.workspace import Workspace
@@ -28,6 +29,7 @@ from leastwise.evaluating import reference
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import CachePolicy, Candidate, Cascade, Prompt, Retriever, Weights
 from leastwise.metrics.answer import Answer
+from leastwise.models import encoder
 from leastwise.models.reference import REGRESSION
 from leastwise.models.reference_student import as_student
 from leastwise.models.student import Student
@@ -310,7 +312,7 @@ def test_two_models_of_a_cascade_each_have_their_own_tokenizer(work: Workspace, 
         for each in (tiny, other)
     )
     pack(work, then.model_copy(update={"cascade": Cascade(first=first, below=0.5)}), tmp_path / "b")
-    _, _, _, contents = bundle.unpack(tmp_path / "b", tmp_path)
+    _, _, _, contents = unpack(tmp_path / "b", tmp_path)
     at = {uri: tmp_path / "b" / name / "chat_template.jinja" for uri, name in contents.tokenizers.items()}
     assert at[other.as_uri()].read_text() == (other / "chat_template.jinja").read_text()
     assert at[tiny.as_uri()].read_text() == (tiny / "chat_template.jinja").read_text()
@@ -434,17 +436,20 @@ def test_a_lost_answer_says_why_and_no_key(work: Workspace, tmp_path: Path, monk
 
 
 def moved(folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state directory found at another place, as on another machine that mounts it."""
+    """As an earlier version wrote it, with paths, of a state directory that is found at another place."""
     about = json.loads((folder / bundle.CONTENTS).read_text())
     kept = about["elsewhere"]
-    for name, where in kept["files"].items():
-        kept["files"][name] = where.replace(str(state), "/of/another/machine")
+    embedder = encoder.embedder_dir(RETRIEVER.embedder)
+    for name in kept["files"]:
+        kept["files"][name] = (
+            str(embedder / name.removeprefix("embedder/")) if "embedder" in name else f"/of/another/machine/{name}"
+        )
     kept["home"] = "/of/another/machine"
     (folder / bundle.CONTENTS).write_text(json.dumps(about))
     monkeypatch.setenv("LEASTWISE_HOME", str(state))
 
 
-def test_what_was_measured_loads_where_its_state_directory_is_now(
+def test_what_an_earlier_version_measured_loads_where_its_state_directory_is_now(
     work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refer(work, HOSTED["rag"], tmp_path / "b")
