@@ -72,11 +72,14 @@ def log_stage(
     totals: Mapping[str, float] | None = None,
     rows: Sequence[Mapping[str, Any]] = (),
     tags: Mapping[str, str] | None = None,
+    bundle: Path | None = None,
 ) -> StageRun:
-    """A finished stage run of this candidate, with these gate rows as its table of examples."""
+    """A finished stage run of this candidate, with these gate rows as its table of examples, and what it answers with
+    as a stage leaves it.
+    """
     run = work.run.open_stage(candidate.stage, f"key-{candidate.stage}")
     evaluation = evaluation_of(candidate.stage, measured, candidate.key)
-    run.log_candidate(candidate, work.use_case)
+    run.log_candidate(candidate, work.use_case, bundle)
     run.log_evaluation(evaluation, dict(totals or {}))
     run.log_examples(Measured(evaluation, {}, rows=rows))  # type: ignore[arg-type]
     verdict = judge(evaluation, work.use_case.gate_requirements)

@@ -208,7 +208,8 @@ _opened: dict[str, Index] = {}  # by place and content: hashing all rows again a
 def open_index(key: str, rows: Callable[[], pd.DataFrame], encoder: Path, folder: Path, cache: Path) -> Index:
     """The index of some rows, built and opened once; `key` names their content."""
     place = content_key(str(folder), key, encoder_hash(encoder))
-    if place not in _opened:
+    known = _opened.get(place)
+    if known is None or not Path(known.uri, f"{known.key}.lance").exists():  # the state was deleted
         _opened[place] = build_index(rows(), encoder, folder, threads=THREADS, cache=cache)
     return _opened[place]
 

@@ -28,7 +28,9 @@ from leastwise.ladder.candidate import Candidate, EngineName
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.models.machine import THREADS, device_here
+from leastwise.record.handover.handover import Handover
 from leastwise.stores import storage
+from leastwise.stores.made.naming import is_made
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +177,46 @@ class GgufFiles:
 
     model: Path
     adapter: Path | None = None
+
+
+@dataclass(frozen=True)
+class WeightsHere:
+    """Weights as this machine has them: what was made is brought here, open weights come from where their URI says."""
+
+    handover: Handover
+
+    @property
+    def home(self) -> Path:
+        """Where they are kept."""
+        return self.handover.home
+
+    def local(self, uri: str, revision: str = "") -> str:
+        """A URI as this machine has it: any but that of what was made stays as it is."""
+        return self.handover.path(uri, revision).as_uri() if is_made(uri) else uri
+
+    def model_dir(self, uri: str, revision: str = "") -> Path:
+        """The directory of open weights, those that were made too."""
+        return weights.materialize(self.local(uri, revision), self.home)
+
+    def tokenizer(self, uri: str) -> Path:
+        """The directory of a model's tokenizer."""
+        return weights.tokenizer_dir(self.local(uri), self.home)
+
+    def gguf(self, candidate: Candidate) -> GgufFiles:
+        """For llama.cpp, converted once."""
+        return gguf_files(self.home, self.handover.here(candidate))
+
+    def safetensors(self, candidate: Candidate) -> Safetensors:
+        """As they are, for vLLM."""
+        trained = self.trained(candidate) if candidate.weights else None
+        if trained and candidate.weights and candidate.weights.kind == "merged":
+            return Safetensors(trained)
+        return Safetensors(self.model_dir(candidate.model, candidate.revision), trained)
+
+    def trained(self, candidate: Candidate) -> Path:
+        """What a stage made for it, fetched where it is elsewhere."""
+        assert candidate.weights is not None
+        return self.handover.weights_dir(candidate.weights)
 
 
 def gguf_files(home: Path, candidate: Candidate) -> GgufFiles:

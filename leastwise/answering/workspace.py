@@ -16,7 +16,7 @@ from leastwise.answering.answerer import Answerer, Payer
 from leastwise.answering.asked import asked_of
 from leastwise.answering.distance import Distance
 from leastwise.answering.retrieval import Index, open_index
-from leastwise.answering.servers import GgufFiles, Safetensors, gguf_files, why_not_vllm
+from leastwise.answering.servers import GgufFiles, Safetensors, WeightsHere, why_not_vllm
 from leastwise.content import content_key
 from leastwise.engines.vllm import settings as vllm_settings
 from leastwise.ladder.alphas import Alphas, alphas_of
@@ -28,6 +28,7 @@ from leastwise.record.alpha_account import AlphaAccount
 from leastwise.record.climb_run import ClimbRun
 from leastwise.record.costing import Costing
 from leastwise.record.handover.handover import Handover
+from leastwise.record.handover.tables import handed_over
 from leastwise.rows.question import JudgedRows, Question
 from leastwise.rows.tables import Tables
 from leastwise.stores.answer_store import Answers
@@ -130,9 +131,19 @@ class Workspace:
             self.run.log_file(place, folder)
         return made
 
+    @cached_property
+    def weights_here(self) -> WeightsHere:
+        """Weights as this machine has them."""
+        return WeightsHere(self.handover)
+
+    @cached_property
+    def recorded(self) -> UseCase:
+        """The use case as every machine reads it."""
+        return handed_over(self.run.client, self.use_case)
+
     def local(self, uri: str, revision: str = "") -> str:
         """A URI as this machine has it: what was made is brought here, any other URI stays as it is."""
-        return self.handover.path(uri, revision).as_uri() if is_made(uri) else uri
+        return self.weights_here.local(uri, revision)
 
     def revision(self, uri: str) -> str:
         """What pins open weights: their content, also of those that were made."""
@@ -142,22 +153,19 @@ class Workspace:
 
     def model_dir(self, uri: str, revision: str = "") -> Path:
         """The directory of open weights, those that were made too."""
-        return weights.materialize(self.local(uri, revision), self.home)
+        return self.weights_here.model_dir(uri, revision)
 
     def tokenizer(self, uri: str) -> Path:
         """The directory of a model's tokenizer."""
-        return weights.tokenizer_dir(self.local(uri), self.home)
+        return self.weights_here.tokenizer(uri)
 
     def gguf(self, candidate: Candidate) -> GgufFiles:
         """A candidate's weights for llama.cpp, converted once."""
-        return gguf_files(self.home, self.handover.here(candidate))
+        return self.weights_here.gguf(candidate)
 
     def safetensors(self, candidate: Candidate) -> Safetensors:
         """A candidate's weights as they are, for vLLM."""
-        trained = self.trained(candidate) if candidate.weights else None
-        if trained and candidate.weights and candidate.weights.kind == "merged":
-            return Safetensors(trained)
-        return Safetensors(self.model_dir(candidate.model, candidate.revision), trained)
+        return self.weights_here.safetensors(candidate)
 
     def at_its_engine(self, candidate: Candidate) -> Candidate:
         """The same by the engine that this machine serves it with, and who is asked before it; what others serve and
@@ -176,8 +184,7 @@ class Workspace:
 
     def trained(self, candidate: Candidate) -> Path:
         """The weights that a stage made for it, fetched where they are elsewhere."""
-        assert candidate.weights is not None
-        return self.handover.weights_dir(candidate.weights)
+        return self.weights_here.trained(candidate)
 
     def meter(self, payer: Payer) -> Meter:
         """The caps that its calls are held to."""

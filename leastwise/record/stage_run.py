@@ -21,6 +21,7 @@ from leastwise.ladder import Evaluation, Record, Verdict, judge
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.measured import Measured
 from leastwise.metrics.grades import Grades
+from leastwise.record.handover.tables import handed_over
 from leastwise.record.published.candidate_files import save_candidate
 from leastwise.record.run import (
     CANDIDATE,
@@ -258,7 +259,7 @@ class StageRun(RecordedRun):
             model_type="leastwise-candidate",
         )
         with tempfile.TemporaryDirectory() as scratch:
-            save_candidate(candidate, use_case, Path(scratch, "model"), bundle)
+            save_candidate(candidate, handed_over(self.client, use_case), Path(scratch, "model"), bundle)
             self.client.log_model_artifacts(model.model_id, f"{scratch}/model")
         self.client.finalize_logged_model(model.model_id, "READY")
         self.log_text(candidate.model_dump_json(indent=2), CANDIDATE_FILE)

@@ -13,6 +13,7 @@ import numpy as np
 
 from leastwise.answering.answerer import Payer
 from leastwise.answering.bundle import contents as bundle
+from leastwise.answering.bundle.opening import unpack
 from leastwise.answering.distance import Distance, Gaussian
 from leastwise.answering.retrieval import Index
 from leastwise.answering.servers import GgufFiles, Safetensors
@@ -60,7 +61,7 @@ class Production:
     @classmethod
     def of(cls, folder: Path, home: Path, answers: Answers | None = None, budget: Budget | None = None) -> Production:
         """Of a bundle whose every file is as it was packed; BadInput where it is not."""
-        whole, candidate, use_case, contents = bundle.unpack(folder, home)
+        whole, candidate, use_case, contents = unpack(folder, home)
         return cls(whole, home, candidate, use_case, contents, NoAnswers() if answers is None else answers, budget)
 
     @cached_property

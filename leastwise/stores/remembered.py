@@ -6,7 +6,7 @@ It does not know what is remembered; a file that cannot be read is as good as no
 from __future__ import annotations
 
 import json
-import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,6 @@ class Remembered:
     def put(self, key: str, fact: Mapping[str, object]) -> None:
         """Remember it in place of what was there, whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f"{key}.{os.getpid()}.unfinished"
+        unfinished = self.folder / f"{key}.{uuid.uuid4().hex[:8]}.unfinished"  # containers have equal process ids
         unfinished.write_text(json.dumps(dict(fact), indent=1, sort_keys=True, ensure_ascii=False) + "\n")
         unfinished.replace(self.path(key))

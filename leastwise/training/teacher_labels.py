@@ -192,6 +192,7 @@ def _slice(answerer: InProcess, rows: pd.DataFrame, answers: Sequence[str], part
     if part.exists():
         return np.asarray(np.load(part, allow_pickle=False))
     probabilities = np.asarray(answerer.label_probabilities(rows, answers))
+    part.parent.mkdir(parents=True, exist_ok=True)  # the state directory may be deleted in the middle
     unfinished = part.with_suffix(".unfinished.npy")
     np.save(unfinished, probabilities, allow_pickle=False)
     unfinished.replace(part)

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from leastwise.answering.answerers import open_answerer
-from leastwise.answering.bundle.contents import safetensors_of, unpack
+from leastwise.answering.bundle.contents import safetensors_of
+from leastwise.answering.bundle.opening import unpack
 from leastwise.answering.bundle.packing import pack
 from leastwise.answering.served import target_of
 from leastwise.answering.servers import check_servable, engine_for, engine_of, missing_engine

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ def client(home: Path) -> MlflowClient:
 
 def elsewhere(client: MlflowClient, run_id: str, heard_s_ago: float, **changes: object) -> None:
     """The sign of a process of another machine, on a run."""
-    sign = replace(lease.Sign("other", "workstation", 41, "another kernel", "/nowhere/other"), **changes)  # type: ignore[arg-type]
+    sign = replace(lease.Sign("other", "workstation", 41, "another kernel"), **changes)  # type: ignore[arg-type]
     text = json.dumps({**vars(sign), "heard_unix_s": time.time() - heard_s_ago})
     client.set_tag(run_id, tracking.AT_WORK + sign.owner, text)
 
@@ -66,12 +67,31 @@ def test_a_climb_whose_machine_gave_no_sign_for_the_stated_time_is_taken_up(clie
     assert signs(client, run.id) == [tracking.AT_WORK + lease.sign(Path(os.environ["LEASTWISE_HOME"], "leases")).owner]
 
 
-def test_a_climb_whose_process_was_killed_on_this_machine_is_free_at_once(client: MlflowClient, tmp_path: Path) -> None:
+def test_a_climb_whose_process_was_killed_on_this_machine_is_free_at_once(client: MlflowClient) -> None:
     run = open_climb(client, CASE, "key").run
-    mine = lease.sign(Path(os.environ["LEASTWISE_HOME"], "leases"))
-    (tmp_path / "other").write_text("left behind, locked by nobody")
-    elsewhere(client, run.id, heard_s_ago=1, kernel=mine.kernel, file=str(tmp_path / "other"))
+    folder = Path(os.environ["LEASTWISE_HOME"], "leases")
+    (folder / "other").write_text("left behind, locked by nobody")
+    elsewhere(client, run.id, heard_s_ago=1, kernel=lease.sign(folder).kernel)
     assert open_climb(client, CASE, "key").run.id == run.id
+
+
+def test_who_is_at_work_says_no_path_of_its_machine(client: MlflowClient) -> None:
+    run = open_climb(client, CASE, "key").run
+    ((name, value),) = [
+        each for each in client.get_run(run.id).data.tags.items() if each[0].startswith(tracking.AT_WORK)
+    ]
+    assert name == tracking.AT_WORK + json.loads(value)["owner"] and os.environ["LEASTWISE_HOME"] not in value
+
+
+def test_a_climb_whose_state_directory_was_deleted_in_the_middle_goes_on_and_is_left_as_any_other(
+    client: MlflowClient,
+) -> None:
+    run = open_climb(client, CASE, "key").run
+    before = signs(client, run.id)
+    shutil.rmtree(Path(os.environ["LEASTWISE_HOME"], "leases"))
+    assert open_climb(client, CASE, "key").run.id == run.id and signs(client, run.id) == before
+    tracking.leave(client, run.id)
+    assert signs(client, run.id) == []
 
 
 def test_who_has_ended_a_climb_leaves_no_sign(client: MlflowClient) -> None:
@@ -108,7 +128,7 @@ sys.stdin.readline()
 
 
 def test_of_climbs_that_are_opened_at_once_on_machines_that_share_only_mlflow_at_most_one_goes_on(
-    home: Path, tmp_path: Path
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = {"MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}"}
     processes = [
@@ -135,7 +155,10 @@ def test_of_climbs_that_are_opened_at_once_on_machines_that_share_only_mlflow_at
     client = MlflowClient(shared["MLFLOW_TRACKING_URI"])
     experiment = client.get_experiment_by_name("triage")
     assert experiment is None or len(client.search_runs([experiment.experiment_id])) <= 1
-    assert not open_climb(tracking.connect(), CASE, "key").run.is_finished  # all have ended: it is free at once
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", shared["MLFLOW_TRACKING_URI"])
+    if "opened" in said:  # its own machine knows at once that it has ended, whatever another was told of it
+        monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path / f"machine {said.index('opened')}"))
+    assert not open_climb(tracking.connect(), CASE, "key").run.is_finished
 
 
 def test_a_deleted_experiment_is_named_with_how_to_restore_or_remove_it(client: MlflowClient, tmp_path: Path) -> None:

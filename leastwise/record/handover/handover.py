@@ -120,6 +120,13 @@ class Handover:
         return Publications(self.client)
 
 
+def as_loaded() -> Handover:
+    """What was made, for whoever loads a model: from the tracking server that MLflow itself loads it from."""
+    from mlflow import MlflowClient
+
+    return Handover(MlflowClient(), storage.home())
+
+
 def _fetched(made: Weights, target: Path) -> Path:
     """Weights that lie at an `s3://` prefix, fetched once; BadInput where they are others than were named."""
     if target.exists():

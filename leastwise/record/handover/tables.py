@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from leastwise.errors import BadInput
 from leastwise.record.handover.handover import Handover
 from leastwise.stores import storage
-from leastwise.stores.made.naming import is_made, name_of_table
+from leastwise.stores.made.naming import STATE, is_made, name_of_table
 from leastwise.use_case import UseCase
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ log = logging.getLogger(__name__)
 
 
 def handed_over(client: MlflowClient, use_case: UseCase) -> UseCase:
-    """The use case with names in place of the paths of what was made for it, so that another machine finds it."""
+    """The use case with names in place of the paths of what was made for it, so that another machine finds it; no path
+    of this machine's state directory is left in what its data says.
+    """
     handover = Handover(client, storage.home())
 
     def name(path: str) -> str:
-        is_ours = is_made(name_of_table(path, handover.home))
-        return handover.hand_over(Path(path).parent.name, Path(path).name).uri if is_ours else path
+        named = name_of_table(path, handover.home)
+        return handover.hand_over(Path(path).parent.name, Path(path).name).uri if is_made(named) else named
 
     return _with_tables(use_case, name)
 
@@ -42,6 +44,8 @@ def brought(client: MlflowClient, use_case: UseCase) -> UseCase:
 
     def path(uri: str) -> str:
         try:
+            if uri.startswith(STATE):
+                return storage.resolve(uri, handover.home)
             return str(handover.path(uri)) if is_made(uri) else uri
         except BadInput as error:
             log.warning(str(error))

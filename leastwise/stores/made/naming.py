@@ -15,6 +15,7 @@ from leastwise.errors import BadInput
 
 ADAPTERS, BASES, STUDENTS, REFERENCES = "adapters", "bases", "students", "references"
 TRIALS, LABELS, EXAMPLES, REQUESTS = "adapters/trials", "labels", "retraining", "requests"
+STATE = "${LEASTWISE_HOME}"  # of whichever machine reads it
 BUNDLES = "bundles"  # a candidate with all it answers with, held to safe formats when it was packed
 KINDS = (ADAPTERS, TRIALS, BASES, STUDENTS, REFERENCES, BUNDLES, LABELS, EXAMPLES, REQUESTS)  # of the state directory
 TABLES = (LABELS, EXAMPLES, REQUESTS)  # of which one thing is one file
@@ -55,9 +56,13 @@ def is_made(uri: str) -> bool:
 
 
 def name_of_table(path: str, home: Path) -> str:
-    """What a table is, where it was made in this state directory; any other path or URI as it is."""
+    """What a table is, where it was made in this state directory; whatever else lies there by `${LEASTWISE_HOME}`, as a
+    use case names it; any other path or URI as it is.
+    """
     kind = next((each for each in TABLES if Path(path).parent == home / each), None)
-    return f"{MADE}{kind}/{Path(path).name}" if kind else path
+    if kind:
+        return f"{MADE}{kind}/{Path(path).name}"
+    return f"{STATE}/{Path(path).relative_to(home).as_posix()}" if Path(path).is_relative_to(home) else path
 
 
 def place_before(uri: str, home: Path) -> str:

@@ -7,6 +7,7 @@ It speaks to no provider: a handle is a text of whoever does.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -14,10 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from leastwise.errors import BadInput
 from leastwise.stores.shared.connection import Session
 from leastwise.stores.shared.turns import Turns
 from leastwise.stores.shared.writer import Writer
 from leastwise.stores.sqlite_file import open_wal
+
+log = logging.getLogger(__name__)
 
 FILE = "batches.db"
 TABLE = """
@@ -137,7 +141,12 @@ class SharedJobs:
 
     def note(self, job: Job) -> None:
         """As `Jobs.note`; StateAway where only this machine knows of it until its next run."""
-        self.here.note(job)
+        try:
+            self.here.note(job)
+        except (OSError, sqlite3.Error, BadInput) as error:  # its disk is full, say; the job is paid all the same
+            log.warning(f"{self.here.file}: takes no note of job {job.id} ({error}); it is in the shared state alone")
+            self._note_everywhere(job)
+            return
         self._hand_on()
 
     def waiting(self, target: str) -> list[Job]:
