@@ -70,6 +70,17 @@ def _place(item: pytest.Item) -> int:
     return next((at for at, name in enumerate(LONGEST_FIRST) if file.startswith(name)), len(LONGEST_FIRST))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_are_shown() -> Iterator[None]:
+    """Of a test's rows fewer are shown in MLflow than of a user's: each takes it some milliseconds."""
+    from leastwise.record.review import data_sets, traces
+
+    with pytest.MonkeyPatch.context() as patch:
+        for room in (data_sets, traces):
+            patch.setattr(room, "MOST", 60)
+        yield
+
+
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[str]:
     """The URL of one Prefect server for every flow of this process and every command that is told of it.
