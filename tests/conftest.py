@@ -71,6 +71,17 @@ def _place(item: pytest.Item) -> int:
     return next((at for at, name in enumerate(LONGEST_FIRST) if file.startswith(name)), len(LONGEST_FIRST))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_are_shown() -> Iterator[None]:
+    """Of a test's rows fewer are shown in MLflow than of a user's: each takes it some milliseconds."""
+    from leastwise.record.review import data_sets, traces
+
+    with pytest.MonkeyPatch.context() as patch:
+        for room in (data_sets, traces):
+            patch.setattr(room, "MOST", 60)
+        yield
+
+
 @pytest.fixture(scope="session")
 def prefect_api() -> Iterator[str]:
     """The URL of one Prefect server for every flow of this process and every command that is told of it.
@@ -207,19 +218,21 @@ def small_triage(folder: Path, triage_data: Path, **sizes: int) -> dict[str, Any
 
 
 @pytest.fixture(scope="session")
-def used_home(shared_folder: Path, triage_data: Path, shared_models: Path, prefect_api: str) -> Path:
-    """A state directory in which a climb that asked no model has ended: its MLflow database, converted
-    weights, embeddings.
+def used_home(
+    shared_folder: Path, triage_data: Path, shared_models: Path, empty_tracking: Path, prefect_api: str
+) -> Path:
+    """A state directory in which a climb that asked no model has ended: its MLflow database, converted weights,
+    embeddings, and what its tables' suites said.
     """
     folder = shared_folder / "used"
     with FileLock(f"{folder}.lock"):
         if not (folder / "ended").exists():
-            _climb_once(folder, triage_data, shared_models)
+            _climb_once(folder, triage_data, shared_models, empty_tracking)
             (folder / "ended").touch()
     return folder / "state"
 
 
-def _climb_once(folder: Path, triage_data: Path, shared_models: Path) -> None:
+def _climb_once(folder: Path, triage_data: Path, shared_models: Path, empty_tracking: Path) -> None:
     folder.mkdir()
     case = small_triage(folder, triage_data) | {
         "name": "first-use",
@@ -235,6 +248,7 @@ def _climb_once(folder: Path, triage_data: Path, shared_models: Path) -> None:
     (folder / "first-use.yaml").write_text(yaml.safe_dump(case))
     home = folder / "state"
     home.mkdir()
+    shutil.copy(empty_tracking, home / "mlflow.db")
     share_models(shared_models, home)
     from flows.customize import customize  # a command would first import what is here already
 
@@ -249,7 +263,8 @@ def home_with_models(home: Path, used_home: Path, shared_models: Path) -> Path:
     """A state directory of one test on a machine that was used before; nothing of this test was paid or stored yet."""
     home.mkdir(parents=True, exist_ok=True)
     share_models(shared_models, home)
-    shutil.copytree(used_home / "embeddings", home / "embeddings")
+    for name in ("embeddings", "validated"):
+        shutil.copytree(used_home / name, home / name)
     shutil.copy(used_home / "mlflow.db", home)
     return home
 

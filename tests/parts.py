@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from leastwise.answering.workspace import Workspace
-from tests.workspaces import case_file, opened
+from tests.workspaces import case_file, opened, state_in
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
 # Words decide here, not meaning: every part has a number, and the numbers mean nothing to an encoder.
@@ -58,9 +58,9 @@ def case_in(folder: Path, **changes: Any) -> str:
 
 
 @contextmanager
-def open_parts(folder: Path) -> Iterator[Workspace]:
+def open_parts(folder: Path, empty_tracking: Path) -> Iterator[Workspace]:
     """An open climb in a state directory of its own."""
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LEASTWISE_HOME", str(folder / "state"))
+        environment.setenv("LEASTWISE_HOME", state_in(folder / "state", empty_tracking))
         environment.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield opened(case_in(folder))

@@ -4,6 +4,7 @@ measured.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,6 @@ from leastwise.ladder.measured import Measured
 from leastwise.record.stage_run import StageRun
 from tasks.climb import open_climb
 from tasks.session.workspace import open_workspace
-from use_cases.build_alert_triage import build
 
 
 def case_file(folder: Path, case: Mapping[str, Any]) -> str:
@@ -30,12 +30,19 @@ def case_file(folder: Path, case: Mapping[str, Any]) -> str:
     return str(path)
 
 
+def state_in(folder: Path, empty_tracking: Path) -> str:
+    """A state directory whose MLflow database is there already: making one takes seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(empty_tracking, folder / "mlflow.db")
+    return str(folder)
+
+
 @contextmanager
-def home_with_triage(folder: Path) -> Iterator[Path]:
+def home_with_triage(folder: Path, triage_data: Path, empty_tracking: Path) -> Iterator[Path]:
     """A state directory of several tests, with the data of the shipped use case and no tracking server."""
-    build(folder / "data" / "alert-triage")
+    shutil.copytree(triage_data, folder / "data" / "alert-triage")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEASTWISE_HOME", str(folder))
+        patch.setenv("LEASTWISE_HOME", state_in(folder, empty_tracking))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield folder
 

@@ -44,7 +44,7 @@ class MlflowServer:
         if what.adapters:
             raise BadInput(f"{what.model}: {self.name} serves no adapters; merge them into the model first")
         port = processes.free_port(what.port)
-        url, environment = f"http://127.0.0.1:{port}", _environment(what.threads, self.tracking_uri)
+        url, environment = f"http://127.0.0.1:{port}", _environment(what, self.tracking_uri)
         with processes.serving(_command(what.model, port), what.log, environment, url, START_S, STOP_S) as child:
             endpoint = Endpoint(url, what.model, pid=child.pid)
             yield ServerProcess(child, url, {what.name: endpoint}, stop_s=STOP_S)
@@ -66,23 +66,17 @@ def serve_student(
 
 
 def _command(model: str, port: int) -> list[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "leastwise.engines.parent_guard",
-        sys.executable,
-        "-m",
-        "mlflow",
-        "models",
-        "serve",
-    ]
-    command += ["--model-uri", model, "--env-manager", "local", "--workers", "1"]
-    return [*command, "--host", "127.0.0.1", "--port", str(port)]
+    guard = [sys.executable, "-m", "leastwise.engines.parent_guard", sys.executable, "-m"]
+    where = ["--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    if Path(model).is_dir():  # what `mlflow models serve` starts in the end, less the seconds it takes to import itself
+        return [*guard, "uvicorn", *where, "mlflow.pyfunc.scoring_server.app:app"]
+    return [*guard, "mlflow", "models", "serve", "--model-uri", model, "--env-manager", "local", *where]
 
 
-def _environment(threads: int, tracking_uri: str | None) -> dict[str, str]:
+def _environment(what: ToServe, tracking_uri: str | None) -> dict[str, str]:
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "HF_HUB_OFFLINE": "1"}
-    environment = {**quiet, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**quiet, "OMP_NUM_THREADS": str(what.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment["__pyfunc_model_path__"] = what.model  # by which MLflow's server application is told its model
     # MLflow starts `uvicorn` by name, which is beside this interpreter even when no environment is activated.
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return environment | ({"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {})

@@ -23,9 +23,9 @@ from tests.parts import case_in, open_parts, questions
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def work(tmp_path_factory: pytest.TempPathFactory, empty_tracking: Path) -> Iterator[Workspace]:
     """An open climb, shared: nothing here changes what another test reads."""
-    with open_parts(tmp_path_factory.mktemp("parts")) as parts:
+    with open_parts(tmp_path_factory.mktemp("parts"), empty_tracking) as parts:
         yield parts
 
 

@@ -1,6 +1,7 @@
 """Retrieval is measured on its own against gold documents, with a real encoder and index."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +16,9 @@ from tests.parts import open_parts
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def work(tmp_path_factory: pytest.TempPathFactory, empty_tracking: Path) -> Iterator[Workspace]:
     """An open climb, shared: nothing here changes what another test reads."""
-    with open_parts(tmp_path_factory.mktemp("parts")) as parts:
+    with open_parts(tmp_path_factory.mktemp("parts"), empty_tracking) as parts:
         yield parts
 
 

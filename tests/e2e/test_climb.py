@@ -39,7 +39,7 @@ def case(
     """A small cut of the triage use case, with a bar that retrieval meets and a bare prompt does not."""
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
-    return small_triage(tmp_path, triage_data) | {
+    return small_triage(tmp_path, triage_data, test=8) | {
         "name": "small-triage",
         "requirements": {"quality": {"bound": 0.45, "margin": 0.25}},
         "traffic": {"requests_per_month": 10_000},

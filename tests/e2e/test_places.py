@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 from aiohttp import web
+from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
 
 from tests.servers.postgres_server import Postgres, postgres_server
 from tests.servers.web_server import chat_completion, served
@@ -100,10 +101,11 @@ def postgres(tmp_path: Path) -> Iterator[Postgres]:
 
 
 def test_a_climb_on_postgres_costs_a_second_machine_nothing_audits_as_by_default_and_its_password_is_written_nowhere(
-    postgres: Postgres, case: Path, tmp_path: Path
+    postgres: Postgres, case: Path, tmp_path: Path, prefect_api: str
 ) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_TRACKING"))}
     own = {
+        "PREFECT_API_URL": prefect_api,  # machines that share a state share a Prefect server
         "LEASTWISE_STATE": postgres.uri,
         "MLFLOW_TRACKING_URI": postgres.uri,
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": str(tmp_path / "artifacts"),
@@ -127,7 +129,11 @@ def test_a_climb_on_postgres_costs_a_second_machine_nothing_audits_as_by_default
     assert (second["calls_paid"], second["usd_spent"]) == (0, 0.0), "the answers of the first machine are there"
     files = [each for state in states for each in state.rglob("*") if each.is_file()]
     assert not {"ledger.db", "responses.db"} & {each.name for each in files}
+    database = Path(str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value()).partition(":///")[2])
+    files += database.parent.glob(f"{database.name}*")
+    assert database in files
     written = b"".join(each.read_bytes() for each in files)
+    assert b"gate-prompt" in written, "what the flows told Prefect is looked through"
     assert postgres.password.encode() not in said.encode() + written + rows_of(postgres)
 
 

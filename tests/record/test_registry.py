@@ -13,14 +13,15 @@ from leastwise.record.published.moves import STARTED, Move, champions
 from leastwise.record.registry import Registry
 from leastwise.record.stage_run import StageRun
 from leastwise.rows.use_case_file import load
+from tests.workspaces import state_in
 
 NAMES = (f"case-{number}" for number in itertools.count())
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
+def client(tmp_path_factory, empty_tracking):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEASTWISE_HOME", str(tmp_path_factory.mktemp("registry")))
+        patch.setenv("LEASTWISE_HOME", state_in(tmp_path_factory.mktemp("registry"), empty_tracking))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         yield connect()
 

@@ -16,9 +16,9 @@ SAVED = Path(__file__).parents[2] / "use_cases"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, triage_data, empty_tracking):
     folder = tmp_path_factory.mktemp("watching")
-    with home_with_triage(folder) as home:
+    with home_with_triage(folder, triage_data, empty_tracking) as home:
         yield home
 
 

@@ -55,10 +55,8 @@ def with_teacher(work: Workspace, tiny: Path, out: Path) -> Candidate:
     return teacher
 
 
-@pytest.mark.parametrize(
-    "teacher_share",
-    [pytest.param(0.0, id="answers"), pytest.param(0.3, id="probabilities too", marks=pytest.mark.soak)],
-)
+@pytest.mark.soak
+@pytest.mark.parametrize("teacher_share", [0.0, 0.3], ids=["answers", "probabilities too"])
 def test_a_smaller_causal_model_learns_records_from_its_teacher_and_is_judged_like_any_candidate(
     tmp_path: Path, home: Path, tiny: Path, teacher_share: float
 ) -> None:

@@ -44,14 +44,20 @@ def check_convertible(model_dir: Path, uri: str, context_tokens: int) -> None:
 
 
 def read_json(path: Path) -> Json:
-    """What a JSON file says; BadInput where it is missing or no mapping."""
+    """What a JSON file says, not to be changed; BadInput where it is missing or no mapping."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        about = path.stat()
+        content = _parsed(path, (about.st_ino, about.st_mtime_ns, about.st_size))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: cannot be read ({error}); fetch the model again, or name another") from None
     if not isinstance(content, dict):
         raise BadInput(f"{path}: is no mapping of fields; fetch the model again, or name another")
     return content
+
+
+@lru_cache(maxsize=8)  # a tokenizer's file has megabytes, and several checks look into it
+def _parsed(path: Path, _as_it_is: tuple[int, ...]) -> object:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -16,7 +17,7 @@ from mlflow.entities import AssessmentSource, Feedback, Trace
 from leastwise.answering.workspace import Workspace
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever, Shot
-from leastwise.record.review import background, traces
+from leastwise.record.review import background, data_sets, traces
 from leastwise.record.review.prompts import name_of
 from leastwise.record.review.showing import Showing
 from leastwise.record.review.views import COSTS_VIEW, GATE_VIEW
@@ -33,6 +34,15 @@ PROMPTED = Candidate(
     prompt=Prompt(system="Yes or no?", shots=(Shot(text="sun?", label="yes"),)),
 )
 PASSED = quality(0.85, 0.95)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_are_shown(few_are_shown: None) -> Iterator[None]:
+    """As many rows are shown here as of a user's tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        for room in (data_sets, traces):
+            patch.setattr(room, "MOST", 1000)
+        yield
 
 
 @pytest.fixture
