@@ -69,7 +69,7 @@ class Stand:
         return {each["metadata"]["name"] for each in held.json()["items"]}
 
     def climb(self, folder: Path, system: str, **changes: Any) -> Any:
-        settings = {"context": "run", "rollout_s": 180, "replicas": 1, **changes}
+        settings = {"context": "run", "rollout_s": 600, "replicas": 1, **changes}
         return climb_at(folder, f"{self.address}/{{service}}", self.engine, system, **settings)
 
 
@@ -211,7 +211,7 @@ def test_what_a_kill_left_is_taken_up_and_goes_with_its_pod_where_nobody_comes_b
     def killed() -> str:
         code = f"from tests.serving.test_cluster import judged_by; judged_by({str(work.run.id)!r})"
         child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-        wait_for(lambda: stand.apps() - before, 90)
+        wait_for(lambda: stand.apps() - before, 240)
         child.send_signal(signal.SIGKILL)
         child.wait()
         (left,) = stand.apps() - before
@@ -220,7 +220,7 @@ def test_what_a_kill_left_is_taken_up_and_goes_with_its_pod_where_nobody_comes_b
     left = killed()
     assert stand.of("deployments", left)["metadata"]["ownerReferences"][0]["uid"] == owner["uid"]
     stand.client.request("DELETE", f"/api/v1/namespaces/{NAMESPACE}/pods/flow-run", json={"gracePeriodSeconds": 0})
-    wait_for(lambda: left not in stand.apps(), 60)
+    wait_for(lambda: left not in stand.apps(), 180)
     monkeypatch.delenv("LEASTWISE_POD_NAME")
     left = killed()
     uid = stand.of("deployments", left)["metadata"]["uid"]

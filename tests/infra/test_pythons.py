@@ -54,6 +54,18 @@ def test_the_range_of_pythons_is_the_same_wherever_it_stands() -> None:
     assert [each for each in ("3.10", *PYTHONS, "3.14") if wanted.contains(f"{each}.1")] == list(PYTHONS)
 
 
+def test_what_was_run_lies_in_every_range_that_an_installation_may_take() -> None:
+    project, lock = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"], locked()
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    asked = [each for each in map(Requirement, (one for each in lists for one in each)) if each.name != "leastwise"]
+    apart = {"bitsandbytes"}  # where somebody trains in 4 bits alone
+    assert {canonicalize_name(each.name) for each in asked} - lock.keys() == apart
+    for each in asked:
+        if each.name not in apart:
+            (pin,) = lock[canonicalize_name(each.name)].specifier
+            assert each.specifier.contains(pin.version), f"{each} against {pin}"
+
+
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
 def test_another_python_gets_an_environment_beside_the_one_that_is_there(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)

@@ -5,17 +5,23 @@ makes none.
 """
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from leastwise.training.request import TrainingReport
+from leastwise.stores import storage
+from leastwise.training.request import DevMetric, TrainingReport
 from leastwise.training.training import fine_tune
 from leastwise.training.training_processes import environment
+from leastwise.training.training_rows import Row
 from leastwise.use_case.training import Launch
+from tests.servers.s3_server import S3
 from tests.training.together import AS_IF_GPUS, LETS_SHARD, ROOT, first_machine, free_port, machine, the_same, together
 
 APART = """
@@ -81,27 +87,62 @@ def test_two_processes_train_the_weights_of_one(tiny, rows, metric, alone_at, al
     assert further(alone_at, tmp_path / "made") < 1e-2
 
 
-def trained_by_two_machines(tmp_path, server, tiny, rows, metric, **launch) -> tuple[TrainingReport, Path]:
-    place, paths = f"s3://{server.bucket}/{tmp_path.name}", (tmp_path,)
-    is_sharded = launch.get("shard", False)
-    asked = Launch(nodes=2, meet_at=f"127.0.0.1:{free_port()}", request=place, **launch)
-    begins = LETS_SHARD if is_sharded else ""
-    if is_sharded:
-        (tmp_path / "sitecustomize.py").write_text(AS_IF_GPUS)
-    (tmp_path / "join.py").write_text(
-        f"{begins}import sys\nfrom leastwise.training import training_worker\nsys.exit(training_worker.main())\n"
-    )
-    first = first_machine(tmp_path / "one", server, tiny, rows, metric, asked, begins, paths)
-    other = machine(tmp_path / "other", server, str(tmp_path / "join.py"), place, "--join", "1", paths=paths)
-    said, errors = first.communicate(timeout=240)
-    assert first.returncode == 0, errors
-    assert other.wait(timeout=60) == 0, other.stderr.read()
-    return TrainingReport.model_validate_json(said.splitlines()[-1]), tmp_path / "one" / "adapters" / "made"
+class Two:
+    """Two machines that have nothing in common but S3, and what they train."""
+
+    def __init__(self, folder: Path, server: S3, asked: tuple[Path, list[Row], DevMetric], shard: bool) -> None:
+        self.folder, self.server, self.asked = folder, server, asked
+        self.place, self.begins = f"s3://{server.bucket}/{folder.name}", LETS_SHARD if shard else ""
+        self.launch = Launch(nodes=2, meet_at=f"127.0.0.1:{free_port()}", request=self.place, shard=shard)
+        if shard:
+            (folder / "sitecustomize.py").write_text(AS_IF_GPUS)
+        (folder / "join.py").write_text(
+            f"{self.begins}import sys\nfrom leastwise.training import training_worker\n"
+            "sys.exit(training_worker.main())\n"
+        )
+
+    @property
+    def made(self) -> Path:
+        return self.folder / "one" / "adapters" / "made"
+
+    def start(self) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+        paths = (self.folder,)
+        first = first_machine(self.folder / "one", self.server, *self.asked, self.launch, self.begins, paths)
+        joins = str(self.folder / "join.py"), self.place, "--join", "1"
+        return first, machine(self.folder / "other", self.server, *joins, paths=paths)
+
+    def train(self) -> TrainingReport:
+        first, other = self.start()
+        said, errors = first.communicate(timeout=300)
+        assert first.returncode == 0, errors
+        assert other.wait(timeout=60) == 0, other.stderr and other.stderr.read()
+        return TrainingReport.model_validate_json(said.splitlines()[-1])
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("shard", [False, True], ids=["copies", "shards"])
 def test_two_machines_train_the_weights_of_one(tiny, rows, metric, alone_at, alone, server, tmp_path, shard):
-    report, made = trained_by_two_machines(tmp_path, server, tiny, rows, metric, shard=shard)
+    two = Two(tmp_path, server, (tiny, rows, metric), shard)
+    the_same(alone, two.train())
+    assert further(alone_at, two.made) < 1e-2
+
+
+@pytest.mark.soak
+def test_a_model_in_shards_over_two_machines_goes_on_after_a_kill(
+    tiny, rows, metric, alone_at, alone, server, monkeypatch, tmp_path
+):
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    two = Two(tmp_path, server, (tiny, rows, metric), shard=True)
+    first, other = two.start()
+    deadline = time.monotonic() + 240
+    while not any(re.search(r"/checkpoint-\d+\.json$", at) for at in storage.files_below(f"{two.place}/{alone.key}")):
+        assert first.poll() is None and other.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    other.kill()
+    assert first.wait(timeout=120) != 0, "the first ends too"
+    shutil.rmtree(tmp_path / "other")
+    report = two.train()
+    assert report.resumed_from_step >= 1
     the_same(alone, report)
-    assert further(alone_at, made) < 1e-2
+    assert further(alone_at, two.made) < 1e-2
