@@ -16,7 +16,7 @@ from leastwise.answering.answerer import Answerer, Payer
 from leastwise.answering.asked import asked_of
 from leastwise.answering.distance import Distance
 from leastwise.answering.retrieval import Index, open_index
-from leastwise.answering.servers import GgufFiles, Safetensors, gguf_files, why_not_vllm
+from leastwise.answering.servers import PROOFS, GgufFiles, Safetensors, gguf_files, why_not_vllm
 from leastwise.content import content_key
 from leastwise.engines.vllm import settings as vllm_settings
 from leastwise.ladder.alphas import Alphas, alphas_of
@@ -156,8 +156,8 @@ class Workspace:
         """A candidate's weights as they are, for vLLM."""
         trained = self.trained(candidate) if candidate.weights else None
         if trained and candidate.weights and candidate.weights.kind == "merged":
-            return Safetensors(trained)
-        return Safetensors(self.model_dir(candidate.model, candidate.revision), trained)
+            return Safetensors(trained, proofs=self.home / PROOFS)
+        return Safetensors(self.model_dir(candidate.model, candidate.revision), trained, self.home / PROOFS)
 
     def at_its_engine(self, candidate: Candidate) -> Candidate:
         """The same by the engine that this machine serves it with, and who is asked before it; what others serve and
