@@ -1,10 +1,10 @@
 """A process with vLLM's surface (arguments, environment, routes, counts, signals), for tests of what is around it.
 
-To a chat it says which model it was asked for and what; a completion of token ids it computes with transformers, so that
-what is held to transformers is compared for real ($STAND_IN_WRONG: `adapter` leaves adapters out, `tokens` loses the
-first token of a chat). As vLLM does, it guards `/v1` with its key and nothing else, refuses arguments that it does not
-know, ends a request whose caller has gone, and answers what it has at SIGTERM within --shutdown-timeout. What happens
-is written, a line each, into the file `$STAND_IN_LOG`.
+To a chat it says which model it was asked for and what; a completion of token ids it computes with transformers, so
+that what is held to transformers is compared for real ($STAND_IN_WRONG: `adapter` leaves adapters out, `tokens` loses
+the first token of a chat). As vLLM does, it guards `/v1` with its key and nothing else, refuses arguments that it does
+not know, ends a request whose caller has gone, and answers what it has at SIGTERM within --shutdown-timeout. What
+happens is written, a line each, into the file `$STAND_IN_LOG`.
 """
 
 import argparse
