@@ -60,7 +60,7 @@ def test_weights_that_vllm_computes_as_transformers_does_are_proven_once_for_eac
 def test_a_vllm_that_leaves_an_adapter_out_is_refused_and_one_that_reads_a_chat_otherwise(
     settings: VllmSettings, tiny: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for wrong, said in (("adapter", "differ by up to"), ("tokens", "it cuts .* first other one")):
+    for wrong, said in (("adapter", "differ by up to"), ("tokens", "it cuts .*first other one")):
         monkeypatch.setenv("STAND_IN_WRONG", wrong)
         with (
             serving(settings, tiny, adapter, tmp_path / "log") as running,
