@@ -33,7 +33,6 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-STOOD_IN_FOR: list[str] = []  # what this machine lacks, and `bare.py` has
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("PYTHONWARNINGS", "ignore")
 
@@ -445,7 +444,7 @@ def check(size: Size, parts: list[str], folder: Path, minutes: float, apart: boo
     except (KeyboardInterrupt, SystemExit) as stopped:
         figures["stopped"] = {"failed": type(stopped).__name__}
     with_mfu(figures, size)
-    return {"size": asdict(size), "stood_in_for": STOOD_IN_FOR, "parts": figures, "goals": goals_of(figures)}
+    return {"size": asdict(size), "parts": figures, "goals": goals_of(figures)}
 
 
 def main() -> int:
@@ -460,9 +459,6 @@ def main() -> int:
     if missing := [each for each in NEEDED if importlib.util.find_spec(each) is None]:
         print(json.dumps({"missing": missing, "remedy": f"pip install {' '.join(missing)}"}))
         return 2
-    from benchmarks import bare
-
-    STOOD_IN_FOR.extend(bare.install())
     name = chosen.size or ("8b" if device_of().type == "cuda" else "tiny")
     size = SIZES[name]
     if chosen.child:

@@ -35,8 +35,8 @@ def check_known(model_dir: Path, uri: str) -> None:
     kind = json.loads((model_dir / "config.json").read_bytes()).get("model_type", "none")
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise BadInput(
-            f"model {uri!r}: transformers {transformers.__version__} loads no causal model of type {kind}; name another "
-            "model, or set last_stage before it is trained"
+            f"model {uri!r}: transformers {transformers.__version__} loads no causal model of type {kind}; name "
+            "another model, or set last_stage before it is trained"
         )
 
 

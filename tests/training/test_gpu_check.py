@@ -5,10 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from benchmarks import bare, gpu_check
+from benchmarks import gpu_check
 from benchmarks.gpu_check import PARTS, SHARES, SIZES, budget_s, goals_of, guarded, with_mfu
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +23,6 @@ class Bare(PathFinder):
         return None if name.partition(".")[0] in gone else found(name, path, target)
 
 sys.meta_path[:] = [Bare if each is PathFinder else each for each in sys.meta_path]
-from benchmarks import bare
-assert bare.install() == ["scipy"] * ("scipy" in gone)
 import leastwise.models.causal_model, leastwise.models.encoder, leastwise.models.student
 import leastwise.training.causal_student, leastwise.training.distillation, leastwise.training.training
 """
@@ -76,18 +73,6 @@ def test_a_part_over_its_budget_is_killed_and_the_next_one_runs(monkeypatch, tmp
     told = gpu_check.check(SIZES["8b"], ["card", "base", "merge"], tmp_path, 8.0, apart=True)
     assert [name for name, _ in asked] == ["card", "base", "merge"] and "failed" in told["parts"]["base"]
     assert all(seconds > gpu_check.LEAST_S for _, seconds in asked)
-
-
-def test_what_stands_in_for_scipy_computes_what_it_does():
-    from scipy import special
-
-    values = np.random.default_rng(0).normal(size=(4, 5)) * 30
-    for name in ("expit", "logsumexp", "softmax"):
-        more = {} if name == "expit" else {"axis": 1}
-        np.testing.assert_allclose(getattr(bare, name)(values, **more), getattr(special, name)(values, **more))
-    shares = np.linspace(0.01, 0.99, 9)
-    np.testing.assert_allclose(bare.logit(shares), special.logit(shares), atol=1e-12)
-    assert bare.install() == [], "the real one is there"
 
 
 def test_goals_are_beside_what_was_measured_and_none_measured_is_a_miss():
