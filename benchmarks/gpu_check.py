@@ -1,9 +1,10 @@
 """What training comes to on the GPU that is here: LoRA and QLoRA on a random-weight 8B, killed, resumed; students.
 
 `python benchmarks/gpu_check.py` (at most 8 minutes on one GPU; on a CPU a minute, at a tiny size). It needs torch,
-transformers, peft, accelerate and pydantic; trl, sentence-transformers and bitsandbytes where they are there; of the
-project its files alone: no Prefect, no MLflow, no network. Each part is guarded: one that fails is told, the others
-run. The last line is one line of JSON, whatever happens, with the goals beside the figures.
+transformers, peft and accelerate, with what pip installs beside them (pydantic too); trl, sentence-transformers and
+bitsandbytes where they are there; of the project its files alone: no Prefect, no MLflow, no network. Each part is
+guarded: one that fails is told, the others run; and each has minutes of its own, so that a slow one ends alone (what
+one leaves the later may use). The last line is one line of JSON, whatever happens, with the goals beside the figures.
 
 The model's weights are drawn, so nothing is learned worth having: the figures are speed, memory and exactness. MFU
 counts, of a token that LoRA trains, 2 operations a block weight forward and 2 back (a frozen weight has no gradient),
@@ -43,8 +44,19 @@ GOALS = {  # figure: (wanted, at least or at most)
     "qlora.reload_difference": (0.0, "at most"),
 }
 NEEDED = ("torch", "transformers", "peft", "accelerate", "pydantic")
-PARTS = ("card", "base", "lora", "qlora", "encoder_student", "embeddings", "plain_peft", "causal_student", "merge")
-LEAST_S = {"8b": 40.0, "tiny": 0.0}  # left of the minutes, under which no further part is begun
+SHARES = {  # of the minutes, in seconds of eight
+    "card": 15.0,
+    "base": 45.0,
+    "lora": 135.0,
+    "qlora": 90.0,
+    "encoder_student": 30.0,
+    "embeddings": 20.0,
+    "plain_peft": 60.0,
+    "causal_student": 40.0,
+    "merge": 45.0,
+}
+PARTS = tuple(SHARES)
+LEAST_S = 10.0  # with less no part is begun
 WARM_STEPS = 3  # not counted: the first steps set up kernels and memory
 
 
@@ -408,18 +420,26 @@ def with_mfu(figures: dict[str, Any], size: Size) -> None:
             figures[name]["mfu"] = round(tokens * size.operations_a_token / (rate * 1e12), 3)
 
 
+def budget_s(later: list[str], left_s: float, minutes: float, parts: list[str]) -> float:
+    """What a part may take at most: its share of the minutes, and what those before it left of theirs."""
+    a_second = 60 * minutes / sum(SHARES[each] for each in parts)
+    return left_s - a_second * sum(SHARES[each] for each in later)
+
+
 def check(size: Size, parts: list[str], folder: Path, minutes: float, apart: bool) -> dict[str, Any]:
-    """Every part in turn, while there is time; what was measured when it is interrupted is told all the same."""
+    """Every part in turn, within its budget where it is a process of its own; what was measured when it is interrupted
+    is told all the same.
+    """
     ends, figures = time.monotonic() + 60 * minutes, {}
     try:
-        for name in parts:
-            left = ends - time.monotonic()
-            if left < LEAST_S["8b" if apart else "tiny"]:
-                figures[name] = {"failed": f"not begun: {left:.0f} s were left of {minutes:g} minutes"}
-            elif apart:
-                figures[name] = in_a_child(name, folder, size, left)
-            else:
+        for at, name in enumerate(parts):
+            may_take = budget_s(parts[at + 1 :], ends - time.monotonic(), minutes, parts)
+            if not apart:
                 figures[name] = guarded(lambda name=name: globals()[name](size, folder))
+            elif may_take < LEAST_S:
+                figures[name] = {"failed": f"not begun: {may_take:.0f} s were left for it of {minutes:g} minutes"}
+            else:
+                figures[name] = in_a_child(name, folder, size, may_take)
             print(f"{name}: {figures[name]}", file=sys.stderr, flush=True)
     except (KeyboardInterrupt, SystemExit) as stopped:
         figures["stopped"] = {"failed": type(stopped).__name__}

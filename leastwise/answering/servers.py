@@ -6,7 +6,8 @@ How a server is started and ended is in `leastwise.engines`; nothing is asked of
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +20,7 @@ from leastwise.engines.gguf import files
 from leastwise.engines.gguf.architectures import check_convertible
 from leastwise.engines.llama_cpp import LlamaCpp
 from leastwise.engines.mlflow_server import MlflowServer
+from leastwise.engines.vllm import proof
 from leastwise.engines.vllm import settings as vllm_settings
 from leastwise.engines.vllm.servable import refusal_of
 from leastwise.engines.vllm.server import Vllm
@@ -34,6 +36,7 @@ from leastwise.stores.made.naming import is_made
 
 log = logging.getLogger(__name__)
 
+PROOFS = "vllm"  # the folder of what vLLM was held to
 LEAST_TOKENS = 1  # a model that is to be trained is looked at for its architecture alone
 
 
@@ -57,12 +60,19 @@ def check_servable(uri: str, home: Path, context_tokens: int, engine: EngineName
 
 
 def prove_servable(home: Path, base: Path, uri: str) -> None:
-    """Convert weights that are to be trained and hold them to transformers before a training is paid: what llama.cpp
-    runs otherwise could not be judged on what was trained. BadInput with the difference and what to do. `uri` is what
-    people call them. What this machine's vLLM will serve is not converted.
+    """Hold weights that are to be trained to transformers in the engine that will serve them (for llama.cpp they are
+    converted) before a training is paid: what it runs otherwise could not be judged on what was trained. BadInput with
+    the difference and what to do. `uri` is what people call them.
     """
-    if why_not_vllm(base, LEAST_TOKENS):
+    settings = vllm_settings.named()
+    if settings is None or why_not_vllm(base, LEAST_TOKENS):
         _proven_base(home, base, uri)
+        return
+    what = ToServe(str(base), "base", home / "logs" / "compared.log")
+    if not proof.check_known(settings, base, None, home / PROOFS):
+        log.info(f"serving {uri} by vLLM and comparing it with transformers, once")
+        with Vllm(settings).serving(what) as running:
+            proof.prove(settings, running, "base", base, None, home / PROOFS, THREADS)
 
 
 def why_not_vllm(model_dir: Path, context_tokens: int) -> str:
@@ -148,10 +158,13 @@ def engine_of(catalogue: Catalogue, candidate: Candidate) -> str:
 
 @dataclass(frozen=True)
 class Safetensors:
-    """A model's folder, and that of an adapter on it, as vLLM takes them."""
+    """A model's folder, and that of an adapter on it, as vLLM takes them. `proofs`: where it is kept how vLLM compares
+    with transformers; None where that was looked at when they were judged.
+    """
 
     model: Path
     adapter: Path | None = None
+    proofs: Path | None = None
 
 
 class Files(Protocol):
@@ -210,8 +223,8 @@ class WeightsHere:
         """As they are, for vLLM."""
         trained = self.trained(candidate) if candidate.weights else None
         if trained and candidate.weights and candidate.weights.kind == "merged":
-            return Safetensors(trained)
-        return Safetensors(self.model_dir(candidate.model, candidate.revision), trained)
+            return Safetensors(trained, proofs=self.home / PROOFS)
+        return Safetensors(self.model_dir(candidate.model, candidate.revision), trained, self.home / PROOFS)
 
     def trained(self, candidate: Candidate) -> Path:
         """What a stage made for it, fetched where it is elsewhere."""
@@ -262,7 +275,19 @@ def causal_server(
         context_tokens=context_tokens,
         threads=THREADS,
     )
+    if isinstance(engine, Vllm) and isinstance(files, Safetensors) and files.proofs is not None:
+        return _proven(engine, what, name, files, files.proofs)
     return engine.serving(what)
+
+
+@contextmanager
+def _proven(engine: Vllm, what: ToServe, name: str, files: Safetensors, proofs: Path) -> Iterator[Running]:
+    """As `serving`, held to transformers first where nobody has."""
+    is_known = proof.check_known(engine.settings, files.model, files.adapter, proofs)
+    with engine.serving(what) as running:
+        if not is_known:
+            proof.prove(engine.settings, running, name, files.model, files.adapter, proofs, THREADS)
+        yield running
 
 
 def served_name(candidate: Candidate) -> str:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 FloatArray = NDArray[np.float64]
 
@@ -27,7 +27,13 @@ TICKS = 2**30
 CHUNK = 65_536
 MANY = 1_000
 
-_KELLY = special.expit(np.linspace(special.logit(0.01), special.logit(0.99), 16))
+
+@cache
+def _kelly() -> FloatArray:
+    from scipy import special  # here: what trains imports this room by way of the ladder, on machines without scipy
+
+    fractions: FloatArray = special.expit(np.linspace(special.logit(0.01), special.logit(0.99), 16))
+    return fractions
 
 
 def point_above(null: float, lead: float) -> float:
@@ -45,6 +51,8 @@ def log_e_binary(
     of the null the mixture term, at most 0.3 there, is left out: `betainc` underflows and would reject spuriously.
     Shapes: counts broadcast; needs 0 <= null < point < 1.
     """
+    from scipy import special
+
     a, b = prior
     with np.errstate(divide="ignore", invalid="ignore"):
         base = special.xlogy(successes, null) + special.xlog1py(failures, -null)
@@ -61,6 +69,8 @@ def log_e_binary(
 
 def log_most_binary(successes: FloatArray, failures: FloatArray, null: float) -> FloatArray:
     """The most a bet on more than `null` can have earned: the log likelihood ratio of the observed share. Cheap."""
+    from scipy import special
+
     n = np.maximum(successes + failures, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = special.xlogy(successes, successes / n) + special.xlogy(failures, failures / n)
@@ -75,7 +85,7 @@ def kelly_odds(null: float) -> FloatArray:
     (not lambda) the score part does not depend on m: one running sum serves every m, the capital falls with m, and
     the bound is an exact inversion. aGRAPA is left out on purpose: it is a poor bettor for means near 1.
     """
-    odds: FloatArray = 1 + _KELLY / (max(null, 1e-6) * (1 - _KELLY))
+    odds: FloatArray = 1 + _kelly() / (max(null, 1e-6) * (1 - _kelly()))
     return odds
 
 

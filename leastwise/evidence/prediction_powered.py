@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
 
 from leastwise.errors import BadInput
 from leastwise.evidence.betting import Evidence, FloatArray, Recipe, kelly_odds
@@ -104,6 +103,8 @@ def _lower(errors: FloatArray, alpha: float) -> float:
     `leastwise.evidence.betting.kelly_odds`), a product that knows no order, is inverted by bisection; it falls with the
     null.
     """
+    from scipy.special import logsumexp
+
     scores, odds = (errors + 1) / 2, kelly_odds(0.5) - 1
     gains = np.log1p(scores * odds[:, None]).sum(axis=1)
     low, high = 0.0, 1.0

@@ -23,8 +23,15 @@ SPARE_SHARE = 0.6  # of the memory there is, which weights in float32 may take
 def next_token_log_probabilities(
     model_dir: Path, adapter_dir: Path | None, prompts: Sequence[Sequence[int]], threads: int
 ) -> list[npt.NDArray[np.float32]]:
-    """The natural logarithm of each token's probability after each prompt (token ids), with the plainest attention:
-    kernels made for speed differ more than engines do.
+    """The natural logarithm of each token's probability after each prompt (token ids); as `log_probabilities_along`."""
+    return [along[-1] for along in log_probabilities_along(model_dir, adapter_dir, prompts, threads, 1)]
+
+
+def log_probabilities_along(
+    model_dir: Path, adapter_dir: Path | None, prompts: Sequence[Sequence[int]], threads: int, last: int
+) -> list[npt.NDArray[np.float32]]:
+    """The natural logarithm of each token's probability after each of the `last` places of each prompt (token ids),
+    shape (places, vocabulary), with the plainest attention: kernels made for speed differ more than engines do.
 
     In float32 where the weights fit into memory so; an adapter in the number format that it is trained and taught in.
     """
@@ -39,7 +46,7 @@ def next_token_log_probabilities(
             model = PeftModel.from_pretrained(model, str(adapter_dir)).eval()
         found: list[npt.NDArray[np.float32]] = []
         for prompt in prompts:
-            logits = model(input_ids=torch.tensor([list(prompt)]), use_cache=False).logits[0, -1].float()
+            logits = model(input_ids=torch.tensor([list(prompt)]), use_cache=False).logits[0, -last:].float()
             found.append(torch.log_softmax(logits, dim=-1).numpy())
     return found
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.special import logsumexp, softmax
 
 from leastwise.errors import BadInput
 from leastwise.evidence.abstention import compare
@@ -111,6 +110,8 @@ class Student:
 
     def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> npt.NDArray[np.float32]:
         """Label probabilities, shape (n, labels), rows summing to 1, columns in the order of `about.labels`."""
+        from scipy.special import softmax
+
         return np.asarray(softmax(self.logits(texts, batch_size), axis=1))
 
     def logits(
@@ -128,6 +129,8 @@ class Student:
 
     def answer(self, texts: Sequence[str]) -> list[StudentAnswer]:
         """Label and confidence of each text, declining under the threshold where a decline label is set."""
+        from scipy.special import logsumexp, softmax
+
         labels, floor, decline = self.about.labels, self.about.decline_below, self.about.decline_label
         logits = self.logits(texts)
         energies = logsumexp(logits, axis=1).tolist()

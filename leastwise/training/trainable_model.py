@@ -6,9 +6,11 @@ room for small updates. It trains nothing: `leastwise.training.training` does.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from leastwise.errors import BadInput
 from leastwise.models.causal_model import loaded
 from leastwise.models.machine import native_dtype
 from leastwise.training.causal.layers import adapter_config, blocks_of
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
     from leastwise.training.settings import TrainingSettings
 
 M = TypeVar("M", bound="torch.nn.Module")
+
+
+def check_known(model_dir: Path, uri: str) -> None:
+    """BadInput where transformers has no causal model of this type, told from its configuration alone."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    kind = json.loads((model_dir / "config.json").read_bytes()).get("model_type", "none")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise BadInput(
+            f"model {uri!r}: transformers {transformers.__version__} loads no causal model of type {kind}; name "
+            "another model, or set last_stage before it is trained"
+        )
 
 
 def trainable_model(

@@ -26,7 +26,7 @@ from leastwise.money.token_counts import most_request_tokens, most_tokens
 from leastwise.record.certificate.signing import check_key
 from leastwise.rows.general_text import check_general
 from leastwise.stores import storage
-from leastwise.training import causal_student
+from leastwise.training import causal_student, trainable_model
 from leastwise.training.settings import check_together
 from leastwise.training.training_rows import check_lengths, examples_of
 from leastwise.use_case import LADDER, Stage, UseCase
@@ -263,7 +263,7 @@ def _check_training(prospect: Prospect, uri: str, tables: list[str]) -> None:
     check_template(directory, uri)
     if "unlabelled" in tables:
         causal_student.check_blocks(use_case.training.student, uri, home)
-    checks: list[Check] = []
+    checks: list[Check] = [partial(trainable_model.check_known, directory, uri)]
     for name, frame in frames.items():
         if name == "unlabelled":
             rows = causal_student.rows_of(use_case.task, directory, frame.assign(label=""))

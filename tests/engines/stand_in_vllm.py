@@ -1,16 +1,20 @@
 """A process with vLLM's surface (arguments, environment, routes, counts, signals), for tests of what is around it.
 
-It computes nothing: it says which model it was asked for and what. As vLLM does, it guards `/v1` with its key and
-nothing else, refuses arguments that it does not know, ends a request whose caller has gone, and answers what it has at
-SIGTERM within --shutdown-timeout. What happens is written, a line each, into the file `$STAND_IN_LOG`.
+To a chat it says which model it was asked for and what; a completion of token ids it computes with transformers, so
+that what is held to transformers is compared for real ($STAND_IN_WRONG: `adapter` leaves adapters out, `tokens` loses
+the first token of a chat). As vLLM does, it guards `/v1` with its key and nothing else, refuses arguments that it does
+not know, ends a request whose caller has gone, and answers what it has at SIGTERM within --shutdown-timeout. What
+happens is written, a line each, into the file `$STAND_IN_LOG`.
 """
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -42,8 +46,52 @@ def note(**what: object) -> None:
         file.write(json.dumps(what) + "\n")
 
 
+class Computing:
+    """The model and its adapters in transformers, loaded when first asked for."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._base, self._adapters = arguments.model, {each["name"]: each["path"] for each in arguments.lora_modules}
+        self._is_wrong = os.environ.get("STAND_IN_WRONG", "")
+
+    def tokens(self, messages: list[dict]) -> list[int]:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(self._base)
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return tokenizer(text, add_special_tokens=False).input_ids[self._is_wrong == "tokens" :]
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - as long as the process
+    def _model(self, name: str) -> Callable:
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        torch.set_num_threads(1)
+        model = AutoModelForCausalLM.from_pretrained(self._base, dtype=torch.float32)
+        if name not in self._adapters or self._is_wrong == "adapter":
+            return model
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(model, self._adapters[name])
+
+    def told(self, name: str, prompt: list[int], count: int) -> list[dict[int, float]]:
+        """After each place, the likeliest tokens and the one that comes."""
+        import torch
+
+        with torch.inference_mode():
+            logits = self._model(name)(input_ids=torch.tensor([prompt])).logits
+        along = torch.log_softmax(logits[0].float(), dim=-1)
+        told = []
+        for at, row in enumerate(along):
+            values, ids = row.topk(count)
+            likely = dict(zip(ids.tolist(), values.tolist(), strict=True))
+            comes = {prompt[at + 1]: float(row[prompt[at + 1]])} if at + 1 < len(prompt) else {}
+            told.append(comes | likely)
+        return told
+
+
 class StandIn:
     def __init__(self, arguments: argparse.Namespace) -> None:
+        self.computing = Computing(arguments)
         self.names = [arguments.served_model_name, *(each["name"] for each in arguments.lora_modules)]
         self.running, self.done = 0, 0
 
@@ -73,6 +121,9 @@ class StandIn:
                 await asyncio.sleep(0.4 if "slow" in text else 0.01)
             await response.write(b"data: [DONE]\n\n")
             return response
+        ids = {}
+        if body.get("return_token_ids"):
+            ids = {"prompt_token_ids": await asyncio.to_thread(self.computing.tokens, body["messages"])}
         await asyncio.sleep(2.0 if "slow" in text else 0.0)
         self.done += 1
         message = {"role": "assistant", "content": words}
@@ -81,7 +132,17 @@ class StandIn:
         return web.json_response(
             {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
             | {"choices": [choice], "usage": usage}
+            | ids
         )
+
+    async def complete(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        assert body["return_tokens_as_token_ids"] and body["prompt_logprobs"] == body["logprobs"] == 20
+        told = await asyncio.to_thread(self.computing.told, body["model"], body["prompt"], body["logprobs"])
+        inside = [{str(token): {"logprob": value} for token, value in each.items()} for each in told[:-1]]
+        after = [{f"token_id:{token}": value for token, value in told[-1].items()}]
+        choice = {"index": 0, "text": "", "logprobs": {"top_logprobs": after}, "prompt_logprobs": [None, *inside]}
+        return web.json_response({"id": "1", "object": "text_completion", "choices": [choice]})
 
     async def metrics(self, _request: web.Request) -> web.Response:
         label = f'{{engine="0",model_name="{self.names[0]}"}}'
@@ -103,6 +164,7 @@ def main() -> None:
     stand_in = StandIn(arguments)
     application = web.Application()
     application.router.add_post("/v1/chat/completions", stand_in.chat)
+    application.router.add_post("/v1/completions", stand_in.complete)
     application.router.add_get("/metrics", stand_in.metrics)
     for route in ("/health", "/tokenize", "/adapters", "/v1/load_lora_adapter", "/invocations"):
         application.router.add_route("*", route, stand_in.open_to_all)

@@ -17,6 +17,7 @@ from tasks.climb import measure_reference, open_climb
 from tasks.data import validate_judged
 from tasks.session.checks import notes
 from tasks.session.workspace import open_workspace, prospect_of
+from tests.engines.pieces import save_gemma_tokenizer
 from tests.workspaces import case_file
 
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4}
@@ -85,6 +86,14 @@ def _config(**changes: Any) -> Change:
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
     return spoil
+
+
+def _gemma_2(case: dict[str, Any], folder: Path, model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    save_gemma_tokenizer(model)
+    kind = {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2"}
+    _config(**kind, head_dim=256, query_pre_attn_scalar=256, sliding_window=64)(case, folder, model)
 
 
 def _template(text: str | None) -> Change:
@@ -188,6 +197,22 @@ LATER: dict[str, tuple[Change, list[str]]] = {
         _config(architectures=["MistralForCausalLM"], sliding_window=64),
         ["without its sliding_window of 64", "context_tokens to at most 64"],
     ),
+    "a type of model that transformers cannot train": (
+        _config(architectures=["LlamaForCausalLM"], model_type="gpt9"),
+        ["transformers", "loads no causal model of type gpt9", "last_stage before it is trained"],
+    ),
+    "Gemma 2 without the file that llama.cpp reads its pieces from": (
+        _config(architectures=["Gemma2ForCausalLM"], model_type="gemma2"),
+        ["Gemma2ForCausalLM is written with its tokenizer.model", "last_stage before it is trained or served"],
+    ),
+    "Gemma 2 of another scale": (
+        _config(architectures=["Gemma2ForCausalLM"], model_type="gemma2", query_pre_attn_scalar=224, head_dim=256),
+        ["scales the queries of this Gemma2ForCausalLM by 256", "query_pre_attn_scalar = 224"],
+    ),
+    "Phi-3 without that file": (
+        _config(architectures=["Phi3ForCausalLM"], model_type="phi3"),
+        ["Phi3ForCausalLM is written with its tokenizer.model"],
+    ),
     "another activation": (_config(hidden_act="gelu"), ["with SiLU, not with gelu"]),
     "no chat template": (_template(None), ["chat template"]),
     "a template that leaves out the text": (_template("{{ 'hello' }}"), ["leaves out the text"]),
@@ -265,6 +290,26 @@ def test_4_bits_are_refused_where_they_are_trained_and_cannot_be(
 
 def test_what_is_whole_opens_a_climb(case: dict[str, Any], tmp_path: Path) -> None:
     assert open_climb.fn(case_file(tmp_path, case))
+
+
+SERVED: dict[str, Change] = {
+    "Mistral without a window": _config(architectures=["MistralForCausalLM"], model_type="mistral"),
+    "Mistral with a window that is never left": _config(
+        architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=32768
+    ),
+    "Phi": _config(
+        architectures=["PhiForCausalLM"], model_type="phi", partial_rotary_factor=0.5, hidden_act="gelu_new"
+    ),
+    "Gemma 2 with its pieces": _gemma_2,
+}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_a_base_of_an_architecture_that_is_trained_and_served_here_opens_a_climb(
+    name: str, case: dict[str, Any], tmp_path: Path, model: Path
+) -> None:
+    SERVED[name](case, tmp_path, model)
+    assert open_climb.fn(case_file(tmp_path, case | {"training": {"max_tokens": 2048}}))
 
 
 def test_what_no_stage_that_may_be_reached_needs_is_not_asked_for(

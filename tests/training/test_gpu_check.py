@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_check
-from benchmarks.gpu_check import PARTS, SIZES, goals_of, guarded, with_mfu
+from benchmarks.gpu_check import PARTS, SHARES, SIZES, budget_s, goals_of, guarded, with_mfu
 
 ROOT = Path(__file__).parents[2]
 WITHOUT = """
@@ -30,6 +30,7 @@ import leastwise.training.causal_student, leastwise.training.distillation, least
 
 def test_what_trains_imports_without_what_only_a_climb_needs():
     gone = ["prefect", "mlflow", "trl", "datasets", "genai_prices", "boto3", "lancedb", "pydantic_ai", "yaml", "pandas"]
+    gone += ["scipy", "sklearn", "sentence_transformers", "onnxruntime", "onnx", "great_expectations", "sqlalchemy"]
     done = subprocess.run([sys.executable, "-c", WITHOUT, *gone], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -48,6 +49,30 @@ def test_a_part_that_fails_is_told_and_the_others_run(monkeypatch, tmp_path):
 def test_what_there_is_no_time_for_is_told_and_not_begun(tmp_path):
     told = gpu_check.check(SIZES["8b"], ["base"], tmp_path, 0.1, apart=True)
     assert "not begun" in told["parts"]["base"]["failed"]
+
+
+def test_a_slow_part_ends_at_its_own_budget_and_what_one_leaves_the_later_may_use():
+    parts = ["card", "lora", "merge"]
+    whole = sum(SHARES[each] for each in parts)
+    assert budget_s(parts[1:], 480.0, 8.0, parts) == pytest.approx(480 * SHARES["card"] / whole)
+    left = 480.0 - 1.0  # the first took a second of its own
+    assert budget_s(parts[2:], left, 8.0, parts) == pytest.approx(479 - 480 * SHARES["merge"] / whole)
+    spent = budget_s(parts[2:], left, 8.0, parts)
+    assert budget_s([], left - spent, 8.0, parts) == pytest.approx(480 * SHARES["merge"] / whole), "is untouched"
+    assert sum(SHARES.values()) == 480, "seconds of the eight minutes that it takes at most"
+
+
+def test_a_part_over_its_budget_is_killed_and_the_next_one_runs(monkeypatch, tmp_path):
+    asked: list[tuple[str, float]] = []
+
+    def child(name, folder, size, seconds):
+        asked.append((name, seconds))
+        return {"failed": f"not done after {seconds:.0f} s"} if name == "base" else {"wall_s": 1.0}
+
+    monkeypatch.setattr(gpu_check, "in_a_child", child)
+    told = gpu_check.check(SIZES["8b"], ["card", "base", "merge"], tmp_path, 8.0, apart=True)
+    assert [name for name, _ in asked] == ["card", "base", "merge"] and "failed" in told["parts"]["base"]
+    assert all(seconds > gpu_check.LEAST_S for _, seconds in asked)
 
 
 def test_goals_are_beside_what_was_measured_and_none_measured_is_a_miss():

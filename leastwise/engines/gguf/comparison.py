@@ -117,7 +117,7 @@ class Reference:
         """Load the weights once and look at the next token after each prompt. Of an adapter two prompts are enough:
         that its base is computed rightly is known, and what were left out of it would move every prompt.
         """
-        prompts = _prompts(base) if adapter is None else _prompts(base)[::2]
+        prompts = prompts_of(base) if adapter is None else prompts_of(base)[::2]
         return cls(base, prompts, next_token_log_probabilities(base, adapter, prompts, threads))
 
 
@@ -153,7 +153,8 @@ def compare(gguf: Path, adapter: Path | None, reference: Reference, dtype: Quant
     )
 
 
-def _chats(base_dir: Path) -> list[list[dict[str, str]]]:
+def chats_of(base_dir: Path) -> list[list[dict[str, str]]]:
+    """Chats that an engine must read as training does, with and without an instruction apart where there can be one."""
     user = [[{"role": "user", "content": text}] for text in TEXTS]
     with_system = [[{"role": "system", "content": SYSTEM}, *turns] for turns in user] if takes_system(base_dir) else []
     return user + with_system
@@ -166,7 +167,7 @@ def _other_text(server: _Server, base_dir: Path) -> str:
         texts = {text: text for text in TEXTS}
         wanted = {text: list(tokenizer(text).input_ids) for text in TEXTS}
     else:
-        chats = _chats(base_dir)
+        chats = chats_of(base_dir)
         rendered = [format_chat(base_dir, chat) for chat in chats]
         texts = {one: server.chat(chat) for one, chat in zip(rendered, chats, strict=True)}
         wanted = {one: list(tokenizer(one, add_special_tokens=False).input_ids) for one in rendered}
@@ -183,13 +184,13 @@ def _other_text(server: _Server, base_dir: Path) -> str:
     return ""
 
 
-def _prompts(base_dir: Path) -> list[list[int]]:
+def prompts_of(base_dir: Path) -> list[list[int]]:
     """Token ids after which the next is looked at: chats (the last with the instruction apart, where there can be one),
     one cut in the middle, and one text longer than the window that the model attends within.
     """
     tokenizer = tokenizer_of(str(base_dir))
     if tokenizer.chat_template:
-        texts = [format_chat(base_dir, chat) for chat in _chats(base_dir)]
+        texts = [format_chat(base_dir, chat) for chat in chats_of(base_dir)]
         whole = [list(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
     else:
         whole = [list(tokenizer(text).input_ids) for text in TEXTS]

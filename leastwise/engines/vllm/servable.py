@@ -70,5 +70,12 @@ def architectures(executable: Path) -> frozenset[str] | None:
     return frozenset(key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)) or None
 
 
+def version_of(executable: Path) -> str:
+    """The vLLM of that environment by name and version; `vLLM` where it does not say."""
+    environment = executable.resolve().parent.parent
+    found = sorted(environment.glob("lib*/python3*/site-packages/vllm-*.dist-info"))
+    return found[0].name.removesuffix(".dist-info").replace("-", " ", 1) if found else "vLLM"
+
+
 def _name(node: ast.Assign | ast.AnnAssign) -> str:
     return ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
