@@ -16,7 +16,7 @@ import yaml
 DATA = Path("/data")  # on every machine, read-only
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4}
 MODEL = {"base_url": "http://provider:8000/v1", "venue": "api", "key_variable": "none", "price": PRICE}
-HOSTS = ["provider", "prefect", "mlflow", "postgres"]
+HOSTS = ["provider", "prefect", "mlflow", "postgres", "s3"]
 LONG = {"max_examples": 1600, "epochs": 2}  # to be killed in the middle of
 CHECKPOINTS = "s3://leastwise/checkpoints"
 
