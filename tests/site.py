@@ -153,9 +153,9 @@ class Site:
         assert len(said) == 1, said
         return str(said.pop())
 
-    def start(self, server: str, **own: str) -> None:
-        """A server of the head."""
-        self.running[server] = _start(self.machines["head"], server, self.head, **own)
+    def start(self, server: str) -> None:
+        """A server of the head; MLflow's with one process, for there are two cores."""
+        self.running[server] = _start(self.machines["head"], server, self.head, MLFLOW_WORKERS="1")
 
     def take_away(self, server: str, for_s: float) -> None:
         """End a server with SIGKILL, and start it anew after so many seconds."""
@@ -211,7 +211,7 @@ def _start_head(site: Site) -> None:
     head.start(["python", "-m", "tests.servers.labelling_server", "0.0.0.0", "8000"], "provider")
     _finish(head, "state", services)
     site.start("prefect")
-    site.start("mlflow", MLFLOW_WORKERS="1")
+    site.start("mlflow")
     _finish(head, "deployments", services)  # waits for Prefect
 
 
