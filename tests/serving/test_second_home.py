@@ -8,6 +8,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,17 +131,32 @@ class Site:
         return open_workspace(RunId(self.runs[kind].parent_id or ""))
 
 
+@contextmanager
+def tracking_at(folder: Path, empty: Path) -> Iterator[str]:
+    """A record outside of both state directories: a database and its files, and where it may take long a server that
+    hands them on.
+    """
+    if IS_LONG:
+        with mlflow_server(folder) as address:
+            yield address
+        return
+    folder.mkdir()
+    shutil.copy(empty, folder / "mlflow.db")
+    yield f"sqlite:///{folder / 'mlflow.db'}"
+
+
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, tiny: Path, tiny_gguf: Path) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, tiny: Path, tiny_gguf: Path, empty_tracking: Path) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("homes")
     first, second = folder / "first", folder / "second"
     with (
         pytest.MonkeyPatch.context() as environment,
         served(web.post("/v1/chat/completions", told)) as address,
-        mlflow_server(folder / "mlflow") as tracking,
+        tracking_at(folder / "mlflow", empty_tracking) as tracking,
     ):
         environment.setenv("OPENAI_API_KEY", "none")
         environment.setenv("MLFLOW_TRACKING_URI", tracking)
+        environment.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", str(folder / "mlflow" / "files"))
         for home in (first, second):  # conversions that any machine makes alike, at half a minute each
             shutil.copytree(tiny_gguf, home / "gguf", copy_function=os.link)
         environment.setenv("LEASTWISE_HOME", str(first))
