@@ -7,6 +7,7 @@ docs/mlflow.md; this room is the only place that speaks to MLflow.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from leastwise.errors import BadInput
 from leastwise.rows.question import DataSet
 from leastwise.run_id import RunId
 from leastwise.stores import storage
-from leastwise.stores.made.naming import name_of_table
+from leastwise.stores.made.naming import STATE, name_of_table
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -185,8 +186,11 @@ class RecordedRun:
 
 
 def _storable(text: str) -> str:
-    """A text any database takes: no NUL (Postgres refuses it), no half characters (no encoding has them)."""
-    return text.replace("\x00", " ").encode(errors="replace").decode()
+    """A text any database takes: no NUL (Postgres refuses it), no half characters (no encoding has them); and any
+    machine may read: what lies in the state directory of this one (the log that an error names) is told as such.
+    """
+    place = re.compile(rf"(?<![\w.-]){re.escape(str(storage.home()))}(?![\w.-])")
+    return place.sub(lambda _: STATE, text).replace("\x00", " ").encode(errors="replace").decode()
 
 
 def is_tag(name: str, value: str) -> str:

@@ -26,6 +26,15 @@ def test_a_run_names_the_tables_it_was_given(work: Workspace) -> None:
     assert work.tables.hashes["gate"].startswith(given.dataset.digest)
 
 
+def test_a_reason_that_names_a_file_of_this_machine_says_no_path_to_others(work: Workspace, home: Path) -> None:
+    run = ended(work, 1)
+    run.write(tags={REASON: f"end of {home}/logs/prompt.log; file://{home}/a, s3://bucket{home}/a and {home}-2/a stay"})
+    told = "end of ${LEASTWISE_HOME}/logs/prompt.log; file://${LEASTWISE_HOME}/a"
+    assert run.again().tag(REASON) == f"{told}, s3://bucket{home}/a and {home}-2/a stay"
+    (given,) = work.run.again().run.inputs.dataset_inputs
+    assert str(home) not in given.dataset.source
+
+
 LATER_MS = 60_000  # after the climb was opened: by then this process was there
 
 
