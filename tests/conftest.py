@@ -149,11 +149,15 @@ def empty_tracking(shared_folder: Path) -> Path:
 
 
 @pytest.fixture
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path) -> Path:
-    """A state directory of one test, with no tracking server, also where a module's tests share their `home`."""
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path, shared_folder: Path) -> Path:
+    """A state directory of one test, with no tracking server, also where a module's tests share their `home`. Tables
+    that passed their suites in another test are not held to them again.
+    """
     folder = tmp_path / "state"
     folder.mkdir()
     shutil.copy(empty_tracking, folder / "mlflow.db")
+    (shared_folder / "validated").mkdir(exist_ok=True)
+    (folder / "validated").symlink_to(shared_folder / "validated")
     monkeypatch.setenv("LEASTWISE_HOME", str(folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
@@ -221,7 +225,7 @@ def used_home(
     shared_folder: Path, triage_data: Path, shared_models: Path, empty_tracking: Path, prefect_api: str
 ) -> Path:
     """A state directory in which a climb that asked no model has ended: its MLflow database, converted weights,
-    embeddings, and what its tables' suites said.
+    embeddings.
     """
     folder = shared_folder / "used"
     with FileLock(f"{folder}.lock"):
@@ -249,6 +253,8 @@ def _climb_once(folder: Path, triage_data: Path, shared_models: Path, empty_trac
     home.mkdir()
     shutil.copy(empty_tracking, home / "mlflow.db")
     share_models(shared_models, home)
+    (folder.parent / "validated").mkdir(exist_ok=True)
+    (home / "validated").symlink_to(folder.parent / "validated")
     from flows.customize import customize  # a command would first import what is here already
 
     with pytest.MonkeyPatch.context() as patch:
@@ -262,8 +268,7 @@ def home_with_models(home: Path, used_home: Path, shared_models: Path) -> Path:
     """A state directory of one test on a machine that was used before; nothing of this test was paid or stored yet."""
     home.mkdir(parents=True, exist_ok=True)
     share_models(shared_models, home)
-    for name in ("embeddings", "validated"):
-        shutil.copytree(used_home / name, home / name)
+    shutil.copytree(used_home / "embeddings", home / "embeddings")
     shutil.copy(used_home / "mlflow.db", home)
     return home
 
