@@ -22,30 +22,37 @@ PREFECT_HOME = REPOSITORY / ".leastwise" / "tests" / PROCESS
 PREFECT_HOME.mkdir(parents=True, exist_ok=True)
 os.environ["PREFECT_HOME"] = str(PREFECT_HOME)
 
+gc.disable()  # collecting tests imports for ten seconds and leaves no garbage; looking for some takes a quarter of that
+
 os.environ.setdefault("OPENAI_API_KEY", "none")  # looked for before a climb opens, whether it will be asked or not
 
 import flows  # noqa: E402, F401 - quiets Prefect, MLflow and the hubs before anything imports them
 
 LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichever process is done first
     "e2e/test_climb.py",
-    "endpoints/test_faults.py",  # these two need nothing at first that the first file's process is making
     "e2e/test_servers.py",
-    "e2e/test_kinds.py",
-    "serving/test_server.py",
+    "endpoints/test_faults.py",  # these two need nothing at first that the first file's process is making
+    "e2e/test_two_machines.py",
+    "serving/test_winner.py",
     "serving/test_deployed.py",
+    "evaluating/test_reference.py",
+    "e2e/test_kinds.py",
+    "flows/test_upkeep.py",
+    "flows/test_command_line.py",
+    "record/test_handover.py",
+    "e2e",
     "engines/test_gguf.py",
     "evaluating/test_kills.py",
-    "evaluating/test_reference.py",
-    "evaluating/test_forgetting.py",
-    "evaluating/test_hostile_stage.py",
-    "e2e",
+    "tasks/test_checks.py",
     "flows",
+    "serving",
+    "evaluating/test_hostile_stage.py",
     "training",
     "endpoints",
     "rows/test_fuzz.py",
-    "tasks/test_retrain.py",
-    "evaluating",
     "tasks",
+    "evaluating",
+    "record",
 )
 
 
@@ -61,8 +68,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: garbage is not looked for in it while tests run."""
+    """What is imported by now stays: garbage is not looked for in it while tests run, and less often in the rest."""
     gc.freeze()
+    gc.set_threshold(2_000, 20, 20)
+    gc.enable()
 
 
 def _place(item: pytest.Item) -> int:
