@@ -22,31 +22,37 @@ PREFECT_HOME = REPOSITORY / ".leastwise" / "tests" / PROCESS
 PREFECT_HOME.mkdir(parents=True, exist_ok=True)
 os.environ["PREFECT_HOME"] = str(PREFECT_HOME)
 
+gc.disable()  # collecting tests imports for ten seconds and leaves no garbage; looking for some takes a quarter of that
+
 os.environ.setdefault("OPENAI_API_KEY", "none")  # looked for before a climb opens, whether it will be asked or not
 
 import flows  # noqa: E402, F401 - quiets Prefect, MLflow and the hubs before anything imports them
 
 LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichever process is done first
     "e2e/test_climb.py",
-    "endpoints/test_faults.py",  # these two need nothing at first that the first file's process is making
     "e2e/test_servers.py",
+    "endpoints/test_faults.py",  # these two need nothing at first that the first file's process is making
     "e2e/test_two_machines.py",
-    "e2e/test_kinds.py",
-    "serving/test_server.py",
+    "serving/test_winner.py",
     "serving/test_deployed.py",
+    "evaluating/test_reference.py",
+    "e2e/test_kinds.py",
+    "flows/test_upkeep.py",
+    "flows/test_command_line.py",
+    "record/test_handover.py",
+    "e2e",
     "engines/test_gguf.py",
     "evaluating/test_kills.py",
-    "evaluating/test_reference.py",
-    "evaluating/test_forgetting.py",
-    "evaluating/test_hostile_stage.py",
-    "e2e",
+    "tasks/test_checks.py",
     "flows",
+    "serving",
+    "evaluating/test_hostile_stage.py",
     "training",
     "endpoints",
     "rows/test_fuzz.py",
-    "tasks/test_retrain.py",
-    "evaluating",
     "tasks",
+    "evaluating",
+    "record",
 )
 
 
@@ -62,8 +68,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: garbage is not looked for in it while tests run."""
+    """What is imported by now stays: garbage is not looked for in it while tests run, and less often in the rest."""
     gc.freeze()
+    gc.set_threshold(2_000, 20, 20)
+    gc.enable()
 
 
 def _place(item: pytest.Item) -> int:
@@ -150,11 +158,15 @@ def empty_tracking(shared_folder: Path) -> Path:
 
 
 @pytest.fixture
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path) -> Path:
-    """A state directory of one test, with no tracking server, also where a module's tests share their `home`."""
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_tracking: Path, shared_folder: Path) -> Path:
+    """A state directory of one test, with no tracking server, also where a module's tests share their `home`. Tables
+    that passed their suites in another test are not held to them again.
+    """
     folder = tmp_path / "state"
     folder.mkdir()
     shutil.copy(empty_tracking, folder / "mlflow.db")
+    (shared_folder / "validated").mkdir(exist_ok=True)
+    (folder / "validated").symlink_to(shared_folder / "validated")
     monkeypatch.setenv("LEASTWISE_HOME", str(folder))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
@@ -222,7 +234,7 @@ def used_home(
     shared_folder: Path, triage_data: Path, shared_models: Path, empty_tracking: Path, prefect_api: str
 ) -> Path:
     """A state directory in which a climb that asked no model has ended: its MLflow database, converted weights,
-    embeddings, and what its tables' suites said.
+    embeddings.
     """
     folder = shared_folder / "used"
     with FileLock(f"{folder}.lock"):
@@ -250,6 +262,8 @@ def _climb_once(folder: Path, triage_data: Path, shared_models: Path, empty_trac
     home.mkdir()
     shutil.copy(empty_tracking, home / "mlflow.db")
     share_models(shared_models, home)
+    (folder.parent / "validated").mkdir(exist_ok=True)
+    (home / "validated").symlink_to(folder.parent / "validated")
     from flows.customize import customize  # a command would first import what is here already
 
     with pytest.MonkeyPatch.context() as patch:
@@ -263,8 +277,7 @@ def home_with_models(home: Path, used_home: Path, shared_models: Path) -> Path:
     """A state directory of one test on a machine that was used before; nothing of this test was paid or stored yet."""
     home.mkdir(parents=True, exist_ok=True)
     share_models(shared_models, home)
-    for name in ("embeddings", "validated"):
-        shutil.copytree(used_home / name, home / name)
+    shutil.copytree(used_home / "embeddings", home / "embeddings")
     shutil.copy(used_home / "mlflow.db", home)
     return home
 

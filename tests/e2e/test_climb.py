@@ -1,10 +1,11 @@
-"""A climb as a user runs it, on the real model and real data: it stops, it resumes, it repeats for nothing,
-it halts.
+"""A climb as a user runs it, on real data: it stops, it resumes, it repeats for nothing, it halts.
 
-What must survive a kill is a command of its own. The other climbs are run in this process: a command imports for ten
-seconds what is here already, and its line and status are what the flow gives back.
+The model is a small server that imitates; `make soak` climbs on the real one too. What must survive a kill is a command
+of its own. The other climbs are run in this process: a command imports for ten seconds what is here already, and its
+line and status are what the flow gives back.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -93,14 +94,35 @@ def stages(home: Path, climb_id: str, kind: str = "stage") -> dict[str, Any]:
     return {run.data.tags["leastwise.stage"]: run for run in client.search_runs([where], query)}
 
 
+@pytest.fixture
+def imitator() -> Iterator[str]:
+    """The address of a model that says what the last example it is shown says: where that is the most similar one, it
+    is right more often than not.
+    """
+
+    async def imitate(request: web.Request) -> web.Response:
+        asked = await request.json()
+        shown = [turn["content"] for turn in asked["messages"] if turn["role"] == "assistant"]
+        await asyncio.sleep(0.05)  # so that a kill finds calls in flight
+        return chat_completion(asked["model"], shown[-1] if shown else "perhaps", 200, 4)
+
+    with served(web.post("/v1/chat/completions", imitate)) as address:
+        yield f"{address}/v1"
+
+
+@pytest.mark.parametrize("is_real", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["imitator", "real model"])
 def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_one_pays_for_nothing(
     tmp_path: Path,
     case: dict[str, Any],
+    is_real: bool,
+    imitator: str,
     home_with_models: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL")  # a command without a server starts its own, and tells people on stderr
+    if not is_real:
+        case["models"]["candidates"][0]["base_url"] = imitator
     _kill_after_some_answers(tmp_path, case, home_with_models)
 
     status, first, err = climb(tmp_path, case)

@@ -4,6 +4,7 @@ state of their own.
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -172,7 +173,7 @@ def test_a_run_started_as_the_ui_does_completes_on_a_worker(servers: Servers) ->
 
 
 @pytest.fixture
-def asking_case(servers: Servers, tiny: Path) -> Iterator[Path]:
+def asking_case(servers: Servers, tiny: Path, tiny_gguf: Path) -> Iterator[Path]:
     """A use case that prompting fails and that asks for leave before it trains, on a model that says nothing of use
     and a base that knows nothing: what models do has tests of its own.
     """
@@ -180,6 +181,7 @@ def asking_case(servers: Servers, tiny: Path) -> Iterator[Path]:
     async def perhaps(_: web.Request) -> web.Response:
         return chat_completion("m", "perhaps", 20, 1)
 
+    shutil.copytree(tiny_gguf, servers.home / "gguf", copy_function=os.link)
     rows = {
         "text": [f"a piece of {('iron', 'plum')[at % 2]} {at}" for at in range(1200)],
         "label": ["metal", "fruit"] * 600,

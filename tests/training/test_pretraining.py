@@ -28,6 +28,7 @@ def test_it_lowers_perplexity_on_held_out_text_of_the_domain(tiny, tmp_path, met
     assert continue_pretraining(tiny, [DOMAIN * 4] * 10, [DOMAIN], settings, out) == report
 
 
+@pytest.mark.soak
 def test_replayed_general_text_is_the_share_that_was_asked_for_and_is_not_forgotten_as_without(tiny, tmp_path):
     rng = random.Random(0)
     domain = [" ".join(rng.sample(DOMAIN.split() * 3, 24)) for _ in range(200)]

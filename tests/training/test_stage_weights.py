@@ -121,8 +121,10 @@ def test_another_instruction_over_the_same_rows_trains_an_adapter_of_its_own(
 
 @pytest.mark.parametrize(
     "student",
-    [{"kind": "encoder", "epochs": 1}, {"kind": "causal", "blocks": 1, "max_examples": 60}],
-    ids=["encoder", "causal"],
+    [
+        pytest.param({"kind": "encoder", "epochs": 1}, id="encoder", marks=pytest.mark.soak),
+        pytest.param({"kind": "causal", "blocks": 1, "max_examples": 60}, id="causal"),
+    ],
 )
 def test_other_rows_to_choose_by_make_a_student_of_their_own(
     tmp_path: Path, home: Path, tiny: Path, student: dict[str, Any]

@@ -200,6 +200,7 @@ def test_unusable_rows_are_refused_by_number_before_any_training(tiny, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.soak
 def test_who_learns_from_probabilities_believes_the_teacher_and_not_the_answers(tiny, rows, trained, tmp_path):
     """Every answer says impact; the teacher knows better. How often is the first token the teacher's likeliest?"""
     teacher = merge(tiny, trained[0], tmp_path / "teacher")
