@@ -72,7 +72,7 @@ def prove_servable(home: Path, base: Path, uri: str) -> None:
     if not proof.check_known(settings, base, None, home / PROOFS):
         log.info(f"serving {uri} by vLLM and comparing it with transformers, once")
         with Vllm(settings).serving(what) as running:
-            proof.prove(settings, running, "base", base, None, home / PROOFS, THREADS)
+            proof.prove(settings, running, what, base, None, home / PROOFS)
 
 
 def why_not_vllm(model_dir: Path, context_tokens: int) -> str:
@@ -286,7 +286,7 @@ def _proven(engine: Vllm, what: ToServe, name: str, files: Safetensors, proofs: 
     is_known = proof.check_known(engine.settings, files.model, files.adapter, proofs)
     with engine.serving(what) as running:
         if not is_known:
-            proof.prove(engine.settings, running, name, files.model, files.adapter, proofs, THREADS)
+            proof.prove(engine.settings, running, what, files.model, files.adapter, proofs, name)
         yield running
 
 

@@ -91,7 +91,7 @@ class Computing:
 
 class StandIn:
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.computing = Computing(arguments)
+        self.computing, self.most_tokens = Computing(arguments), arguments.max_model_len
         self.names = [arguments.served_model_name, *(each["name"] for each in arguments.lora_modules)]
         self.running, self.done = 0, 0
 
@@ -137,6 +137,7 @@ class StandIn:
 
     async def complete(self, request: web.Request) -> web.Response:
         body = await request.json()
+        assert len(body["prompt"]) + body["max_tokens"] <= self.most_tokens, "vLLM refuses what is longer"
         assert body["return_tokens_as_token_ids"] and body["prompt_logprobs"] == body["logprobs"] == 20
         told = await asyncio.to_thread(self.computing.told, body["model"], body["prompt"], body["logprobs"])
         inside = [{str(token): {"logprob": value} for token, value in each.items()} for each in told[:-1]]

@@ -23,9 +23,11 @@ from leastwise.endpoints.request import Endpoint
 from leastwise.engines.engine import Running, ToServe
 from leastwise.engines.gguf import conversion
 from leastwise.engines.llama_cpp import LlamaCpp
+from leastwise.engines.vllm import proof
 from leastwise.engines.vllm.servable import architectures
 from leastwise.engines.vllm.server import Vllm
 from leastwise.engines.vllm.settings import named
+from leastwise.errors import BadInput
 
 ROWS = 64
 NEEDED = ("LEASTWISE_VLLM", "LEASTWISE_TUNED")
@@ -111,10 +113,17 @@ def test_an_adapter_of_ours_answers_by_vllm_as_by_transformers_and_llama_cpp_unm
     with LlamaCpp().serving(serving(gguf, tmp_path / "log", {"tuned": tmp_path / "lora.gguf"})) as running:
         said["llama.cpp Q8_0"] = texts(running.endpoint(), chats)
     started = time.monotonic()
-    with Vllm(settings).serving(serving(base, tmp_path / "vllm.log", {"tuned": adapter})) as running:
+    what = serving(base, tmp_path / "vllm.log", {"tuned": adapter})
+    with Vllm(settings).serving(what) as running:
         print(f"vLLM was ready in {time.monotonic() - started:.0f} s")
         said["vLLM, adapter"], untuned = texts(running.endpoint("tuned"), chats), texts(running.endpoint("base"), chats)
         look_at_the_rest(running, chats[0])
+        for name, kept in (("base", None), ("tuned", adapter)):
+            proof.prove(settings, running, what, base, kept, tmp_path / "proofs", name)
+        for file in (tmp_path / "proofs").iterdir():
+            print(f"held to transformers: {file.read_text()}")
+        with pytest.raises(BadInput, match="log-probabilities differ"):
+            proof.prove(settings, running, what, base, adapter, tmp_path / "wrong")
         assert running.drain(60.0)
     with Vllm(settings).serving(
         serving(merged(base, adapter, tmp_path / "merged"), tmp_path / "merged.log")

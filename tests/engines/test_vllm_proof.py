@@ -6,15 +6,13 @@ A server with its surface that computes with transformers stands in for it, righ
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from leastwise.answering import servers
-from leastwise.engines.engine import Running, ToServe
+from leastwise.engines.engine import ToServe
 from leastwise.engines.vllm import proof
 from leastwise.engines.vllm.comparison import Comparison, _divergence
 from leastwise.engines.vllm.server import Vllm
@@ -35,20 +33,18 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VllmSettings:
     return VllmSettings(executable=stand_in(tmp_path / "environment"), device="cpu")
 
 
-@contextmanager
-def serving(settings: VllmSettings, tiny: Path, adapter: Path, log: Path) -> Iterator[Running]:
-    with Vllm(settings).serving(ToServe(str(tiny), "base", log, {"tuned": adapter})) as running:
-        yield running
+def with_adapter(tiny: Path, adapter: Path, log: Path) -> ToServe:
+    return ToServe(str(tiny), "base", log, {"tuned": adapter}, context_tokens=150, threads=1)
 
 
 def test_weights_that_vllm_computes_as_transformers_does_are_proven_once_for_each_vllm(
     settings: VllmSettings, tiny: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    proofs = tmp_path / "proofs"
-    with serving(settings, tiny, adapter, tmp_path / "log") as running:
+    proofs, what = tmp_path / "proofs", with_adapter(tiny, adapter, tmp_path / "log")
+    with Vllm(settings).serving(what) as running:
         for name, kept in (("base", None), ("tuned", adapter)):
             assert not proof.check_known(settings, tiny, kept, proofs)
-            proof.prove(settings, running, name, tiny, kept, proofs, 1)
+            proof.prove(settings, running, what, tiny, kept, proofs, name)
             assert proof.check_known(settings, tiny, kept, proofs)
         found = [Comparison.model_validate_json(file.read_bytes()) for file in proofs.iterdir()]
         assert len(found) == 2 and all(each.places > 200 and not each.refusal for each in found)
@@ -62,11 +58,12 @@ def test_a_vllm_that_leaves_an_adapter_out_is_refused_and_one_that_reads_a_chat_
 ) -> None:
     for wrong, said in (("adapter", "differ by up to"), ("tokens", "it cuts .*first other one")):
         monkeypatch.setenv("STAND_IN_WRONG", wrong)
+        what = with_adapter(tiny, adapter, tmp_path / "log")
         with (
-            serving(settings, tiny, adapter, tmp_path / "log") as running,
+            Vllm(settings).serving(what) as running,
             pytest.raises(BadInput, match=f"does not run it as it was trained: .*{said}"),
         ):
-            proof.prove(settings, running, "tuned", tiny, adapter, tmp_path / wrong, 1)
+            proof.prove(settings, running, what, tiny, adapter, tmp_path / wrong, "tuned")
         with pytest.raises(BadInput, match=f"{said}.*unset LEASTWISE_VLLM"):
             proof.check_known(settings, tiny, adapter, tmp_path / wrong)
 

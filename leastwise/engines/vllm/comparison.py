@@ -59,14 +59,20 @@ class Comparison(Part):
 
 
 def compare(
-    endpoint: Endpoint, base: Path, adapter: Path | None, engine: str, precision: Precision, threads: int
+    endpoint: Endpoint,
+    base: Path,
+    adapter: Path | None,
+    engine: str,
+    precision: Precision,
+    context_tokens: int,
+    threads: int,
 ) -> Comparison:
-    """Ask a vLLM that serves these weights at `endpoint`, and hold it to transformers. OSError where it does not
-    answer.
+    """Ask a vLLM that serves these weights at `endpoint`, in a context of so many tokens, and hold it to transformers.
+    OSError where it does not answer.
     """
     import numpy as np
 
-    prompts = prompts_of(base)
+    prompts = [prompt[: context_tokens - 1] for prompt in prompts_of(base)]
     told = [_along(endpoint, prompt) for prompt in prompts]
     wanted = log_probabilities_along(base, adapter, prompts, threads, LAST)
     pairs = [pair for ours, theirs in zip(wanted, told, strict=True) for pair in zip(ours, theirs, strict=True)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from leastwise.content import content_key
-from leastwise.engines.engine import Running
+from leastwise.engines.engine import Running, ToServe
 from leastwise.engines.vllm import comparison
 from leastwise.engines.vllm.comparison import Comparison, Precision
 from leastwise.engines.vllm.servable import version_of
@@ -43,13 +43,29 @@ def check_known(settings: VllmSettings, base: Path, adapter: Path | None, proofs
 
 
 def prove(
-    settings: VllmSettings, running: Running, name: str, base: Path, adapter: Path | None, proofs: Path, threads: int
+    settings: VllmSettings,
+    running: Running,
+    what: ToServe,
+    base: Path,
+    adapter: Path | None,
+    proofs: Path,
+    name: str = "",
 ) -> None:
-    """Hold what is served under a name to transformers; BadInput where it computes something else."""
+    """Hold what is served under a name (`what`'s own where none is given) to transformers; BadInput where it computes
+    something else.
+    """
     source, file = adapter or base, _file(settings, base, adapter, proofs)
     precision: Precision = "float32" if settings.dtype == "float32" else "half"
     try:
-        found = comparison.compare(running.endpoint(name), base, adapter, engine_of(settings), precision, threads)
+        found = comparison.compare(
+            running.endpoint(name or what.name),
+            base,
+            adapter,
+            engine_of(settings),
+            precision,
+            what.context_tokens,
+            what.threads,
+        )
     except urllib.error.HTTPError as error:
         said = error.read(300).decode(errors="replace")
         raise BadInput(f"{source}: vLLM could not be compared with transformers ({said}); {REMEDY}") from None
