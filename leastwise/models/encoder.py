@@ -20,7 +20,7 @@ import numpy.typing as npt
 from leastwise.errors import BadInput
 from leastwise.models import machine
 from leastwise.models.machine import THREADS, torch_threads
-from leastwise.stores.sqlite_file import check_whole
+from leastwise.stores.sqlite_file import check_whole, write_ahead
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -140,7 +140,7 @@ def _embed_cached(texts: list[str], encoder: Path, threads: int, cache: Path, on
     file = cache / f"embeddings-{encoder_hash(encoder)[:16]}-{precision}.sqlite"
     check_whole(file)
     with closing(sqlite3.connect(file, timeout=60)) as store:
-        store.execute("PRAGMA journal_mode=WAL")
+        write_ahead(store)
         store.execute("CREATE TABLE IF NOT EXISTS embedding (text_hash BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID")
         vectors = _stored_vectors(store, keys)
         missing = sorted((i for i in range(len(texts)) if keys[i] not in vectors), key=lambda i: len(texts[i]))

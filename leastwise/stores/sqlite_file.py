@@ -4,6 +4,7 @@ It knows no table; not for a network file system, whose locks SQLite cannot trus
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import lru_cache
@@ -20,12 +21,27 @@ def open_wal(path: Path, schema: str) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     check_whole(path)
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
+    write_ahead(connection)
     # NORMAL leaves a committed transaction in the operating system's hands: enough against a killed process, and no
     # fsync in the middle of an event loop.
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.executescript(schema)
     return connection
+
+
+def write_ahead(connection: sqlite3.Connection, within_s: float = BUSY_TIMEOUT_S) -> None:
+    """Turn the file's write-ahead log on, however busy others are with it; sqlite3.OperationalError where they still
+    are after so many seconds.
+    """
+    until = time.monotonic() + within_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:  # of all that takes a lock, SQLite does not wait for this one
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def check_whole(path: Path) -> None:

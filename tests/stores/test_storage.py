@@ -9,7 +9,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +22,7 @@ from leastwise.rows.question import Question
 from leastwise.rows.reading.log_copies import with_copies
 from leastwise.rows.tables import TABLES, Tables
 from leastwise.stores import storage
-from leastwise.stores.sqlite_file import open_wal
+from leastwise.stores.sqlite_file import open_wal, write_ahead
 from leastwise.stores.tables import table_files
 from leastwise.stores.tables.journal import Columns, Journal
 from tests.rows.test_request_log import case, logged, requests
@@ -226,6 +228,33 @@ def test_a_damaged_state_file_is_named_with_the_remedy_and_is_left_as_it_is(tmp_
     with pytest.raises(BadInput, match=r"ledger.db: this state file is damaged .*backup"):
         open_wal(file, "")
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("begun", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_a_new_state_file_that_another_is_writing_is_waited_for(tmp_path: Path, begun: str) -> None:
+    file = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE calls (id INTEGER PRIMARY KEY)")
+        other.execute(begun)
+        done = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+        done.start()
+        try:
+            with closing(open_wal(file, "CREATE TABLE IF NOT EXISTS totals (id INTEGER)")) as mine:
+                assert mine.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        finally:
+            done.join()
+
+
+def test_a_state_file_that_stays_locked_is_an_error_in_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    with (
+        closing(sqlite3.connect(file, isolation_level=None)) as other,
+        closing(sqlite3.connect(file, timeout=0.1)) as mine,
+    ):
+        other.execute("CREATE TABLE calls (id INTEGER PRIMARY KEY)")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            write_ahead(mine, within_s=0.1)
 
 
 def test_an_endpoints_log_in_s3_is_the_table_that_it_is_in_a_folder(s3: S3, tmp_path: Path) -> None:
