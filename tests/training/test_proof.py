@@ -86,8 +86,8 @@ def test_an_adapter_is_proven_where_other_kernels_compute_and_a_damaged_one_is_c
     assert done.returncode == 0, done.stderr[-2000:]
     by_kernels, by_reloading = map(float, done.stdout.split())
     assert by_reloading == 0.0
-    if by_kernels <= TOLERANCE:
-        pytest.skip("this processor computes alike by its older kernels: reloading is exact, no difference to stand")
+    if by_kernels <= TOLERANCE:  # a processor may say amx_bf16 and compute this alike with and without
+        pytest.skip("these kernels are the same on this processor, so nothing was shown of others")
 
 
 def test_a_single_changed_weight_is_caught_although_the_logits_hardly_move(base, kept, tmp_path):
