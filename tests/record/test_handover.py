@@ -22,6 +22,7 @@ from leastwise.models import weights
 from leastwise.record.client import connect
 from leastwise.record.handover.handover import Handover
 from leastwise.record.handover.publications import EXPERIMENT, Publications
+from leastwise.record.handover.tables import brought, handed_over
 from leastwise.record.published.candidate_files import load
 from leastwise.record.upkeep_run import open_upkeep
 from leastwise.rows.question import Question
@@ -42,6 +43,7 @@ from tasks.session.workspace import open_workspace
 from tests.cities import LABELS, open_cities
 from tests.servers.mlflow_server import mlflow_server
 from tests.stores.test_made import let_go
+from tests.unit.use_cases import use_case
 from tests.workspaces import log_stage, opened, quality
 
 SHORT = {
@@ -287,6 +289,18 @@ def test_the_examples_of_a_retraining_are_read_wherever_it_goes_on(
     assert read is not None and storage.sha256(read) == storage.sha256(union.data.train)
     assert (tmp_path / "other" in Path(read).parents) == is_shared
     assert len(open_workspace(run.id).tables.need("train")) == 40
+
+
+def test_a_table_in_the_state_directory_that_a_use_case_names_is_read_in_that_of_whoever_reads(
+    tmp_path: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = use_case()
+    here = case.model_copy(update={"data": case.data.model_copy(update={"gate": str(own_home / "data" / "g.parquet")})})
+    recorded = handed_over(connect(), here)
+    assert recorded.data.gate == "${LEASTWISE_HOME}/data/g.parquet"
+    client = connect()
+    monkeypatch.setenv("LEASTWISE_HOME", str(tmp_path / "other"))
+    assert brought(client, recorded).data.gate == str(tmp_path / "other" / "data" / "g.parquet")
 
 
 def _inputs(run_id: str) -> list[str]:

@@ -167,7 +167,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny: Path, tiny_gguf: Path, 
         show_rest(work)
         let_go(folder)
         if not IS_LONG:
-            shutil.copytree(first / "gguf", second / "gguf", copy_function=os.link, dirs_exist_ok=True)
+            shutil.rmtree(second / "gguf")
+            shutil.copytree(first / "gguf", second / "gguf", copy_function=os.link)
         shutil.rmtree(first)
         environment.setenv("LEASTWISE_HOME", str(second))
         yield site

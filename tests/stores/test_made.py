@@ -15,7 +15,7 @@ from leastwise.errors import BadInput
 from leastwise.stores import storage
 from leastwise.stores.made import kept as keeping
 from leastwise.stores.made.kept import ROOM, Kept, Room, room
-from leastwise.stores.made.naming import Made, is_made, place_before
+from leastwise.stores.made.naming import Made, is_made, name_of_table, place_before
 
 ROOT = Path(__file__).parents[2]
 SERVER = "the server"
@@ -49,6 +49,11 @@ def test_a_name_says_kind_key_and_digest_and_nothing_else_is_one(tmp_path: Path)
     trial = Made("adapters/trials", "ab12", "0" * 64)
     assert Made.parse(trial.uri) == trial and trial.place(tmp_path) == tmp_path / "adapters" / "trials" / "ab12"
     assert is_made(made.uri) and not is_made("file:///bases/ab12")
+    state = tmp_path / "state"
+    named = {str(state / "labels" / "a.parquet"): "made://labels/a.parquet"}
+    named |= {str(state / "data" / "a.parquet"): "${LEASTWISE_HOME}/data/a.parquet"}
+    named |= {str(tmp_path / "state-2" / "a.parquet"): str(tmp_path / "state-2" / "a.parquet"), "s3://b/a": "s3://b/a"}
+    assert {path: name_of_table(path, state) for path in named} == named
     assert place_before(made.uri, tmp_path) == (tmp_path / "bases" / "ab12-first-1").as_uri()
     assert place_before("package://base", tmp_path) == "package://base"
     for wrong in (

@@ -55,6 +55,9 @@ def save_bundle(bundle: Path, out: Path) -> None:
         signature=_signature(),
         pip_requirements=[f"leastwise[serve]=={__version__}", *map(_pinned, PACKAGES)],
     )
+    about = out / "MLmodel"
+    # MLflow writes down where the files came from and never reads it: a path of this machine, which leaves no process.
+    about.write_text(about.read_text().replace(str(bundle), BUNDLE))
 
 
 def log_whole(client: MlflowClient, model_id: str, model: Path) -> None:
