@@ -104,7 +104,6 @@ class Nobody(PlainAnswerer):
         raise AssertionError("the model was timed")
 
 
-@pytest.mark.soak  # its figures have a fast test in flows/test_pretrain.py, its gate is that of any requirement
 def test_a_base_passes_and_what_a_wrecked_model_has_forgotten_fails_it(climb: str) -> None:
     work = open_workspace(RunId(climb))
     base = Candidate(
