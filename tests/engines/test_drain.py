@@ -83,7 +83,7 @@ def test_mlflows_server_drained_answers_what_it_has_refuses_the_next_and_leaves_
             assert asked.result() == (len(str(tmp_path / "begun")),)
             ending.join()
         assert drained == [True] and not running.is_healthy()
-        assert len(family) >= 2
+        assert family
         assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
         running.stop()
 

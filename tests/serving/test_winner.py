@@ -39,6 +39,7 @@ from leastwise.serving.live import TOO_LONG
 from leastwise.serving.live_model import open_winner
 from leastwise.serving.smoke import LEAST_AGREEING
 from leastwise.training import causal_student
+from leastwise.training.causal.proof import forget_base
 from leastwise.use_case import UseCase
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened, state_in
@@ -202,6 +203,7 @@ def adapter_of(base: Path, out: Path) -> Path:
     model = AutoModelForCausalLM.from_pretrained(base)
     config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
     peft.get_peft_model(model, config).save_pretrained(out)
+    forget_base(out)
     return out
 
 

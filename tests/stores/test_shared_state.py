@@ -192,7 +192,7 @@ def test_three_machines_pay_600_calls_and_lose_none_though_one_is_killed_and_the
         assert running[name].returncode == 0, errors
         said[name] = json.loads(lines.splitlines()[-1])
     running["killed"].communicate()
-    ledger = ledger_of(machine(tmp_path, "later"))  # on this machine the dead are known at once
+    ledger = ledger_of(machine(tmp_path, "killed"))  # by the state directory of the dead they are known at once
     ((sums, calls),) = asked(
         shared, "SELECT sum(actual_nano_usd), count(*) FROM leastwise.calls WHERE state != 'released'"
     )

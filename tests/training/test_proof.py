@@ -77,6 +77,11 @@ def damaged_copy(kept: Path, to: Path, **changes: float) -> Path:
     return to
 
 
+def test_an_adapter_does_not_tell_where_its_base_lay(base, kept):
+    told = [file.name for file in kept.rglob("*") if file.is_file() and str(base).encode() in file.read_bytes()]
+    assert told == [] and (kept / "adapter_config.json").exists()
+
+
 def test_an_adapter_is_proven_where_other_kernels_compute_and_a_damaged_one_is_caught_there(base, kept, tmp_path):
     damaged = damaged_copy(kept, tmp_path / "damaged")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "1"}

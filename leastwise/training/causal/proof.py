@@ -7,6 +7,7 @@ a file's tensors have other names than the model's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,22 @@ def save(model: CausalModel | PeftModel, base: Path, folder: Path, rows: Sequenc
     (folder / PROOF).parent.mkdir()
     save_file({**inputs, "logits": _logits(model, inputs)}, folder / PROOF)
     model.save_pretrained(str(folder))
-    if not isinstance(model, PeftModel):
+    if isinstance(model, PeftModel):
+        forget_base(folder)
+    else:
         save_tokenizer(base, folder)
     return prove(model, folder)
+
+
+def forget_base(adapter: Path) -> None:
+    """Takes from an adapter's files where its base lay on the machine that trained it: others have it elsewhere, and
+    its digest would be another for each place.
+    """
+    (adapter / "README.md").unlink(missing_ok=True)  # peft's card for a hub
+    written = adapter / "adapter_config.json"
+    said = json.loads(written.read_text(encoding="utf-8"))
+    text = json.dumps(said | {"base_model_name_or_path": None}, indent=2, sort_keys=True)
+    written.write_text(text, encoding="utf-8")
 
 
 def prove(model: CausalModel | PeftModel, folder: Path) -> Proof:
