@@ -27,7 +27,7 @@ PoolFlow = Stage | Literal["confirm"]
 MOST_STARTS = 4  # of one stage by one climb: what ends every worker it comes to must be looked at
 POLL_S, AWAY_S, AGAIN_S = 5.0, 900.0, 5.0
 # How a stage fails where a server it needs was away for longer than it waits; its message is all that comes here.
-OUTAGES = ("the shared state at", "with url: /api/2.0/mlflow", "LeaseLost: ")
+OUTAGES = ("the shared state at", "with url: /api/2.0/mlflow", "LeaseLost: ", ": S3 does not answer (")
 
 log = logging.getLogger("leastwise.flows.on_pool")
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import httpx
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
@@ -19,10 +20,13 @@ from flows.running import revival
 from flows.steps import on_pool, stages
 from leastwise.errors import AtWork
 from leastwise.run_id import RunId
+from leastwise.stores import s3
 from leastwise.stores.caps import BudgetExceeded
 from tasks import climb as climbing
 
 LOST, DONE = Crashed(message="Nothing was heard of it"), Completed(message="done")
+S3_AWAY = s3.in_words("s3://leastwise/checkpoints", EndpointConnectionError(endpoint_url="http://s3:8333"))
+OUTAGE_OF_S3 = Failed(message=f"Flow run encountered an exception: {type(S3_AWAY).__name__}: {S3_AWAY}")
 OUTAGE = Failed(message="Flow run encountered an exception: TimeoutError: the shared state at db was away for too long")
 BUDGET = Failed(message="Flow run encountered an exception: BudgetExceeded: budget_usd of $1.00 would be passed")
 
@@ -77,7 +81,11 @@ def _waits(run: FlowRun) -> bool:
     return bool(run.state and run.state.is_scheduled())
 
 
-@pytest.mark.parametrize("lost", [LOST, OUTAGE], ids=["its worker is lost", "a server was away for too long"])
+@pytest.mark.parametrize(
+    "lost",
+    [LOST, OUTAGE, OUTAGE_OF_S3],
+    ids=["its worker is lost", "a server was away for too long", "S3 was, as a checkpoint was looked for"],
+)
 def test_a_stage_that_was_lost_is_started_again_and_the_climb_goes_on(deployment: UUID, lost: State) -> None:
     with ends_as(deployment, lost, DONE) as taken:
         state = on_pool.run_on_pool("fine_tune", RunId(f"climb-{lost.type}"))

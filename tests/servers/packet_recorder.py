@@ -25,5 +25,7 @@ if __name__ == "__main__":
         raw.bind(("eth0", 0))
         print("listening", flush=True)
         while True:
-            if line := line_of(raw.recv(65535)):
+            frame, (_, _, kind, *_) = raw.recvfrom(65535)
+            # For another machine: a switch tells everybody while it does not know the port of one that was unplugged.
+            if kind != socket.PACKET_OTHERHOST and (line := line_of(frame)):
                 print(line, flush=True)
