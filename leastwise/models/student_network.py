@@ -5,6 +5,7 @@ It reads and writes no student directory and does not choose between the two (`l
 
 from __future__ import annotations
 
+import os
 import io
 import tempfile
 import warnings
@@ -81,9 +82,10 @@ def in_torch(network: Network, normalize: bool, threads: int, precision: Precisi
 
 def in_onnx(network: Network, normalize: bool, threads: int, *, quantized: bool) -> Compute:
     """Answering by ONNX Runtime on the CPU; `quantized` holds the weights as int8 and computes dynamically."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported: from 1.32 it reports on Linux too
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # of use on Windows only; elsewhere there is nothing to switch off
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # spinning answers a lone text faster, but keeps the cores from the server around it
