@@ -5,8 +5,8 @@ It reads and writes no student directory and does not choose between the two (`l
 
 from __future__ import annotations
 
-import os
 import io
+import os
 import tempfile
 import warnings
 from collections.abc import Callable
