@@ -16,6 +16,19 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 
 MODEL = {"uri": "openai:m", "base_url": "http://provider:8000/v1", "venue": "api", "key_variable": "none"}
 
+REPORTS_AFTER_S = 15.0  # by then ONNX Runtime 1.32 had looked its maker's host up, where it was let
+STUDENT = f"""
+import time
+import torch
+from transformers import BertConfig, BertModel
+from leastwise.models.student_network import Network, in_onnx
+
+sizes = dict(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+network = Network(BertModel(BertConfig(**sizes)).eval(), torch.nn.Linear(32, 2).eval())
+print(in_onnx(network, True, 1, quantized=False)([[1, 2, 3]]).shape)
+time.sleep({REPORTS_AFTER_S})
+"""
+
 
 @pytest.fixture
 def there(tmp_path: Path, empty_tracking: Path) -> Iterator[dict[str, Machine]]:
@@ -58,6 +71,13 @@ def test_a_climb_that_is_held_to_one_host_sends_not_one_packet_anywhere_else(the
     worker.run(["python", "-c", "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'?', ('192.0.2.1', 53))"])
     (seen,) = elsewhere.packets()
     assert seen.startswith(f"{worker.address} -> 192.0.2.1:53 ")
+
+
+def test_a_student_that_onnx_runtime_computes_reports_to_nobody_whatever_is_set_around_it(tmp_path: Path) -> None:
+    with machines(["worker"], tmp_path / "machines", {}, {}) as there:
+        done = there["worker"].run(["env", "-u", "ORT_DISABLE_TELEMETRY", "python", "-c", STUDENT])
+        assert done.stdout.splitlines()[-1:] == ["(1, 2)"], done.stderr
+        assert there[ELSEWHERE].packets() == []
 
 
 def _answers(provider: Machine) -> None:
