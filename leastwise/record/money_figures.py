@@ -35,14 +35,17 @@ def _log_curves(bills: Bills, options: Sequence[Option]) -> None:
     traffic = np.geomspace(now / WIDEST, now * WIDEST, 400)
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axis = figure.subplots()
-    for option in options:
-        axis.plot(traffic, [bills.usd_per_month(option, float(n)) for n in traffic], label=option.name)
+    curves = {option.name: [bills.usd_per_month(option, float(n)) for n in traffic] for option in options}
+    for name, curve in curves.items():
+        axis.plot(traffic, curve, label=name)
     for rented, owned in pairs(options):
         for crossing in _drawn(crossings(rented, owned, now * WIDEST, bills.peak_ratio), now):
             usd = bills.usd_per_month(owned, crossing.requests_per_month)
             axis.plot([crossing.requests_per_month], [usd], "o", color="black", markersize=4)
     axis.axvline(now, color="grey", linestyle=":", label="traffic today")
-    axis.set(xscale="log", yscale="log", xlabel="requests a month", ylabel="dollars a month")
+    has_a_log = all(usd > 0 for curve in curves.values() for usd in curve)  # what is free has none
+    dollars = "log" if has_a_log else "symlog"
+    axis.set(xscale="log", yscale=dollars, xlabel="requests a month", ylabel="dollars a month")
     axis.set(title="Cost against traffic")
     axis.legend(fontsize=7)
     bills.run.client.log_figure(bills.run.id, figure, "cost_against_traffic.png")

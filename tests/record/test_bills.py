@@ -163,6 +163,16 @@ def test_the_figures_are_logged_with_the_numbers_behind_them(work: Workspace) ->
     assert [each["name"] for each in shown][:2] == ["prompt", "prompt" + OWN]
 
 
+@pytest.mark.filterwarnings("error:Data has no positive values")
+def test_what_costs_nothing_is_drawn_too_and_says_nothing_on_the_way(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    climbed(work)
+    monkeypatch.setattr(Bills, "usd_per_month", lambda *_args, **_more: 0.0)
+    log_money_figures(bills_of(work))
+    assert "cost_against_traffic.png" in files_of(work)
+
+
 def test_falling_token_prices_are_shown_a_year_ahead_and_do_not_touch_machines(work: Workspace) -> None:
     climbed(work)
     assert "In a year" not in bills_of(work).report("fine_tune").text
