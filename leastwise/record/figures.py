@@ -5,12 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder import Record
 from leastwise.ladder.measured import Interval
 from leastwise.record.run import RecordedRun
 from leastwise.use_case.requirements import Requirement
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLOUR = {"PASS": "tab:green", "FAIL": "tab:red", "UNDECIDED": "tab:orange", "ERROR": "black", "reported": "tab:gray"}
 
@@ -22,8 +27,8 @@ def log_intervals(run: RecordedRun, intervals: Sequence[Interval], requirements:
     named = [each for each in requirements if any(interval.requirement == each.name for interval in intervals)]
     if not named:
         return
-    figure = Figure(figsize=(4.2 * len(named), 3.2), layout="constrained")
-    for axis, wanted in zip(figure.subplots(1, len(named), squeeze=False)[0], named, strict=True):
+    figure = Figure(figsize=(4.2 * len(named), 3.2))
+    for axis, wanted in zip(_side_by_side(figure, len(named), bottom_inches=0.5), named, strict=True):
         own = [interval for interval in intervals if interval.requirement == wanted.name]
         n = [each.n for each in own]
         low = [_drawable(each.lower, each) for each in own]
@@ -33,7 +38,7 @@ def log_intervals(run: RecordedRun, intervals: Sequence[Interval], requirements:
         axis.axhline(wanted.bound, color="tab:green", label="bound")
         axis.axhline(wanted.limit, color="tab:red", linestyle="--", label="gate's limit")
         axis.set(title=wanted.name, xlabel="examples")
-        axis.legend(fontsize=7)
+    figure.axes[0].legend(fontsize=7)
     run.client.log_figure(run.id, figure, "intervals.png")
 
 
@@ -44,8 +49,8 @@ def log_ladder(run: RecordedRun, history: Sequence[Record], requirements: Sequen
     evaluated = [record for record in history if record.evaluation]
     if not evaluated:
         return
-    figure = Figure(figsize=(4.2 * len(requirements), 3.4), layout="constrained")
-    for axis, wanted in zip(figure.subplots(1, len(requirements), squeeze=False)[0], requirements, strict=True):
+    figure = Figure(figsize=(4.2 * len(requirements), 3.4))
+    for axis, wanted in zip(_side_by_side(figure, len(requirements), bottom_inches=0.8), requirements, strict=True):
         for place, record in enumerate(evaluated):
             m = record.evaluation.measurements.get(wanted.name) if record.evaluation else None
             if m is None:
@@ -59,8 +64,24 @@ def log_ladder(run: RecordedRun, history: Sequence[Record], requirements: Sequen
         axis.axhline(wanted.limit, color="tab:red", linestyle="--", label="gate's limit")
         axis.set_xticks(range(len(evaluated)), [record.stage for record in evaluated], rotation=30, ha="right")
         axis.set(title=wanted.name, xlim=(-0.5, len(evaluated) - 0.5))
-        axis.legend(fontsize=7)
+    figure.axes[0].legend(fontsize=7)
     run.client.log_figure(run.id, figure, "ladder.png")
+
+
+def _side_by_side(figure: Figure, count: int, bottom_inches: float) -> list[Axes]:
+    """Axes of a figure of one row, with room for what is written around them.
+
+    Set here, since matplotlib's own layouts draw everything once more to find it, which takes longer than the figure.
+    """
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(
+        left=0.6 / width,
+        right=1 - 0.2 / width,
+        bottom=bottom_inches / height,
+        top=1 - 0.35 / height,
+        wspace=0.8 / ((width - 0.8 * count) / count),
+    )
+    return list(figure.subplots(1, count, squeeze=False)[0])
 
 
 def _side_of(record: Record, name: str) -> str:

@@ -19,6 +19,7 @@ from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.rows import validation
 from leastwise.rows.question import Question
 from leastwise.rows.reading.request_log import is_log
+from leastwise.rows.tables import KINDS, TABLES
 from leastwise.stores import storage
 from leastwise.stores.shipped import EXPECTATIONS
 from leastwise.stores.tables import table_times
@@ -97,7 +98,8 @@ def held_of(question: Question, name: str) -> Held | None:
     if suite == "examples":  # a way to decline need not have examples
         parameters["taught_labels"] = [each for each in labels if each != task.decline_label]
     against = {other: rows for other in MUST_NOT_SHARE.get(name, ()) if (rows := tables.get(other)) is not None}
-    content = content_key(*(tables.hashes[each] for each in (name, *against)))
+    drawn_from = tables.hashes if name in KINDS else (name, *against)  # their rows may be made of any table's
+    content = content_key(*(tables.hashes[each] for each in drawn_from))
     return Held(name, f"data.{name}", table, content, suite, parameters, against)
 
 
@@ -114,8 +116,9 @@ def _suite_of(question: Question, name: str, table: pd.DataFrame) -> str:
 def held_to_suite(held: Held, use_case: UseCase, home: Path) -> Finding:
     """Hold a table to its suite; failing rows are copied to the quarantine below `home`, which the problem names."""
     data = use_case.data
-    rules = ((EXPECTATIONS / f"{held.suite}.json").read_text(), json.dumps(held.parameters), data.model_dump_json())
-    passed = home / "validated" / f"{content_key(held.suite, held.content, *rules)}.md"
+    rules = (EXPECTATIONS / f"{held.suite}.json").read_text(), json.dumps(held.parameters)
+    reading = data.model_dump_json(exclude=set(TABLES))  # the files are named by their content, wherever they lie
+    passed = home / "validated" / f"{content_key(held.suite, held.source, held.content, *rules, reading)}.md"
     if passed.exists():
         return Finding(passed.read_text())
     checked = validation.validate(

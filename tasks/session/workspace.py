@@ -6,7 +6,7 @@ Only the functions that flows call open anything; everything else is handed what
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import yaml
@@ -52,7 +52,12 @@ class Prospect:
 
 def price_book() -> PriceBook:
     """The dated price book that ships with Leastwise."""
-    return PriceBook.model_validate(yaml.safe_load(PRICE_BOOK.read_text()))
+    return _book_of(PRICE_BOOK.read_text())
+
+
+@lru_cache(maxsize=4)
+def _book_of(written: str) -> PriceBook:
+    return PriceBook.model_validate(yaml.safe_load(written))
 
 
 def prospect_of(use_case: UseCase) -> Prospect:

