@@ -1,6 +1,7 @@
 """State of a test session: its own state directory, quiet libraries, the built data set. Nothing leaves the machine."""
 
 import contextlib
+import functools
 import gc
 import os
 import shutil
@@ -65,6 +66,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 each.add_marker(
                     pytest.mark.skip(reason="takes long, and guards no money, verdict or data: `make soak`")
                 )
+
+
+NEED_PREFECT = ("prefect_api", "used_home", "home_with_models")  # fixtures; in flows/ all tests do
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As `loadfile`, with all files that need a Prefect server in one process: a server in each would take 25 s of a
+    processor's time.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class OnePrefectServer(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "prefect" if _needs_prefect(file) else file
+
+    return OnePrefectServer(config, log)
+
+
+@functools.cache
+def _needs_prefect(file: str) -> bool:
+    path = REPOSITORY / file
+    written = path.read_text() if path.is_file() else ""
+    return file.startswith("tests/flows/") or any(name in written for name in NEED_PREFECT)
 
 
 def pytest_collection_finish() -> None:

@@ -291,6 +291,7 @@ def judged(case: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.soak  # its parts: evaluating/test_reference.py
 def test_a_served_reference_ends_the_climb_if_it_meets_latency_and_cost_too_and_does_not_if_it_is_too_slow(
     tmp_path: Path, judged: dict[str, Any], home_with_models: Path
 ) -> None:

@@ -69,6 +69,9 @@ def test_a_climb_that_is_held_to_one_host_sends_not_one_packet_anywhere_else(the
     assert elsewhere.packets() == []
     # What would have been seen: a name that is looked up, a connection that is tried.
     worker.run(["python", "-c", "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'?', ('192.0.2.1', 53))"])
+    until = time.monotonic() + 20
+    while not elsewhere.packets() and time.monotonic() < until:  # what it recorded is still being written
+        time.sleep(0.1)
     (seen,) = elsewhere.packets()
     assert seen.startswith(f"{worker.address} -> 192.0.2.1:53 ")
 

@@ -76,6 +76,7 @@ def read_only(checkout: Path, command: list[str]) -> list[str]:
     return command
 
 
+@pytest.mark.soak
 def test_a_stage_runs_from_a_checkout_that_cannot_be_written_with_its_state_where_there_is_none_yet(
     checkout: Path, case: Path, tmp_path: Path, empty_tracking: Path
 ) -> None:

@@ -102,7 +102,8 @@ def test_an_adapter_of_ours_answers_by_vllm_as_by_transformers_and_llama_cpp_unm
     from leastwise.use_case.prompts import trained_prompt
 
     adapter, settings = Path(os.environ["LEASTWISE_TUNED"]).resolve(), named()
-    (base,), (gguf,) = (shared_models / "models").iterdir(), (shared_models / "gguf").glob("*[0-9a-f].gguf")
+    (base,) = (shared_models / "models").iterdir()
+    (gguf,) = (each for each in (shared_models / "gguf").glob("*.gguf") if ".lora." not in each.name)
     assert settings is not None and "LlamaForCausalLM" in (architectures(settings.executable) or ())
     rows = pd.read_parquet(triage_data / "gate.parquet").head(ROWS)
     system = trained_prompt(load("alert-triage"))

@@ -249,7 +249,8 @@ KINDS = (
 ALIKE = (
     "open and constrained",
     "full weights",
-)  # to others of these: a schema has a test below, whole weights the student's
+    "causal student as adapter",
+)  # to others of these: a schema has a test below, whole weights the student's, an adapter that of the base
 FRONTS: dict[str, dict[str, Any]] = {
     "behind a guard": {"guard": Guard(score="distance", below=-1e9)},
     "behind a cache": {"cache": CachePolicy(exact=True)},
