@@ -3,8 +3,9 @@
 `python benchmarks/gpu_check.py` (at most 8 minutes on one GPU; on a CPU a minute, at a tiny size). It needs torch,
 transformers, peft and accelerate, with what pip installs beside them (pydantic too); for three parts more, which else
 say what is missing: bitsandbytes (qlora), scipy (encoder_student), sentence-transformers (embeddings); of the project
-its files alone: no Prefect, no MLflow, no network. Each part is guarded: one that fails is told, the others run; and each has minutes of its own, so that a slow one ends alone (what
-one leaves the later may use). The last line is one line of JSON, whatever happens, with the goals beside the figures.
+its files alone: no Prefect, no MLflow, no network. Each part is guarded: one that fails is told, the others run; and
+each has minutes of its own, so that a slow one ends alone (what one leaves the later may use). The last line is one
+line of JSON, whatever happens, with the goals beside the figures.
 
 The model's weights are drawn, so nothing is learned worth having: the figures are speed, memory and exactness. MFU
 counts, of a token that LoRA trains, 2 operations a block weight forward and 2 back (a frozen weight has no gradient),
