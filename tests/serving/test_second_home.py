@@ -88,9 +88,10 @@ def candidates(work: Workspace, tiny: Path) -> dict[str, Candidate]:
     near = work.near
     assert near
     below = sorted(near.scores(list(work.gate.rows["text"])).tolist())[10] + 1e-9
+    guard = Guard(score="distance", below=below, embedder="e", examples=work.tables.hashes["train"])
     return {
         "retrieval": HOSTED["rag"],
-        "guard": PLAIN.model_copy(update={"guard": Guard(score="distance", below=below, embedder="e", examples="x")}),
+        "guard": PLAIN.model_copy(update={"guard": guard}),
         "cascade": PLAIN.model_copy(update={"retriever": RETRIEVER, "cascade": Cascade(first=CHEAP, below=0.6)}),
         "adapter": tuned.model_copy(update={"weights": adapter}),
         "merged weights": tuned.model_copy(update={"weights": merged}),
@@ -211,6 +212,19 @@ def test_the_climb_goes_on_elsewhere_with_what_was_made(site: Site, kind: str) -
     assert [str(each).split()[:1] for each in said] == [str(each).split()[:1] for each in judged]
 
 
+def test_rows_that_changed_since_are_told_from_those_that_were_judged(site: Site, tmp_path: Path) -> None:
+    run = site.runs["retrieval"]  # before it is registered, which takes the rows along
+    train = Path(site.work("retrieval").use_case.data.train or "")
+    kept = train.read_bytes()
+    rows = pd.read_parquet(train)
+    rows.assign(text=[f"{text} too" for text in rows["text"]]).to_parquet(train)
+    try:
+        with pytest.raises(BadInput, match=r"data\.train: its rows.* was measured with; .*climb again"):
+            answers_of(Path(mlflow.artifacts.download_artifacts(f"models:/{run.tag(MODEL_ID)}")) / BUNDLE, ["x"])
+    finally:
+        train.write_bytes(kept)
+
+
 def test_what_was_measured_is_registered_and_promoted_elsewhere(site: Site) -> None:
     for kind in REGISTERED:
         work, run = site.work(kind), site.runs[kind]
@@ -229,16 +243,3 @@ def test_no_path_of_a_machine_is_in_the_record(site: Site) -> None:
         if (at := content.find(str(home).encode())) >= 0
     ]
     assert found == []
-
-
-def test_rows_that_changed_since_are_told_from_those_that_were_judged(site: Site, tmp_path: Path) -> None:
-    run = site.runs["retrieval"]
-    train = Path(site.work("retrieval").use_case.data.train or "")
-    kept = train.read_bytes()
-    rows = pd.read_parquet(train)
-    rows.assign(text=[f"{text} too" for text in rows["text"]]).to_parquet(train)
-    try:
-        with pytest.raises(BadInput, match=r"data\.train: its rows.* was measured with; .*climb again"):
-            answers_of(Path(mlflow.artifacts.download_artifacts(f"models:/{run.tag(MODEL_ID)}")) / BUNDLE, ["x"])
-    finally:
-        train.write_bytes(kept)
