@@ -27,6 +27,7 @@ STOPPED = {  # in small letters, whatever they are sent in
     **dict.fromkeys(("prohibited_content", "recitation", "blocklist", "spii", "language"), CONTENT_FILTER),
 }
 
+MOST_NAME = 200  # characters of a model's name that are kept
 MOST_TOKENS = 100_000_000  # of one request; no model takes as many, so a count above is none
 
 INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount")
@@ -43,11 +44,14 @@ BESIDE_INPUT = ("cache_read_input_tokens", "cache_creation_input_tokens")  # Ant
 
 @dataclass(frozen=True)
 class Received:
-    """An answer as it was received; `usage` is None where what was reported cannot be billed by."""
+    """An answer as it was received; `usage` is None where what was reported cannot be billed by; `answered_by` is
+    the model it names.
+    """
 
     text: str
     finish_reason: str
     usage: Usage | None
+    answered_by: str = ""
 
 
 def stopped(reason: str) -> str:
@@ -63,7 +67,15 @@ def received_of(body: object) -> Received | None:
     if read is None:
         return None
     text, reason = read
-    return Received(text, stopped(reason), reported_usage(body, is_empty=not text))
+    return Received(text, stopped(reason), reported_usage(body, is_empty=not text), model_in(body))
+
+
+def model_in(body: object) -> str:
+    """The model that a provider's body says has answered, which an alias or a retirement may make another than the one
+    asked for; empty where it names none (Bedrock's never does).
+    """
+    told = (body.get("model") or body.get("modelVersion")) if isinstance(body, Mapping) else None
+    return well_formed(told)[:MOST_NAME] if isinstance(told, str) else ""
 
 
 def reported_usage(body: object, *, is_empty: bool) -> Usage | None:

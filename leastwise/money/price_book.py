@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from leastwise.errors import BadInput
-from leastwise.money.retirement import Retirement
 from leastwise.part import Part
 from leastwise.use_case.price import Gpu, Price, Rates, Tier, Usd
 
@@ -46,7 +45,6 @@ class PriceBook(Part):
     overrides: dict[str, Price] = Field({}, description="Price by model URI; goes before the provider's list price.")
     gpu_hours: dict[Gpu, Usd] = Field({}, description="Dollars an hour of one GPU with its machine.")
     managed: dict[str, ManagedHost] = Field({}, description="Pay-per-token hosts by name.")
-    retirements: dict[str, Retirement] = Field({}, description="Models that are gone or going, by URI.")
 
     def price(self, model_uri: str, host: str | None = None) -> Price:
         """The price of a model: at the managed host if one is named, else the override, else the provider's list price,
