@@ -23,7 +23,8 @@ if TYPE_CHECKING:  # a training process prices nothing, and imports this room fo
     from genai_prices.types import ModelPrice, TieredPrices
 
 DAYS_UNTIL_STALE = 90
-LISTED_URI = re.compile(r"^(openai|anthropic|google):(.+)$")
+LISTED_URI = re.compile(r"^(openai|anthropic|google|azure|bedrock|openrouter|together|fireworks|deepseek):(.+)$")
+LISTED_AS = {"bedrock": "aws"}  # what the list of prices calls a provider, where that is another name
 
 
 class UnknownPrice(BadInput):
@@ -85,7 +86,7 @@ class PriceBook(Part):
 
     def _listed(self, model_uri: str) -> Price | None:
         named = LISTED_URI.match(model_uri)
-        return _list_price(named[1], named[2], self.as_of) if named else None
+        return _list_price(LISTED_AS.get(named[1], named[1]), named[2], self.as_of) if named else None
 
 
 def _how_to_add(model_uri: str, host: str | None) -> str:

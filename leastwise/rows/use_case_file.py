@@ -5,6 +5,7 @@ It reads no table (see `leastwise.rows.tables`) and never writes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -20,6 +21,7 @@ from leastwise.stores import storage
 from leastwise.stores.shipped import USE_CASES
 from leastwise.stores.yaml_file import read_yaml
 from leastwise.use_case import Approval, Stage, UseCase
+from leastwise.use_case.addresses import addressed
 from leastwise.use_case.settings import EndpointLeft
 
 
@@ -92,6 +94,10 @@ def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
         raise BadInput(f"{uri}: {'; '.join(wrong)}")
     _check_schema(use_case, uri)
     _check_units(use_case, uri)
+    try:
+        use_case = addressed(use_case, os.environ)
+    except BadInput as error:
+        raise BadInput(f"{uri}: {error}") from None
     return _with_absolute_paths(use_case, uri)
 
 

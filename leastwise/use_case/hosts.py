@@ -14,7 +14,18 @@ PROVIDERS_HOSTS = {
     "openai": "api.openai.com",
     "anthropic": "api.anthropic.com",
     "google": "generativelanguage.googleapis.com",
+    "openrouter": "openrouter.ai",
+    "together": "api.together.xyz",
+    "fireworks": "api.fireworks.ai",
+    "deepseek": "api.deepseek.com",
 }
+# Whose host depends on the account, the region or the machine: an address has to be given (see `addresses.py`).
+ADDRESSED = ("azure", "bedrock", "ollama", "vllm")
+HOSTED = (*PROVIDERS_HOSTS, *ADDRESSED)
+_AZURE = re.compile(r"\.(openai\.azure\.com|services\.ai\.azure\.com|cognitiveservices\.azure\.com)$")
+_BEDROCK = re.compile(
+    r"^bedrock-runtime(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$|\.bedrock-runtime\.[a-z0-9-]+\.vpce\.amazonaws\.com$"
+)
 _LOCAL_NAMES = frozenset({"localhost", "ip6-localhost"})
 _UNSAFE = re.compile(r"[\s\\%\x00-\x1f]")  # what one client reads as a part of the host and another does not
 
@@ -64,7 +75,8 @@ def is_allowed(host: str, hosts: Collection[str]) -> bool:
 def provider_of(host: str) -> str | None:
     """Whose public interface answers there, as far as it is one that is known; regional names are theirs too."""
     name = same_spelling(host)
-    return next((who for who, known in PROVIDERS_HOSTS.items() if name == known or name.endswith(f".{known}")), None)
+    own = next((who for who, known in PROVIDERS_HOSTS.items() if name == known or name.endswith(f".{known}")), None)
+    return own or ("azure" if _AZURE.search(name) else "bedrock" if _BEDROCK.search(name) else None)
 
 
 def _ascii(name: str) -> str:
