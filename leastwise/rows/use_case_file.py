@@ -87,6 +87,10 @@ def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
     if overrides:
         raw = overrides.applied_to(raw)
     try:
+        raw = addressed(raw, os.environ)
+    except BadInput as error:
+        raise BadInput(f"{uri}: {error}") from None
+    try:
         use_case = UseCase.model_validate(raw)
     except ValidationError as error:
         raise BadInput(f"{uri}: {explain(error)}") from None
@@ -94,10 +98,6 @@ def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
         raise BadInput(f"{uri}: {'; '.join(wrong)}")
     _check_schema(use_case, uri)
     _check_units(use_case, uri)
-    try:
-        use_case = addressed(use_case, os.environ)
-    except BadInput as error:
-        raise BadInput(f"{uri}: {error}") from None
     return _with_absolute_paths(use_case, uri)
 
 

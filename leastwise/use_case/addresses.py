@@ -1,4 +1,4 @@
-"""Where models answer whose host depends on an account, a region or a machine, told from a use case or an environment.
+"""Where models answer whose host depends on an account, a region or a machine, told from an environment.
 
 It asks nobody and reads no environment itself: the variables are handed in. What it tells becomes the model's
 `base_url`, so that residency, keys and every machine that works on the climb go by one address.
@@ -9,46 +9,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import ValidationError
-
 from leastwise.errors import BadInput
 from leastwise.use_case.hosts import ADDRESSED
-from leastwise.use_case.model import Model
-from leastwise.use_case.use_case import UseCase
 
 ADDRESS_VARIABLES = {"azure": "AZURE_OPENAI_ENDPOINT", "ollama": "OLLAMA_BASE_URL", "vllm": "VLLM_BASE_URL"}
 AZURE_VERSION_VARIABLE = "OPENAI_API_VERSION"
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
 
-def addressed(use_case: UseCase, environment: Mapping[str, str]) -> UseCase:
-    """The use case with the address of every model that has none and needs one; BadInput names each that lacks it."""
-    models, judge, problems = use_case.models, use_case.judge, list[str]()
+def addressed(raw: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, object]:
+    """The fields of a use case with the address of every model that has none and needs one; BadInput names each that
+    lacks it. What is no model at all is left for whoever checks the fields.
+    """
+    problems: list[str] = []
 
-    def with_address(model: Model, where: str) -> Model:
-        provider = model.uri.partition(":")[0]
-        if model.is_open or model.base_url or provider not in ADDRESSED:
+    def of_model(model: object, where: str) -> object:
+        if not isinstance(model, Mapping) or model.get("base_url"):
+            return model
+        provider, _, name = str(model.get("uri") or "").partition(":")
+        if provider not in ADDRESSED or name.startswith("//"):
             return model
         url = address_of(provider, environment)
         if url is None:
-            problems.append(f"{where}: {model.uri} has no address; {_remedy(provider)}")
-            return model
-        try:
-            return Model.model_validate(model.model_dump() | {"base_url": url})
-        except ValidationError as error:
-            problems.append(f"{where}: {model.uri} at {url}: {error.errors()[0]['msg']}")
-            return model
+            problems.append(f"{where}: {model['uri']} has no address; {_remedy(provider)}")
+        return {**model, "base_url": url}
 
-    candidates = tuple(with_address(model, f"models.candidates.{at}") for at, model in enumerate(models.candidates))
-    judges = tuple(with_address(model, f"judge.models.{at}") for at, model in enumerate(judge.models if judge else ()))
+    def within(part: str, name: str) -> dict[str, object]:
+        held = raw.get(part)
+        listed = held.get(name) if isinstance(held, Mapping) else None
+        if not isinstance(held, Mapping) or not isinstance(listed, list):
+            return {}
+        return {part: {**held, name: [of_model(each, f"{part}.{name}.{at}") for at, each in enumerate(listed)]}}
+
+    changed = {**raw, **within("models", "candidates"), **within("judge", "models")}
     if problems:
         raise BadInput("; ".join(problems))
-    changed: dict[str, object] = {}
-    if candidates != models.candidates:
-        changed["models"] = models.model_copy(update={"candidates": candidates})
-    if judge and judges != judge.models:
-        changed["judge"] = judge.model_copy(update={"models": judges})
-    return use_case.model_copy(update=changed) if changed else use_case
+    return changed
 
 
 def address_of(provider: str, environment: Mapping[str, str]) -> str | None:

@@ -173,6 +173,19 @@ def test_bedrock_holds_to_a_schema_whom_it_can_and_says_who_cannot(server: Provi
     assert json.loads(schema)["properties"]["label"]["enum"] == list(LABELS)
 
 
+def test_a_token_that_a_model_names_goes_before_awss_own_where_the_host_is_not_awss(
+    server: ProviderServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "awss-token")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-aws")
+    monkeypatch.setenv("GATEWAY_KEY", "the-gateways")
+    ask("bedrock", api_key=None, key_variable="GATEWAY_KEY")
+    (asked,) = server.asked["bedrock"]
+    assert asked.headers["Authorization"] == "Bearer the-gateways"
+    assert "AKIAEXAMPLE" not in json.dumps(dict(asked.headers)) and "awss-token" not in json.dumps(dict(asked.headers))
+
+
 def test_bedrock_that_is_down_is_asked_again(server: ProviderServer, ask: Ask):
     assert ask("bedrock-down")[0].text == "alpha" and len(server.asked["bedrock-down"]) == 2
 
@@ -190,6 +203,7 @@ def test_awss_chain_signs_a_request_and_sends_no_secret(server: ProviderServer, 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-aws")
     server.asked.clear()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # an SDK would go there instead
     client = bedrock_client(server.base_url("bedrock"), CHAIN, 5.0)
     assert bedrock_model(CLAUDE, client).model_name == CLAUDE
     client.converse(modelId=CLAUDE, messages=[{"role": "user", "content": [{"text": "key=alpha"}]}])

@@ -132,7 +132,8 @@ def _converse(asked: Asked, deed: str) -> web.Response:
     if deed == "refusing":
         said, stop = [{"text": "Blocked by a guardrail."}], "guardrail_intervened"
     else:
-        label = asked.body["messages"][-1]["content"][-1]["text"].split("key=")[-1].split()[0]
+        texts = [part["text"] for part in asked.body["messages"][-1]["content"] if "text" in part]
+        label = texts[-1].split("key=")[-1].split()[0]
         said.append({"text": json.dumps({"label": label}) if "outputConfig" in asked.body else label})
     answer = {"output": {"message": {"role": "assistant", "content": said}}, "stopReason": stop}
     return web.json_response(
