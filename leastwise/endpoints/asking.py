@@ -122,17 +122,29 @@ def _level(reasoning: Reasoning) -> ThinkingLevel:
 
 
 def _bedrock_settings(target: Target) -> ModelSettings:
-    """Thinking at an effort, which the provider layer writes as each family of models on Bedrock has it."""
+    """Thinking at an effort, which the provider layer writes as each family of models on Bedrock has it; but for a
+    Claude of a budget, whose effort it takes for more tokens than the cap may have room for.
+    """
     from pydantic_ai.models.bedrock import BedrockModelSettings
 
-    settings, habits = BedrockModelSettings(), target.habits
+    settings, habits, more = BedrockModelSettings(), target.habits, dict(target.habits.extra_body)
     if target.provider_cache and habits.cache_key is not False:
         settings["bedrock_cache_instructions"] = settings["bedrock_cache_messages"] = True
     if target.reasoning is not None and habits.reasoning_effort is not False:
-        settings["thinking"] = _level(target.reasoning)
-    if habits.extra_body:
-        settings["bedrock_additional_model_requests_fields"] = dict(habits.extra_body)
+        if target.reasoning != "none" and _is_claude_of_a_budget(target):
+            budget = max(reasoning_tokens(target.reasoning), LEAST_ANTHROPIC_BUDGET)
+            more.setdefault("thinking", {"type": "enabled", "budget_tokens": budget})
+        else:
+            settings["thinking"] = _level(target.reasoning)
+    if more:
+        settings["bedrock_additional_model_requests_fields"] = more
     return settings
+
+
+def _is_claude_of_a_budget(target: Target) -> bool:
+    profile: Mapping[str, Any] = dict(profile_of("bedrock", target.model_name))
+    is_claude = profile.get("bedrock_thinking_variant") == "anthropic"
+    return is_claude and not profile.get("bedrock_supports_adaptive_thinking")
 
 
 def _google_settings(target: Target) -> ModelSettings:

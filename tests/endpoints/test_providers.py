@@ -173,6 +173,20 @@ def test_bedrock_holds_to_a_schema_whom_it_can_and_says_who_cannot(server: Provi
     assert json.loads(schema)["properties"]["label"]["enum"] == list(LABELS)
 
 
+def test_how_much_is_thought_is_told_each_in_its_own_words_and_is_part_of_the_cap(
+    server: ProviderServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
+):
+    thinking = {"reasoning": "low"}
+    monkeypatch.setitem(NAMES, "openrouter", "openai/gpt-6.1-terra")
+    ask("openrouter", request(0, reasoning_tokens=1024), **thinking)
+    (chat,) = server.asked["openrouter"]
+    assert chat.body["reasoning"]["effort"] == "low"
+    ask("bedrock", request(0, reasoning_tokens=1024), **thinking)
+    (converse,) = server.asked["bedrock"]
+    assert converse.body["additionalModelRequestFields"]["thinking"] == {"type": "enabled", "budget_tokens": 1024}
+    assert converse.body["inferenceConfig"]["maxTokens"] == 6 + 1024
+
+
 def test_a_token_that_a_model_names_goes_before_awss_own_where_the_host_is_not_awss(
     server: ProviderServer, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ):
