@@ -129,8 +129,8 @@ class ModelBook(Part):
             unpaid = [f"{what} ({months[what]:.1f} months)" for what, day in late.items() if each.goes_by(day)]
             if unpaid:
                 said.append(
-                    f"{uri} retires on {each.retires}{_said(each)}, before by the expected figures these are "
-                    f"paid back: {', '.join(unpaid)}{_instead(each)}"
+                    f"{uri} retires on {each.retires}{_said(each)}, and these are paid back only later by the "
+                    f"expected figures: {', '.join(unpaid)}{_instead(each)}"
                 )
         return tuple(said)
 

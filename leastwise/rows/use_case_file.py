@@ -21,7 +21,7 @@ from leastwise.stores import storage
 from leastwise.stores.shipped import USE_CASES
 from leastwise.stores.yaml_file import read_yaml
 from leastwise.use_case import Approval, Stage, UseCase
-from leastwise.use_case.addresses import addressed
+from leastwise.use_case.hosts import addressed
 from leastwise.use_case.settings import EndpointLeft
 
 

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from leastwise.errors import BadInput
-from leastwise.use_case.addresses import address_of, addressed
-from leastwise.use_case.hosts import HOSTED, PROVIDERS_HOSTS, provider_of
+from leastwise.use_case.hosts import HOSTED, PROVIDERS_HOSTS, address_of, addressed, provider_of
 from leastwise.use_case.model import Model, check_model_uri
 from leastwise.use_case.requirements import Bound, Requirements, Residency
 
