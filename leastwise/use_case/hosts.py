@@ -2,8 +2,8 @@
 the address itself where it depends on an account, a region or a machine: it becomes the model's `base_url`, so that
 residency, keys and every machine that works on a climb go by one.
 
-It looks nothing up, and variables are handed in: names are compared as written, but for case, a port, a trailing dot and
-how an address is spelt.
+It looks nothing up, and variables are handed in: names are compared as written, but for case, a port, a trailing dot
+and how an address is spelt.
 """
 
 from __future__ import annotations
