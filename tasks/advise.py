@@ -16,6 +16,7 @@ from leastwise.ladder.advice import Advice, advise
 from leastwise.ladder.alphas import first_alphas
 from leastwise.ladder.ending import AdviceEnding
 from leastwise.ladder.premises import Premises
+from leastwise.ladder.prospects import payback_of
 from leastwise.record.advice_run import log_advice
 from leastwise.record.client import connect
 from leastwise.rows.use_case_file import Overrides, load
@@ -39,13 +40,16 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     problems = problems_of(stated(prospect, (*JUDGED, *RELIED_ON)))
     try:
         client = connect()
-        advice = advise(prospect.question.use_case, premises_of(prospect))
+        premises = premises_of(prospect)
+        advice = advise(prospect.question.use_case, premises)
     except BadInput:  # rows that cannot be read, prices nobody knows: there is nothing to advise
         refuse(problems)
         raise
     beside = filter(None, [prospect.catalogue.book.stale(today), prospect.question.units_in_words])
     elsewhere = (f"not checked here: {text}" for text in problems_of(reached(prospect)))
-    beware = (*notes(prospect), *beside, *prospect.catalogue.retiring(today), *elsewhere)
+    months = payback_of(prospect.question.use_case, premises, advice.named("possible"))
+    going = (*prospect.catalogue.retiring(today), *prospect.catalogue.going_before_payback(months, today))
+    beware = (*notes(prospect), *beside, *going, *elsewhere)
     advice = advice.model_copy(update={"warnings": (*advice.warnings, *beware), "refused": problems})
     note, reason = as_markdown(advice, case.name, _dates(prospect)), _reason(advice)
     show(advice, prospect.question.use_case)

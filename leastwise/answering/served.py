@@ -197,6 +197,7 @@ def answer_of(reply: Reply, retrieval_ms: float = 0.0) -> Answer:
         confidence=reply.confidence,
         finish_reason=reply.finish_reason,
         usage_known=reply.usage_known,
+        answered_by=reply.answered_by,
     )
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from leastwise.endpoints.clients.known import owner_of
 from leastwise.endpoints.habits import profile_of
-from leastwise.endpoints.providers import is_own_host
+from leastwise.endpoints.providers import url_of
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.habits import Habits, Reasoning, effort_within, reasoning_tokens
@@ -40,7 +41,7 @@ def parameters_of(request: Request, target: Target | None = None) -> ModelReques
     if schema is None:
         return ModelRequestParameters()
     # Strict only where the schema is so already (None): rewritten, optional fields would have to be made up.
-    strict = True if target is None or target.provider != "openai" else target.habits.strict_schema
+    strict = True if target is None or target.dialect != "openai" else target.habits.strict_schema
     output = OutputObjectDefinition(json_schema=schema, name="answer", strict=strict)
     return ModelRequestParameters(output_mode="native", output_object=output, allow_text_output=True)
 
@@ -48,16 +49,18 @@ def parameters_of(request: Request, target: Target | None = None) -> ModelReques
 def settings_of(target: Target, request: Request, timeout_s: float | None) -> ModelSettings:
     """Sampling, limits and the provider's own prompt cache; without `timeout_s` a request has no time of its own."""
     habits = target.habits
-    if target.provider == "openai":
+    if target.dialect == "openai":
         settings = _openai_settings(target, request)
-    elif target.provider == "anthropic":
+    elif target.dialect == "anthropic":
         settings = _anthropic_settings(target)
+    elif target.dialect == "bedrock":
+        settings = _bedrock_settings(target)
     else:
         settings = _google_settings(target)
     settings["max_tokens"] = request.most_output_tokens
     if habits.temperature is not False:
         settings["temperature"] = request.temperature
-    if habits.extra_body:
+    if habits.extra_body and target.dialect != "bedrock":
         settings["extra_body"] = dict(habits.extra_body)
     if timeout_s is not None:
         settings["request_timeout"] = timeout_s
@@ -82,9 +85,9 @@ def _openai_settings(target: Target, request: Request) -> ModelSettings:
 
 
 def _takes_cache_key(target: Target) -> bool:
-    """Other hosts answer an unknown field with an error, or cache without one."""
+    """Other hosts than OpenAI's and Azure's answer an unknown field with an error, or cache without one."""
     asked = target.habits.cache_key
-    return is_own_host(target) if asked is None else asked
+    return owner_of(url_of(target)) in ("openai", "azure") if asked is None else asked
 
 
 def _profile_knows_thinking(target: Target) -> bool:
@@ -116,6 +119,32 @@ def _think(settings: AnthropicModelSettings, target: Target) -> None:
 def _level(reasoning: Reasoning) -> ThinkingLevel:
     effort = effort_within(reasoning)
     return False if effort == "none" else effort
+
+
+def _bedrock_settings(target: Target) -> ModelSettings:
+    """Thinking at an effort, which the provider layer writes as each family of models on Bedrock has it; but for a
+    Claude of a budget, whose effort it takes for more tokens than the cap may have room for.
+    """
+    from pydantic_ai.models.bedrock import BedrockModelSettings
+
+    settings, habits, more = BedrockModelSettings(), target.habits, dict(target.habits.extra_body)
+    if target.provider_cache and habits.cache_key is not False:
+        settings["bedrock_cache_instructions"] = settings["bedrock_cache_messages"] = True
+    if target.reasoning is not None and habits.reasoning_effort is not False:
+        if target.reasoning != "none" and _is_claude_of_a_budget(target):
+            budget = max(reasoning_tokens(target.reasoning), LEAST_ANTHROPIC_BUDGET)
+            more.setdefault("thinking", {"type": "enabled", "budget_tokens": budget})
+        else:
+            settings["thinking"] = _level(target.reasoning)
+    if more:
+        settings["bedrock_additional_model_requests_fields"] = more
+    return settings
+
+
+def _is_claude_of_a_budget(target: Target) -> bool:
+    profile: Mapping[str, Any] = dict(profile_of("bedrock", target.model_name))
+    is_claude = profile.get("bedrock_thinking_variant") == "anthropic"
+    return is_claude and not profile.get("bedrock_supports_adaptive_thinking")
 
 
 def _google_settings(target: Target) -> ModelSettings:

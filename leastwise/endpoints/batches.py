@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
 from leastwise.endpoints.batch_jobs import A_DAY_S, FIRST_POLL_S, Jobs, Pace
 from leastwise.endpoints.bodies import body_of
+from leastwise.endpoints.clients.known import MAKERS
 from leastwise.endpoints.failure import Failure, Wire
 from leastwise.endpoints.providers import connected_for_batches
 from leastwise.endpoints.reading import answer_read, outcome_of
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
-from leastwise.endpoints.request import PROVIDERS, Request, Target, request_key
+from leastwise.endpoints.request import Request, Target, request_key
 from leastwise.errors import BadInput
 from leastwise.stores.answer_store import Answers, StoredAnswer, answer_key
 from leastwise.stores.caps import BudgetExceeded
@@ -278,4 +279,4 @@ def _batch_request(target: Target | None, key: str, request: Request) -> BatchRe
 
 def is_offered(target: Target) -> bool:
     """Whether whoever is asked has a batch interface that is spoken here: the three providers."""
-    return target.uri.startswith(tuple(f"{provider}:" for provider in PROVIDERS))
+    return target.uri.startswith(tuple(f"{provider}:" for provider in MAKERS))

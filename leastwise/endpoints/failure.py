@@ -78,7 +78,8 @@ WRONG_KEY = re.compile(
     re.IGNORECASE,
 )
 NO_SUCH_MODEL = re.compile(
-    r"model_not_found|not a valid model|(model|deployment)\b.{0,80}?(does not exist|not found|not exist|"
+    r"model_not_found|not a valid model|model identifier is invalid|"
+    r"(model|deployment)\b.{0,80}?(does not exist|not found|not exist|"
     r"is not available|has been (deprecated|retired|removed)|is deprecated)",
     re.IGNORECASE,
 )
@@ -150,9 +151,20 @@ def watched() -> Iterator[Wire]:
         _wire.reset(before)
 
 
-async def _note_request(_: httpx2.Request) -> None:
+def note_sent() -> None:
+    """The call that is watched is on its way: for clients that take no `HOOKS`."""
     if wire := _wire.get():
         wire.was_sent = True
+
+
+def note_answered(status: int, body: bytes) -> None:
+    """The call that is watched was answered so: for clients that take no `HOOKS`."""
+    if wire := _wire.get():
+        wire.was_answered, wire.status, wire.body = True, status, body
+
+
+async def _note_request(_: httpx2.Request) -> None:
+    note_sent()
 
 
 async def _note_response(response: httpx2.Response) -> None:

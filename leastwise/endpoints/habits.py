@@ -22,7 +22,10 @@ from leastwise.use_case.model import Model
 if TYPE_CHECKING:
     from pydantic_ai.profiles import ModelProfile
 
-MAY_THINK = re.compile(r"^(openai:(gpt-([5-9]|\d\d)|o\d)|anthropic:claude|google:gemini)")
+MAY_THINK = re.compile(
+    r"^(openai:(gpt-([5-9]|\d\d)|o\d)|anthropic:claude|google:gemini|"
+    r"(azure|bedrock|openrouter|together|fireworks|deepseek|ollama|vllm):)"
+)
 PROFILES_BY_HOST = {
     "api.deepseek.com": "deepseek:DeepSeekProvider",
     "openrouter.ai": "openrouter:OpenRouterProvider",
@@ -34,14 +37,15 @@ PROFILES_BY_HOST = {
     "api.sambanova.ai": "sambanova:SambaNovaProvider",
     "dashscope-intl.aliyuncs.com": "alibaba:AlibabaProvider",
 }
-_MODULES = {"openai": "openai:OpenAIProvider", "anthropic": "anthropic:AnthropicProvider"}
+_KINDS = ("OpenAI", "Anthropic", "Google", "Azure", "Bedrock", "OpenRouter", "Together", "Fireworks", "DeepSeek")
+_MODULES = {kind.casefold(): f"{kind.casefold()}:{kind}Provider" for kind in (*_KINDS, "Ollama", "VLLM")}
 _SAMPLING = {"temperature", "openai_logprobs"}
 
 
 def profile_of(provider: str, name: str, url: str = "") -> ModelProfile:
     """What the provider layer knows of a model at that address; empty where it knows nothing."""
     host = urlsplit(url).hostname or ""
-    where = PROFILES_BY_HOST.get(host) or _MODULES.get(provider, "google:GoogleProvider")
+    where = PROFILES_BY_HOST.get(host) or _MODULES[provider]
     return _profile(where, name)
 
 
@@ -66,9 +70,17 @@ def known_habits(target: Target) -> Habits:
         system_role=False if profile.get("openai_system_prompt_role") == "user" else None,
         temperature=False if "temperature" in refused else None,
         logprobs=False if "openai_logprobs" in refused else None,
-        json_schema=profile.get("supports_json_schema_output") if profile else None,
+        json_schema=_takes_schema(profile, target),
         strict_schema=False if profile.get("openai_supports_strict_tool_definition") is False else None,
     )
+
+
+def _takes_schema(profile: Mapping[str, Any], target: Target) -> bool | None:
+    """Whether it is known to take a schema. What Bedrock's models take is listed one by one, and the provider layer
+    sends none to the others.
+    """
+    known = profile.get("supports_json_schema_output") if profile else None
+    return bool(known) if target.dialect == "bedrock" else known
 
 
 def samples_by_itself(profile: Mapping[str, Any], target: Target) -> bool:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
+from leastwise.endpoints.clients import bedrock
+from leastwise.endpoints.clients.known import MAKERS, OWN_URL, owner_of, variable_of
+from leastwise.endpoints.clients.openai_like import inferred, openai_client, openai_model
 from leastwise.endpoints.failure import HOOKS
 from leastwise.endpoints.habits import profile_of
-from leastwise.endpoints.request import Provider, Target
+from leastwise.endpoints.request import Target
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.redaction import hide
 from leastwise.use_case import UseCase
@@ -25,32 +28,20 @@ from leastwise.use_case.habits import Habits
 from leastwise.use_case.model import Model as Declared
 
 if TYPE_CHECKING:
-    import httpx2
-    from openai import AsyncOpenAI
     from pydantic_ai.models import Model
     from pydantic_ai.profiles import ModelProfile
 
 NO_TAG = ("\x00", "\x00")  # thinking is cut out here: the provider layer takes an unclosed thought for the answer
 NO_KEY = "none"  # what clients are given that refuse to start without one
-OWN_URL: dict[Provider, str] = {
-    "openai": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com",
-    "google": "https://generativelanguage.googleapis.com",
-}
-KEY_VARIABLES: dict[str, str] = {
-    "api.openai.com": "OPENAI_API_KEY",
-    "api.anthropic.com": "ANTHROPIC_API_KEY",
-    "generativelanguage.googleapis.com": "GOOGLE_API_KEY",
-}
 BATCH_TIMEOUT_S = 120.0  # of one upload or look at a job, which the SDK may repeat
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A provider's model and the HTTP client it is asked with, which is ours to close."""
+    """A provider's model, and how to close the HTTP client it is asked with, which is ours."""
 
     make: Callable[[Habits], Model]
-    client: httpx2.AsyncClient
+    close: Callable[[], Awaitable[None]]
     habits: Habits
 
     @cached_property
@@ -64,20 +55,22 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close the HTTP connections."""
-        await self.client.aclose()
+        await self.close()
 
 
 def connect(target: Target, timeout_s: float) -> Connection:
     """The provider's model with its SDK's own retries off, for two layers of retries multiply."""
     key = key_of(target)
-    if target.provider == "anthropic":
+    if target.dialect == "openai":
+        return _openai(target, key, timeout_s)
+    if target.dialect == "anthropic":
         return _anthropic(target, key, timeout_s)
-    return _google(target, key, timeout_s) if target.provider == "google" else _openai(target, key, timeout_s)
+    return (_bedrock if target.dialect == "bedrock" else _google)(target, key, timeout_s)
 
 
 def connect_for_batches(target: Target) -> Connection:
     """The provider's model for its batch interface; OpenAI's takes batches of its Responses interface."""
-    if target.provider != "openai":
+    if target.dialect != "openai":
         return connect(target, BATCH_TIMEOUT_S)
     return _openai(target, key_of(target), BATCH_TIMEOUT_S, takes_batches=True)
 
@@ -94,12 +87,15 @@ async def connected_for_batches(target: Target) -> AsyncIterator[Connection]:
 
 def url_of(target: Target) -> str:
     """Where the target is asked; never what an SDK would take from the environment instead."""
-    return target.base_url or OWN_URL[target.provider]
+    url = target.base_url or OWN_URL.get(target.provider)
+    if url is None:
+        raise BadInput(f"{target.uri}: has no address of its own; set base_url on it")
+    return url
 
 
 def is_own_host(target: Target) -> bool:
-    """Whether it is asked at its maker's own address."""
-    return _variable_of_host(url_of(target)) is not None
+    """Whether it is asked at the address of OpenAI, Anthropic or Google, whose models' habits are known."""
+    return owner_of(url_of(target)) in MAKERS
 
 
 def key_of(target: Target) -> str:
@@ -108,7 +104,9 @@ def key_of(target: Target) -> str:
         return target.api_key
     if target.key_variable == NO_KEY:
         return NO_KEY
-    variable = target.key_variable or _variable_of_host(url_of(target))
+    if target.key_variable is None and target.provider == owner_of(url_of(target)) == "bedrock":
+        return bedrock.credential_of(target.uri)
+    variable = target.key_variable or variable_of(url_of(target))
     if variable is None:
         return _key_of_nobody(target)
     key = os.environ.get(variable)
@@ -161,14 +159,6 @@ def _key_of_nobody(target: Target) -> str:
     )
 
 
-def _variable_of_host(url: str) -> str | None:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme != "https":  # a key is not sent in the clear
-        return None
-    return next((name for own, name in KEY_VARIABLES.items() if host == own or host.endswith(f".{own}")), None)
-
-
 def is_loopback(host: str) -> bool:
     """Whether a host name means this machine."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -180,28 +170,13 @@ def is_loopback(host: str) -> bool:
 
 
 def _openai(target: Target, key: str, timeout_s: float, takes_batches: bool = False) -> Connection:
-    from openai import AsyncOpenAI, DefaultAioHttpClient
-    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    # httpx slows down under concurrency; the SDK's aiohttp transport does not (see docs).
-    transport = DefaultAioHttpClient(timeout=timeout_s, event_hooks=HOOKS)
-    url = url_of(target)
-    client = AsyncOpenAI(base_url=url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
-    _keep_accounts_at_home(client, target)
-    kind = OpenAIResponsesModel if takes_batches else OpenAIChatModel
+    provider, name = target.provider, target.model_name
+    client = openai_client(provider, url_of(target), key, timeout_s)
 
     def make(habits: Habits) -> Model:
-        provider = OpenAIProvider(openai_client=client)
-        return kind(target.model_name, provider=provider, profile=_adjusted(target, habits))
+        return openai_model(provider, name, client, _adjusted(target, habits), takes_batches)
 
-    return Connection(make, transport, target.habits)
-
-
-def _keep_accounts_at_home(client: AsyncOpenAI, target: Target) -> None:
-    """What the SDK takes from the environment of an OpenAI account is nobody else's business."""
-    if not is_own_host(target):
-        client.organization = client.project = None
+    return Connection(make, client.close, target.habits)
 
 
 def _adjusted(target: Target, habits: Habits) -> Callable[[ModelProfile], ModelProfile]:
@@ -220,22 +195,28 @@ def _adjusted(target: Target, habits: Habits) -> Callable[[ModelProfile], ModelP
 
 def _anthropic(target: Target, key: str, timeout_s: float) -> Connection:
     from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
-    from pydantic_ai.models.anthropic import AnthropicModel
     from pydantic_ai.providers.anthropic import AnthropicProvider
 
     transport = DefaultAsyncHttpxClient(timeout=timeout_s, event_hooks=HOOKS)
     url = url_of(target)
     client = AsyncAnthropic(base_url=url, api_key=key, max_retries=0, timeout=timeout_s, http_client=transport)
-    provider = AnthropicProvider(anthropic_client=client)
-    return Connection(lambda _: AnthropicModel(target.model_name, provider=provider), transport, target.habits)
+    model = partial(inferred, "anthropic", target.model_name, AnthropicProvider(anthropic_client=client))
+    return Connection(lambda _: model(), transport.aclose, target.habits)
 
 
 def _google(target: Target, key: str, timeout_s: float) -> Connection:
-    """Not run over the wire here: no server in reach speaks Google's interface."""
     import httpx2
-    from pydantic_ai.models.google import GoogleModel
     from pydantic_ai.providers.google import GoogleProvider
 
     transport = httpx2.AsyncClient(timeout=timeout_s, event_hooks=HOOKS)
-    provider = GoogleProvider(api_key=key, base_url=target.base_url, http_client=transport)
-    return Connection(lambda _: GoogleModel(target.model_name, provider=provider), transport, target.habits)
+    over = GoogleProvider(api_key=key, base_url=target.base_url, http_client=transport)
+    return Connection(lambda _: inferred("google", target.model_name, over), transport.aclose, target.habits)
+
+
+def _bedrock(target: Target, key: str, timeout_s: float) -> Connection:
+    client = bedrock.bedrock_client(url_of(target), key, timeout_s)
+
+    async def close() -> None:
+        client.close()
+
+    return Connection(lambda _: bedrock.bedrock_model(target.model_name, client), close, target.habits)

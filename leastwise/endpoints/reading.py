@@ -17,6 +17,7 @@ from leastwise.endpoints.received import (
     CONTENT_FILTER,
     UNREADABLE,
     Received,
+    model_in,
     received_of,
     reported_usage,
     stopped,
@@ -48,7 +49,7 @@ def answer_of(
     """What was received as the answer to a request, received now; log-probabilities are among the `details`."""
     confidence = confidence_of(details) if request.wants_confidence else None
     text = well_formed(chosen_label(without_thinking(received.text), request))
-    return stored_now(text, received.finish_reason, received.usage, latency_ms, confidence, raw)
+    return stored_now(text, received.finish_reason, received.usage, latency_ms, confidence, raw, received.answered_by)
 
 
 def thought(response: ModelResponse) -> bool:
@@ -118,7 +119,7 @@ def outcome_of(error: BaseException, wire: Wire, request: Request, latency_ms: f
 def refused(wire: Wire, latency_ms: float) -> StoredAnswer:
     """A provider's refusal of the content; what is refused with an error's status is not billed."""
     usage = Usage() if wire.status >= 300 else reported_usage(body_of(wire.body), is_empty=True)
-    return stored_now("", CONTENT_FILTER, usage, latency_ms, raw=_raw(wire))
+    return stored_now("", CONTENT_FILTER, usage, latency_ms, raw=_raw(wire), answered_by=model_in(body_of(wire.body)))
 
 
 def unreadable(error: Exception, wire: Wire, latency_ms: float) -> StoredAnswer:
@@ -141,7 +142,7 @@ def _read(response: ModelResponse, wire: Wire) -> Received:
     if response.finish_reason == CONTENT_FILTER and wire.status >= 300:
         usage = Usage()  # a refusal that the client took for an answer itself
     said = str((response.provider_details or {}).get("finish_reason") or "")
-    return Received(text, response.finish_reason or stopped(said), usage)
+    return Received(text, response.finish_reason or stopped(said), usage, model_in(body))
 
 
 def _raw(wire: Wire) -> str:

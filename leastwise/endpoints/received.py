@@ -24,30 +24,41 @@ STOPPED = {  # in small letters, whatever they are sent in
     **dict.fromkeys(("token_limit", "max_new_tokens", "model_context_window_exceeded", "truncated"), "length"),
     **dict.fromkeys(("tool_call", "tool_calls", "tool_use", "function_call"), "tool_call"),
     **dict.fromkeys((CONTENT_FILTER, "refusal", "safety", "sensitive", "content_filtered"), CONTENT_FILTER),
+    "guardrail_intervened": CONTENT_FILTER,
     **dict.fromkeys(("prohibited_content", "recitation", "blocklist", "spii", "language"), CONTENT_FILTER),
 }
 
+MOST_NAME = 200  # characters of a model's name that are kept
 MOST_TOKENS = 100_000_000  # of one request; no model takes as many, so a count above is none
 
-INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount")
-OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount")
-TOTAL = ("total_tokens", "totalTokenCount")
-CACHED = ("cached_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens", "cachedContentTokenCount")
-WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens")
+INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens")
+OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens")
+TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
+CACHED = (
+    *("cached_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens"),
+    *("cachedContentTokenCount", "cacheReadInputTokens"),
+)
+WRITTEN = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens", "cacheWriteInputTokens")
 THOUGHTS = ("reasoning", "thinking", "thought", "summary_text", "reasoning_text", "redacted_thinking")  # types of parts
 REASONING = ("reasoning_tokens", "thoughtsTokenCount")
 INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
-BESIDE_INPUT = ("cache_read_input_tokens", "cache_creation_input_tokens")  # Anthropic's, not part of its input_tokens
+BESIDE_INPUT = (  # of Anthropic's and Bedrock's, no part of their count of the input
+    *("cache_read_input_tokens", "cache_creation_input_tokens"),
+    *("cacheReadInputTokens", "cacheWriteInputTokens"),
+)
 
 
 @dataclass(frozen=True)
 class Received:
-    """An answer as it was received; `usage` is None where what was reported cannot be billed by."""
+    """An answer as it was received; `usage` is None where what was reported cannot be billed by; `answered_by` is
+    the model it names.
+    """
 
     text: str
     finish_reason: str
     usage: Usage | None
+    answered_by: str = ""
 
 
 def stopped(reason: str) -> str:
@@ -56,14 +67,22 @@ def stopped(reason: str) -> str:
 
 
 def received_of(body: object) -> Received | None:
-    """The answer in a provider's body, whichever of the four interfaces it is of; None where there is none in it."""
+    """The answer in a provider's body, whichever of the five interfaces it is of; None where there is none in it."""
     if not isinstance(body, Mapping):
         return None
-    read = _of_chat(body) or _of_blocks(body) or _of_output(body) or _of_candidates(body)
+    read = _of_chat(body) or _of_blocks(body) or _of_output(body) or _of_candidates(body) or _of_converse(body)
     if read is None:
         return None
     text, reason = read
-    return Received(text, stopped(reason), reported_usage(body, is_empty=not text))
+    return Received(text, stopped(reason), reported_usage(body, is_empty=not text), model_in(body))
+
+
+def model_in(body: object) -> str:
+    """The model that a provider's body says has answered, which an alias or a retirement may make another than the one
+    asked for; empty where it names none (Bedrock's never does).
+    """
+    told = (body.get("model") or body.get("modelVersion")) if isinstance(body, Mapping) else None
+    return well_formed(told)[:MOST_NAME] if isinstance(told, str) else ""
 
 
 def reported_usage(body: object, *, is_empty: bool) -> Usage | None:
@@ -83,6 +102,8 @@ def error_in(body: object) -> Mapping[str, object] | None:
     if not isinstance(body, Mapping):
         return None
     error = body.get("error")
+    if isinstance(of_aws := body.get("Error"), Mapping):
+        error = {str(name).casefold(): value for name, value in of_aws.items()}
     if isinstance(error, Mapping):
         inner = error.get("error")  # a batch of Anthropic's holds the whole body of the error
         error = inner if isinstance(inner, Mapping) else error
@@ -138,6 +159,15 @@ def _of_candidates(body: Mapping[object, object]) -> tuple[str, str] | None:
     content = candidate.get("content")
     parts = content.get("parts") if isinstance(content, Mapping) else None
     return _text(parts), str(candidate.get("finishReason") or "stop")
+
+
+def _of_converse(body: Mapping[object, object]) -> tuple[str, str] | None:
+    """Bedrock's: what is thought stands in parts without a text."""
+    output = body.get("output")
+    message = output.get("message") if isinstance(output, Mapping) else None
+    if not isinstance(message, Mapping):
+        return None
+    return _text(message.get("content")), str(body.get("stopReason") or "stop")
 
 
 def _text(content: object) -> str:
@@ -203,7 +233,7 @@ def _with_reasoning(reported: Mapping[object, object], output: int, beyond_promp
 
 
 def _is_anthropics(reported: Mapping[object, object]) -> bool:
-    return "input_tokens" in reported and any(name in reported for name in BESIDE_INPUT)
+    return ("input_tokens" in reported or "inputTokens" in reported) and any(name in reported for name in BESIDE_INPUT)
 
 
 def _details(reported: Mapping[object, object], names: tuple[str, ...]) -> Mapping[object, object]:

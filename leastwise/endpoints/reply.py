@@ -26,7 +26,7 @@ class Reply:
     `latency_ms` is that of the call that bought the answer, also when it comes from the store, NaN where it was not
     timed in the place it is wanted for. `usd` is what its usage costs today (nothing now, if it comes from the store).
     Where the provider does not say what was used (`usage_known` is false), tokens and dollars are the most it can be.
-    An empty or refused answer is an answer: `error` is None.
+    An empty or refused answer is an answer: `error` is None. `answered_by` is the model that the response named.
     """
 
     row_id: str
@@ -42,6 +42,7 @@ class Reply:
     finish_reason: str
     confidence: float | None = None
     usage_known: bool = True
+    answered_by: str = ""
 
 
 def reply_of(request: Request, answer: StoredAnswer, price: Callable[[Usage], float], *, from_store: bool) -> Reply:
@@ -60,6 +61,7 @@ def reply_of(request: Request, answer: StoredAnswer, price: Callable[[Usage], fl
         finish_reason=answer.finish_reason,
         confidence=answer.confidence,
         usage_known=answer.usage_known,
+        answered_by=answer.answered_by,
         **asdict(usage),
     )
 

@@ -17,8 +17,11 @@ from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.habits import NO_HABITS, Habits, Reasoning
 from leastwise.use_case.price import Usage
 
-Provider = Literal["openai", "anthropic", "google"]
-PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+Dialect = Literal["openai", "anthropic", "google", "bedrock"]
+Compatible = Literal["azure", "openrouter", "together", "fireworks", "deepseek", "ollama", "vllm"]
+Provider = Literal[Dialect, Compatible]
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
+PROVIDERS: tuple[Provider, ...] = (*DIALECTS, *get_args(Compatible))
 CHOICE_TOKENS = 32  # `{"label": ""}` around the label: llama.cpp's grammar allows line breaks and spaces in it
 TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per request, per message
 
@@ -76,7 +79,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Target:
-    """Who is asked: `openai:NAME`, `anthropic:NAME`, `google:NAME`, or any other URI served OpenAI-compatibly.
+    """Who is asked: `PROVIDER:NAME` (`openai:NAME`, `azure:NAME`), or any other URI served OpenAI-compatibly.
 
     `model` is the name to say to the server (default: what follows `provider:`); `revision` must change whenever the
     weights, the adapter or the quantization behind `uri` change, for answers are kept under it. `api_key` defaults to
@@ -121,9 +124,14 @@ class Target:
 
     @property
     def provider(self) -> Provider:
-        """Whose interface it speaks; OpenAI's where the URI names none of the three."""
+        """Who is asked; OpenAI where the URI names nobody, for then it speaks that interface."""
         prefix = self.uri.partition(":")[0]
         return next((provider for provider in PROVIDERS if provider == prefix), "openai")
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose interface it speaks: OpenAI's chat, where it has none of its own."""
+        return next((dialect for dialect in DIALECTS if dialect == self.provider), "openai")
 
     @property
     def model_name(self) -> str:

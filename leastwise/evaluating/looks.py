@@ -141,6 +141,8 @@ class AnsweredLook:
             record["judged"] = score.grade
         if not answer.usage_known:
             record["unmetered"] = True
+        if answer.answered_by:
+            record["answered_by"] = answer.answered_by
         if answer.scope is not None:
             record["scope"] = answer.scope
         if row.get(KIND) is not None:

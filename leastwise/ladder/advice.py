@@ -15,7 +15,7 @@ from leastwise.evidence.examples_needed import GateNeed, examples_for_p95, examp
 from leastwise.ladder.considerations import Consideration, considerations
 from leastwise.ladder.needs import MIN_TRAINING_ROWS, REMEDIES, ruled_out
 from leastwise.ladder.premises import Premises
-from leastwise.ladder.prospects import doubts_about, expected_stop
+from leastwise.ladder.prospects import TRAINED, doubts_about, expected_stop
 from leastwise.money.economics import from_scratch
 from leastwise.money.price_book import UnknownPrice
 from leastwise.part import Result
@@ -26,7 +26,6 @@ from leastwise.use_case.requirements import SHARES
 ADVISED_TRAINING_ROWS = 5_000
 SCRATCH_PARAMETERS = 8e9
 TOKENS_PER_PARAMETER = 20  # compute-optimal: Hoffmann et al. 2022, arXiv 2203.15556, table 3
-TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain", "distill"})
 
 
 class StageAdvice(Result):

@@ -21,7 +21,7 @@ class ExampleRow(TypedDict):
 
     `adherence` only where it was scored, `judged` only where a judge graded, `scope` only where a guard did, `kind`
     only where `data.kind_column` names one, `timed` only where its latency entered the test of p95 (None there: the
-    request was lost).
+    request was lost), `answered_by` only where the response named its model.
     """
 
     id: str
@@ -35,6 +35,7 @@ class ExampleRow(TypedDict):
     kind: NotRequired[str]
     unmetered: NotRequired[bool]
     timed: NotRequired[bool]
+    answered_by: NotRequired[str]
     latency_ms: float | None
     usd: float
     usd_paid: float

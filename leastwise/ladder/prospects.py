@@ -5,16 +5,17 @@ A guess that rules nothing out: the climb still checks every stage that applies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from leastwise.ladder.premises import Premises
-from leastwise.money.economics import monthly_api_usd, monthly_self_host
+from leastwise.money.economics import monthly_api_usd, monthly_self_host, payback_months, true_cost_of_fine_tuning
 from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.price import Price, Usage
 from leastwise.use_case.requirements import RequirementName
 
 TYPICAL_PROMPT_TOKENS: dict[Stage, int] = {"prompt": 500, "rag": 900, "cache": 500}
+TRAINED: tuple[Stage, ...] = ("fine_tune", "pretrain", "distill")
 HOSTED_LLM_MS = 400.0  # what a hosted LLM takes at the least
 
 
@@ -66,6 +67,25 @@ def likely_usd_per_1k(use_case: UseCase, stage: Stage, premises: Premises) -> fl
     usd = monthly_api_usd(cheapest, usage, 1000, use_case.traffic.retry_share)
     is_managed = use_case.models.base is not None and use_case.models.base.venue == "managed"
     return usd + (minimum if stage in ("fine_tune", "pretrain") and is_managed else 0.0)
+
+
+def payback_of(use_case: UseCase, premises: Premises, possible: Collection[Stage]) -> dict[Stage, float]:
+    """Months in which each possible stage that trains or hosts pays for what it is expected to cost, training with what
+    surrounds it, by its likely bill against the cheapest prompt's. Left out: what costs nothing, and what is no cheaper
+    a month, for then the money buys something else.
+    """
+    before = likely_usd_per_1k(use_case, "prompt", premises)
+    found: dict[Stage, float] = {}
+    for stage in (*TRAINED, "self_host") if before is not None else ():
+        expected, after = premises.expected.get(stage), likely_usd_per_1k(use_case, stage, premises)
+        if stage not in possible or expected is None or after is None or before is None:
+            continue
+        once = true_cost_of_fine_tuning(expected.usd, use_case.training.surrounding).total_usd
+        saving = (before - after) * use_case.traffic.requests_per_month / 1000
+        months = payback_months(once if stage in TRAINED else expected.usd, saving)
+        if months:
+            found[stage] = months
+    return found
 
 
 def _prompt_tokens(stage: Stage, premises: Premises) -> int:

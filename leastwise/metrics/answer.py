@@ -12,6 +12,7 @@ class Answer:
     `latency_ms` is that of the first time it was answered where it is judged (rule 8), None where it was never asked
     over HTTP there. Where not `usage_known`, tokens and dollars are the most it can have been.
     `finish_reason` is why the model stopped, in the provider layer's words (stop, length, content_filter).
+    `answered_by` is the model that the response named; empty where it named none.
     `label` is what is meant, told in production; None where the task has no labels, or none of them was meant.
     """
 
@@ -30,3 +31,4 @@ class Answer:
     finish_reason: str = ""
     usage_known: bool = True
     label: str | None = None
+    answered_by: str = ""

@@ -5,7 +5,7 @@ It asks no model and spends nothing. A model nobody has priced is an error, neve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -18,8 +18,8 @@ from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.needs import student_venue
 from leastwise.models import encoder, weights
 from leastwise.money import PriceBook
+from leastwise.money.model_book import NO_DATES, ModelBook
 from leastwise.money.price_book import UnknownPrice
-from leastwise.money.retirement import retirement_warnings
 from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.habits import NO_HABITS
 from leastwise.use_case.model import Model
@@ -37,11 +37,12 @@ def priced(use_case: UseCase, book: PriceBook) -> UseCase:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The models a use case may draw on and the price book; `home` is where weights are kept."""
+    """The models a use case may draw on, the price book and the dates of models; `home` is where weights are kept."""
 
     use_case: UseCase
     book: PriceBook
     home: Path
+    model_book: ModelBook = NO_DATES
 
     def model(self, uri: str) -> Model:
         """What the use case says of a model; weights that a stage made inherit from the base, but not its address."""
@@ -119,10 +120,16 @@ class Catalogue:
         return price.worst_case_usd(model.context_tokens - output, model.most_output_tokens(output))
 
     def retiring(self, today: date) -> tuple[str, ...]:
-        """A sentence for every model named in the use case that is gone or going soon."""
-        models, judge = self.use_case.models, self.use_case.judge
-        named = [*models.candidates, *filter(None, [models.base]), *(judge.models if judge else ())]
-        return retirement_warnings((model.uri for model in named), self.book.retirements, today)
+        """A sentence for every model named in the use case that is gone or going soon, and for entries grown old."""
+        return self.model_book.warnings((model.uri for model in self._listed), today)
+
+    def going_before_payback(self, months: Mapping[Stage, float], today: date) -> tuple[str, ...]:
+        """A sentence for every model that is prompted or trained and retires before stages are paid back, which takes
+        so many months.
+        """
+        models = self.use_case.models
+        uris = [model.uri for model in (*models.candidates, *filter(None, [models.base]))]
+        return self.model_book.going_before_payback(uris, {str(stage): each for stage, each in months.items()}, today)
 
     def candidate_prices(self) -> dict[str, Price]:
         """The price of every model that may be prompted, by URI."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from leastwise.errors import BadInput
-from leastwise.money.retirement import Retirement
 from leastwise.part import Part
 from leastwise.use_case.price import Gpu, Price, Rates, Tier, Usd
 
@@ -24,7 +23,8 @@ if TYPE_CHECKING:  # a training process prices nothing, and imports this room fo
     from genai_prices.types import ModelPrice, TieredPrices
 
 DAYS_UNTIL_STALE = 90
-LISTED_URI = re.compile(r"^(openai|anthropic|google):(.+)$")
+LISTED_URI = re.compile(r"^(openai|anthropic|google|azure|bedrock|openrouter|together|fireworks|deepseek):(.+)$")
+LISTED_AS = {"bedrock": "aws"}  # what the list of prices calls a provider, where that is another name
 
 
 class UnknownPrice(BadInput):
@@ -46,7 +46,6 @@ class PriceBook(Part):
     overrides: dict[str, Price] = Field({}, description="Price by model URI; goes before the provider's list price.")
     gpu_hours: dict[Gpu, Usd] = Field({}, description="Dollars an hour of one GPU with its machine.")
     managed: dict[str, ManagedHost] = Field({}, description="Pay-per-token hosts by name.")
-    retirements: dict[str, Retirement] = Field({}, description="Models that are gone or going, by URI.")
 
     def price(self, model_uri: str, host: str | None = None) -> Price:
         """The price of a model: at the managed host if one is named, else the override, else the provider's list price,
@@ -87,7 +86,7 @@ class PriceBook(Part):
 
     def _listed(self, model_uri: str) -> Price | None:
         named = LISTED_URI.match(model_uri)
-        return _list_price(named[1], named[2], self.as_of) if named else None
+        return _list_price(LISTED_AS.get(named[1], named[1]), named[2], self.as_of) if named else None
 
 
 def _how_to_add(model_uri: str, host: str | None) -> str:

@@ -5,15 +5,18 @@ It computes no figure of its own and prints nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from leastwise.evidence.examples_needed import more_to_decide, price_of_splitting
 from leastwise.evidence.measurement import Measurement
 from leastwise.ladder import Evaluation, Record, Verdict, best
 from leastwise.ladder.ending import ClimbEnding
-from leastwise.ladder.measured import TRAFFIC
+from leastwise.ladder.measured import TRAFFIC, ExampleRow
 from leastwise.use_case import LADDER, UseCase
 from leastwise.use_case.requirements import Requirement
+
+MOST_NAMED = 20  # models whose names are listed
 
 
 def figure_of(name: str, value: float) -> str:
@@ -31,6 +34,18 @@ def interval(m: Measurement) -> str:
     sign = _sign(wanted)
     low, high = figure_of(m.name, m.lower), figure_of(m.name, m.upper)
     return f"{figure_of(m.name, m.estimate)} [{low}, {high}] {sign} {figure_of(m.name, m.bound)}"
+
+
+def answered_by(rows: Iterable[ExampleRow]) -> str:
+    """The models that the responses named, most frequent first, with how many rows each answered; of rows without such
+    a name (students, answers from before it was kept) how many they are. Empty where no row has one.
+    """
+    named = Counter(row.get("answered_by", "") for row in rows if row.get("error") is None)
+    unnamed = named.pop("", 0)
+    if not named:
+        return ""
+    first = [f"{name} ({count:,})" for name, count in sorted(named.items(), key=lambda each: (-each[1], each[0]))]
+    return ", ".join([*first[:MOST_NAMED], *([f"not told ({unnamed:,})"] if unnamed else [])])
 
 
 def decision(use_case: UseCase, ending: ClimbEnding, history: Sequence[Record]) -> str:

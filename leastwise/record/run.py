@@ -31,7 +31,7 @@ VERDICT, REASON, OUTCOME = "leastwise.verdict", "leastwise.reason", "leastwise.o
 RESOLUTION, SURE, OVERRIDE = "leastwise.resolution", "leastwise.sure", "leastwise.override"
 VENUE, OPEN_WEIGHTS, JUDGE = "leastwise.venue", "leastwise.open_weights", "leastwise.judge"
 MAY_TEACH = "leastwise.may_teach"
-ENGINE = "leastwise.engine"
+ENGINE, ANSWERED_BY = "leastwise.engine", "leastwise.answered_by"
 CANDIDATE, MODEL_ID, REUSED_FROM = "leastwise.candidate", "leastwise.model_id", "leastwise.reused_from"
 GATE_HASH, QUESTION, MEASURED, ERROR = (
     "leastwise.gate_hash",

@@ -23,7 +23,9 @@ from leastwise.ladder.measured import Measured
 from leastwise.metrics.grades import Grades
 from leastwise.record.handover.tables import handed_over
 from leastwise.record.published.candidate_files import save_candidate
+from leastwise.record.reports import answered_by
 from leastwise.record.run import (
+    ANSWERED_BY,
     CANDIDATE,
     ERROR,
     FINDING,
@@ -61,7 +63,7 @@ SKIPPED = "SKIPPED"
 COUNTS = ("n", "lost")
 LOGGED = ("lower", "upper", "bound", "margin", *COUNTS, "alpha_pass", "alpha_fail")  # as a reviewer reads them
 TOKENS = ("input_tokens", "cached_tokens", "output_tokens")
-SELDOM = ("adherence", "judged", "scope", "kind", "timed", "unmetered")  # columns that not every table has
+SELDOM = ("adherence", "judged", "scope", "kind", "timed", "unmetered", "answered_by")  # not in every table
 READ_LAST = ("tokens.", "calls.", "rows.")  # MLflow shows figures in the order in which they were logged
 
 
@@ -279,7 +281,8 @@ class StageRun(RecordedRun):
         written = json.dumps({"columns": columns, "data": rows}, default=str)
         # Not MLflow's log_table: that adds to a table that a killed process left, and every row would count twice.
         self.log_text(written, EXAMPLES)
-        self.write(tags={SHOWN: json.dumps([{"path": EXAMPLES, "type": "table"}]), EXAMPLES_HASH: content_key(written)})
+        shown = {SHOWN: json.dumps([{"path": EXAMPLES, "type": "table"}]), EXAMPLES_HASH: content_key(written)}
+        self.write(tags=shown | ({ANSWERED_BY: names} if (names := answered_by(measured.rows)) else {}))
         if measured.grades:
             self.client.log_dict(self.id, asdict(measured.grades), GRADES)
         narrowing: list[object] = [asdict(each) for each in measured.intervals]

@@ -5,6 +5,7 @@ It reads no table (see `leastwise.rows.tables`) and never writes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -20,6 +21,7 @@ from leastwise.stores import storage
 from leastwise.stores.shipped import USE_CASES
 from leastwise.stores.yaml_file import read_yaml
 from leastwise.use_case import Approval, Stage, UseCase
+from leastwise.use_case.hosts import addressed
 from leastwise.use_case.settings import EndpointLeft
 
 
@@ -84,6 +86,10 @@ def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
         raise BadInput(f"{uri}: is empty or no mapping; start from one of {USE_CASES}/*.yaml")
     if overrides:
         raw = overrides.applied_to(raw)
+    try:
+        raw = addressed(raw, os.environ)
+    except BadInput as error:
+        raise BadInput(f"{uri}: {error}") from None
     try:
         use_case = UseCase.model_validate(raw)
     except ValidationError as error:

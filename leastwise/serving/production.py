@@ -70,7 +70,7 @@ class Production:
         book = PriceBook.model_validate({"as_of": "2026-01-01"})
         embedder = self.folder / "embedder"
         there = embedder if embedder.is_dir() else None
-        return PackedCatalogue(self.use_case, book, self.home, there, self.contents.prices)
+        return PackedCatalogue(self.use_case, book, self.home, embedder_at=there, prices=self.contents.prices)
 
     @property
     def gate(self) -> JudgedRows:

@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL,
     input_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, cache_write_tokens INTEGER NOT NULL,
     output_tokens INTEGER NOT NULL, usd REAL NOT NULL, latency_ms REAL NOT NULL, created REAL NOT NULL, confidence REAL,
-    usage_known INTEGER NOT NULL DEFAULT 1, raw TEXT NOT NULL DEFAULT ''
+    usage_known INTEGER NOT NULL DEFAULT 1, raw TEXT NOT NULL DEFAULT '', answered_by TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS latencies (
     key TEXT NOT NULL, place TEXT NOT NULL, latency_ms REAL NOT NULL, PRIMARY KEY (key, place)
@@ -36,12 +36,13 @@ ADDED = {  # to stores of earlier versions
     "confidence": "REAL",
     "usage_known": "INTEGER NOT NULL DEFAULT 1",
     "raw": "TEXT NOT NULL DEFAULT ''",
+    "answered_by": "TEXT NOT NULL DEFAULT ''",
 }
 COLUMNS = (
     "key, text, finish_reason, input_tokens, cached_tokens, cache_write_tokens, output_tokens, usd, latency_ms, "
-    "created, confidence, usage_known, raw"
+    "created, confidence, usage_known, raw, answered_by"
 )
-Row = tuple[str, str, str, int, int, int, int, float, float, float, float | None, int, str]  # as COLUMNS has it
+Row = tuple[str, str, str, int, int, int, int, float, float, float, float | None, int, str, str]  # as COLUMNS has it
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class StoredAnswer:
     `latency_ms` is that of the call that bought it, None where it was not timed in the place that is asked about.
     `confidence` is the probability the model gave its own words, where that was asked for and the provider tells it.
     `usage` is nothing where it is not `usage_known`. `raw` is the body as received, where not all of it could be read.
+    `answered_by` is the model that the response names; empty where it names none, or it was not kept yet.
     """
 
     text: str
@@ -61,6 +63,7 @@ class StoredAnswer:
     confidence: float | None = None
     usage_known: bool = True
     raw: str = ""
+    answered_by: str = ""
 
 
 def answer_key(**determinants: object) -> str:
@@ -128,7 +131,14 @@ class ResponseStore:
         with transaction(self._connection):
             self._connection.execute(
                 f"INSERT OR IGNORE INTO answers ({COLUMNS}) VALUES ({marks})",  # noqa: S608 (our own words)
-                (*row, answer.created_unix_s, answer.confidence, int(answer.usage_known), answer.raw),
+                (
+                    *row,
+                    answer.created_unix_s,
+                    answer.confidence,
+                    int(answer.usage_known),
+                    answer.raw,
+                    answer.answered_by,
+                ),
             )
             if place is not None and answer.latency_ms is not None:
                 self.put_latency(key, place, answer.latency_ms)
@@ -190,11 +200,11 @@ class ResponseStore:
 
 
 def _answer(row: Row) -> StoredAnswer:
-    _, text, finish_reason, *tokens, _, latency_ms, created, confidence, usage_known, raw = row
+    _, text, finish_reason, *tokens, _, latency_ms, created, confidence, usage_known, raw, answered_by = row
     usage = Usage(*tokens)
     # An earlier version took usage that was not told for none.
     is_known = bool(usage_known) and (usage != Usage() or not text)
-    return StoredAnswer(text, finish_reason, usage, latency_ms, created, confidence, is_known, raw)
+    return StoredAnswer(text, finish_reason, usage, latency_ms, created, confidence, is_known, raw, answered_by)
 
 
 def stored_now(
@@ -204,9 +214,11 @@ def stored_now(
     latency_ms: float,
     confidence: float | None = None,
     raw: str = "",
+    answered_by: str = "",
 ) -> StoredAnswer:
     """An answer received at this moment; `usage` is None where it is not known. Half a character (a lone surrogate),
     which no file takes, is a ? in it.
     """
     known, whole = usage or Usage(), text.encode(errors="replace").decode()
-    return StoredAnswer(whole, finish_reason, known, latency_ms, time.time(), confidence, usage is not None, raw)
+    is_known, now = usage is not None, time.time()
+    return StoredAnswer(whole, finish_reason, known, latency_ms, now, confidence, is_known, raw, answered_by)

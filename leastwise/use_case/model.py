@@ -10,19 +10,25 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from leastwise.part import Part, written_but_for
 from leastwise.redaction import holds_credentials
 from leastwise.use_case.habits import EXPECTED_SHARE, NO_HABITS, Habits, Reasoning, reasoning_tokens
-from leastwise.use_case.hosts import PROVIDERS_HOSTS, host_of, provider_of, same_spelling
+from leastwise.use_case.hosts import HOSTED, PROVIDERS_HOSTS, host_of, provider_of, same_spelling
 from leastwise.use_case.price import Price
 
 Venue = Literal["api", "managed", "self_host"]
-MODEL_URI = re.compile(r"^(hf|s3|file|package)://\S.*|^(openai|anthropic|google):\S+$")
+MODEL_URI = re.compile(rf"^(hf|s3|file|package)://\S.*|^({'|'.join(HOSTED)}):\S+$")
+_BY_THEIR_OWN_PACKAGE = re.compile(r"^(groq|mistral):(\S+)$")
+_THEIR_URLS = {"groq": "https://api.groq.com/openai/v1", "mistral": "https://api.mistral.ai/v1"}
 _PROVIDERS_OWN = {"openai": "gpt", "anthropic": "claude", "google": "gemini"}
 _NO_FAMILY = frozenset({"llm", "meta", "gt", "the"})
+_FAMILY = re.compile(r"claude|gpt|gemini|gemma|llama|mi[sx]tral|qwen|deepseek|nova|grok|command|phi|kimi|glm")
 
 
 class Model(Part):
     """One model a stage may use."""
 
-    uri: str = Field(description="hf://…, s3://…, file://…, package://…, openai:…, anthropic:… or google:…")
+    uri: str = Field(
+        description="hf://…, s3://…, file://…, package://…, or a provider and its name for it: openai:…, anthropic:…, "
+        "google:…, azure:…, bedrock:…, openrouter:…, together:…, fireworks:…, deepseek:…, ollama:…, vllm:…"
+    )
     venue: Venue = Field("api", description="Where it answers.")
     host: str | None = Field(
         None,
@@ -136,7 +142,7 @@ class Model(Part):
     def _asked_host(self) -> str | None:
         if self.base_url:
             return host_of(self.base_url)
-        return None if self.is_open else PROVIDERS_HOSTS[self.uri.partition(":")[0]]
+        return None if self.is_open else PROVIDERS_HOSTS.get(self.uri.partition(":")[0])
 
     @property
     def is_served_here(self) -> bool:
@@ -158,8 +164,10 @@ class Model(Part):
         """`family`, or what the name says: the provider's own, or the first word of an open model's name."""
         if self.family:
             return self.family.casefold()
+        provider, _, name = self.uri.partition(":")
         if not self.is_open:
-            return _PROVIDERS_OWN[self.uri.partition(":")[0]]
+            told = _FAMILY.search(name.casefold())
+            return _PROVIDERS_OWN.get(provider) or (told[0] if told else name.casefold())
         words = re.findall(r"[a-z]+", self.uri.rstrip("/").rpartition("/")[2].casefold())
         return next((word for word in words if word not in _NO_FAMILY), self.uri)
 
@@ -183,8 +191,13 @@ class Models(Part):
 
 def check_model_uri(uri: str) -> None:
     """Raise ValueError for a model URI of an unknown scheme."""
+    if other := _BY_THEIR_OWN_PACKAGE.match(uri):
+        raise ValueError(
+            f"uri: {uri!r} needs a package that is not installed; {other[1]} speaks OpenAI's interface too: write "
+            f"openai:{other[2]} with base_url: {_THEIR_URLS[other[1]]} and key_variable: {other[1].upper()}_API_KEY"
+        )
     if not MODEL_URI.match(uri):
         raise ValueError(
             f"uri: {uri!r} names no model; write hf://org/name, s3://bucket/path, file:///path, package://name, "
-            "openai:name, anthropic:name or google:name"
+            f"or a provider and its name for it ({', '.join(f'{each}:name' for each in HOSTED)})"
         )

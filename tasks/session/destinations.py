@@ -53,7 +53,8 @@ def _addresses(use_case: UseCase) -> Iterator[tuple[str, str]]:
         yield "hosting.cluster.address", use_case.hosting.cluster.address_of(service_name(use_case.name))
     asked = (*use_case.models.candidates, *filter(None, [use_case.judge_model]))
     for provider in {model.uri.partition(":")[0] for model in asked if not model.is_open and not model.base_url}:
-        yield ADDRESS_OF[provider], os.environ.get(ADDRESS_OF[provider], "")
+        if provider in ADDRESS_OF:
+            yield ADDRESS_OF[provider], os.environ.get(ADDRESS_OF[provider], "")
 
 
 def _check(what: str, address: str, hosts: tuple[str, ...]) -> None:

@@ -13,11 +13,13 @@ import yaml
 
 from leastwise.answering.asked import asked_of
 from leastwise.answering.workspace import Workspace
+from leastwise.endpoints.clients.deprecations import announced_retirements, source_of_announced
 from leastwise.endpoints.habits import with_known_reasoning
 from leastwise.ladder.alphas import first_alphas
 from leastwise.ladder.needs import Situation
 from leastwise.models.catalogue import Catalogue, priced
 from leastwise.money import PriceBook
+from leastwise.money.model_book import ModelBook
 from leastwise.record.alpha_account import AlphaAccount
 from leastwise.record.client import AWAY_S, connect
 from leastwise.record.climb_run import ClimbRun
@@ -28,7 +30,7 @@ from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.budget import Budget
 from leastwise.stores.shared.state import open_state
-from leastwise.stores.shipped import PRICE_BOOK
+from leastwise.stores.shipped import MODEL_BOOK, PRICE_BOOK
 from leastwise.use_case import Stage, UseCase
 from tasks.session.console import Console
 
@@ -60,12 +62,26 @@ def _book_of(written: str) -> PriceBook:
     return PriceBook.model_validate(yaml.safe_load(written))
 
 
+def model_book(use_case: UseCase) -> ModelBook:
+    """The dated model book that ships with Leastwise, and what an installed SDK announces of models that the use case
+    names.
+    """
+    book, judge = _models_of(MODEL_BOOK.read_text()), use_case.judge
+    named = [model.uri for model in (*use_case.models.candidates, *(judge.models if judge else ()))]
+    return book.with_announced(announced_retirements(named), source_of_announced())
+
+
+@lru_cache(maxsize=4)
+def _models_of(written: str) -> ModelBook:
+    return ModelBook.model_validate(yaml.safe_load(written))
+
+
 def prospect_of(use_case: UseCase) -> Prospect:
     """The parts of a use case that need no run."""
     book = price_book()
     known = with_known_reasoning(priced(use_case, book))
     question = Question(known, Tables(use_case))
-    return Prospect(question, Catalogue(known, book, storage.home()))
+    return Prospect(question, Catalogue(known, book, storage.home(), model_book(known)))
 
 
 def open_workspace(run_id: RunId) -> Workspace:

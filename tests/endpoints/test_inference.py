@@ -222,6 +222,15 @@ def test_a_request_the_server_rejects_is_not_tried_again(store: ResponseStore) -
     assert sum(server.asked.values()) == 1
 
 
+def test_the_model_that_the_response_names_is_kept_with_the_answer_and_changes_no_key(store: ResponseStore) -> None:
+    with running(Faulty()) as target:
+        asked = request("a", "hi")
+        (bought,) = ask(target, [asked], store=store, price=price)
+        (held,) = ask(target, [asked], store=store, price=price)
+        assert (bought.answered_by, held.answered_by, held.from_store) == ("m", "m", True)
+        assert store.get_many([request_key(target, asked)])[request_key(target, asked)].answered_by == "m"
+
+
 @pytest.mark.parametrize("text", ["say nothing", "refuse"])
 def test_an_empty_or_refused_answer_is_the_models_answer(store: ResponseStore, text: str) -> None:
     server = Faulty()

@@ -3,22 +3,27 @@
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from flows.advise import advise
 from flows.running.command_line import run
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import AdviceEnding
+from leastwise.money.model_book import ModelBook, ModelEntry
 from leastwise.record import alpha_account
 from leastwise.record.client import connect, tracking_uri
 from leastwise.record.run import RecordedRun
 from leastwise.rows.use_case_file import Overrides, load, saved
+from leastwise.stores.shipped import MODEL_BOOK, USE_CASES
 from leastwise.use_case import UseCase
 from tasks.advise import give_advice
+from tasks.session import workspace
 from tests.workspaces import home_with_triage
 
 SAVED = ("alert-triage", "alert-triage-modest", "alert-triage-cheap")
@@ -87,6 +92,29 @@ def test_a_use_case_for_vllm_and_three_providers_is_validated_and_costed_here() 
     assert any("quality: about" in text for text in logged["missing"])
     schemes = {model.uri.split(":")[0] for model in load("support-llama-vllm").models.candidates}
     assert schemes == {"hf", "openai", "anthropic", "google"}
+
+
+def test_a_model_that_is_retired_or_retires_before_a_training_is_paid_back_is_warned_of_and_refused_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book, today = ModelBook.model_validate(yaml.safe_load(MODEL_BOOK.read_text())), datetime.now(UTC).date()
+    of = {"basis": "announced", "source": "p", "checked": today}
+    going = [("anthropic:going", today + timedelta(days=300)), ("anthropic:gone", today - timedelta(days=1))]
+    entries = tuple(ModelEntry.model_validate({"uri": uri, "retires": day, **of}) for uri, day in going)
+    monkeypatch.setattr(workspace, "_models_of", lambda _: book.model_copy(update={"models": entries}))
+    raw = yaml.safe_load((USE_CASES / "alert-triage.yaml").read_text())
+    price = {"input": 1.0, "output": 2.0}
+    raw["models"]["candidates"] = [{"uri": uri, "price": price, "training_on_output": False} for uri, _ in going]
+    raw["traffic"]["requests_per_month"], raw["training"] = 100, raw.get("training", {}) | {"usd_per_hour": 50.0}
+    raw["hosting"] = raw.get("hosting", {}) | {"managed_minimum_usd_per_month": 0.0}
+    raw["budget_usd"] = raw["budget_usd_per_month"] = 10_000
+    (tmp_path / "case.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    _, logged = advised(str(tmp_path / "case.yaml"))
+    said = "\n".join(logged["warnings"])
+    assert f"anthropic:gone is gone since {today - timedelta(days=1)}" in said
+    assert f"anthropic:going retires on {today + timedelta(days=300)}, and these" in said and "fine_tune (" in said
+    assert not logged["refused"]
 
 
 def test_an_override_changes_the_advice() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from leastwise.answering.workspace import Workspace
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.ladder.measured import Measured
 from leastwise.record.climb_run import OpenClimb, open_climb
-from leastwise.record.run import FAILED, KIND, PARENT, REASON, REUSED_FROM, STAGE, VERDICT
+from leastwise.record.run import ANSWERED_BY, FAILED, KIND, PARENT, REASON, REUSED_FROM, STAGE, VERDICT
 from leastwise.record.stage_run import SKIPPED, StageRun
 from tests.conversations import conversations
 from tests.workspaces import evaluation_of, log_stage, quality
@@ -143,6 +144,14 @@ def test_examples_that_are_logged_again_after_a_kill_do_not_count_twice(work: Wo
     for _ in range(2):
         run.log_examples(Measured(evaluation, {}, rows=[{"id": "r0", "set": "gate", "score": 1.0}]))  # type: ignore[arg-type]
     assert len(run.examples()) == 1
+
+
+def test_the_models_that_answered_are_a_tag_of_the_stage_and_a_column_of_its_examples(work: Workspace) -> None:
+    run, evaluation = work.run.open_stage("prompt", "key"), evaluation_of("prompt", quality(0.85, 0.95))
+    rows: list[Any] = [{"id": f"r{at}", "set": "gate", "answered_by": "m-new" if at else "m-old"} for at in range(3)]
+    run.log_examples(Measured(evaluation, {}, rows=rows))
+    assert run.again().tag(ANSWERED_BY) == "m-new (2), m-old (1)"
+    assert list(run.examples()["answered_by"]) == ["m-old", "m-new", "m-new"]
 
 
 def test_a_try_that_was_finished_before_a_kill_is_not_logged_again(work: Workspace) -> None:

@@ -8,12 +8,20 @@ from leastwise.ladder import Record
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.ladder.gate import judge
 from leastwise.record import reports
+from leastwise.record.reports import answered_by
 from leastwise.run_id import RunId
 from leastwise.use_case.requirements import Requirement
 from tests.toys import use_case
 from tests.workspaces import evaluation_of, quality
 
 QUALITY = Requirement(name="quality", bound=0.8, margin=0.2)
+
+
+def test_the_models_that_answered_are_listed_with_their_rows_and_rows_without_a_name_are_counted_apart() -> None:
+    rows: list[Any] = [{"error": None, "answered_by": "b"}] * 3 + [{"error": None, "answered_by": "a"}] * 1_200
+    assert answered_by(rows) == "a (1,200), b (3)"
+    assert answered_by([*rows, {"error": None}, {"error": "lost"}]) == "a (1,200), b (3), not told (1)"
+    assert answered_by([{"error": None}, {"error": "lost", "answered_by": "c"}]) == ""
 
 
 def test_the_gate_table_says_what_sharing_alpha_takes_in_examples() -> None:

@@ -81,3 +81,21 @@ def test_numbers_as_people_write_them_are_read_as_they_are(tmp_path: Path) -> No
 def test_what_is_wanted_is_said_where_something_else_stands(tmp_path: Path, old: str, new: str, words: str) -> None:
     with pytest.raises(BadInput, match=rf"case\.yaml: {words}"):
         load(changed(tmp_path, old, new))
+
+
+def test_the_address_of_a_model_on_azure_is_read_from_the_environment_before_residency_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = "  quality: {bound: 0.9, margin: 0.1}\n  residency: {venues: [api], hosts: [eu.openai.azure.com]}"
+    (tmp_path / "case.yaml").write_text(FILE)
+    path = changed(tmp_path, "  quality: {bound: 0.9, margin: 0.1}", limits)
+    Path(path).write_text(Path(path).read_text().replace("openai:m", "azure:m"))
+    for name in ("AZURE_OPENAI_ENDPOINT", "OPENAI_API_VERSION"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BadInput, match=r"models\.candidates\.0: azure:m has no address.*AZURE_OPENAI_ENDPOINT"):
+        load(path)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://us.openai.azure.com")
+    with pytest.raises(BadInput, match=r"residency: none of models\.candidates.*us\.openai\.azure\.com"):
+        load(path)
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://eu.openai.azure.com/")
+    assert load(path).models.candidates[0].base_url == "https://eu.openai.azure.com/"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from leastwise.stores.answer_store import ResponseStore, StoredAnswer, answer_ke
 from leastwise.use_case.price import Usage
 
 ROOT = Path(__file__).parents[2]
-ANSWER = StoredAnswer("impact", "stop", Usage(10, 4, 2, 3), 12.5, 1.0)
+ANSWER = StoredAnswer("impact", "stop", Usage(10, 4, 2, 3), 12.5, 1.0, answered_by="gpt-9-2026")
 WRITER = """
 import sys
 from pathlib import Path
@@ -36,6 +37,18 @@ def test_an_answer_comes_back_whole_and_the_first_one_stays(tmp_path: Path) -> N
         store.put("k", ANSWER)
         store.put("k", StoredAnswer("other", "stop", Usage(), 0.0, 2.0))
         assert store.get_many(["k", "absent"]) == {"k": ANSWER}
+
+
+def test_a_store_from_before_the_answering_model_was_kept_is_read_and_written(tmp_path: Path) -> None:
+    with ResponseStore(tmp_path / "answers.db") as store:
+        store.put("old", ANSWER)
+    with sqlite3.connect(tmp_path / "answers.db") as file:
+        file.execute("ALTER TABLE answers DROP COLUMN answered_by")
+    with ResponseStore(tmp_path / "answers.db") as store:
+        store.put("new", ANSWER)
+        found = store.get_many(["old", "new"])
+        assert (found["old"].answered_by, found["new"].answered_by) == ("", "gpt-9-2026")
+        assert found["old"].text == "impact"
 
 
 @pytest.mark.parametrize("changed", ["uri", "revision", "messages", "sample"])

@@ -276,7 +276,7 @@ def test_answers_in_postgres_are_those_of_a_file(shared: Postgres, tmp_path: Pat
     for store in both:
         store.put("nul", stored_now("a\x00b é \U0001f600", "stop", usage, 7.0, 0.5), "api at 8")
         store.put("nul", stored_now("another", "stop", usage, 9.0), "api at 8")
-        store.put("untimed", stored_now("", "length", None, 3.0, raw="{half"))
+        store.put("untimed", stored_now("", "length", None, 3.0, raw="{half", answered_by="gpt-9-2026"))
         store.put_latency("untimed", "self_host", 4.0)
         store.put_latency("untimed", "self_host", 5.0)
     keys = ["nul", "untimed", "none"]
@@ -288,6 +288,20 @@ def test_answers_in_postgres_are_those_of_a_file(shared: Postgres, tmp_path: Pat
         } or place == "api at 8"  # a file takes what is not timed anywhere for timed where calls are paid, as it was
     assert both[0].latencies(keys, "self_host") == both[1].latencies(keys, "self_host") == {"untimed": 4.0}
     assert both[0].get_many([]) == {} and len(both[0]) >= 2
+
+
+def test_tables_from_before_the_answering_model_was_kept_get_its_column_and_lose_no_answer(
+    shared: Postgres, tmp_path: Path
+) -> None:
+    first = SharedAnswers((opened := machine(tmp_path, "before")).writer, opened.reader)
+    first.put("from-before", stored_now("yes", "stop", Usage(10, 0, 0, 1), 5.0))
+    first.flush()
+    asked(shared, "ALTER TABLE leastwise.answers DROP COLUMN answered_by")
+    opened = machine(tmp_path, "after")
+    answers = SharedAnswers(opened.writer, opened.reader)
+    answers.put("from-after", stored_now("no", "stop", Usage(10, 0, 0, 1), 5.0, answered_by="gpt-9-2026"))
+    kept = answers.get_many(["from-before", "from-after"])
+    assert {key: each.answered_by for key, each in kept.items()} == {"from-before": "", "from-after": "gpt-9-2026"}
 
 
 def test_two_machines_take_turns_and_lease_a_climb_once_and_a_dead_ones_lease_goes_over(

@@ -18,7 +18,7 @@ from leastwise.use_case.price import Usage
 ANSWERS = """
 SELECT answers.key, text, finish_reason, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
     CASE WHEN %s::text IS NULL THEN answers.latency_ms ELSE latencies.latency_ms END, created, confidence, usage_known,
-    raw
+    raw, answered_by
 FROM answers LEFT JOIN latencies ON latencies.key = answers.key AND place = %s WHERE answers.key = ANY(%s)
 """
 LATENCIES = "SELECT key, latency_ms FROM latencies WHERE place = %s AND key = ANY(%s)"
@@ -70,7 +70,7 @@ class SharedAnswers:
 
 
 def _answer(row: tuple[object, ...]) -> StoredAnswer:
-    _, text, finish_reason, *tokens, latency_ms, created, confidence, usage_known, raw = row
+    _, text, finish_reason, *tokens, latency_ms, created, confidence, usage_known, raw, answered_by = row
     return StoredAnswer(
         bytes(cast("bytes", text)).decode(),
         str(finish_reason),
@@ -80,4 +80,5 @@ def _answer(row: tuple[object, ...]) -> StoredAnswer:
         cast("float | None", confidence),
         bool(usage_known),
         bytes(cast("bytes", raw)).decode(),
+        bytes(cast("bytes", answered_by)).decode(),
     )

@@ -10,9 +10,9 @@ from leastwise.stores.shared.connection import Database
 
 KEEP = """
 INSERT INTO answers (key, text, finish_reason, input_tokens, cached_tokens, cache_write_tokens, output_tokens,
-    latency_ms, created, confidence, usage_known, raw)
+    latency_ms, created, confidence, usage_known, raw, answered_by)
 SELECT * FROM unnest(%s::text[], %s::bytea[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-    %s::float8[], %s::float8[], %s::float8[], %s::boolean[], %s::bytea[])
+    %s::float8[], %s::float8[], %s::float8[], %s::boolean[], %s::bytea[], %s::bytea[])
 ORDER BY 1 ON CONFLICT DO NOTHING
 """
 TIME = """
@@ -41,4 +41,5 @@ def _row(kept: Kept) -> tuple[object, ...]:
         answer.confidence,
         answer.usage_known,
         answer.raw.encode(errors="replace"),
+        answer.answered_by.encode(errors="replace"),
     )

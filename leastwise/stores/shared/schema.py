@@ -41,7 +41,7 @@ CREATE TABLE answers (
     key text PRIMARY KEY, text bytea NOT NULL, finish_reason text NOT NULL, input_tokens bigint NOT NULL,
     cached_tokens bigint NOT NULL, cache_write_tokens bigint NOT NULL, output_tokens bigint NOT NULL,
     latency_ms double precision NOT NULL, created double precision NOT NULL, confidence double precision,
-    usage_known boolean NOT NULL, raw bytea NOT NULL
+    usage_known boolean NOT NULL, raw bytea NOT NULL, answered_by bytea NOT NULL DEFAULT ''
 );
 CREATE TABLE latencies (
     key text NOT NULL, place text NOT NULL, latency_ms double precision NOT NULL, PRIMARY KEY (key, place)
@@ -53,6 +53,12 @@ CREATE TABLE jobs (
 );
 INSERT INTO version VALUES ({VERSION});
 """  # noqa: S608 (our own words)
+# What version 1 did not have at first; machines of before write their rows without it, so it is no other version.
+HAS_ADDED = """
+SELECT 1 FROM pg_attribute
+WHERE attrelid = 'leastwise.answers'::regclass AND attname = 'answered_by' AND NOT attisdropped
+"""
+ADD = "ALTER TABLE leastwise.answers ADD COLUMN answered_by bytea NOT NULL DEFAULT ''"
 
 
 def ensure(connection: Connection[tuple[object, ...]], shown: str) -> None:
@@ -79,3 +85,20 @@ def ensure(connection: Connection[tuple[object, ...]], shown: str) -> None:
             f"{VARIABLE}: the tables in {shown} are of version {found[0] if found else 'none'}, and this Leastwise "
             f"knows version {VERSION}; install the version that the other machines have"
         )
+    _add(connection, shown)
+
+
+def _add(connection: Connection[tuple[object, ...]], shown: str) -> None:
+    """What was added to the tables later; BadInput where this user may not, for then whoever made them must."""
+    import psycopg
+
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (MAKING,))
+            if connection.execute(HAS_ADDED).fetchone() is None:
+                connection.execute(ADD)
+    except psycopg.errors.InsufficientPrivilege:
+        raise BadInput(
+            f"{VARIABLE}: the tables in {shown} lack a column, and this user did not make them; have their owner open "
+            f"this state once with this version, or run `{ADD}`"
+        ) from None

@@ -7,9 +7,11 @@ import pytest
 
 from leastwise.ladder.advice import Advice, advise
 from leastwise.ladder.premises import Premises
+from leastwise.ladder.prospects import payback_of
+from leastwise.money.expected_cost import ExpectedCost
 from leastwise.money.price_book import UnknownPrice
 from leastwise.money.worst_cost import worst_costs
-from leastwise.use_case import LADDER
+from leastwise.use_case import LADDER, Stage
 from leastwise.use_case.price import Price
 from tests.unit.use_cases import ALL, CHEAP, LISTED, PLENTY, QUALITY, asked, use_case
 
@@ -186,3 +188,34 @@ def test_the_advice_takes_less_than_a_tenth_of_a_second() -> None:
     started = time.process_time()
     advice()
     assert time.process_time() - started < 0.1
+
+
+def paid_back(
+    possible: tuple[Stage, ...] = LADDER, price: float = 2.5, expected_usd: float = 100.0
+) -> dict[Stage, float]:
+    wanted = use_case(training={"surrounding": {"curation": 1, "evaluation": 0, "retraining": 0, "people": 0}})
+    premises = Premises(
+        rows=PLENTY,
+        prices={"openai:big": Price(input=price, output=4 * price)},
+        base_price=CHEAP,
+        expected={stage: ExpectedCost(usd=expected_usd) for stage in LADDER},
+        alpha_pass=0.005,
+        alpha_fail=0.0125,
+    )
+    return payback_of(wanted, premises, possible)
+
+
+def test_a_stage_is_paid_back_by_what_it_saves_a_month_against_the_cheapest_prompt() -> None:
+    months = paid_back()
+    output = use_case().traffic.output_tokens
+    prompt, tuned = (500 * 2.5 + output * 10) / 1e6, (200 * 0.1 + output * 0.4) / 1e6
+    sent = 1 + use_case().traffic.retry_share
+    assert months["fine_tune"] == pytest.approx(2 * 100.0 / (500_000 * sent * (prompt - tuned)))
+    assert set(months) <= {"fine_tune", "pretrain", "distill", "self_host"}
+    assert paid_back(("prompt",)) == {}
+    assert paid_back(expected_usd=50.0)["fine_tune"] == pytest.approx(months["fine_tune"] / 2)
+
+
+def test_what_saves_nothing_or_costs_nothing_has_no_months_of_payback() -> None:
+    assert "fine_tune" not in paid_back(price=0.001)
+    assert paid_back(expected_usd=0.0) == {}

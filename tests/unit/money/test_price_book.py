@@ -199,3 +199,36 @@ def test_the_worst_case_holds_the_cache_write_premium() -> None:
 def test_the_worst_case_holds_when_a_longer_request_falls_into_a_cheaper_tier() -> None:
     odd = Price(input=4, output=4, tiers=(Tier(above_input_tokens=10, input=1, output=1),))
     assert odd.worst_case_usd(20, 0) >= odd.usd(Usage(10))
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_listed"),
+    [
+        ("azure:gpt-4o", True),
+        ("bedrock:us.anthropic.claude-haiku-4-5-20251001-v1:0", True),
+        ("bedrock:amazon.nova-lite-v1:0", True),
+        ("openrouter:anthropic/claude-sonnet-4.6", True),
+        ("together:meta-llama/Llama-3.3-70B-Instruct-Turbo", True),
+        ("deepseek:deepseek-chat", True),
+        ("azure:our-deployment", False),
+        ("ollama:llama3.2:3b", False),
+        ("vllm:org/model", False),
+    ],
+)
+def test_a_hosts_own_list_price_is_taken_and_a_name_nobody_lists_is_an_error_never_free(uri: str, is_listed: bool):
+    book = PriceBook(as_of=date(2026, 11, 1))
+    if is_listed:
+        price = book.price(uri)
+        assert price.input > 0 and price.output > 0
+    else:
+        with pytest.raises(UnknownPrice, match="overrides"):
+            book.price(uri)
+
+
+def test_a_model_in_a_region_of_aws_costs_what_that_costs_and_not_what_its_maker_asks():
+    book = PriceBook(as_of=date(2026, 11, 1))
+    there, own = (
+        book.price("bedrock:us.anthropic.claude-haiku-4-5-20251001-v1:0"),
+        book.price("anthropic:claude-haiku-4-5"),
+    )
+    assert there.input == pytest.approx(1.1 * own.input) and there.output == pytest.approx(1.1 * own.output)
