@@ -21,8 +21,8 @@ def prepare(
     changes: str = "",
     wanted: Wanted = Wanted(),  # noqa: B008 - the form shows it
 ) -> PrepareEnding:
-    """Make a use case of what you have: rows cleaned, grouped and split, its YAML drafted, and a page that says what was
-    done. Nothing is asked of a model, nothing is paid, and nothing leaves this machine.
+    """Make a use case of what you have: rows cleaned, grouped and split, its YAML drafted, and a page that says what
+    was done. Nothing is asked of a model, nothing is paid, and nothing leaves this machine.
 
     Args:
         sources: Files or folders: CSV of any dialect, TSV, JSON lines, Parquet, a data set's folder (train, validation,

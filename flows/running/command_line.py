@@ -69,8 +69,8 @@ def run_stage_alone(stage_flow: Flow[[RunId], RunId]) -> NoReturn:
 
 
 def _of_a_shell(signature: inspect.Signature) -> inspect.Signature:
-    """What a shell can give: texts, and a list of them as what is said in order. Anything else only the run form can say
-    (see `flows.running.usage`).
+    """What a shell can give: texts, and a list of them as what is said in order. Anything else only the run form can
+    say (see `flows.running.usage`).
     """
     parameters = signature.parameters.values()
     texts = [each for each in parameters if each.default is each.empty or isinstance(each.default, str)]

@@ -1,4 +1,4 @@
-"""Rows that people have in MLflow: the traces of an experiment with what was expected of them, or an evaluation dataset.
+"""Rows that people have in MLflow: traces of an experiment with what was expected of them, or an evaluation dataset.
 
 Only an expectation is an expected answer; what a model answered, and what somebody thought of it, is none.
 """

@@ -6,9 +6,11 @@ It repairs no text. Which rows stay depends on their content alone, never on the
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from leastwise.rows.data_quality import CONTROL
 from leastwise.rows.near_duplicates import normalised
@@ -48,8 +50,8 @@ def clean(rows: pd.DataFrame, merge_case: bool, most_characters: int) -> Cleaned
     rows[SAID] = [normalised(text) for text in rows[TEXT]]
     reasons = [_unfit(text, most_characters) for text in rows[TEXT]]
     unfit = [reason is not None for reason in reasons]
-    aside = [rows[unfit].assign(**{REASON: [reason for reason in reasons if reason]})]
-    rows = rows[[not each for each in unfit]].reset_index(drop=True)
+    aside = [where(rows, unfit).assign(**{REASON: [reason for reason in reasons if reason]})]
+    rows = where(rows, (not each for each in unfit)).reset_index(drop=True)
     rows[LABEL], merged = _spelled(rows[LABEL], merge_case)
     with_label = rows[LABEL].notna()
     labelled, unlabelled = rows[with_label], rows[~with_label]
@@ -69,11 +71,16 @@ def clean(rows: pd.DataFrame, merge_case: bool, most_characters: int) -> Cleaned
         _ordered(labelled[~is_out]),
         _ordered(labelled[is_out]),
         _ordered(unlabelled),
-        traffic[[not _unfit(text, most_characters) for text in traffic[TEXT]]].reset_index(drop=True),
+        where(traffic, (not _unfit(text, most_characters) for text in traffic[TEXT])).reset_index(drop=True),
         put_aside,
         dict(counts),
         merged,
     )
+
+
+def where(rows: pd.DataFrame, holds: Iterable[bool]) -> pd.DataFrame:
+    """The rows of which this holds; a frame without rows keeps its columns."""
+    return rows[np.fromiter(holds, dtype=np.bool_)]
 
 
 def is_out_of_scope(label: str) -> bool:

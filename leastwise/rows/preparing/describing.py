@@ -5,6 +5,7 @@ It drops nothing and decides nothing.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def described(texts: Sequence[str], labels: Sequence[str], pairs: Sequence[Pair]
 
 
 def _spoken(sample: Sequence[str]) -> str:
-    """The language of texts put together ten at a time, where nearly all of these agree; a short text is read wrongly."""
+    """The language of texts put together ten at a time, where nearly all of these agree."""
     import py3langid
 
     edges = [*range(0, len(sample), 10), len(sample)]
@@ -88,7 +89,7 @@ def _spoken(sample: Sequence[str]) -> str:
     return best[0][0] if best and best[0][1] >= 0.8 * likely.total() else ""
 
 
-def _kinds(texts: Sequence[str], kinds: dict[str, personal_data.re.Pattern[str]]) -> dict[str, int]:
+def _kinds(texts: Sequence[str], kinds: dict[str, re.Pattern[str]]) -> dict[str, int]:
     found = Counter[str]()
     for text in texts:
         if named := personal_data.kinds_in(text, kinds):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.rows.near_duplicates import Pair
 from leastwise.rows.preparing import splitting
-from leastwise.rows.preparing.cleaning import REASON, SAID, Cleaned
+from leastwise.rows.preparing.cleaning import REASON, SAID, Cleaned, where
 from leastwise.rows.preparing.grouping import Groups, groups_of
 from leastwise.rows.preparing.sizing import JUDGED, Sizes, total_variation
 from leastwise.rows.preparing.splitting import SPLITS, TRAIN
@@ -78,20 +78,22 @@ def divided(rows: Grouped, strata: Sequence[str], sizes: Sizes, seed: int, group
     labelled = cleaned.labelled
     side_of = splitting.sides(list(labelled["id"]), strata, groups, sizes.of, seed)
     tables = {
-        name: _shown(labelled[[side == name for side in side_of]], group_column, LABEL)
+        name: _shown(where(labelled, (side == name for side in side_of)), group_column, LABEL)
         for name in (TRAIN, *JUDGED[::-1])
     }
-    held = {group: side for group, side in zip(groups, side_of, strict=True)}
+    held = dict(zip(groups, side_of, strict=True))
     out_of_scope, near = cleaned.out_of_scope, [group in held for group in rows.part("out_of_scope")]
     kept = [group for group in rows.part("out_of_scope") if group not in held]
-    aside = _with(cleaned.aside, out_of_scope[near].assign(**{REASON: "out of scope, and nearly a row that is not"}))
+    aside = _with(
+        cleaned.aside, where(out_of_scope, near).assign(**{REASON: "out of scope, and nearly a row that is not"})
+    )
     judges = _first_half(kept, seed) if len(kept) >= LEAST_OF_TWO else set(kept)
-    out_of_scope = out_of_scope[[not each for each in near]]
-    tables["out_of_scope"] = _shown(out_of_scope[[group in judges for group in kept]], group_column)
-    tables["out_of_scope_dev"] = _shown(out_of_scope[[group not in judges for group in kept]], group_column)
+    out_of_scope = where(out_of_scope, (not each for each in near))
+    tables["out_of_scope"] = _shown(where(out_of_scope, (group in judges for group in kept)), group_column)
+    tables["out_of_scope_dev"] = _shown(where(out_of_scope, (group not in judges for group in kept)), group_column)
     taken = set(kept) | {group for group, side in held.items() if side != TRAIN}
     free = [group not in taken for group in rows.part("unlabelled")]
-    tables["unlabelled"] = _shown(cleaned.unlabelled[free], group_column)
+    tables["unlabelled"] = _shown(where(cleaned.unlabelled, free), group_column)
     tables["traffic"] = _traffic(cleaned.traffic)
     counts = {"out_of_scope_near": sum(near), "unlabelled_near": len(free) - sum(free)}
     every = Counter(strata)
@@ -138,7 +140,7 @@ def _shown(rows: pd.DataFrame, group_column: str, *more: str) -> pd.DataFrame:
 
 
 def _traffic(rows: pd.DataFrame) -> pd.DataFrame:
-    """Requests as they came, with their repetition; without labels, so that none counts that somebody happened to give."""
+    """Requests as they came, with their repetition; without labels, which only some may have."""
     from leastwise.stores.tables.table_values import derived_ids
 
     frame = rows[[TEXT]].astype("str").reset_index(drop=True)

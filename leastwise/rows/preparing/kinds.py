@@ -113,8 +113,8 @@ def check_leak(task: Task, texts: Sequence[str], labels: Sequence[str], field: s
     if share >= LEAKS and share - by_chance >= MORE_THAN_OTHERS:
         first = own.index(True)
         raise BadInput(
-            f"{field}: {sum(own):,} of {len(own):,} texts hold their own expected answer (first: {labels[first]!r:.60} in "
-            f"{texts[first]!r:.100}), so nothing would be measured; name another field by --text-column, or say "
+            f"{field}: {sum(own):,} of {len(own):,} texts hold their own expected answer (first: {labels[first]!r:.60} "
+            f"in {texts[first]!r:.100}), so nothing would be measured; name another field by --text-column, or say "
             "label_in_text=yes in --changes where requests in production hold it too"
         )
 
@@ -135,6 +135,6 @@ def check_classes(labels: Sequence[str], groups: Sequence[str], least: int) -> N
     if few := {label: least - len(names) for label, names in sorted(held.items()) if len(names) < least}:
         said = ", ".join(f"{label!r} (add {missing})" for label, missing in few.items())
         raise BadInput(
-            f"{len(few)} labels have too few rows to be in each of {least} splits: {said}; or leave these labels out of "
-            "the source, or give them a common one"
+            f"{len(few)} labels have too few rows to be in each of {least} splits: {said}; or leave these labels out "
+            "of the source, or give them a common one"
         )

@@ -52,8 +52,8 @@ def summary(made: Prepared, sources: Sequence[Source]) -> list[str]:
     lines += made.description.lines
     several = made.grouped.groups.sizes
     lines.append(
-        f"{sum(several.values()):,} rows are in {len(several):,} groups of several; {made.divided.straddling} lie in two "
-        "splits"
+        f"{sum(several.values()):,} rows are in {len(several):,} groups of several; {made.divided.straddling} lie in "
+        "two splits"
     )
     lines += [f"label {label!r} is in none of {', '.join(names)}" for label, names in made.divided.missing.items()]
     if made.reference:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+WORD = r"(?u)\b\w+\b|[^\x00-\x7f]"  # and each letter of scripts that write no blanks
 ITERATIONS, SEED, SURE = 1000, 0, 0.95
 
 
@@ -34,7 +35,7 @@ def word_reference(
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.svm import LinearSVC
 
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b|[^\x00-\x7f]")
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD)
     model = LinearSVC(max_iter=ITERATIONS, random_state=SEED)
     model.fit(words.fit_transform(train[0]), list(train[1]))
     said = model.predict(words.transform(dev[0]))

@@ -97,8 +97,8 @@ def check_free(folder: Path, files: Mapping[str, bytes], case: Path, text: str) 
     manifest = folder / MANIFEST
     if manifest.exists() and manifest.read_bytes() != files[MANIFEST]:
         raise BadInput(
-            f"{folder}: holds rows that were prepared from something else, and a gate may have been judged on them; take "
-            "another --name, or remove the folder"
+            f"{folder}: holds rows that were prepared from something else, and a gate may have been judged on them; "
+            "take another --name, or remove the folder"
         )
     if not manifest.exists() and folder.exists() and any(folder.iterdir()):
         raise BadInput(f"{folder}: holds files that no prepare wrote; take another --name, or remove the folder")

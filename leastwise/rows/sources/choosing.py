@@ -100,6 +100,7 @@ def _fewest(table: pd.DataFrame, names: Sequence[str], source: str) -> str | Non
             could_be.append(name)
     if len(could_be) > 1:
         raise BadInput(
-            f"{source}: {' and '.join(map(repr, could_be))} could each be the expected answer; name it by --label-column"
+            f"{source}: {' and '.join(map(repr, could_be))} could each be the expected answer; name one by "
+            "--label-column"
         )
     return could_be[0] if could_be else None

@@ -137,7 +137,7 @@ def dialect_of(text: str) -> Dialect:
 
 
 def _names(rows: Sequence[Sequence[str]]) -> list[str] | None:
-    """The names of the columns; None where the first row holds values: one that its column has again, or a long text."""
+    """The names of the columns; None where the first row holds values: one that its column has again."""
     names = [cell.strip().lstrip("\ufeff") for cell in rows[0]]
     again = any(name and len(row) > at and row[at].strip() == name for row in rows[1:] for at, name in enumerate(names))
     is_known = any(key_of(name) in (*TEXT_NAMES, *LABEL_NAMES, "id") for name in names)

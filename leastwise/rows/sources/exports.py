@@ -5,6 +5,7 @@ Only what somebody said should have been answered is an expected answer; what a 
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
@@ -61,7 +62,7 @@ def _nested(
     return Plain(shape, rows, shown | ({"group": columns.split_by} if columns.split_by else {}))
 
 
-def _group(row: tuple[dict[str, object], object], name: str) -> object:
+def _group(row: tuple[Mapping[Hashable, object], object], name: str) -> object:
     record, metadata = row
     value = as_value(metadata)
     return record.get(name) or (value.get(name) if isinstance(value, dict) else None)

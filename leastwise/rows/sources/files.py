@@ -103,7 +103,7 @@ def _is_one_object(text: str) -> bool:
 
 
 def _of_splits(value: dict[str, object]) -> pd.DataFrame:
-    """`{"train": [[text, label], …], "test": […]}`, `{"data": [{…}, …]}`, or a single object: the rows, with their split.
+    """`{"train": [[text, label], …], "test": […]}`, `{"data": [{…}, …]}`, or a single object: rows with their split.
 
     A pair is a text and its label.
     """
@@ -112,7 +112,7 @@ def _of_splits(value: dict[str, object]) -> pd.DataFrame:
     lists = {name: each for name, each in value.items() if isinstance(each, list)}
     rows: list[dict[str, object]] = []
     for name, items in lists.items():
-        own = {} if len(lists) == 1 else {SPLIT: name}
+        own: dict[str, object] = {} if len(lists) == 1 else {SPLIT: name}
         for item in items:
             if isinstance(item, dict):
                 rows.append(own | item)

@@ -79,7 +79,7 @@ def _of_infos(body: bytes, uri: str) -> Names:
         infos = json.loads(body)
     except ValueError as error:
         raise BadInput(f"{uri}: is no JSON ({error}); write it again or remove it") from None
-    first = next(iter(infos.values()), {}) if isinstance(infos, dict) else {}
+    first: object = next(iter(infos.values()), {}) if isinstance(infos, dict) else {}
     features = cast("Mapping[str, object]", first.get("features", {})) if isinstance(first, dict) else {}
     names: Names = {}
     for column, feature in features.items():

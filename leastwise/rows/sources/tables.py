@@ -23,7 +23,7 @@ def from_table(
     """The rows of a table; `names`: those of a column's numbers, as a data set's card has them."""
     chosen = choose(table, columns, source)
     where = [f"{source}: row {at}" for at in range(1, len(table) + 1)]
-    records = table.to_dict("records")
+    records = [{str(name): value for name, value in record.items()} for record in table.to_dict("records")]
     texts = [
         asked(joined(record, chosen.text, at), "", at, "--text-column")
         for record, at in zip(records, where, strict=True)
