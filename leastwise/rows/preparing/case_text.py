@@ -6,11 +6,13 @@ It decides nothing (see `drafting.py`) and writes no file.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 INDENT, MOST_A_LINE = 2, 100
+_ESCAPED = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,15 @@ def _flow(value: object) -> str:
 def _scalar(value: object) -> str:
     """A value as YAML reads it back: a text in quotes unless it is plainly a word."""
     if not isinstance(value, str):
-        return json.dumps(value)
+        written = json.dumps(value)
+        return written.replace("e", ".0e") if isinstance(value, float) and "." not in written else written
     is_word = value[:1].isalpha() and value.replace("_", "").replace("-", "").isalnum() and value.isascii()
     is_read_otherwise = value.lower() in ("yes", "no", "on", "off", "true", "false", "null", "y", "n", "inf", "nan")
     return value if is_word and not is_read_otherwise else _quoted(value)
 
 
 def _quoted(text: str) -> str:
-    """In double quotes: JSON's escapes are YAML's, but half a character has none and a line separator ends a line."""
-    return json.dumps(text, ensure_ascii=any(char in text for char in "\x85\u2028\u2029\ufeff\x7f"))
+    """In double quotes, whose escapes in JSON are YAML's; what YAML takes for no character or the end of a line is
+    escaped one by one, for a pair of JSON's surrogates is no character there.
+    """
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))

@@ -107,9 +107,9 @@ def check_leak(task: Task, texts: Sequence[str], labels: Sequence[str], field: s
     spread = [labels[(at * 7 + len(labels) // 2) % len(labels)] for at in range(len(labels))]
     own = [_holds(task, text, label) for text, label in zip(texts, labels, strict=True)]
     others = [
-        label != other and _holds(task, text, other) for text, label, other in zip(texts, labels, spread, strict=True)
+        _holds(task, text, other) for text, label, other in zip(texts, labels, spread, strict=True) if label != other
     ]
-    share, by_chance = sum(own) / len(own), sum(others) / len(others)
+    share, by_chance = sum(own) / len(own), sum(others) / max(len(others), 1)
     if share >= LEAKS and share - by_chance >= MORE_THAN_OTHERS:
         first = own.index(True)
         raise BadInput(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,7 +122,9 @@ def dialect_of(text: str) -> Dialect:
     """Which of the usual dialects splits the rows most evenly into most cells."""
     first = text.lstrip("\ufeff").lstrip().split("\n", 1)[0].rstrip("\r")
     quote = "'" if first[:1] == "'" == first[-1:] else '"'
-    escapes = f"\\{quote}" in text and quote * 2 not in text
+    escapes = f"\\{quote}" in text and not re.search(
+        rf"[^,;|\t\n]{quote * 2}[^,;|\t\r\n]", text.replace(f"\\{quote}", "")
+    )
     best, score = Dialect(",", quote, escapes), (0.0, 0)
     for delimiter in DELIMITERS:
         dialect = Dialect(delimiter, quote, escapes)

@@ -64,7 +64,7 @@ def read_file(uri: str) -> Raw:
             return Raw(written.table, f"CSV ({written.said})")
         if suffix in YAML:
             return _yaml(body, uri)
-        return _json(body)
+        return _json(body, is_lines=suffix != ".json")
     except BadInput as error:
         text = str(error)
         raise BadInput(text if text.startswith(uri) else f"{uri}: {text}") from None
@@ -81,12 +81,12 @@ def _yaml(body: bytes, uri: str) -> Raw:
     return Raw(pd.DataFrame(), "YAML", value)
 
 
-def _json(body: bytes) -> Raw:
+def _json(body: bytes, is_lines: bool) -> Raw:
     """JSON lines, an array of objects, or an object that holds one array, or one for each split."""
     text, encoding = dialects.decoded(body)
     said = "JSON" if encoding == "utf-8" else f"JSON, {encoding}"
     start = text.lstrip("\ufeff \t\r\n")
-    if start[:1] == "{" and _is_one_object(start):
+    if not is_lines and start[:1] == "{" and _is_one_object(start):
         return Raw(_of_splits(json.loads(start)), said)
     import pandas as pd
 
