@@ -91,7 +91,7 @@ class RecordedRun:
 
     @property
     def kind(self) -> str:
-        """ladder, stage, try, reference, retrain, drift, rebaseline, gate, promotion, advice or alpha; empty for
+        """ladder, stage, try, reference, retrain, drift, rebaseline, gate, promotion, advice, prepare or alpha; empty for
         another's.
         """
         return self.tag(KIND)
