@@ -9,7 +9,9 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 
@@ -32,6 +34,9 @@ from leastwise.stores.shipped import USE_CASES
 from tasks.session.artifacts import publish_markdown
 from tasks.session.console import RULE, say
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,60}")
 
 
@@ -40,19 +45,33 @@ def prepare_use_case(
     sources: Sequence[str], name: str, columns: Columns, wanted: Wanted, out: str = ""
 ) -> PrepareEnding:
     """Make a use case of these sources. BadInput, before anything is written, lists all that must be put right."""
-    case, folder = _places(name, out)
+    case, folder = (
+        (Path(out).expanduser().resolve() if out else USE_CASES / f"{name}.yaml"),
+        storage.home() / "data" / name,
+    )
     client = connect()
-    given = {source: rows_in_mlflow(client, source) for source in sources if is_in_mlflow(source)}
-    plains = reading.read(sources, columns, given)
+    given: dict[str, pd.DataFrame] = {}
+    plains: list[Plain] = []
+
+    def look_up(source: str) -> None:
+        given[source] = rows_in_mlflow(client, source)
+
+    def read() -> None:
+        plains.extend(
+            reading.read([each for each in sources if each in given or not is_in_mlflow(each)], columns, given)
+        )
+
+    looked_up = [partial(look_up, source) for source in sources if is_in_mlflow(source)]
+    refuse(problems_of([partial(_check_names, name, out), *looked_up, read]))
     made = prepare(plains, name, wanted, models_at_hand(os.environ), columns.split_by)
-    read = [_source(plain) for plain in plains]
+    taken = [_source(plain) for plain in plains]
     command = f"python -m flows.prepare {shlex.join(Path(source).name for source in sources)} --name {name}"
-    files, text = writing.files_of(made, wanted, columns, read), writing.yaml_of(made, command, read)
+    files, text = writing.files_of(made, wanted, columns, taken), writing.yaml_of(made, command, taken)
     writing.check_free(folder, files, case, text)
     writing.write(folder, files, case, text)
     use_case = load(str(case))
     Tables(use_case).check()
-    lines, shown = summary(made, read), page(made, read)
+    lines, shown = summary(made, taken), page(made, taken)
     reason = _reason(made)
     manifest = files[writing.MANIFEST].decode()
     texts = {"prepared.md": shown, "use_case.yaml": text, writing.MANIFEST: manifest}
@@ -63,8 +82,8 @@ def prepare_use_case(
     return PrepareEnding("prepared", reason, str(case), sizes, 0.0, 0, run_id)
 
 
-def _places(name: str, out: str) -> tuple[Path, Path]:
-    """Where the use case and its tables will lie; BadInput for a name or a file that cannot be one."""
+def _check_names(name: str, out: str) -> None:
+    """BadInput for a name or a file that cannot be one."""
 
     def named() -> None:
         if not NAME.fullmatch(name):
@@ -77,7 +96,6 @@ def _places(name: str, out: str) -> tuple[Path, Path]:
             raise BadInput(f"--out {out}: is the file of the use case; end it in .yaml")
 
     refuse(problems_of([named, ends]))
-    return (Path(out).expanduser().resolve() if out else USE_CASES / f"{name}.yaml"), storage.home() / "data" / name
 
 
 def _source(plain: Plain) -> Source:

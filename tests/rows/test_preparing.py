@@ -302,3 +302,13 @@ def test_rows_of_one_customer_lie_on_one_side_and_the_column_keeps_its_name() ->
     assert sum(map(len, customers)) == len(set().union(*customers)) == 600
     data = prepared.fields["data"]
     assert isinstance(data, dict) and data["split_by"] == "customer"
+
+
+def test_a_label_that_is_named_so_marks_rows_out_of_scope() -> None:
+    rows = [*drawn(600, ("a", "b")), *((text, "none of these") for text, _ in drawn(60, ("z",), seed=5))]
+    assert "out_of_scope" in made(rows, out_of_scope_label="None of these").divided.tables
+    assert made(rows).draft.task.labels == ("a", "b", "none of these")
+
+
+def test_answers_of_several_right_texts_are_free_text_however_few() -> None:
+    assert kinds.task_of(['["x", "y"]', "z"] * 100).kind == "free_text"

@@ -1,5 +1,6 @@
 """What people have is read by its shape: text, expected answer, split and group where they are, whatever it lies in."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from leastwise.errors import BadInput
 from leastwise.rows.sources.plain import Columns, Plain
@@ -290,3 +293,50 @@ def test_what_is_nearly_of_a_shape_is_refused_with_its_place(tmp_path: Path, wha
     name = "rows.yaml" if "promptfoo" in what else "rows.jsonl"
     with pytest.raises(BadInput, match=name):
         one(tmp_path, name, NEARLY[what]())
+
+
+def test_several_right_answers_as_squad_writes_them_are_a_list(tmp_path: Path) -> None:
+    held = {"question": "where", "answers": {"text": ["Rome", "Rome", "in Rome"], "answer_start": [1, 1, 2]}}
+    assert pairs(one(tmp_path, "rows.jsonl", lines(held, held)))[0] == ("where", '["Rome", "in Rome"]')
+
+
+cells = st.text(alphabet=st.sampled_from("ab\",;\t'\\|\n\r{}[]:é \x00"), max_size=12)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["rows.csv", "rows.tsv", "rows.jsonl", "rows.json", "rows.yaml"]),
+    st.binary(max_size=60)
+    | st.lists(st.lists(cells, max_size=4).map(",".join), max_size=6).map("\n".join).map(str.encode),
+)
+def test_whatever_a_file_holds_it_is_read_or_refused_by_its_name(tmp_path: Path, name: str, body: bytes) -> None:
+    try:
+        plain = one(tmp_path, name, body)
+    except BadInput as refused:
+        assert name in str(refused)
+    else:
+        assert len(plain.rows)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([("item",), ("messages",), ("input", "ideal"), ("inputs", "expectations"), ("text", "label")]),
+    st.lists(
+        st.recursive(
+            st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=4),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(st.sampled_from(["role", "content", "text", "a"]), inner, max_size=3)
+            ),
+            max_leaves=8,
+        ),
+        min_size=2,
+        max_size=8,
+    ),
+)
+def test_whatever_the_fields_of_an_export_hold_they_are_read_or_refused(
+    tmp_path: Path, fields: tuple[str, ...], values: list[Any]
+) -> None:
+    records = [dict(zip(fields, [values[at], values[-at]], strict=False)) for at in range(len(values))]
+    with contextlib.suppress(BadInput):
+        assert len(one(tmp_path, "rows.jsonl", lines(*records)).rows) == len(records)

@@ -28,6 +28,7 @@ class Remarks:
     is_embedded: bool
     drafted_instruction: bool
     group_note: str
+    found: tuple[str, ...]  # kinds of personal data and secrets in the texts
 
 
 def case_text(fields: Mapping[str, object], remarks: Remarks) -> str:
@@ -83,7 +84,9 @@ def _task(task: Mapping[str, object], remarks: Remarks) -> list[str]:
 def _data(data: Mapping[str, object], remarks: Remarks) -> list[str]:
     lines = ["# Train to learn from, dev to tune on, gate to be judged on, test untouched until the winner's figure."]
     lines += [f"# {remarks.group_note}", "data:"]
-    return lines + [f"  {name}: {_scalar(value)}" for name, value in data.items()]
+    lines += [f"  {name}: {_scalar(value)}" for name, value in data.items()]
+    mask = f"  # mask: [{', '.join(remarks.found)}]   # found by form; masked in every text before it goes anywhere"
+    return [*lines, mask] if remarks.found else lines
 
 
 def _requirements(requirements: Mapping[str, object], remarks: Remarks) -> list[str]:

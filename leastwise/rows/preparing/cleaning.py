@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +40,7 @@ class Cleaned:
     merged_labels: Mapping[str, str]
 
 
-def clean(rows: pd.DataFrame, merge_case: bool, most_characters: int) -> Cleaned:
+def clean(rows: pd.DataFrame, merge_case: bool, most_characters: int, out_of_scope_label: str = "") -> Cleaned:
     """The rows cleaned. `most_characters`: the longest text that the smallest model takes."""
     counts: Counter[str] = Counter(read=len(rows))
     blank = rows[TEXT].isna() | rows[TEXT].fillna("").map(shows_nothing)
@@ -65,7 +66,7 @@ def clean(rows: pd.DataFrame, merge_case: bool, most_characters: int) -> Cleaned
     counts["contradictory"] = len(aside[1])
     counts["unfit"] = len(aside[0])
     counts["unlabelled_duplicates"] = more + int(again.sum())
-    is_out = labelled[LABEL].map(is_out_of_scope).astype(bool)
+    is_out = labelled[LABEL].map(partial(is_out_of_scope, named=out_of_scope_label)).astype(bool)
     put_aside = _ordered(_together(aside))
     return Cleaned(
         _ordered(labelled[~is_out]),
@@ -83,8 +84,10 @@ def where(rows: pd.DataFrame, holds: Iterable[bool]) -> pd.DataFrame:
     return rows[np.fromiter(holds, dtype=np.bool_)]
 
 
-def is_out_of_scope(label: str) -> bool:
-    """Whether a label says that a row is not for this system."""
+def is_out_of_scope(label: str, named: str = "") -> bool:
+    """Whether a label says that a row is not for this system: the one that is named so, else one of the usual."""
+    if named:
+        return one_form(label).casefold() == one_form(named).casefold()
     return "".join(char for char in label.casefold() if char.isalnum()) in OUT_OF_SCOPE
 
 

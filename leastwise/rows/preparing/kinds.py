@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from leastwise.errors import BadInput
 from leastwise.rows.preparing.settings import Kind
+from leastwise.rows.sources.plain import as_value
 from leastwise.stores.tables.table_values import named_rows
 
 MOST_LABELS, MOST_LABEL_CHARACTERS, LEAST_ROWS_A_LABEL = 200, 100, 3
@@ -41,7 +42,8 @@ def task_of(labels: Sequence[str], kind: Kind = "") -> Task:
         )
     if kind == "extraction" or (not kind and labels and not no_record):
         return Task("extraction", schema=schema_of([record for record in records if record is not None]))
-    few = 2 <= len(counts) <= MOST_LABELS and max(map(len, counts)) <= MOST_LABEL_CHARACTERS
+    lists = any(label.startswith("[") and isinstance(as_value(label), list) for label in counts)
+    few = not lists and 2 <= len(counts) <= MOST_LABELS and max(map(len, counts)) <= MOST_LABEL_CHARACTERS
     if kind == "classification" and not few:
         raise BadInput(
             f"kind=classification (--changes): {len(counts):,} different answers (2 to {MOST_LABELS} of at most "

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from leastwise.rows.preparing.describing import MOST_LISTED
 from leastwise.rows.preparing.prepared import Prepared
+from leastwise.rows.sources.plain import LABEL
 
 SAID = {
     "read": "rows read",
@@ -46,6 +47,10 @@ def summary(made: Prepared, sources: Sequence[Source]) -> list[str]:
         lines += [f"{each.name}: {note}" for note in each.notes]
     counts = {**made.cleaned.counts, **made.divided.counts}
     lines += [f"{counts[name]:,} {said}" for name, said in SAID.items() if counts.get(name)]
+    if out := len(made.cleaned.out_of_scope):
+        lines.append(f"{out:,} rows are out of scope")
+    if lists := sum(label.startswith("[") for label in made.cleaned.labelled[LABEL]):
+        lines.append(f"{lists:,} expected answers are lists: any one of a list is right")
     lines += [f"label {label!r} is read as {best!r}" for label, best in made.cleaned.merged_labels.items()]
     task = made.draft.task
     lines.append(f"task: {task.kind}" + (f", {len(task.labels)} labels" if task.labels else ""))

@@ -65,7 +65,7 @@ def prepare(plains: Sequence[Plain], name: str, wanted: Wanted, models: Models, 
         )
     cap = drafting.output_tokens(labels)
     longest = drafting.most_characters(models, kinds.Task("free_text"), cap)
-    cleaned = clean(rows, wanted.merge_case, longest)
+    cleaned = clean(rows, wanted.merge_case, longest, wanted.out_of_scope_label)
     answers = list(cleaned.labelled[LABEL])
     if not answers:
         raise BadInput("no labelled row is left after cleaning; look at its reasons, or name other columns")
@@ -112,16 +112,18 @@ def _decided(
     lower = reference.lower if reference else None
     bound = wanted.bound or drafting.bound_for(draft.task.kind, lower, sizes.margin)
     margin = wanted.margin or min(sizes.margin, drafting.smallest_margin(bound, margins, examples, alphas))
-    final = Draft(**{**vars(draft), "tables": tuple(divided.tables), "confirm_rows": len(divided.tables["test"])})
+    description = describing.described(
+        list(cleaned.labelled[TEXT]), list(cleaned.labelled[LABEL]), grouped.labelled_pairs, wanted.language
+    )
+    found = {"tables": tuple(divided.tables), "confirm_rows": len(divided.tables["test"])}
+    final = Draft(**{**vars(draft), **found, "language": description.language})
     return Prepared(
         draft=final,
         cleaned=cleaned,
         grouped=grouped,
         divided=divided,
         sizes=sizes,
-        description=describing.described(
-            list(cleaned.labelled[TEXT]), list(cleaned.labelled[LABEL]), grouped.labelled_pairs, wanted.language
-        ),
+        description=description,
         reference=reference,
         bound=bound,
         margin=margin,

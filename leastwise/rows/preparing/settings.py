@@ -25,6 +25,11 @@ class Wanted(Part):
     decline_label: str = Field(
         "out_of_scope", min_length=1, max_length=60, description="The answer that declines, where there are such rows."
     )
+    out_of_scope_label: str = Field(
+        "",
+        max_length=100,
+        description="The label of rows that are out of scope; empty: oos, out_of_scope and the like.",
+    )
     label_in_text: bool = Field(
         False, description="True: texts name their label in production too, so that this is no leak."
     )

@@ -88,6 +88,7 @@ def yaml_of(made: Prepared, command: str, sources: Sequence[Source]) -> str:
         is_embedded=made.draft.models.are_embedded,
         drafted_instruction=made.is_drafted_instruction,
         group_note=group,
+        found=(*made.description.personal, *made.description.secret),
     )
     return case_text(made.fields, remarks)
 

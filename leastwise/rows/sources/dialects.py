@@ -97,10 +97,13 @@ def read_csv(body: bytes) -> Written:
     import pandas as pd
 
     text, encoding = decoded(body)
-    if not text.strip():
-        raise BadInput("is empty; write a header with the names of the columns, and rows")
     dialect = dialect_of(text)
-    rows = dialect.rows_of(text)
+    try:
+        rows = dialect.rows_of(text)
+    except csv.Error as error:
+        raise BadInput(f"{error}; write the table again, each text with a quote in it in quotes") from None
+    if not rows:
+        raise BadInput("is empty; write a header with the names of the columns, and rows")
     names = _names(rows)
     cells = rows if names is None else rows[1:]
     header = names or [f"column{at}" for at in range(1, len(rows[0]) + 1)]
@@ -132,7 +135,7 @@ def dialect_of(text: str) -> Dialect:
             widths = [len(row) for row in dialect.rows_of(text, LOOKED_AT)]
         except csv.Error:
             continue
-        if widths[0] > 1:
+        if widths and widths[0] > 1:
             even = round(sum(width == widths[0] for width in widths) / len(widths), 2)
             if (even, widths[0]) > score:
                 best, score = dialect, (even, widths[0])

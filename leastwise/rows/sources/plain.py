@@ -107,6 +107,8 @@ def named(value: object) -> str | None:
 
 def answer_text(value: object) -> str | None:
     """An expected answer as one string: a list of one is that one, of several their JSON, a record its JSON."""
+    if isinstance(value, dict) and set(value) == {"text", "answer_start"}:  # as SQuAD writes several right answers
+        value = list(dict.fromkeys(value["text"])) if isinstance(value["text"], list) else value["text"]
     if isinstance(value, list):
         value = [each for each in value if not table_values.is_missing(each)]
         if len(value) < 2:
