@@ -312,3 +312,12 @@ def test_a_label_that_is_named_so_marks_rows_out_of_scope() -> None:
 
 def test_answers_of_several_right_texts_are_free_text_however_few() -> None:
     assert kinds.task_of(['["x", "y"]', "z"] * 100).kind == "free_text"
+
+
+def test_texts_that_leave_a_model_no_room_are_put_aside_and_long_ones_take_the_place_of_examples() -> None:
+    rows = drawn(600, ("a", "b"))
+    chinese = [("的一是不了人我在有他这中" * 60, "a")]  # 720 characters, some 2,000 bytes
+    prepared = made([*rows, *chinese, ("word " * 1500, "b")])
+    assert prepared.cleaned.counts["unfit"] == 2 and prepared.draft.fixed_examples == 4
+    long = [(f"{' '.join([text] * 50)}", label) for text, label in rows]
+    assert made(long).draft.fixed_examples == 0

@@ -52,6 +52,8 @@ def case_text(fields: Mapping[str, object], remarks: Remarks) -> str:
         *_models(remarks),
         *_lines(_mapping(fields, "models"), INDENT),
         "",
+        f"retrieval: {_flow(fields['retrieval'])}   # shown to the model the same each time; found for each request",
+        "",
         *(f"{name}: {_flow(fields[name])}{said}" for name, said in _LAST.items()),
     ]
     return "\n".join(lines) + "\n"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from leastwise.money.token_counts import ample_tokens
 from leastwise.rows.data_quality import CONTROL
 from leastwise.rows.near_duplicates import normalised
 from leastwise.rows.sources.plain import AT, GROUP, LABEL, SPLIT, TEXT
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SAID, REASON = "said", "reason"  # what a text says but for case and punctuation; why a row was put aside
 OUT_OF_SCOPE = frozenset({"oos", "ood", "outofscope", "outofdomain", "outofdistribution", "notinscope"})
+MOST_CHARACTERS = 20_000  # as the suites of `expectations/` take a text
+ENGLISH, AMPLE = 3, 2.5  # characters a token: at least in English, and where few tokenizers have seen such texts
 TRAFFIC = frozenset({"traffic", "requests"})
 
 
@@ -40,8 +43,8 @@ class Cleaned:
     merged_labels: Mapping[str, str]
 
 
-def clean(rows: pd.DataFrame, merge_case: bool, most_characters: int, out_of_scope_label: str = "") -> Cleaned:
-    """The rows cleaned. `most_characters`: the longest text that the smallest model takes."""
+def clean(rows: pd.DataFrame, merge_case: bool, most_tokens: int, out_of_scope_label: str = "") -> Cleaned:
+    """The rows cleaned. `most_tokens`: those of the longest text that the smallest model takes."""
     counts: Counter[str] = Counter(read=len(rows))
     blank = rows[TEXT].isna() | rows[TEXT].fillna("").map(shows_nothing)
     counts["empty"] = int(blank.sum())
@@ -49,7 +52,7 @@ def clean(rows: pd.DataFrame, merge_case: bool, most_characters: int, out_of_sco
     traffic = rows[rows[SPLIT].isin(TRAFFIC)]
     rows = rows[~rows[SPLIT].isin(TRAFFIC)].reset_index(drop=True)
     rows[SAID] = [normalised(text) for text in rows[TEXT]]
-    reasons = [_unfit(text, most_characters) for text in rows[TEXT]]
+    reasons = [_unfit(text, most_tokens) for text in rows[TEXT]]
     unfit = [reason is not None for reason in reasons]
     aside = [where(rows, unfit).assign(**{REASON: [reason for reason in reasons if reason]})]
     rows = where(rows, (not each for each in unfit)).reset_index(drop=True)
@@ -72,7 +75,7 @@ def clean(rows: pd.DataFrame, merge_case: bool, most_characters: int, out_of_sco
         _ordered(labelled[~is_out]),
         _ordered(labelled[is_out]),
         _ordered(unlabelled),
-        where(traffic, (not _unfit(text, most_characters) for text in traffic[TEXT])).reset_index(drop=True),
+        where(traffic, (not _unfit(text, most_tokens) for text in traffic[TEXT])).reset_index(drop=True),
         put_aside,
         dict(counts),
         merged,
@@ -91,13 +94,15 @@ def is_out_of_scope(label: str, named: str = "") -> bool:
     return "".join(char for char in label.casefold() if char.isalnum()) in OUT_OF_SCOPE
 
 
-def _unfit(text: str, most_characters: int) -> str | None:
+def _unfit(text: str, most_tokens: int) -> str | None:
     """Why no model can be asked this."""
     if "\0" in text:
         return "holds what is no text"
     if CONTROL.search(text):
         return "holds control characters"
-    return f"is longer than {most_characters:,} characters" if len(text) > most_characters else None
+    if len(text) > min(MOST_CHARACTERS, ENGLISH * most_tokens) or ample_tokens(text, AMPLE) > most_tokens:
+        return f"may take more than the {most_tokens:,} tokens that the smallest model has for it"
+    return None
 
 
 def _spelled(labels: pd.Series, merge_case: bool) -> tuple[pd.Series, dict[str, str]]:

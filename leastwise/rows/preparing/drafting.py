@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from leastwise.evidence.examples_needed import examples_to_decide
-from leastwise.money.token_counts import likely_tokens
-from leastwise.rows.preparing.kinds import Task
+from leastwise.money.token_counts import ample_tokens, likely_tokens
+from leastwise.rows.preparing.kinds import MOST_LABELS, Task
 from leastwise.rows.preparing.models_at_hand import Models
 from leastwise.rows.preparing.sizing import MARGINS
 from leastwise.use_case import UseCase
@@ -26,8 +26,8 @@ ADHERENCE, ADHERENCE_MARGINS = 0.95, (0.05, 0.1, 0.15, 0.2)
 LEAST_OUTPUT, MOST_OUTPUT, ROOM = 12, 8192, 2.5  # tokens; ROOM as what is said where answers are cut off
 MOST_INSTRUCTION = 4000
 PROMPT_TOKENS = 300  # instruction and template, about
-MOST_CHARACTERS = 20_000  # as the suites of `expectations/` take a text
-CHARACTERS_A_TOKEN = 3.0
+CHARACTERS_A_TOKEN = 2.5  # of texts that few tokenizers have seen; English has four
+LEAST_TEXT, MOST_FIXED, SHOT_TOKENS = 100, 4, 40
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Draft:
     output_tokens: int
     confirm_rows: int
     max_words: int
+    fixed_examples: int
 
     def fields(self, bound: float, margin: float, adherence_margin: float) -> dict[str, object]:
         """The use case's fields, of a quality wanted like this."""
@@ -71,6 +72,7 @@ class Draft:
             },
             "traffic": {"requests_per_month": 100_000, "concurrency": 2, "output_tokens": self.output_tokens},
             "models": dict(self.models.fields),
+            "retrieval": {"fixed_examples": self.fixed_examples, "examples": 4 if self.models.are_embedded else 8},
             "budget_usd": 10,
             "budget_usd_per_month": 100,
             "approvals": {"pretrain": "never"},
@@ -88,11 +90,19 @@ def output_tokens(labels: Sequence[str]) -> int:
     return min(MOST_OUTPUT, max(LEAST_OUTPUT, math.ceil(ROOM * longest)))
 
 
-def most_characters(models: Models, task: Task, cap: int) -> int:
-    """The longest text that still fits the smallest model beside instruction, labels and answer."""
-    listed = sum(likely_tokens(label) + 2 for label in task.labels)
-    room = models.context_tokens - cap - PROMPT_TOKENS - listed
-    return max(200, min(MOST_CHARACTERS, int(CHARACTERS_A_TOKEN * room)))
+def most_tokens(models: Models, labels: Sequence[str], cap: int) -> int:
+    """The tokens that the smallest model has for a text beside instruction, answer and, where they are few, labels."""
+    different = set(labels)
+    listed = sum(2 * likely_tokens(label) + 2 for label in different) if len(different) <= MOST_LABELS else 0
+    return max(LEAST_TEXT, int(models.context_tokens - cap - PROMPT_TOKENS - listed))
+
+
+def fixed_examples(texts: Sequence[str], labels: Sequence[str], room: int) -> int:
+    """How many examples stand in every prompt beside the longest text; a long example counts for all."""
+    tokens = sorted(ample_tokens(text, CHARACTERS_A_TOKEN) for text in texts)
+    longest_answer = max(ample_tokens(label, CHARACTERS_A_TOKEN) for label in labels)
+    each = tokens[int(0.99 * (len(tokens) - 1))] + longest_answer + SHOT_TOKENS
+    return max(0, min(MOST_FIXED, int((room - tokens[-1]) / each)))
 
 
 def smallest_margin(bound: float, margins: Sequence[float], examples: int, alphas: tuple[float, float]) -> float:

@@ -64,15 +64,15 @@ def prepare(plains: Sequence[Plain], name: str, wanted: Wanted, models: Models, 
             "name its field by --label-column"
         )
     cap = drafting.output_tokens(labels)
-    longest = drafting.most_characters(models, kinds.Task("free_text"), cap)
-    cleaned = clean(rows, wanted.merge_case, longest, wanted.out_of_scope_label)
+    room = drafting.most_tokens(models, labels, cap)
+    cleaned = clean(rows, wanted.merge_case, room, wanted.out_of_scope_label)
     answers = list(cleaned.labelled[LABEL])
     if not answers:
         raise BadInput("no labelled row is left after cleaning; look at its reasons, or name other columns")
     task = kinds.task_of(answers, wanted.kind)
     grouped = dividing.grouped(cleaned)
     strata = answers if task.kind == "classification" else [ALL] * len(answers)
-    draft = _draft(plains, name, wanted, models, task, cleaned, cap, split_by)
+    draft = _draft(plains, name, wanted, models, task, cleaned, (cap, room), split_by)
     alphas = first_alphas(draft.use_case(0.8, 0.1, 0.1))
     both = (alphas.to_pass, alphas.to_fail)
     sized: list[Sizes] = []
@@ -139,7 +139,7 @@ def _draft(
     models: Models,
     task: kinds.Task,
     cleaned: Cleaned,
-    cap: int,
+    tokens: tuple[int, int],
     split_by: str,
 ) -> Draft:
     instruction = next((plain.instruction for plain in plains if plain.instruction), "")
@@ -155,8 +155,9 @@ def _draft(
         language=wanted.language,
         split_by=(GROUP_COLUMN if split_by in ("id", TEXT, LABEL) else split_by),
         time_column=TIME if len(traffic) and bool(traffic[TIME].notna().all()) else "",
-        output_tokens=cap,
+        output_tokens=tokens[0],
         confirm_rows=1,
+        fixed_examples=drafting.fixed_examples(list(cleaned.labelled[TEXT]), list(cleaned.labelled[LABEL]), tokens[1]),
         max_words=max(20, 2 * max(len(label.split()) for label in cleaned.labelled[LABEL])),
     )
 
