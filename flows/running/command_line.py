@@ -69,7 +69,9 @@ def run_stage_alone(stage_flow: Flow[[RunId], RunId]) -> NoReturn:
 
 
 def _of_a_shell(signature: inspect.Signature) -> inspect.Signature:
-    """What a shell can give: texts. Anything else only the run form can say (see `flows.running.usage`)."""
+    """What a shell can give: texts, and a list of them as what is said in order. Anything else only the run form can
+    say (see `flows.running.usage`).
+    """
     parameters = signature.parameters.values()
     texts = [each for each in parameters if each.default is each.empty or isinstance(each.default, str)]
     return signature.replace(parameters=texts)
@@ -80,8 +82,8 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
     try:
         arguments = _arguments(signature, name)
         _check_state()
-        if "use_case" in arguments:  # a file that no flow takes needs no Prefect server to be refused
-            load(arguments["use_case"])
+        if isinstance(use_case := arguments.get("use_case"), str):  # what no flow takes is refused without Prefect
+            load(use_case)
         _collect_again()
         leftovers.watch()
         # Nobody watches a server that ends with the command, and each flow would wait a second for its last heartbeat.
@@ -151,14 +153,22 @@ def _check_reachable(server: str) -> None:
         ) from None
 
 
-def _arguments(signature: inspect.Signature, name: str) -> dict[str, str]:
+def _arguments(signature: inspect.Signature, name: str) -> dict[str, str | list[str]]:
     """The arguments given, in order or by name, once it is sure that the flow takes them; what the flow itself raises
-    later is its own.
+    later is its own. Where the first is a list, it has all that is said in order.
     """
     try:
         in_order, named = _given(sys.argv[1:], list(signature.parameters))
-        given = dict(signature.bind(*in_order, **named).arguments)
-        if empty := [name for name, value in given.items() if not value.strip()]:  # a variable that is not set, say
+        first = next(iter(signature.parameters.values()), None)
+        if first is not None and first.annotation == list[str]:
+            several = in_order + ([named.pop(first.name)] if first.name in named else [])
+            given: dict[str, str | list[str]] = dict(signature.bind(*filter(None, [several]), **named).arguments)
+        else:
+            given = dict(signature.bind(*in_order, **named).arguments)
+        said = [
+            (name, word) for name, value in given.items() for word in ([value] if isinstance(value, str) else value)
+        ]
+        if empty := [name for name, word in said if not word.strip()]:  # a variable that is not set, say
             raise BadInput(f"{_option(empty[0])}: is empty; give a value, or leave it out")
         return given
     except (TypeError, BadInput) as error:

@@ -62,12 +62,15 @@ def _is_stage(flow: ast.FunctionDef) -> bool:
 
 
 def _arguments(flow: ast.FunctionDef) -> list[str]:
-    """What a shell can give, in order: those with a default in brackets; what only the run form can say is left out."""
+    """What a shell can give, in order: those with a default in brackets; what only the run form can say is left out.
+    A list has all that is said in order (…).
+    """
     names, defaults = [argument.arg for argument in flow.args.args], flow.args.defaults
     required = len(names) - len(defaults)
     optional = zip(names[required:], defaults, strict=True)
     said = [f"[{name.upper()}]" for name, default in optional if isinstance(default, ast.Constant)]
-    return [name.upper() for name in names[:required]] + said
+    lists = {argument.arg for argument in flow.args.args if isinstance(argument.annotation, ast.Subscript)}
+    return [name.upper() + (" …" if name in lists else "") for name in names[:required]] + said
 
 
 if __name__ == "__main__":

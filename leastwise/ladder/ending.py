@@ -123,6 +123,20 @@ class AdviceEnding(_Fields):
 
 
 @dataclass(frozen=True)
+class PrepareEnding(_Fields):
+    """What was prepared: the use case's file, and the rows of each of its tables."""
+
+    outcome: str
+    reason: str
+    use_case: str
+    rows: dict[str, int]
+    usd_spent: float
+    calls_paid: int
+    mlflow_run_id: RunId
+    exit_status: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
 class AuditEnding(_Fields):
     """What an audit came to: how many verdicts were judged again, and which runs, or what in a certificate, differ."""
 

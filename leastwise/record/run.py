@@ -91,8 +91,8 @@ class RecordedRun:
 
     @property
     def kind(self) -> str:
-        """ladder, stage, try, reference, retrain, drift, rebaseline, gate, promotion, advice or alpha; empty for
-        another's.
+        """ladder, stage, try, reference, retrain, drift, rebaseline, gate, promotion, advice, prepare or alpha; empty
+        for another's.
         """
         return self.tag(KIND)
 

@@ -44,7 +44,7 @@ def profiled(
     described["exact_duplicate_of"] = _first_of(said, ids)
     described["near_duplicate_of"] = _near(said, ids)
     described["leaks_from"] = _leaks(said, against or {})
-    described["other_language"] = _languages(texts, language)
+    described["other_language"] = other_languages(texts, language)
     described["personal"] = [personal_data.kinds_in(text, personal_data.PERSONAL) for text in texts]
     described["secret"] = [personal_data.kinds_in(text, personal_data.SECRET) for text in texts]
     return described
@@ -94,7 +94,7 @@ def _distinct(said: Sequence[str]) -> dict[str, int]:
     return first
 
 
-def _languages(texts: Sequence[str], expected: str | None) -> list[str | None]:
+def other_languages(texts: Sequence[str], expected: str | None) -> list[str | None]:
     """The language of each text that is surely not in the expected one; None where none is expected."""
     if expected is None:
         return [None] * len(texts)

@@ -106,6 +106,25 @@ def test_too_few_or_too_many_arguments_are_bad_input_with_the_remedy_before_the_
     assert ending["reason"] in done.stderr
 
 
+def test_a_list_has_all_that_is_said_in_order_and_the_rest_is_said_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flow(sources: list[str], name: str, out: str = "") -> None:
+        pass
+
+    def given(*words: str) -> dict[str, object]:
+        monkeypatch.setattr(sys, "argv", ["prepare.py", *words])
+        return dict(_arguments(inspect.signature(flow), "prepare"))
+
+    assert given("a.csv", "b.csv", "--name", "mine") == {"sources": ["a.csv", "b.csv"], "name": "mine"}
+    assert given("--sources=a.csv", "--name=mine", "--out=x") == {"sources": ["a.csv"], "name": "mine", "out": "x"}
+    for words, said in [
+        (("--name=mine",), "'sources'"),
+        (("a.csv", "mine"), "'name'"),
+        (("a", " ", "--name=b"), "--sources: is empty"),
+    ]:
+        with pytest.raises(BadInput, match=said):
+            given(*words)
+
+
 def taken(monkeypatch: pytest.MonkeyPatch, *given: str) -> dict[str, str]:
     """What a flow of a use case, a candidate and an optional word is called with."""
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 CODE = ("leastwise", "tasks", "flows")
 VENDORED = ROOT / "leastwise" / "vendored"  # copies of others' code as it is, imported nowhere
 MOST_FILES, MOST_LINES, MOST_FUNCTION_LINES, MOST_MEDIAN_LINES, MOST_ANY_PER_1000 = 16, 300, 50, 6, 4
-MOST_FLOWS = 20  # one deployable flow a file, run as `python -m flows.NAME`: a sub-room cannot take any of them
+MOST_FLOWS = 21  # one deployable flow a file, run as `python -m flows.NAME`: a sub-room cannot take any of them
 LONG_FILES: dict[str, str] = {}  # at most three, each with the reason why
 
 
