@@ -35,6 +35,7 @@ from leastwise.record.run import (
     NOTE,
     OPEN_WEIGHTS,
     OVERRIDE,
+    PARKED,
     REASON,
     RESOLUTION,
     REUSED_FROM,
@@ -140,6 +141,7 @@ class StageRun(RecordedRun):
             measurements=measurements,
             usd_spent=self.figures.get(SPENT, 0.0),
             error=self.tag(ERROR) or None,
+            parked=self.tag(PARKED),
             finding=self.tag(FINDING),
         )
 
@@ -215,7 +217,7 @@ class StageRun(RecordedRun):
             ERROR: evaluation.error or "",
             FINDING: evaluation.finding,
             MEASURED: ",".join(evaluation.measurements),
-        }
+        } | ({PARKED: evaluation.parked} if evaluation.parked else {})
         for name, measured in evaluation.measurements.items():
             fields = measured.model_dump(include=set(LOGGED))
             figures |= {name: measured.estimate, **{f"{name}.{field}": float(fields[field]) for field in LOGGED}}
