@@ -34,10 +34,8 @@ from leastwise.stores.ledger import Machine
 
 log = logging.getLogger(__name__)
 
-TO_ITS_END = Turn(0)
 
-
-@dataclass
+@dataclass(eq=False)
 class Resumable:
     """A candidate while it is measured: it is left after a look with nothing held open, and gone on with as if it had
     never been left. `answering` opens who answers for it; the `machine` it runs on is kept paid.
@@ -60,13 +58,13 @@ class Resumable:
         """How far it is, for whoever decides whose turn is next."""
         return replace(self._measuring.standing, usd=self.usd) if self._measuring else Standing(usd=self.usd)
 
-    def go_on(self, turn: Turn = TO_ITS_END) -> Measured:
-        """Measure on until the turn is over; gives back what there is by then, parked where that is not its end."""
+    def go_on(self, is_enough: Callable[[], bool] = lambda: False) -> Measured:
+        """Measure on to its end, or until after a look it `is_enough`: then what there is by then is parked."""
         work, stage = self.work, self.candidate.stage
         with self.answering() as answerer, open_scorer(work, stage, self._scorer) as scorer, held():
             measuring = self._measuring or self._begun(answerer, scorer)
             self._measuring, self._scorer = measuring, scorer
-            measuring.go_on(answerer, lambda: turn.is_over(self.standing))
+            measuring.go_on(answerer, is_enough)
             self.is_over, now = measuring.is_over, answerer.figures()
             self._figures |= now | together(self._figures, now)
             parked = f"parked after {self.standing.examples:,} examples: another try passed"
@@ -112,13 +110,13 @@ class Race:
     def _race(self, live: list[Resumable], tries: Tries) -> None:
         last: Resumable | None = None
         while live and not tries.has_passed:
-            turn = next_turn([each.standing for each in live], live.index(last) if last in live else None)
-            entrant = live[turn.entrant]
-            if last in live and last is not entrant:
+            turns = _Turns(live, last)
+            entrant = turns.entrant
+            if last in live:
                 self._say_parked(last, entrant)
             last, is_left = entrant, True
             with self._counted(tries, in_words(entrant.candidate), entrant.candidate.key):
-                measured = entrant.go_on(turn)
+                measured = entrant.go_on(turns.are_over)
                 is_left = False
                 if entrant.is_over:
                     tries.tried.append(self.conclude(entrant.candidate, measured))
@@ -153,6 +151,26 @@ class Race:
         except Outage as why:
             log.info(f"{run.stage}: {why}")
             tries.lost.append(str(why))
+
+
+class _Turns:
+    """The turns that one of the tries has in a row: nothing is closed and opened again between them."""
+
+    def __init__(self, live: Sequence[Resumable], last: Resumable | None) -> None:
+        self._live = live
+        self._turn = self._next(last)
+        self.entrant = live[self._turn.entrant]
+
+    def _next(self, last: Resumable | None) -> Turn:
+        place = next((at for at, each in enumerate(self._live) if each is last), None)
+        return next_turn([each.standing for each in self._live], place)
+
+    def are_over(self) -> bool:
+        """Whether it is to be parked now, since it is another's turn."""
+        if not self._turn.is_over(self.entrant.standing):
+            return False
+        self._turn = self._next(self.entrant)
+        return self._live[self._turn.entrant] is not self.entrant
 
 
 def _groups(listed: Sequence[Candidate | Offer]) -> list[list[Candidate | Offer]]:

@@ -27,14 +27,27 @@ from leastwise.evidence.betting import POINT_SHARE, FloatArray
 from leastwise.evidence.examples_needed import LOOK
 
 LEAST_TURN = 2 * LOOK
-TURN_SHARE = 0.25  # of the examples that decide a try exactly at its bound
-GROWTH = 0.5  # of the examples a try has had: how long its next turn is at least
-RELUCTANCE = 2.0  # how many times smaller the index of another try has to be for one to be left
 BELOW_FLOOR = 0.3  # how far below the floor the prior reaches
 SHARES_TRIED = 60  # true shares between there and BEST
 BEST = 0.995
 OVERSHOOT = 0.1  # of its whole length a try is thought to need at least, since Wald's lengths leave out the overshoot
 NEVER = math.inf
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a turn is and what it takes to end it; the defaults were chosen by simulation.
+
+    `turn_share`: of the examples that decide a try exactly at its bound. `growth`: of the examples a try has had, how
+    long its next turn is at least. `reluctance`: how many times smaller the index of another try has to be.
+    """
+
+    turn_share: float = 0.25
+    growth: float = 0.5
+    reluctance: float = 2.0
+
+
+PACE = Pace()
 
 
 @dataclass(frozen=True)
@@ -75,19 +88,27 @@ class Standing:
 
 @dataclass(frozen=True)
 class Turn:
-    """Who is measured next, by its place in the list, and up to how many examples; None: to its end."""
+    """Who is measured next, by its place in the list; `had`: its examples so far, None where it goes on to its end."""
 
     entrant: int
-    until: int | None = None
+    had: int | None = None
+    pace: Pace = PACE
+
+    def until(self, shares: Sequence[ShareTest]) -> float:
+        """The examples of a try with these tests at which its turn is over."""
+        if self.had is None:
+            return math.inf
+        at_bound = max(map(_to_pass_at_bound, shares), default=math.inf)
+        return self.had + turn_length(at_bound, self.had, self.pace)
 
     def is_over(self, standing: Standing) -> bool:
         """Whether the one whose turn it is, standing so, is to be parked."""
-        if self.until is None or not standing.is_open:
+        if self.had is None or not standing.is_open:
             return False
-        return standing.examples >= self.until or not standing.can_pass
+        return not standing.can_pass or standing.examples >= self.until(standing.shares)
 
 
-def next_turn(standings: Sequence[Standing], last: int | None = None) -> Turn:
+def next_turn(standings: Sequence[Standing], last: int | None = None, pace: Pace = PACE) -> Turn:
     """Whose turn it is of the tries that are not at their end, at least one, in the order listed.
 
     Those that have had no example begin in that order. `last` had the turn before and is left only for a good reason.
@@ -97,7 +118,7 @@ def next_turn(standings: Sequence[Standing], last: int | None = None) -> Turn:
     if len(standings) == 1:
         return Turn(0)
     if begun is None:
-        return Turn(0, LEAST_TURN)
+        return Turn(0, 0, pace)
     weights = _weights(standings)
     paid_for_pass = {
         at: weights[at] * examples_for_pass(each if each.examples else begun.as_begun(each.usd))
@@ -105,28 +126,27 @@ def next_turn(standings: Sequence[Standing], last: int | None = None) -> Turn:
         if each.examples or at == fresh
     }
     if last is not None:
-        paid_for_pass[last] /= RELUCTANCE
+        paid_for_pass[last] /= pace.reluctance
     entrant = min(paid_for_pass, key=lambda at: (paid_for_pass[at], at != last, at))
     if paid_for_pass[entrant] == NEVER:
         return Turn(entrant)
-    chosen = standings[entrant]
-    return Turn(entrant, chosen.examples + turn_length(chosen if chosen.examples else begun, chosen.examples))
+    return Turn(entrant, standings[entrant].examples, pace)
 
 
-def turn_length(standing: Standing, had: int) -> int:
-    """The look budget after so many examples: whole looks."""
-    longest = max((_to_pass_at_bound(each) for each in standing.shares), default=0.0)
-    return LOOK * math.ceil(max(LEAST_TURN, TURN_SHARE * longest, GROWTH * had) / LOOK)
+def turn_length(at_bound: float, had: int, pace: Pace = PACE) -> float:
+    """The look budget of a try that `had` so many examples, in whole looks; `at_bound`: what one at its bound needs."""
+    longest = max(LEAST_TURN, pace.turn_share * at_bound, pace.growth * had)
+    return LOOK * math.ceil(longest / LOOK) if math.isfinite(longest) else math.inf
 
 
 def examples_for_pass(standing: Standing) -> float:
-    """The index: examples for each PASS that going on with a try is expected to bring, by the share that is hardest.
+    """The index: examples for each PASS that going on with a try is expected to bring, added up over its open shares.
 
     NEVER where it cannot pass any more; nothing where no share is open, for such a try is all but decided.
     """
     if not standing.can_pass:
         return NEVER
-    return max((_index(each) for each in standing.shares if each.is_open), default=0.0)
+    return sum(_index(each) for each in standing.shares if each.is_open)
 
 
 def _weights(standings: Sequence[Standing]) -> list[float]:
