@@ -204,27 +204,32 @@ def share_paid(cells: Sequence[Cell]) -> float:
 
 @dataclass(frozen=True)
 class Errors:
-    """Shares of climbs with a false PASS and of stages with a false FAIL, raced and one after another."""
+    """Shares of climbs with a false PASS, of stages with a false FAIL and of tries with one; raced, then one after
+    another.
+    """
 
-    tries: int
     false_pass: tuple[float, float]
     false_fail: tuple[float, float]
+    failed_tries: tuple[float, float]
 
 
 def errors(tries: int, climbs: int, bound: float = 0.90, margin: float = 0.05, rows: int = 1000) -> Errors:
-    """Climbs of two stages of so many tries each. All stand at the floor: does any pass? All stand at the bound: is
-    any try of a stage failed, as far as it was measured? Alpha .05, shared as the gate shares it.
+    """Climbs of two stages of so many tries each. All stand at the floor: does any pass? All stand at the bound: does
+    the stage fail, and how many of the tries that were begun? Alpha .05, shared as the gate shares it.
     """
     rng, gate = np.random.default_rng(tries), Gate(bound, margin, rows, ALPHA / (2 * tries), ALPHA)
     passed, failed = np.zeros((climbs, 2), bool), np.zeros((climbs, 2), bool)
+    begun, wrong = np.zeros(2), np.zeros(2)
     for climb in range(climbs):
         for _ in range(2):
             both = _both(gate, drawn(gate, [gate.floor] * tries, rng))
             passed[climb] |= [each.verdict == "pass" for each in both]
         both = _both(gate, drawn(gate, [gate.bound] * tries, rng))
         failed[climb] = [each.verdict == "fail" for each in both]
-    (raced_pass, pass_), (raced_fail, fail) = passed.mean(axis=0).tolist(), failed.mean(axis=0).tolist()
-    return Errors(tries, (raced_pass, pass_), (raced_fail, fail))
+        begun += [len(each.outcomes) for each in both]
+        wrong += [each.outcomes.count("fail") for each in both]
+    shares = (passed.mean(axis=0), failed.mean(axis=0), wrong / begun)
+    return Errors(*((float(raced_), float(ordered)) for raced_, ordered in shares))
 
 
 def _both(gate: Gate, tries: Sequence[Drawn]) -> tuple[Stage, Stage]:
@@ -246,10 +251,13 @@ def _lines(quick: bool) -> Iterator[str]:
     above = [each for each in cells if each.ratio > 1.1]
     worst = max(each.ratio for each in cells)
     yield f"cells above 1.10: {len(above)}, of {sorted({each.mix for each in above})}; worst {worst:.2f}"
-    yield "Errors at alpha .05 (raced, one after another)"
+    yield f"Errors at alpha {ALPHA:g}: raced, one after another"
+    yield "| tries a stage | false PASS over two stages | false FAIL of a stage | of a try |"
+    yield "|---|---|---|---|"
     for count in (2, 6):
-        each = errors(count, 200 if quick else 4000)
-        yield f"{count} tries: false PASS over two stages {each.false_pass}, false FAIL of a stage {each.false_fail}"
+        got = errors(count, 200 if quick else 4000)
+        pairs = (got.false_pass, got.false_fail, got.failed_tries)
+        yield f"| {count} | {' | '.join(f'{ours:.1%}, {theirs:.1%}' for ours, theirs in pairs)} |"
 
 
 def _budgets(quick: bool) -> Iterator[str]:
