@@ -263,7 +263,7 @@ def _lines(quick: bool) -> Iterator[str]:
 def _budgets(quick: bool) -> Iterator[str]:
     yield "| turn, of the examples at the bound | reluctance | all cells | worst cell | cells above 1.10 |"
     yield "|---|---|---|---|---|"
-    for pace, cells in grid(25 if quick else 150, BUDGETS).items():
+    for pace, cells in grid(25 if quick else 100, BUDGETS).items():
         above, worst = sum(each.ratio > 1.1 for each in cells), max(each.ratio for each in cells)
         yield f"| {pace.turn_share:g} | {pace.reluctance:g} | {share_paid(cells):.2f} | {worst:.2f} | {above} |"
 
