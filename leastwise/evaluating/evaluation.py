@@ -14,28 +14,32 @@ counted in units where rows share one. Cost and latency stay claims about future
 **Replayed traffic**, on which `cache` is judged: what a request costs and takes depends on those before it, so all of
 it is asked in its own order first, and what came is judged in an order drawn by the seed. Traffic without expected
 answers has gate rows beside it, a sample of their own (`leastwise.evaluating.samples`).
+
+A `Measuring` may be left after any look and gone on with later, by whoever then answers as the candidate: what it comes
+to is what it would have come to in one go. All of a replay is asked in one go.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
-from leastwise.evaluating.consistency import Repetition, ask_again
 from leastwise.evaluating.gate_tests import GateTests, RequestCost
-from leastwise.evaluating.looks import DECLINED, AnsweredLook, Inputs, score_in, why_lost
+from leastwise.evaluating.looks import DECLINED, AnsweredLook, Exam, Inputs, score_in, why_lost
+from leastwise.evaluating.samples.consistency import Repetition, ask_again
+from leastwise.evaluating.samples.narrowing import Narrowing
 from leastwise.evaluating.samples.progress import rows_to_go
 from leastwise.evaluating.samples.replay import Replay
 from leastwise.evaluating.samples.sample import ADHERENCE, COST, LATENCY, QUALITY, Sample, samples_of
 from leastwise.evaluating.samples.totals import totals_of
 from leastwise.evaluating.scorer import Scorer
-from leastwise.evidence.measurement import MAX_LOST_SHARE, Measurement
+from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.ladder import Evaluation
 from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
-from leastwise.ladder.measured import EXAM, ExampleRow, Interval, Measured
+from leastwise.ladder.measured import EXAM, ExampleRow, Measured
+from leastwise.ladder.race.schedule import Standing
 from leastwise.metrics.answer import Answer
 from leastwise.metrics.shortfall import Shortfall, finding, shortfall_of
 from leastwise.progress import EvaluationProgress
@@ -47,11 +51,11 @@ if TYPE_CHECKING:
 
     from leastwise.answering.answerer import Answerer
 
-NOTED_ALL = 1000  # rows up to which the intervals of every look are noted; from there on each time there are
-NOTED_EVERY = 1.25  # so many times as many, which keeps the work in proportion to the rows
 CALLS_BESIDE = ("judge", "self_consistency", "consistency")  # what else pays for calls while a candidate is measured
 
 OnLook = Callable[[EvaluationProgress], None]
+_Found = TypeVar("_Found")
+Looking = Generator[None, None, _Found]  # pauses after every look, and comes to something
 
 
 def evaluate(
@@ -64,23 +68,13 @@ def evaluate(
     on_look: OnLook | None = None,
 ) -> Measured:
     """Measure a candidate until its verdict is decided or the rows run out."""
-    evaluation = _Evaluation(use_case, candidate, answerer, inputs, alphas, scorer, on_look)
-    error = evaluation.look_at_gate()
-    if error is None:
-        evaluation.look_beyond()
-    rows, wants_more = inputs.judged.rows, error is None
-    again = ask_again(use_case, answerer, rows, inputs.paraphrases) if wants_more else Repetition()
-    return evaluation.measured(error, again)
+    measuring = Measuring(use_case, candidate, answerer, inputs, alphas, scorer, on_look)
+    measuring.go_on(answerer)
+    return measuring.measured()
 
 
-class _Asked(Protocol):
-    """Who answers rows: an answerer, or an exam."""
-
-    def answer(self, rows: pd.DataFrame) -> list[Answer]: ...
-
-
-class _Evaluation:
-    """One evaluation while it runs."""
+class Measuring:
+    """One evaluation while it runs; `is_over` once there is nothing more to look at."""
 
     def __init__(
         self,
@@ -90,7 +84,7 @@ class _Evaluation:
         inputs: Inputs,
         alphas: Alphas,
         scorer: Scorer,
-        on_look: OnLook | None,
+        on_look: OnLook | None = None,
     ) -> None:
         self._use_case, self._candidate, self._answerer = use_case, candidate, answerer
         self._inputs, self._scorer, self._on_look = inputs, scorer, on_look
@@ -98,7 +92,7 @@ class _Evaluation:
         self._beyond = {name: table for name, table in tables.items() if table is not None}
         if inputs.exam is not None:
             self._beyond[EXAM] = inputs.exam.rows
-        self._samples = samples_of(inputs.judged, inputs.beside, answerer)
+        self._samples = samples_of(inputs.judged, inputs.beside)
         sizes = {name: unit_count(each.judged.rows) for each in self._samples for name in each.requirements}
         sizes |= {name: unit_count(table) for name, table in self._beyond.items()}
         self._sent = 1 + use_case.traffic.retry_share  # a retried request is paid twice
@@ -114,24 +108,48 @@ class _Evaluation:
         self._unpriced = 0
         self._shortfalls: Counter[Shortfall] = Counter()
         self._wrong = 0
-        self._noted: dict[str, Measurement] = {}
-        self._next_note = 0
-        self._intervals: list[Interval] = []
+        self._narrowing = Narrowing(self._tests)
+        self._again, self._examples = Repetition(), 0
+        self._error: str | None = None
+        self._looking, self.is_over = self._look(), False
 
-    def look_at_gate(self) -> str | None:
-        """Look after look over each sample; gives back why it had to stop, if the infrastructure failed."""
-        problems = (self._look_at_sample(each) for each in self._samples)
-        return next((problem for problem in problems if problem), None)
+    def go_on(self, answerer: Answerer, is_enough: Callable[[], bool] = lambda: False) -> None:
+        """Look on, asking this answerer, to the end or until after a look it `is_enough`."""
+        self._answerer = answerer
+        for _ in self._looking:
+            if is_enough():
+                return
+        self.is_over = True
 
-    def _look_at_sample(self, sample: Sample) -> str | None:
-        self._begun, self._lost, self._untimed, self._next_note = len(self._rows), [], 0, 0
+    @property
+    def standing(self) -> Standing:
+        """How far it is."""
+        return Standing(self._tests.shares(), self._examples, self._tests.can_pass)
+
+    def _look(self) -> Looking[None]:
+        """Everything, with a pause after every look; a problem of the infrastructure ends it."""
+        for sample in self._samples:
+            self._error = yield from self._look_at_sample(sample)
+            if self._error:
+                return
+        yield from self._look_beyond()
+        rows, paraphrases = self._inputs.judged.rows, self._inputs.paraphrases
+        self._again = ask_again(self._use_case, self._answerer, rows, paraphrases)
+
+    def _look_at_sample(self, sample: Sample) -> Looking[str | None]:
+        self._begun, self._lost, self._untimed = len(self._rows), [], 0
+        self._narrowing.begin()
         judged = sample.judged
         if not judged.is_replayed:
-            return self._look_at(sample, judged.rows, sample.answerer.answer)
-        replay = Replay.of(judged, sample.answerer.answer, self._tests.usage_problem, self._show_replay)
-        problem = replay.problem or self._look_at(sample, replay.rows, replay.answers_to)
+            return (yield from self._look_at(sample, judged.rows, lambda rows: self._asked(sample).answer(rows)))
+        replay = Replay.of(judged, self._asked(sample).answer, self._tests.usage_problem, self._show_replay)
+        problem = replay.problem or (yield from self._look_at(sample, replay.rows, replay.answers_to))
         self._unjudged = replay.answers[self._looked_at :]
         return problem
+
+    def _asked(self, sample: Sample) -> Answerer:
+        """Who answers the rows of a sample now."""
+        return self._answerer.without_caches if sample.is_behind_caches else self._answerer
 
     @property
     def _looked_at(self) -> int:
@@ -140,7 +158,7 @@ class _Evaluation:
 
     def _look_at(
         self, sample: Sample, rows: pd.DataFrame, answer: Callable[[pd.DataFrame], list[Answer]]
-    ) -> str | None:
+    ) -> Looking[str | None]:
         for look in looks(rows):
             if not self._tests.is_open(*sample.requirements):
                 break
@@ -150,26 +168,18 @@ class _Evaluation:
             self._lost += [row for row in records if row["score"] is None]
             self._keep(records)
             self._count_shortfalls(sample, answered)
-            self._note(sample)
+            self._narrowing.note(sample, self._looked_at)
             self._show(sample)
             self._unpriced += answered.unpriced if sample.judges(COST) else 0
             if problem := self._outage(sample):
                 return problem
+            self._examples += unit_count(look)
+            yield
         return None
 
     def _keep(self, records: Sequence[ExampleRow]) -> None:
         self._rows += records
         self._usd_paid += sum(row["usd_paid"] for row in records)
-
-    def _note(self, sample: Sample) -> None:
-        """The intervals after a look; with many examples at ever rarer looks, for each is worked out over them all."""
-        rows = self._looked_at
-        if rows < self._next_note and self._tests.is_open(*sample.requirements):
-            return
-        self._next_note = max(rows, math.ceil(NOTED_EVERY * rows) if rows >= NOTED_ALL else 0)
-        self._noted = self._tests.measurements()
-        noted = (m for m in self._noted.values() if sample.judges(m.name))
-        self._intervals += [Interval(m.name, m.n, m.estimate, m.lower, m.upper) for m in noted]
 
     def _outage(self, sample: Sample) -> str | None:
         """Why it has to stop: what the infrastructure lost of answers, or of requests sent for their latency alone, or
@@ -183,35 +193,28 @@ class _Evaluation:
             return f"{self._untimed} of {self._looked_at} requests that were timed were lost to the infrastructure"
         return self._tests.usage_problem(of) if sample.judges(COST) else None
 
-    def look_beyond(self) -> None:
+    def _look_beyond(self) -> Looking[None]:
         """Requirements with rows of their own: out-of-scope inputs, shifted inputs, general tasks."""
         if self._tests.has_failed:
             return
-        exam, answerer = self._inputs.exam, self._samples[-1].answerer
+        exam = self._inputs.exam
         for name, table in self._beyond.items():
-            rows = seeded(table)
-            if name == EXAM and exam is not None:
-                self._look_at_own(name, rows, exam, exam)
-            else:
-                self._look_at_own(name, rows, answerer, self._scorer)
+            yield from self._look_at_own(name, seeded(table), exam if name == EXAM else None)
 
-    def measured(self, error: str | None, again: Repetition) -> Measured:
-        """What all of it came to."""
+    def measured(self, parked: str = "") -> Measured:
+        """What all of it came to until now; `parked`: why it is not gone on with, in words, where it is not over."""
+        again = self._again
         unjudged = [each for each in self._unjudged if not each.from_store and each.error is None]
         spent = self._usd_paid + self._scorer.usd_paid + again.usd + sum(each.usd for each in unjudged)
         measurements = self._tests.measurements()
-        self._intervals += [
-            Interval(m.name, m.n, m.estimate, m.lower, m.upper)
-            for m in measurements.values()
-            if m.name in self._noted and m.n != self._noted[m.name].n
-        ]
         evaluation = Evaluation(
             stage=self._candidate.stage,
             candidate=self._candidate.key,
             gate_hash=self._inputs.judged.set_hash,
             measurements=measurements,
             usd_spent=spent,
-            error=error or self._tests.cost_problem(),
+            error=self._error or self._tests.cost_problem(),
+            parked=parked,
             finding=finding(self._shortfalls, self._wrong, len(self._rows), self._use_case.traffic.output_tokens),
         )
         totals = (
@@ -225,7 +228,7 @@ class _Evaluation:
         if self._unjudged:
             totals["usd.unjudged"] = sum(each.usd for each in self._unjudged)
         totals["calls.paid"] += len(unjudged) + sum(totals.get(f"{name}.calls", 0.0) for name in CALLS_BESIDE)
-        return Measured(evaluation, totals, self._rows, self._scorer.grades, self._intervals)
+        return Measured(evaluation, totals, list(self._rows), self._scorer.grades, self._narrowing.until(measurements))
 
     def _add(self, sample: Sample, answered: AnsweredLook) -> dict[int, float | None]:
         """Add one look to the tests of its sample; gives back the latencies that entered, by position, None where one
@@ -257,7 +260,7 @@ class _Evaluation:
         drawn = answered.one_a_unit(sample.judged.set_hash)
         if not drawn:
             return {}
-        times = sample.answerer.timed(answered.rows.iloc[drawn], [answered.answers[at] for at in drawn])
+        times = self._asked(sample).timed(answered.rows.iloc[drawn], [answered.answers[at] for at in drawn])
         return dict(zip(drawn, times, strict=True))
 
     def _count_shortfalls(self, sample: Sample, answered: AnsweredLook) -> None:
@@ -268,23 +271,26 @@ class _Evaluation:
             if shortfall := shortfall_of(self._use_case.task, answer, score):
                 self._shortfalls[shortfall] += 1
 
-    def _look_at_own(self, name: str, rows: pd.DataFrame, asked: _Asked, scorer: Scorer) -> None:
+    def _look_at_own(self, name: str, rows: pd.DataFrame, exam: Exam | None) -> Looking[None]:
         is_labelled = name != DECLINED
         for look in looks(rows):
             if not self._tests.is_open(name):
                 break
-            answered = AnsweredLook.of(scorer, look, asked.answer(look), is_labelled=is_labelled)
+            answers = exam.answer(look) if exam else self._asked(self._samples[-1]).answer(look)
+            answered = AnsweredLook.of(exam or self._scorer, look, answers, is_labelled=is_labelled)
             self._tests.count((name,), answered.scored_rows, answered.lost_rows)
             values = answered.means(lambda score, _: score.quality if is_labelled else score.declined)
             self._tests.add(name, values, answered.lost_units)
             self._keep(answered.records(name))
+            self._examples += unit_count(look)
+            yield
 
     def _show(self, sample: Sample) -> None:
         if self._on_look is None:
             return
-        estimates = {name: m.estimate for name, m in self._noted.items()}
+        estimates = {name: m.estimate for name, m in self._narrowing.last.items()}
         usd, of = self._usd_paid + self._scorer.usd_paid, len(sample.judged.rows)
-        to_go = rows_to_go(self._tests, self._noted, sample, self._looked_at)
+        to_go = rows_to_go(self._tests, self._narrowing.last, sample, self._looked_at)
         self._on_look(EvaluationProgress(self._candidate.stage, self._looked_at, of, usd, estimates, to_go))
 
     def _show_replay(self, answers: Sequence[Answer]) -> None:

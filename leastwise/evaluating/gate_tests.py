@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from leastwise.evidence import ClosedSetTest, CostTest, MeanTest, Measurement, PredictionPoweredTest, QuantileTest
 from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.ladder.alphas import Alphas
+from leastwise.ladder.race.schedule import ShareTest
 from leastwise.metrics.grades import Grades
 from leastwise.use_case import UseCase
 from leastwise.use_case.requirements import SHARES, Bound
@@ -213,6 +214,30 @@ class GateTests:
         the parent, the teacher and whether a cache is worth having. It is measured to its end.
         """
         return any(test.outcome == "fail" for name, test in self.by_name.items() if name in SHARES)
+
+    @property
+    def can_pass(self) -> bool:
+        """Whether PASS is still possible: no requirement at all has failed, and cost can be told."""
+        tests = self.by_name.values()
+        is_untold = any(isinstance(test, CostTest) and test.above for test in tests)
+        return not is_untold and all(test.outcome != "fail" for test in tests)
+
+    def shares(self) -> tuple[ShareTest, ...]:
+        """The tests of shares, as a race of tries sees them; what was lost leaves fewer to come."""
+        return tuple(
+            ShareTest(
+                bound=self._bounds[name].bound,
+                margin=self._bounds[name].margin,
+                alpha_pass=self._alphas.to_pass,
+                alpha_fail=self._alphas.to_fail,
+                size=self._sizes[name],
+                n=test.n,
+                right=test.estimate * test.n if test.n else 0.0,
+                is_open=test.outcome == "undecided",
+            )
+            for name, test in self.by_name.items()
+            if name in SHARES
+        )
 
     def measurements(self) -> dict[str, Measurement]:
         """Every test that has seen an example, as it is logged."""

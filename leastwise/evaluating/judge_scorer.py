@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from leastwise import metrics
 from leastwise.answering.answerer import Outage, Payer
@@ -40,9 +40,13 @@ FIRST_GRADES = 10  # people's graded answers that are asked first: a judge that 
 
 
 @contextmanager
-def open_scorer(work: Workspace, stage: JudgingStage) -> Iterator[Scorer]:
-    """What scores this use case's answers; the calls of a judge are paid by `stage`."""
+def open_scorer(work: Workspace, stage: JudgingStage, before: Scorer | None = None) -> Iterator[Scorer]:
+    """What scores this use case's answers; a judge's calls are paid by `stage`. `before`: the one to go on with."""
     judge = work.use_case.judge
+    if isinstance(before, JudgeScorer):
+        with ExitStack() as stack:
+            yield before.connecting_in(stack)
+        return
     if judge is None:
         yield ExactScorer(work.use_case.task)
         return
@@ -64,6 +68,11 @@ class JudgeScorer:
         self._replies: list[Reply] = []
         self._grades: list[float] = []
         self._people: Grades | None = None
+
+    def connecting_in(self, stack: ExitStack) -> Self:
+        """This scorer, which connects to its judge anew, until that stack ends; all it was told it still knows."""
+        self._stack, self._asker = stack, None
+        return self
 
     @property
     def gates(self) -> bool:

@@ -1,4 +1,4 @@
-"""A stage measured under its climb: candidates in order up to the first PASS, each logged, read back and judged.
+"""A stage measured under its climb: its candidates race for the first PASS, each is logged, read back and judged.
 
 Which candidates a stage has is said in `tasks/`, one file a stage; the order of stages and the verdicts are not decided
 here (see `leastwise.ladder`).
@@ -6,43 +6,35 @@ here (see `leastwise.ladder`).
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from leastwise import ladder
-from leastwise.answering.answerer import Outage
+from leastwise.answering.answerer import Answerer
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.bundle.packing import referred
 from leastwise.answering.retrieval_figures import RetrievalFigures, RetrievalMeter, read_figures
 from leastwise.answering.servers import engine_of
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
-from leastwise.errors import CannotBeAsked
 from leastwise.evaluating.cascade_offer import at_its_engine, key_before
-from leastwise.evaluating.evaluation import evaluate
-from leastwise.evaluating.forgetting import exam_of, forgetting_figures
 from leastwise.evaluating.guard_offer import guards_offered
-from leastwise.evaluating.judge_scorer import open_scorer
-from leastwise.evaluating.looks import Inputs
+from leastwise.evaluating.racing import Race, Resumable, in_words
 from leastwise.evaluating.tries import Offer, Tries, Try
 from leastwise.ladder import Evaluation, Verdict, judge
 from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.measured import Measured
 from leastwise.money.machine_cost import hosting_hour_usd
-from leastwise.progress import EvaluationProgress
 from leastwise.record.figures import log_intervals
 from leastwise.record.reports import gate_table, judged_beside, run_name, unknown_usage
-from leastwise.record.review.background import held
 from leastwise.record.run import ENGINE, FAILED, FINISHED, JUDGE, MAY_TEACH, OPEN_WEIGHTS, RESOLUTION, SURE, VENUE
 from leastwise.record.stage_run import StageRun
 from leastwise.stores.ledger import Machine
 from leastwise.use_case import Stage
-
-log = logging.getLogger(__name__)
 
 ASKED_BY_THE_TOKEN = ("prompt", "rag", "cache")
 REPLAYED, AT_ITS_TIMES = "replayed whole", "at the times of its log"  # raised where the way of measuring changed
@@ -79,7 +71,7 @@ def evaluate_stage(work: Workspace, stage: Stage, listed: Sequence[Candidate | O
     run, meter = work.run.open_stage(stage, key), RetrievalMeter(work)
     if stage in ANNOUNCED_HERE:
         work.costing.announce(stage)
-    tries = _try_in_turn(work, run, stage, candidates, meter)
+    tries = _raced(work, run, stage, candidates, meter)
     best = tries.best(_never_asked(work, stage, candidates))
     cost = sum(each.usd for each in tries.tried) if stage in ASKED_BY_THE_TOKEN else None
     logged = _log(work, run, best, meter, work.budget.spent_by(stage), cost=cost)
@@ -115,45 +107,20 @@ def evaluate_challenger(
     return StageResult(run.again(), logged.evaluation, logged.verdict, logged.retrieval, logged.table, "measured")
 
 
-def _try_in_turn(
+def _raced(
     work: Workspace, run: StageRun, stage: Stage, candidates: Sequence[Candidate | Offer], meter: RetrievalMeter
 ) -> Tries:
-    """Every try up to the first PASS.
-
-    After an ERROR the others are tried all the same: each has its own share of alpha, so a PASS is one.
-    """
-    tries = Tries()
+    """The stage's candidates as they race for the first PASS; each is a child run where there are several."""
     with _paid_endpoint(work, stage) as machine:
-        for each in candidates:
-            candidate = each if isinstance(each, Candidate) else _taken_up(work, run, each, tries)
-            if candidate is None:
-                continue
-            with _counted(work, run, tries, _in_words(candidate), candidate.key):
-                tries.tried.append(_try(work, run, candidate, len(candidates) > 1, machine, meter))
-            if tries.has_passed:
-                break
-    return tries
 
+        def start(candidate: Candidate) -> Resumable:
+            usd = work.catalogue.worst_case_usd(candidate)
+            return Resumable(work, candidate, partial(_answering, work, candidate), machine, usd=usd)
 
-def _taken_up(work: Workspace, run: StageRun, offer: Offer, tries: Tries) -> Candidate | None:
-    with _counted(work, run, tries, f"an offer in {offer.stage}", offer.key):
-        return offer.take_up(work, run, tries)
-    return None  # left out or lost
+        def conclude(candidate: Candidate, measured: Measured) -> Try:
+            return _concluded(work, run, candidate, measured, len(candidates) > 1, meter)
 
-
-@contextmanager
-def _counted(work: Workspace, run: StageRun, tries: Tries, what: str, key: str) -> Iterator[None]:
-    """Count what a provider cannot take as left out, in a run of its own, and what an outage took as lost."""
-    try:
-        yield
-    except CannotBeAsked as why:
-        log.info(f"{run.stage}: {what} is left out: {why}")
-        tries.left_out.append(f"{what}: {why}")
-        child = work.run.open_stage(run.stage, content_key(key, work.question.key), under=run.id)
-        child.log_left_out(f"{run.stage} · {what} · SKIPPED {why}", str(why))
-    except Outage as why:
-        log.info(f"{run.stage}: {why}")
-        tries.lost.append(str(why))
+        return Race(work, run, start, conclude).of(candidates)
 
 
 def _never_asked(work: Workspace, stage: Stage, candidates: Sequence[Candidate | Offer]) -> Try:
@@ -170,38 +137,25 @@ def _paid_endpoint(work: Workspace, stage: str) -> AbstractContextManager[Machin
     return work.budget.meter(stage, "serving").machine(usd, usd) if stage == "self_host" else nullcontext()
 
 
-def _try(
+def _concluded(
     work: Workspace,
     run: StageRun,
     candidate: Candidate,
+    measured: Measured,
     is_one_of_several: bool,
-    machine: Machine | None,
     meter: RetrievalMeter,
 ) -> Try:
-    """Measure one candidate; as a child run of its own where the stage tries several."""
-    measured = measure_candidate(work, candidate, machine)
+    """What was measured of a candidate, judged; in a child run of its own where the stage tries several."""
     plain = Try(candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured)
     if not is_one_of_several:
         return plain
-    child = work.run.open_stage(candidate.stage, content_key(candidate.key, work.question.key), under=run.id)
+    parked = ("parked",) if measured.evaluation.parked else ()  # another record than that of its end
+    child = work.run.open_stage(candidate.stage, content_key(candidate.key, work.question.key, *parked), under=run.id)
     if child.is_finished:  # logged before a kill: the answers were stored, so it is measured as it was then
         return replace(plain, verdict=child.judged(work.use_case.gate_requirements).verdict)
-    logged = _log(work, child, plain, meter, measured.evaluation.usd_spent, suffix=_in_words(candidate))
+    suffix = ", ".join([in_words(candidate), *parked])
+    logged = _log(work, child, plain, meter, measured.evaluation.usd_spent, suffix=suffix)
     return replace(plain, verdict=logged.verdict)
-
-
-def _in_words(candidate: Candidate) -> str:
-    """What tells a try from the others of its stage."""
-    if candidate.guard:
-        plain = candidate.model_copy(update={"guard": None})
-        return f"{_in_words(plain)}, guarded by {candidate.guard.score}"
-    if candidate.cascade:
-        return f"{candidate.cascade.first.model} → {candidate.model}"
-    if candidate.prompt is None:
-        return candidate.model
-    if candidate.weights:
-        return f"{candidate.model} tuned"
-    return f"{candidate.model} {'constrained' if candidate.prompt.constrained else 'unconstrained'}"
 
 
 def measure_candidate(
@@ -210,18 +164,12 @@ def measure_candidate(
     """Answer the rows a candidate is judged on as it would in production; nothing is logged yet. Raises BudgetExceeded
     where the `machine` it runs on has no more paid time.
     """
+    return Resumable(work, candidate, partial(_answering, work, candidate), machine, alphas).go_on()
 
-    def on_look(progress: EvaluationProgress) -> None:
-        if machine:
-            machine.keep_paid()
-        work.display.show_evaluation(progress)
 
-    inputs = Inputs.of(work.question, candidate.stage, exam_of(work, candidate))
-    answering = work.place.serving(candidate) if work.place else open_answerer(work, candidate)
-    with answering as answerer, open_scorer(work, candidate.stage) as scorer, held():
-        measured = evaluate(work.use_case, candidate, answerer, inputs, alphas or work.alphas, scorer, on_look)
-        more = forgetting_figures(work, candidate) | answerer.figures()
-    return replace(measured, totals=measured.totals | more)
+def _answering(work: Workspace, candidate: Candidate) -> AbstractContextManager[Answerer]:
+    """Who answers for a candidate, opened where the stage is judged."""
+    return work.place.serving(candidate) if work.place else open_answerer(work, candidate)
 
 
 def _log(

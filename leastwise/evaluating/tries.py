@@ -1,4 +1,4 @@
-"""The tries of a stage: candidates measured one after another, and offers of one more that depends on what was tried.
+"""The tries of a stage: what became of its candidates, and offers of one more that depends on what was tried.
 
 It measures nothing itself.
 """

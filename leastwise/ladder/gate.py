@@ -33,6 +33,7 @@ class Evaluation(Result):
     measurements: dict[str, Measurement]
     usd_spent: float = Field(0.0, ge=0)
     error: str | None = Field(None, description="Why the evaluation could not be finished, in words.")
+    parked: str = Field("", description="Why its measuring was left while undecided, in words; empty: it was not left.")
     finding: str = Field("", description="What most wrong answers have in common and what helps; empty: nothing.")
 
 
@@ -60,7 +61,7 @@ def judge(evaluation: Evaluation, requirements: Sequence[Requirement]) -> Verdic
     """Judge a logged evaluation (rule 3): ERROR if any requirement is in error, FAIL if any fails, PASS if all pass.
 
     A metric that is missing, NaN, unscored or has lost more than 1% of its examples is ERROR: never PASS, and never a
-    reason to climb (rule 4).
+    reason to climb (rule 4). What was parked before a metric was measured is UNDECIDED: evidence of nothing.
     """
     each = tuple(_judge_one(evaluation, requirement) for requirement in requirements)
     if evaluation.error:
@@ -71,6 +72,8 @@ def judge(evaluation: Evaluation, requirements: Sequence[Requirement]) -> Verdic
     reasons = [v.reason for v in each if v.outcome == outcome]
     if evaluation.finding and outcome in ("FAIL", "UNDECIDED"):
         reasons.append(evaluation.finding)
+    if evaluation.parked and outcome == "UNDECIDED":
+        reasons.insert(0, evaluation.parked)
     reason = "; ".join(reasons)
     return Verdict(outcome=outcome, reason=reason, requirements=each)
 
@@ -82,8 +85,10 @@ def _judge_one(evaluation: Evaluation, requirement: Requirement) -> RequirementV
     measurement = evaluation.measurements.get(requirement.name)
     if measurement is None:
         failed_elsewhere = any(_is_failed(m) for m in evaluation.measurements.values())
-        outcome: GateOutcome = "UNDECIDED" if failed_elsewhere else "ERROR"
-        why = "not measured: another requirement had failed" if failed_elsewhere else "was not measured"
+        outcome: GateOutcome = "UNDECIDED" if failed_elsewhere or evaluation.parked else "ERROR"
+        why = "was not measured"
+        if failed_elsewhere or evaluation.parked:
+            why = f"not measured: {'another requirement had failed' if failed_elsewhere else 'it was parked before'}"
         return RequirementVerdict(name=requirement.name, outcome=outcome, reason=f"{requirement.name} {why}")
     problem = _problem(measurement, requirement)
     if problem:

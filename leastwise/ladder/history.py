@@ -87,8 +87,10 @@ def teacher(history: Sequence[Record]) -> Record | None:
 
 
 def resolve(verdict: Verdict, evaluation: Evaluation, use_case: UseCase) -> Resolution | None:
-    """How an UNDECIDED verdict is resolved (rule 5); None where the verdict is sure or an error."""
-    if verdict.outcome != "UNDECIDED":
+    """How an UNDECIDED verdict is resolved (rule 5); None where the verdict is sure or an error, or of a try that was
+    parked, since another passed.
+    """
+    if verdict.outcome != "UNDECIDED" or evaluation.parked:
         return None
     if use_case.on_undecided != "estimate":
         return _POLICY[use_case.on_undecided]

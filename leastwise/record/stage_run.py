@@ -37,6 +37,7 @@ from leastwise.record.run import (
     NOTE,
     OPEN_WEIGHTS,
     OVERRIDE,
+    PARKED,
     REASON,
     RESOLUTION,
     REUSED_FROM,
@@ -142,6 +143,7 @@ class StageRun(RecordedRun):
             measurements=measurements,
             usd_spent=self.figures.get(SPENT, 0.0),
             error=self.tag(ERROR) or None,
+            parked=self.tag(PARKED),
             finding=self.tag(FINDING),
         )
 
@@ -217,7 +219,7 @@ class StageRun(RecordedRun):
             ERROR: evaluation.error or "",
             FINDING: evaluation.finding,
             MEASURED: ",".join(evaluation.measurements),
-        }
+        } | ({PARKED: evaluation.parked} if evaluation.parked else {})
         for name, measured in evaluation.measurements.items():
             fields = measured.model_dump(include=set(LOGGED))
             figures |= {name: measured.estimate, **{f"{name}.{field}": float(fields[field]) for field in LOGGED}}

@@ -17,7 +17,7 @@ from aiohttp import web
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.cascade_offer import CascadeOffer
-from leastwise.evaluating.consistency import ask_again
+from leastwise.evaluating.samples.consistency import ask_again
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate
 from leastwise.record.stage_run import StageRun

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from leastwise.answering.answerer import PlainAnswerer
-from leastwise.evaluating.consistency import ask_again
+from leastwise.evaluating.samples.consistency import ask_again
 from leastwise.metrics.answer import Answer
 from leastwise.use_case import UseCase
 from tests.toys import use_case

@@ -9,6 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ import pytest
 import yaml
 from aiohttp import web
 
+from leastwise.answering.answerers import open_answerer
 from leastwise.errors import BadInput
-from leastwise.evaluating.stage import evaluate_stage
+from leastwise.evaluating.racing import Resumable
+from leastwise.evaluating.stage import evaluate_stage, measure_candidate
 from leastwise.record.stage_run import StageRun
 from leastwise.use_case import UseCase
 from tasks.audit import audit_verdicts
@@ -160,6 +163,26 @@ def test_the_judge_is_of_another_family_is_paid_once_and_is_in_ledger_and_totals
     again = prompt_stage(path)
     assert mind.calls == before
     assert again.figures["quality.lower"] == figures["quality.lower"]
+
+
+def test_a_graded_try_that_is_left_and_gone_on_with_is_measured_as_in_one_go_and_its_judge_is_asked_once(
+    home: Path, tmp_path: Path, minds: Any
+):
+    mind, base_url = minds
+    work = opened(case(tmp_path, base_url))
+    (candidate,) = prompt_candidates(work)
+    trying = Resumable(work, candidate, partial(open_answerer, work, candidate))
+    left = 0
+    while not trying.is_over:
+        left += 1
+        measured = trying.go_on(lambda: True)
+    assert left > 1 and mind.calls["critic"] == mind.calls["writer"] + 500
+    calls = mind.calls.copy()
+    whole = measure_candidate(work, candidate)
+    assert mind.calls == calls
+    assert measured.evaluation.measurements == whole.evaluation.measurements and measured.grades == whole.grades
+    assert measured.totals["judge.calls"] == mind.calls["critic"] and whole.totals["judge.calls"] == 0
+    assert measured.intervals == whole.intervals
 
 
 def test_the_verdict_is_derived_again_from_the_logged_grades(home: Path, tmp_path: Path, minds: Any):

@@ -9,13 +9,9 @@ cost and take is no figure of the traffic.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from leastwise.ladder.measured import TRAFFIC
 from leastwise.rows.question import JudgedRows
-
-if TYPE_CHECKING:
-    from leastwise.answering.answerer import Answerer
 
 GATE = "gate"
 QUALITY, ADHERENCE, LATENCY, COST = MAIN = ("quality", "adherence", "p95_latency_ms", "usd_per_1k_requests")
@@ -24,27 +20,29 @@ WITHOUT_EXPECTED = (ADHERENCE, LATENCY, COST)  # judged by the answer alone
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows that `requirements` are judged on, as `name` of the record; `is_scored`: whether expected answers count."""
+    """Rows that `requirements` are judged on, as `name` of the record; `is_scored`: whether expected answers count;
+    `is_behind_caches`: whether they are answered by the candidate without any cache.
+    """
 
     name: str
     judged: JudgedRows
     requirements: tuple[str, ...]
-    answerer: Answerer
     is_scored: bool = True
+    is_behind_caches: bool = False
 
     def judges(self, requirement: str) -> bool:
         """Whether a requirement is judged on these rows."""
         return requirement in self.requirements
 
 
-def samples_of(judged: JudgedRows, beside: JudgedRows | None, answerer: Answerer) -> tuple[Sample, ...]:
+def samples_of(judged: JudgedRows, beside: JudgedRows | None) -> tuple[Sample, ...]:
     """The samples in the order in which they are asked; `beside`: gate rows, where the judged ones cannot be scored.
 
     Traffic comes first, so that a provider's cache is as cold as the traffic finds it.
     """
     if beside is None:
-        return (Sample(GATE, judged, MAIN, answerer),)
+        return (Sample(GATE, judged, MAIN),)
     return (
-        Sample(TRAFFIC, judged, WITHOUT_EXPECTED, answerer, is_scored=False),
-        Sample(GATE, beside, (QUALITY,), answerer.without_caches),
+        Sample(TRAFFIC, judged, WITHOUT_EXPECTED, is_scored=False),
+        Sample(GATE, beside, (QUALITY,), is_behind_caches=True),
     )

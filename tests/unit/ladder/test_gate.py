@@ -135,3 +135,21 @@ def test_the_plain_estimate_resolves_by_the_bound_not_the_floor(estimate: float,
 def test_the_plain_estimate_resolves_nothing_but_undecided() -> None:
     assert plain_outcome(evaluation(measured(QUALITY, 0.9, 1.0, estimate=0.1)), [QUALITY]) == "PASS"
     assert plain_outcome(evaluation(measured(QUALITY, NAN, 1.0)), [QUALITY]) == "ERROR"
+
+
+WORDS = "parked after 75 examples: another try passed"
+
+
+def test_what_was_parked_is_undecided_whatever_had_not_been_measured_yet_and_says_so() -> None:
+    parked = evaluation(measured(QUALITY, *OPEN)).model_copy(update={"parked": WORDS})
+    verdict = judge(parked, [QUALITY, LATENCY])
+    assert verdict.outcome == "UNDECIDED" and verdict.named("UNDECIDED") == ("quality", "p95_latency_ms")
+    assert verdict.reason.startswith(f"{WORDS}; ")
+    assert judge(parked.model_copy(update={"parked": ""}), [QUALITY, LATENCY]).outcome == "ERROR"
+
+
+def test_what_surely_failed_before_it_was_parked_has_failed_and_what_was_lost_is_an_error() -> None:
+    failed = evaluation(measured(QUALITY, *OPEN), measured(LATENCY, *SLOW)).model_copy(update={"parked": WORDS})
+    assert judge(failed, [QUALITY, LATENCY]).outcome == "FAIL"
+    lost = evaluation(measured(QUALITY, *OPEN, lost=9)).model_copy(update={"parked": WORDS})
+    assert judge(lost, [QUALITY, LATENCY]).outcome == "ERROR"

@@ -25,6 +25,13 @@ def test_undecided_is_resolved_by_policy(policy: str, estimate: float, resolutio
     assert resolve(verdict, got, asked) == resolution
 
 
+@pytest.mark.parametrize("policy", ["estimate", "climb", "stop", "ask"])
+def test_a_try_that_was_parked_is_resolved_to_nothing(policy: str) -> None:
+    got = evaluation(undecided="quality").model_copy(update={"parked": "parked", "measurements": {}})
+    asked = use_case(on_undecided=policy)
+    assert resolve(judge(got, asked.gate_requirements), got, asked) is None
+
+
 @pytest.mark.parametrize("fail", ["", "quality"])
 def test_a_sure_verdict_is_not_resolved(fail: str) -> None:
     got = evaluation(fail)
