@@ -34,6 +34,7 @@ from leastwise.use_case.price import Usage
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelResponse
 
+BACKOFF_S = (0.25, 8.0)
 OF_ONE_REQUEST = frozenset({"403", "404"})  # what an endpoint that has answered may say of one request alone
 
 
@@ -179,7 +180,7 @@ class AsyncAsker:
         return lost(request, self._known.remedy(failure), failure.finish_reason), None
 
     async def _wait(self, failure: Failure, attempt: int) -> None:
-        await asyncio.sleep(pause_s(failure.retry_after_s, attempt))
+        await asyncio.sleep(pause_s(failure.retry_after_s, attempt, BACKOFF_S))
 
     async def _metered_call(self, request: Request, target: Target) -> StoredAnswer | Failure:
         """One call: reserved before, settled after at its price, at its worst where it may be billed, or released."""

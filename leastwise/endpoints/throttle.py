@@ -12,17 +12,16 @@ from leastwise.errors import BadInput
 
 FIRST_LIMIT = 16
 LONGEST_RETRY_AFTER_S = 60.0
-BACKOFF_S = (0.25, 8.0)
 WINDOW_S = 1.1  # a second by the provider's clock, however late it saw the calls
 
 
-def pause_s(retry_after_s: float | None, attempt: int) -> float:
-    """Seconds to wait after a failed attempt (from 0): as long as its provider says, else doubled each time, with
-    jitter; none where the provider says longer than is waited for.
+def pause_s(retry_after_s: float | None, attempt: int, backoff_s: tuple[float, float]) -> float:
+    """Seconds to wait after a failed attempt (from 0): as long as its provider says, else from the first to the most
+    of `backoff_s`, doubled each time, with jitter; none where the provider says longer than is waited for.
     """
     if retry_after_s is not None:
         return retry_after_s if retry_after_s <= LONGEST_RETRY_AFTER_S else 0.0
-    first, most = BACKOFF_S
+    first, most = backoff_s
     return random.uniform(0.5, 1.0) * float(min(most, first * 2**attempt))
 
 

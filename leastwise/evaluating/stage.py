@@ -27,6 +27,7 @@ from leastwise.evaluating.forgetting import exam_of, forgetting_figures
 from leastwise.evaluating.guard_offer import guards_offered
 from leastwise.evaluating.judge_scorer import open_scorer
 from leastwise.evaluating.looks import Inputs
+from leastwise.evaluating.search.offer import SearchOffer, search_note, with_search
 from leastwise.evaluating.tries import Offer, Tries, Try
 from leastwise.ladder import Evaluation, Verdict, judge
 from leastwise.ladder.alphas import Alphas
@@ -158,7 +159,8 @@ def _counted(work: Workspace, run: StageRun, tries: Tries, what: str, key: str) 
 
 def _never_asked(work: Workspace, stage: Stage, candidates: Sequence[Candidate | Offer]) -> Try:
     """What stands for a stage of which nothing could be asked: its first candidate, of which nothing is known."""
-    first = next(each for each in candidates if isinstance(each, Candidate))
+    each = next(each for each in candidates if isinstance(each, Candidate | SearchOffer))
+    first = each.start if isinstance(each, SearchOffer) else each
     gate_hash = work.question.judged_rows(stage).set_hash
     nothing = Evaluation(stage=stage, candidate=first.key, gate_hash=gate_hash, measurements={})
     return Try(first, judge(nothing, work.use_case.gate_requirements), Measured(nothing))
@@ -179,7 +181,7 @@ def _try(
     meter: RetrievalMeter,
 ) -> Try:
     """Measure one candidate; as a child run of its own where the stage tries several."""
-    measured = measure_candidate(work, candidate, machine)
+    measured = with_search(work, candidate, measure_candidate(work, candidate, machine))
     plain = Try(candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured)
     if not is_one_of_several:
         return plain
@@ -193,15 +195,14 @@ def _try(
 def _in_words(candidate: Candidate) -> str:
     """What tells a try from the others of its stage."""
     if candidate.guard:
-        plain = candidate.model_copy(update={"guard": None})
-        return f"{_in_words(plain)}, guarded by {candidate.guard.score}"
+        return f"{_in_words(candidate.model_copy(update={'guard': None}))}, guarded by {candidate.guard.score}"
     if candidate.cascade:
         return f"{candidate.cascade.first.model} → {candidate.model}"
     if candidate.prompt is None:
         return candidate.model
     if candidate.weights:
         return f"{candidate.model} tuned"
-    return f"{candidate.model} {'constrained' if candidate.prompt.constrained else 'unconstrained'}"
+    return f"{candidate.model} {candidate.prompt.how}"
 
 
 def measure_candidate(
@@ -247,14 +248,14 @@ def _log(
     retrieval = meter.measure(candidate, measured)
     run.log_evaluation(evaluation, measured.totals | estimated | dict(retrieval.metrics), model_id)
     logged = run.judged(requirements)
-    table = gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha) + retrieval.note
-    for words in filter(None, (judged_beside(measured.totals), unknown_usage(measured.totals))):
-        table += f"\n\n{words}."
-    name = run_name(candidate.stage, logged.verdict, logged.evaluation, suffix)
+    words = filter(None, (judged_beside(measured.totals), unknown_usage(measured.totals)))
+    notes = [retrieval.note, *(f"\n\n{each}." for each in words), search_note(work, candidate)]
+    table = "".join([gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha), *notes])
     tags = _tags(work, candidate, logged.evaluation, logged.verdict) | dict(retrieval.tags)
     run.log_examples(measured)
     run.log_data(work.question.data_sets(*_judged_on(work, candidate.stage)))
     log_intervals(run, measured.intervals, requirements)
+    name = run_name(candidate.stage, logged.verdict, logged.evaluation, suffix)
     run.log_verdict(name, logged.verdict, tags, table)  # what has a verdict is whole: a kill before it leaves none
     run.close(FAILED if logged.verdict.outcome == "ERROR" else FINISHED)
     return _Logged(logged.evaluation, logged.verdict, retrieval, table)

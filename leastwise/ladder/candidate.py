@@ -64,6 +64,14 @@ class Prompt(Part):
             raise ValueError("calibration: belongs to reading: likelihood; leave it out")
         return self
 
+    @property
+    def how(self) -> str:
+        """How the model is asked and its answer read, in words."""
+        if self.format == "chat" and self.reading == "generate":
+            return "constrained" if self.constrained else "unconstrained"
+        prior = " / class prior" if self.calibration and self.calibration.log_prior else ""
+        return f"{self.format}, {self.reading}{prior}"
+
 
 class Retriever(Part):
     """What is looked up for every request."""
