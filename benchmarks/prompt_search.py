@@ -67,11 +67,11 @@ def _measure(work: Workspace, candidate: Candidate, rows: pd.DataFrame, name: st
     low, high = interval(values)
     tokens, usd = (np.mean([getattr(each, what) for each in answers]) for what in ("input_tokens", "usd"))
     took = np.median([each.latency_ms for each in answers if each.latency_ms is not None])
-    prompt = candidate.prompt
-    how = prompt.how if prompt else ""
+    how = candidate.prompt.how if candidate.prompt else ""
+    calls = sum(not each.from_store for each in answers)
     print(
         f"{name:6s} accuracy {np.nanmean(values):.3f} [{low:.3f}, {high:.3f}], {tokens:.0f} tokens in, "
-        f"${1000 * usd:.4f} per 1,000, median {took:.0f} ms, {sum(not each.from_store for each in answers)} calls ({how})",
+        f"${1000 * usd:.4f} per 1,000, median {took:.0f} ms, {calls} calls ({how})",
         flush=True,
     )
     return values

@@ -41,7 +41,7 @@ class Searching(Part):
     """How prompts are searched for on data.dev before one candidate a model is judged; it costs calls and no alpha."""
 
     usd: float = Field(
-        0.5, ge=0, le=10_000, description="Most that the search of one stage costs, dollars; 0: none is made."
+        0.2, ge=0, le=10_000, description="Most that the search of one stage costs, dollars; 0: none is made."
     )
     rows: int = Field(
         100, ge=0, le=10_000, description="Dev rows that decide it, the same for all variants; 0: none is made."

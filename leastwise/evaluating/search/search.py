@@ -22,7 +22,7 @@ from leastwise.evaluating.search.axes import AXES, Axis, Variant
 from leastwise.evaluating.search.dev_answers import DevAnswers, TooDear
 from leastwise.evaluating.search.report import NotTried, SearchReport, Step
 from leastwise.evidence.choosing import one_standard_error
-from leastwise.evidence.choosing.one_standard_error import best_of, cheapest_within_one_error, interval, paired
+from leastwise.evidence.choosing.one_standard_error import cheapest_within_one_error, interval, paired
 from leastwise.evidence.halving import better_half, schedule
 from leastwise.ladder.candidate import Candidate
 from leastwise.rows.gate_rows import seeded
@@ -115,7 +115,7 @@ class _Search:
             if not left:
                 return at
             is_last = rows == len(self.answers.rows)
-            self._note(axis, left, scores, rows, before)
+            self._note(axis, left, rows, before)
             if not is_last:
                 kept = better_half([(each.mean, each.usd) for each in scores])
                 kept = kept if len(kept) >= LEAST_FINALISTS else _best(scores, LEAST_FINALISTS)
@@ -176,37 +176,34 @@ class _Search:
         log.info(f"search: {axis.name}: {taken.name}, {scores[every.index(taken)].mean:.3f} on dev")
         return taken.candidate
 
-    def _note(
-        self,
-        axis: Axis,
-        variants: Sequence[Variant],
-        scores: Sequence[one_standard_error.Variant],
-        rows: int,
-        before: Variant,
-    ) -> None:
-        """A step for every variant that ends here: on all rows, or in the worse half."""
-        base = self.answers.scored(before.candidate, rows) if before in variants else scores[best_of(scores)]
-        for each, scored in zip(variants, scores, strict=True):
-            self.steps = [
-                step
-                for step in self.steps
-                if (step.axis, step.variant) != (axis.name, each.name)  # of fewer rows
-            ]
-            gained, (lower, upper) = paired(scored.scores, base.scores), interval(scored.scores)
-            self.steps.append(
-                Step(
-                    axis=axis.name,
-                    variant=each.name,
-                    rows=rows,
-                    quality=scored.mean,
-                    lower=lower,
-                    upper=upper,
-                    gain=gained.mean,
-                    error=gained.error if math.isfinite(gained.error) else 0.0,
-                    tokens=self.answers.tokens(each.candidate),
-                    usd=scored.usd,
-                )
-            )
+    def _note(self, axis: Axis, variants: Sequence[Variant], rows: int, before: Variant) -> None:
+        """A step for every variant, which replaces that of fewer rows; what was asked on all rows before stays so."""
+        every = len(self.answers.rows)
+        for each in variants:
+            known = every if each.candidate.key in self.finished else rows
+            self.steps = [step for step in self.steps if (step.axis, step.variant) != (axis.name, each.name)]
+            self.steps.append(self._step(axis, each, known, before))
+
+    def _step(self, axis: Axis, each: Variant, rows: int, before: Variant) -> Step:
+        """A variant on so many rows, against where the axis began."""
+        scored = self.answers.scored(each.candidate, rows)
+        try:
+            base = self.answers.scored(before.candidate, rows)
+        except (TooDear, CannotBeAsked):
+            base = scored
+        gained, (lower, upper) = paired(scored.scores, base.scores), interval(scored.scores)
+        return Step(
+            axis=axis.name,
+            variant=each.name,
+            rows=rows,
+            quality=scored.mean,
+            lower=lower,
+            upper=upper,
+            gain=gained.mean,
+            error=gained.error if math.isfinite(gained.error) else 0.0,
+            tokens=self.answers.tokens(each.candidate),
+            usd=scored.usd,
+        )
 
 
 def _best(scores: Sequence[one_standard_error.Variant], count: int) -> list[int]:

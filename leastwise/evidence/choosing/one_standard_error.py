@@ -86,7 +86,7 @@ def interval(scores: Sequence[float], z: float = 1.96) -> tuple[float, float]:
     p, spread = float(known.mean()), z * z / n
     middle = (p + spread / 2) / (1 + spread)
     half = z * math.sqrt(p * (1 - p) / n + spread / (4 * n)) / (1 + spread)
-    return (max(0.0, middle - half), min(1.0, middle + half))
+    return (max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half)))
 
 
 def _descending(mean: float) -> float:
