@@ -159,11 +159,11 @@ def _counted(work: Workspace, run: StageRun, tries: Tries, what: str, key: str) 
 
 def _never_asked(work: Workspace, stage: Stage, candidates: Sequence[Candidate | Offer]) -> Try:
     """What stands for a stage of which nothing could be asked: its first candidate, of which nothing is known."""
-    each = next(each for each in candidates if isinstance(each, Candidate | SearchOffer))
-    first = each.start if isinstance(each, SearchOffer) else each
-    gate_hash = work.question.judged_rows(stage).set_hash
-    nothing = Evaluation(stage=stage, candidate=first.key, gate_hash=gate_hash, measurements={})
-    return Try(first, judge(nothing, work.use_case.gate_requirements), Measured(nothing))
+    starts = (each.start if isinstance(each, SearchOffer) else each for each in candidates)
+    first = next(each for each in starts if isinstance(each, Candidate))
+    rows, requirements = work.question.judged_rows(stage).set_hash, work.use_case.gate_requirements
+    nothing = Evaluation(stage=stage, candidate=first.key, gate_hash=rows, measurements={})
+    return Try(first, judge(nothing, requirements), Measured(nothing))
 
 
 def _paid_endpoint(work: Workspace, stage: str) -> AbstractContextManager[Machine | None]:
@@ -200,9 +200,7 @@ def _in_words(candidate: Candidate) -> str:
         return f"{candidate.cascade.first.model} → {candidate.model}"
     if candidate.prompt is None:
         return candidate.model
-    if candidate.weights:
-        return f"{candidate.model} tuned"
-    return f"{candidate.model} {candidate.prompt.how}"
+    return f"{candidate.model} {'tuned' if candidate.weights else candidate.prompt.how}"
 
 
 def measure_candidate(
@@ -243,19 +241,19 @@ def _log(
     with referred(work, candidate) if measured.rows else nullcontext() as bundle:
         model_id = run.log_candidate(candidate, work.use_case, bundle)
     evaluation = measured.evaluation.model_copy(update={"usd_spent": spent})
-    is_whole_stage = not suffix and candidate.stage != "reference"
-    estimated = _estimates(work, candidate, spent if cost is None else cost) if is_whole_stage else {}
+    billed = spent if cost is None else cost
+    estimated = {} if suffix or candidate.stage == "reference" else _estimates(work, candidate, billed)
     retrieval = meter.measure(candidate, measured)
     run.log_evaluation(evaluation, measured.totals | estimated | dict(retrieval.metrics), model_id)
     logged = run.judged(requirements)
-    words = filter(None, (judged_beside(measured.totals), unknown_usage(measured.totals)))
-    notes = [retrieval.note, *(f"\n\n{each}." for each in words), search_note(work, candidate)]
-    table = "".join([gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha), *notes])
-    tags = _tags(work, candidate, logged.evaluation, logged.verdict) | dict(retrieval.tags)
+    words = [each for each in (judged_beside(measured.totals), unknown_usage(measured.totals)) if each]
+    table = gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha)
+    table += "".join([retrieval.note, *(f"\n\n{each}." for each in words), search_note(work, candidate)])
     run.log_examples(measured)
     run.log_data(work.question.data_sets(*_judged_on(work, candidate.stage)))
     log_intervals(run, measured.intervals, requirements)
     name = run_name(candidate.stage, logged.verdict, logged.evaluation, suffix)
+    tags = _tags(work, candidate, logged.evaluation, logged.verdict) | dict(retrieval.tags)
     run.log_verdict(name, logged.verdict, tags, table)  # what has a verdict is whole: a kill before it leaves none
     run.close(FAILED if logged.verdict.outcome == "ERROR" else FINISHED)
     return _Logged(logged.evaluation, logged.verdict, retrieval, table)
