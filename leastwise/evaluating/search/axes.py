@@ -1,6 +1,7 @@
 """What a search varies, one axis after another in the order of `AXES`, each from the best candidate so far.
 
-A new axis is a function from where one stands to its variants, put into `AXES`. It asks and scores nothing.
+Examples come last: how few are enough is told by how the answer is read (read as written, two of the nearest were far
+behind four; by likelihood they were not). A new axis is a function from where one stands to its variants, put into `AXES`. It asks and scores nothing.
 """
 
 from __future__ import annotations
@@ -113,4 +114,4 @@ def _words(work: Workspace, at: Candidate) -> Axis:
     return Axis("words", (listed, Variant("instruction alone", _with(at, system=short_prompt(task)))))
 
 
-AXES: tuple[Callable[[Workspace, Candidate], Axis], ...] = (_format, _shots, _reading, _words)
+AXES: tuple[Callable[[Workspace, Candidate], Axis], ...] = (_format, _reading, _words, _shots)
