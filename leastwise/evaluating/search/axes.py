@@ -1,7 +1,8 @@
 """What a search varies, one axis after another in the order of `AXES`, each from the best candidate so far.
 
-Examples come last: how few are enough is told by how the answer is read (read as written, two of the nearest were far
-behind four; by likelihood they were not). A new axis is a function from where one stands to its variants, put into `AXES`. It asks and scores nothing.
+Examples come last: how few are enough is told by how the answer is read (as written, two of the nearest were far behind
+four; by likelihood they were not). A new axis is a function from where one stands to its variants, put into `AXES`. It
+asks and scores nothing.
 """
 
 from __future__ import annotations
