@@ -4,15 +4,19 @@ required.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect import task
 
 from leastwise.answering.prompts import fixed_shots
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.cascade_offer import CascadeOffer
+from leastwise.evaluating.search.offer import SearchOffer
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.evaluating.tries import Offer
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.run_id import RunId
+from leastwise.use_case import Stage
 from leastwise.use_case.model import Model
 from leastwise.use_case.prompts import system_prompt
 from tasks.session.results import show_result
@@ -31,12 +35,25 @@ def prompt_tries(work: Workspace) -> list[Candidate | Offer]:
     is tried.
     """
     candidates = prompt_candidates(work)
+    if work.use_case.searches:
+        return searches_from(work, "prompt", candidates)
     plain = [each for each in candidates if each.prompt and not each.prompt.constrained]
     if len(plain) < 2 or not work.use_case.offers_cascades:
         return list(candidates)
     cheapest = [each for each in candidates if each.model == plain[0].model]
     dearer = [each for each in candidates if each.model != plain[0].model]
     return [*cheapest, CascadeOffer("prompt", plain[0], plain[-1]), *dearer]
+
+
+def searches_from(work: Workspace, stage: Stage, candidates: Sequence[Candidate]) -> list[Candidate | Offer]:
+    """A search for each model from its unconstrained candidate, what the stage's may cost in equal parts; in `prompt` a
+    cascade of the cheapest model and the dearest after the cheapest.
+    """
+    starts = [work.at_its_engine(each) for each in candidates if each.prompt and not each.prompt.constrained]
+    offers: list[Candidate | Offer] = [SearchOffer(stage, start, 1 / len(starts)) for start in starts]
+    if stage == "prompt" and len(starts) > 1 and work.use_case.offers_cascades:
+        offers.insert(1, CascadeOffer(stage, starts[0], starts[-1]))
+    return offers
 
 
 def prompt_candidates(work: Workspace) -> list[Candidate]:

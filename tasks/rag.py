@@ -8,9 +8,10 @@ from leastwise.answering.retrieval import retriever_of
 from leastwise.answering.retrieval_figures import with_chosen_mode
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
+from leastwise.evaluating.tries import Offer
 from leastwise.ladder.candidate import Candidate
 from leastwise.run_id import RunId
-from tasks.prompt import prompt_candidates
+from tasks.prompt import prompt_candidates, searches_from
 from tasks.session.results import show_result
 from tasks.session.workspace import open_workspace
 
@@ -19,7 +20,13 @@ from tasks.session.workspace import open_workspace
 def evaluate_rag(climb: RunId) -> RunId:
     """Measure the stage and log it by the best of its candidates."""
     work = open_workspace(climb)
-    return show_result(work, evaluate_stage(work, "rag", rag_candidates(work)))
+    return show_result(work, evaluate_stage(work, "rag", rag_tries(work)))
+
+
+def rag_tries(work: Workspace) -> list[Candidate | Offer]:
+    """The rag candidates, or a search from each model's unconstrained one."""
+    candidates = rag_candidates(work)
+    return searches_from(work, "rag", candidates) if work.use_case.searches else list(candidates)
 
 
 def rag_candidates(work: Workspace) -> list[Candidate]:

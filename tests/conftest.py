@@ -251,6 +251,7 @@ def small_triage(folder: Path, triage_data: Path, **sizes: int) -> dict[str, Any
     return {
         "task": {"instruction": instruction, "labels": sorted(frames["train"]["label"].unique())},
         "data": {name: f"{name}.parquet" for name in frames},
+        "search": {"rows": 0},
     }
 
 

@@ -16,6 +16,7 @@ from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render
 from leastwise.money.asked import Asked, Lengths
 from leastwise.money.capacity import most_loops
+from leastwise.money.search_cost import most_examples
 from leastwise.money.token_counts import most_request_tokens, most_tokens
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.rows.question import Question
@@ -88,7 +89,7 @@ def _longest_shots(use_case: UseCase, train: pd.DataFrame | None) -> list[Shot]:
     every = (
         shot(use_case.task, str(text), str(label)) for text, label in zip(train["text"], train["label"], strict=True)
     )
-    return heapq.nlargest(use_case.retrieval.examples, every, key=lambda each: most_tokens(each.text + each.label))
+    return heapq.nlargest(most_examples(use_case), every, key=lambda each: most_tokens(each.text + each.label))
 
 
 def _as_judged(question: Question, graded: Iterable[str]) -> dict[str, Lengths | int | float]:

@@ -17,7 +17,7 @@ from leastwise.answering.answerer import Surroundings
 from leastwise.answering.retrieval import Hit
 from leastwise.errors import TextTooLong, refuse
 from leastwise.ladder.candidate import Candidate, Prompt, Shot
-from leastwise.ladder.rendering import Turn, render
+from leastwise.ladder.rendering import Turn, render, render_completion
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.models.causal_model import tokenizer_of
@@ -39,7 +39,9 @@ MOST_NAMED = 5  # rows in one message
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """The messages for one text, and the ids of the documents in them, best first."""
+    """The messages for one text (a completion's text is the only one), and the ids of the documents in them, best
+    first.
+    """
 
     turns: tuple[Turn, ...]
     documents: tuple[str, ...]
@@ -166,6 +168,9 @@ class _Context:
 
     def _turns(self, text: str, examples: list[Shot], documents: list[Hit]) -> tuple[Turn, ...]:
         texts = [hit.text for hit in documents]
+        if self._prompt.format == "completion":
+            whole = render_completion(self._prompt, text, documents=texts, examples=examples)
+            return (Turn(role="user", content=whole),)
         return render(self._prompt, text, documents=texts, examples=examples, enumerated=self._is_label)
 
     def _has_room_for(self, turns: tuple[Turn, ...]) -> bool:
@@ -176,6 +181,6 @@ class _Context:
             return sum(map(ample_tokens, texts)) + marks <= self._room
         base = self._tokenizer(self._model.uri)
         tokenizer = tokenizer_of(str(base))
-        if tokenizer.chat_template is None:  # its server has one of its own
+        if self._prompt.format == "completion" or tokenizer.chat_template is None:  # its server has one of its own
             return len(tokenizer.encode("\n".join(texts))) + marks <= self._room
         return len(tokenizer.encode(format_chat(base, turns))) <= self._room

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Payer, PlainAnswerer, Surroundings, latencies_of, measured_capacity
-from leastwise.answering.prompts import fit_prompts
+from leastwise.answering.prompts import FittedPrompt, fit_prompts
+from leastwise.answering.reading.labels import as_read, first_tokens
 from leastwise.answering.retrieval import retrieval_ms
 from leastwise.answering.servers import causal_server, engine_for, served_name
 from leastwise.content import identity
@@ -23,9 +25,9 @@ from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target
 from leastwise.engines.engine import Running
 from leastwise.engines.watch import watched
-from leastwise.ladder.candidate import Candidate
+from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.metrics.answer import Answer
-from leastwise.models.chat import takes_system
+from leastwise.models.chat import format_chat, takes_system
 from leastwise.money.capacity import Load
 from leastwise.money.venue_cost import fixed_usd_per_request
 from leastwise.stores import storage
@@ -85,8 +87,11 @@ class ServedAnswerer(PlainAnswerer):
 
     def answer(self, rows: pd.DataFrame) -> list[Answer]:
         """Retrieve, render, ask; latency is the request's own plus that of its retrieval."""
-        replies = self._asker.ask(self._requests(rows))
-        return [answer_of(reply, took) for reply, took in zip(replies, self._retrieval_ms(rows), strict=True)]
+        replies = zip(self._asked(self._requests(rows)), self._retrieval_ms(rows), strict=True)
+        return [answer_of(reply, took) for reply, took in replies]
+
+    def _asked(self, requests: Sequence[Request]) -> list[Reply]:
+        return [as_read(self._candidate, reply) for reply in self._asker.ask(requests)]
 
     def _retrieval_ms(self, rows: pd.DataFrame) -> list[float]:
         retriever = self._candidate.retriever
@@ -107,7 +112,8 @@ class ServedAnswerer(PlainAnswerer):
     @property
     def offers_batches(self) -> bool:
         """Whether `answer_in_batch` can be used."""
-        return batches.is_offered(self._asker.target)
+        is_chat = self._candidate.prompt is None or self._candidate.prompt.format == "chat"
+        return is_chat and batches.is_offered(self._asker.target)
 
     def answer_in_batch(self, rows: pd.DataFrame) -> list[Answer]:
         """As `answer`, through the provider's batch interface at its price; such answers have no latency."""
@@ -137,13 +143,13 @@ class ServedAnswerer(PlainAnswerer):
             for request in self._requests(rows)
             for sample in range(1, count + 1)
         ]
-        answers = [answer_of(reply, 0.0) for reply in self._asker.ask(requests)]
+        answers = [answer_of(reply, 0.0) for reply in self._asked(requests)]
         return [answers[at : at + count] for at in range(0, len(answers), count)]
 
     def again(self, rows: pd.DataFrame) -> list[Answer]:
         """The very same requests once more; kept apart from the first answers, so that a rerun asks no third time."""
         requests = [replace(request, sample=1) for request in self._requests(rows)]
-        return [answer_of(reply, 0.0) for reply in self._asker.ask(requests)]
+        return [answer_of(reply, 0.0) for reply in self._asked(requests)]
 
     def timed(self, rows: pd.DataFrame, answers: list[Answer]) -> list[float | None]:
         """Every answer already came over HTTP; one that was not timed in this venue, at this concurrency, is asked for
@@ -168,18 +174,29 @@ def requests_of(
     """What a candidate's model is asked for each text, in the climb as in production."""
     task, prompt, model = work.use_case.task, candidate.prompt, work.catalogue.model(candidate.model)
     is_constrained = prompt is not None and prompt.constrained
+    tokenizer = work.tokenizer(model.uri) if prompt and prompt.reading == "likelihood" else None
+    begins = first_tokens(tokenizer, task.answers or (), prompt.format) if prompt and tokenizer else ()
     return [
         Request(
             row_id=row_id,
-            messages=tuple(Message(turn.role, turn.content) for turn in each.turns),
+            messages=_messages(each, prompt, tokenizer),
             max_tokens=work.use_case.traffic.output_tokens,
-            choices=task.answers if is_constrained else None,
+            choices=task.answers if is_constrained or begins else None,
             json_schema=task.json_schema if is_constrained and task.kind == "extraction" else None,
-            wants_confidence=confident,
+            wants_confidence=confident and not begins,
             reasoning_tokens=0 if candidate.weights else model.reasoning_tokens,
+            is_completion=bool(begins) or (prompt is not None and prompt.format == "completion"),
+            first_tokens=begins,
         )
         for row_id, each in zip(ids, fit_prompts(work, candidate, texts), strict=True)
     ]
+
+
+def _messages(fitted: FittedPrompt, prompt: Prompt | None, tokenizer: Path | None) -> tuple[Message, ...]:
+    """The messages; of a chat whose labels' likelihood is read the one text its template makes of them."""
+    if prompt and tokenizer and prompt.format == "chat":
+        return (Message("user", format_chat(tokenizer, fitted.turns)),)
+    return tuple(Message(turn.role, turn.content) for turn in fitted.turns)
 
 
 def answer_of(reply: Reply, retrieval_ms: float = 0.0) -> Answer:

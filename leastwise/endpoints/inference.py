@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,12 +19,13 @@ from typing import TYPE_CHECKING, Required, Self, TypedDict, Unpack
 
 from leastwise.endpoints.adaptation import Acquaintance, Attempt
 from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
+from leastwise.endpoints.completion.asking import complete
 from leastwise.endpoints.failure import SELDOM_PASSING, Failure, watched
 from leastwise.endpoints.providers import connect
 from leastwise.endpoints.reading import answer_read, counts_thinking, outcome_of, thought
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key
-from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain
+from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain, pause_s
 from leastwise.stores.answer_store import Answers, StoredAnswer
 from leastwise.stores.ledger import Meter
 from leastwise.stores.remembered import Remembered
@@ -180,11 +180,7 @@ class AsyncAsker:
         return lost(request, self._known.remedy(failure), failure.finish_reason), None
 
     async def _wait(self, failure: Failure, attempt: int) -> None:
-        if failure.retry_after_s is not None:
-            await asyncio.sleep(failure.retry_after_s if failure.retry_after_s <= LONGEST_RETRY_AFTER_S else 0.0)
-        else:
-            first, most = BACKOFF_S
-            await asyncio.sleep(random.uniform(0.5, 1.0) * min(most, first * 2**attempt))
+        await asyncio.sleep(pause_s(failure.retry_after_s, attempt, BACKOFF_S))
 
     async def _metered_call(self, request: Request, target: Target) -> StoredAnswer | Failure:
         """One call: reserved before, settled after at its price, at its worst where it may be billed, or released."""
@@ -229,13 +225,17 @@ class AsyncAsker:
         """The provider's response and the milliseconds it took."""
         from pydantic_ai.direct import model_request
 
-        settings, parameters = settings_of(target, request, self.timeout_s), parameters_of(request, target)
-        messages = provider_messages(request.messages, target.habits)
         self._connection = self._connection.asked_with(target.habits)
         model, started = self._connection.model, time.perf_counter()
-        response = await model_request(
-            model, messages, model_settings=settings, model_request_parameters=parameters, instrument=False
-        )
+        if request.is_completion:
+            response = await complete(model, target, request, self.timeout_s)
+        else:
+            settings, parameters = settings_of(target, request, self.timeout_s), parameters_of(request, target)
+            messages = provider_messages(request.messages, target.habits)
+            started = time.perf_counter()
+            response = await model_request(
+                model, messages, model_settings=settings, model_request_parameters=parameters, instrument=False
+            )
         latency_ms = (time.perf_counter() - started) * 1000
         self._known.saw_thinking |= thought(response)
         return response, latency_ms

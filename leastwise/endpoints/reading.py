@@ -65,7 +65,7 @@ def counts_thinking(wire: Wire) -> bool:
 
 def chosen_label(text: str, request: Request) -> str:
     """The label out of `{"label": …}`; what does not parse (cut off, say) is the model's answer as it stands."""
-    if request.choices is None:
+    if request.choices is None or request.first_tokens:
         return text
     try:
         label = json.loads(text)["label"]

@@ -54,6 +54,8 @@ class Request:
     With `choices` the label itself comes back as text, and `max_tokens` speaks of the label alone: the JSON around it
     is allowed for. `sample` tells repeated samples of the same row apart. `wants_confidence` asks for the probability
     of the answer, which only OpenAI-compatible endpoints tell. `reasoning_tokens` may be thought before the answer.
+    `is_completion`: the one message is a plain text to go on with, up to the end of a line. With `first_tokens` (the
+    vocabulary's number of the token each of `choices` begins with) the answer is how likely each choice is, as JSON.
     """
 
     row_id: str
@@ -65,16 +67,20 @@ class Request:
     sample: int = 0
     wants_confidence: bool = False
     reasoning_tokens: int = 0
+    is_completion: bool = False
+    first_tokens: tuple[int, ...] = ()
 
     @property
     def most_output_tokens(self) -> int:
         """The cap on output tokens that is sent: the answer's own, what holds it, and what may be thought before."""
+        if self.first_tokens:
+            return 1
         return self.max_tokens + (CHOICE_TOKENS if self.choices else 0) + self.reasoning_tokens
 
     @property
     def is_constrained(self) -> bool:
         """Whether the output is held to a schema."""
-        return self.choices is not None or self.json_schema is not None
+        return (self.choices is not None or self.json_schema is not None) and not self.first_tokens
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,12 @@ def request_key(target: Target, request: Request) -> str:
     Where a server of our own happens to listen is no part of it, and what was asked before endpoints were part of it at
     our own servers or a provider's own address keeps its key.
     """
-    later = ("wants_confidence", "reasoning_tokens")  # fields that older keys do not have
+    later = (
+        "wants_confidence",
+        "reasoning_tokens",
+        "is_completion",
+        "first_tokens",
+    )  # fields that older keys do not have
     content = {k: v for k, v in asdict(request).items() if k != "row_id" and (k not in later or v)}
     habits = dict(target.habits.determining) | ({} if target.reasoning is None else {"reasoning": target.reasoning})
     content |= {"habits": habits} if habits else {}

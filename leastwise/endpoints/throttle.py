@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import time
 from collections import deque
 from collections.abc import Coroutine
@@ -12,6 +13,16 @@ from leastwise.errors import BadInput
 FIRST_LIMIT = 16
 LONGEST_RETRY_AFTER_S = 60.0
 WINDOW_S = 1.1  # a second by the provider's clock, however late it saw the calls
+
+
+def pause_s(retry_after_s: float | None, attempt: int, backoff_s: tuple[float, float]) -> float:
+    """Seconds to wait after a failed attempt (from 0): as long as its provider says, else from the first to the most
+    of `backoff_s`, doubled each time, with jitter; none where the provider says longer than is waited for.
+    """
+    if retry_after_s is not None:
+        return retry_after_s if retry_after_s <= LONGEST_RETRY_AFTER_S else 0.0
+    first, most = backoff_s
+    return random.uniform(0.5, 1.0) * float(min(most, first * 2**attempt))
 
 
 async def drain(work: deque[partial[Coroutine[None, None, None]]], workers: int) -> None:

@@ -192,6 +192,4 @@ def in_words(candidate: Candidate) -> str:
         return f"{candidate.cascade.first.model} → {candidate.model}"
     if candidate.prompt is None:
         return candidate.model
-    if candidate.weights:
-        return f"{candidate.model} tuned"
-    return f"{candidate.model} {'constrained' if candidate.prompt.constrained else 'unconstrained'}"
+    return f"{candidate.model} {'tuned' if candidate.weights else candidate.prompt.how}"

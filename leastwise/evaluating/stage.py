@@ -23,6 +23,7 @@ from leastwise.content import content_key
 from leastwise.evaluating.cascade_offer import at_its_engine, key_before
 from leastwise.evaluating.guard_offer import guards_offered
 from leastwise.evaluating.racing import Race, Resumable, in_words
+from leastwise.evaluating.search.offer import SearchOffer, search_note, with_search
 from leastwise.evaluating.tries import Offer, Tries, Try
 from leastwise.ladder import Evaluation, Verdict, judge
 from leastwise.ladder.alphas import Alphas
@@ -125,10 +126,11 @@ def _raced(
 
 def _never_asked(work: Workspace, stage: Stage, candidates: Sequence[Candidate | Offer]) -> Try:
     """What stands for a stage of which nothing could be asked: its first candidate, of which nothing is known."""
-    first = next(each for each in candidates if isinstance(each, Candidate))
-    gate_hash = work.question.judged_rows(stage).set_hash
-    nothing = Evaluation(stage=stage, candidate=first.key, gate_hash=gate_hash, measurements={})
-    return Try(first, judge(nothing, work.use_case.gate_requirements), Measured(nothing))
+    starts = (each.start if isinstance(each, SearchOffer) else each for each in candidates)
+    first = next(each for each in starts if isinstance(each, Candidate))
+    rows, requirements = work.question.judged_rows(stage).set_hash, work.use_case.gate_requirements
+    nothing = Evaluation(stage=stage, candidate=first.key, gate_hash=rows, measurements={})
+    return Try(first, judge(nothing, requirements), Measured(nothing))
 
 
 def _paid_endpoint(work: Workspace, stage: str) -> AbstractContextManager[Machine | None]:
@@ -146,6 +148,7 @@ def _concluded(
     meter: RetrievalMeter,
 ) -> Try:
     """What was measured of a candidate, judged; in a child run of its own where the stage tries several."""
+    measured = with_search(work, candidate, measured)
     plain = Try(candidate, judge(measured.evaluation, work.use_case.gate_requirements), measured)
     if not is_one_of_several:
         return plain
@@ -190,19 +193,19 @@ def _log(
     with referred(work, candidate) if measured.rows else nullcontext() as bundle:
         model_id = run.log_candidate(candidate, work.use_case, bundle)
     evaluation = measured.evaluation.model_copy(update={"usd_spent": spent})
-    is_whole_stage = not suffix and candidate.stage != "reference"
-    estimated = _estimates(work, candidate, spent if cost is None else cost) if is_whole_stage else {}
+    billed = spent if cost is None else cost
+    estimated = {} if suffix or candidate.stage == "reference" else _estimates(work, candidate, billed)
     retrieval = meter.measure(candidate, measured)
     run.log_evaluation(evaluation, measured.totals | estimated | dict(retrieval.metrics), model_id)
     logged = run.judged(requirements)
-    table = gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha) + retrieval.note
-    for words in filter(None, (judged_beside(measured.totals), unknown_usage(measured.totals))):
-        table += f"\n\n{words}."
-    name = run_name(candidate.stage, logged.verdict, logged.evaluation, suffix)
-    tags = _tags(work, candidate, logged.evaluation, logged.verdict) | dict(retrieval.tags)
+    words = [each for each in (judged_beside(measured.totals), unknown_usage(measured.totals)) if each]
+    table = gate_table(logged.evaluation, logged.verdict, requirements, work.use_case.alpha)
+    table += "".join([retrieval.note, *(f"\n\n{each}." for each in words), search_note(work, candidate)])
     run.log_examples(measured)
     run.log_data(work.question.data_sets(*_judged_on(work, candidate.stage)))
     log_intervals(run, measured.intervals, requirements)
+    name = run_name(candidate.stage, logged.verdict, logged.evaluation, suffix)
+    tags = _tags(work, candidate, logged.evaluation, logged.verdict) | dict(retrieval.tags)
     run.log_verdict(name, logged.verdict, tags, table)  # what has a verdict is whole: a kill before it leaves none
     run.close(FAILED if logged.verdict.outcome == "ERROR" else FINISHED)
     return _Logged(logged.evaluation, logged.verdict, retrieval, table)

@@ -38,9 +38,12 @@ def first_alphas(use_case: UseCase) -> Alphas:
 
 
 def candidates_on_gate_set(use_case: UseCase) -> int:
-    """K: every candidate a climb may judge on its gate set; fixed before the first look."""
+    """K: every candidate a climb may judge on its gate set; fixed before the first look. What a search asks on dev is
+    none of them.
+    """
     models = len(use_case.models.candidates)
-    tries = (2 if use_case.task.can_be_constrained else 1) * models
+    ways = 1 if use_case.searches or not use_case.task.can_be_constrained else 2  # a search hands on one a model
+    tries = ways * models
     stages = use_case.reachable_stages
     reference = 1 if use_case.reference == "stop" else 0
     is_paired = {"prompt": models > 1, "distill": True}

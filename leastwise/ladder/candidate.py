@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from leastwise.content import identity
 from leastwise.evidence.abstention import Guard
+from leastwise.evidence.choosing.calibration import Calibration
 from leastwise.part import Part, written_but_for
 from leastwise.use_case import Stage
 from leastwise.use_case.model import Venue
@@ -23,6 +24,8 @@ DOCUMENTS_STAND = "in a turn of their own"  # another word whenever documents ar
 
 
 EngineName = Literal["llama.cpp", "vllm"]
+PromptFormat = Literal["chat", "completion"]
+Reading = Literal["generate", "likelihood"]
 
 
 class Shot(Part):
@@ -38,6 +41,36 @@ class Prompt(Part):
     system: str = Field(description="Stable part: instruction, labels, rules.")
     shots: tuple[Shot, ...] = Field((), description="Fixed examples, the same for every request.")
     constrained: bool = Field(False, description="Whether the provider forces the answer into the label set.")
+    format: PromptFormat = Field(
+        "chat", description="completion: one plain text that the model goes on with, in no chat template."
+    )
+    reading: Reading = Field(
+        "generate", description="likelihood: the label whose first token the model finds likeliest, not what it writes."
+    )
+    calibration: Calibration | None = Field(None, description="How likelihoods become probabilities.")
+
+    @model_serializer(mode="wrap")
+    def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Candidates from before there were formats and readings keep their keys."""
+        return written_but_for(write(self), format="chat", reading="generate", calibration=None)
+
+    @model_validator(mode="after")
+    def _is_read_in_one_way(self) -> Self:
+        if self.constrained and (self.reading != "generate" or self.format != "chat"):
+            raise ValueError(
+                "constrained: holds what a chat writes to its format; set false, or format: chat and reading: generate"
+            )
+        if self.calibration and self.reading != "likelihood":
+            raise ValueError("calibration: belongs to reading: likelihood; leave it out")
+        return self
+
+    @property
+    def how(self) -> str:
+        """How the model is asked and its answer read, in words."""
+        if self.format == "chat" and self.reading == "generate":
+            return "constrained" if self.constrained else "unconstrained"
+        prior = " / class prior" if self.calibration and self.calibration.log_prior else ""
+        return f"{self.format}, {self.reading}{prior}"
 
 
 class Retriever(Part):

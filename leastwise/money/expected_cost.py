@@ -1,8 +1,7 @@
 """What a stage is expected to cost, with its arithmetic: calls × tokens × price, and training from size and hardware.
 
 `leastwise.money.worst_cost` has what a stage may cost at worst, by which budgets are held; this is the figure that is
-compared with what was really spent. It reads no data and measures no hardware: sizes, speeds and guesses of quality are
-handed in.
+compared with what was really spent. It reads and measures nothing: sizes, speeds and guesses are handed in.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from leastwise.evidence.examples_needed import LOOK, ExpectedLength, examples_fo
 from leastwise.money.economics import FLOPS_PER_PARAMETER_AND_TOKEN, training_hours
 from leastwise.money.machine_cost import hosting_hour_usd
 from leastwise.money.request_usage import CONSTRAINT_TOKENS, MESSAGE_TOKENS, Sizes, request_usage, tokens_of
+from leastwise.money.search_cost import expected_search
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.part import Part, Result
 from leastwise.use_case import LADDER, Stage, UseCase
@@ -165,6 +165,8 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
             f"{requests} calls × ({usage.input_tokens} tokens in, {usage.cached_tokens} of them cached, "
             f"{usage.output_tokens} out) = ${spent:.4g}"
         )
+    if found := expected_search(use_case, stage, facts.rows.get("dev", 0), usage, [each.price for each in tries]):
+        usd, calls, steps = usd + found.usd, calls + found.calls, [*steps, found.step]
     if stage == "prompt" and use_case.offers_cascades and tries[0].price != tries[-1].price:
         pair, how = _offered_cascade(use_case, tries, facts)
         usd, calls, steps = usd + pair.usd, calls + round(pair.calls), [*steps, how]
@@ -204,13 +206,13 @@ class _Try:
 
 
 def _tries(use_case: UseCase, stage: Stage, facts: Facts) -> list[_Try]:
-    """Every allowed and priced model, unconstrained and constrained, cheapest first."""
-    ways = (False, True) if use_case.task.can_be_constrained and stage != "cache" else (False,)
+    """Every allowed and priced model, unconstrained and constrained or as a search finds it, cheapest first."""
+    is_tried_twice = use_case.task.can_be_constrained and stage != "cache" and not use_case.searches
     models = [m for m in use_case.models.candidates if use_case.may_be_sent_to(m) and m.uri in facts.prices]
     tries = [
         _Try(facts.prices[model.uri], constrained, model.expected_reasoning_tokens)
         for model in models
-        for constrained in ways
+        for constrained in ((False, True) if is_tried_twice else (False,))
     ]
     return sorted(tries, key=lambda each: (each.price.input, each.price.output, each.constrained))
 

@@ -13,6 +13,7 @@ from math import ceil
 
 from leastwise.money.asked import Asked, Lengths
 from leastwise.money.machine_cost import hosting_hour_usd, worst_machines_usd
+from leastwise.money.search_cost import search_usd
 from leastwise.money.token_counts import AMPLE_CHARS_PER_TOKEN, CHOICE_TOKENS, TEMPLATE_TOKENS
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.model import Model
@@ -62,6 +63,7 @@ class _Bill:
         allowed = [model for model in use_case.models.candidates if use_case.may_be_sent_to(model)]
         self.models = allowed or list(use_case.models.candidates)
         self.ways = 2 if use_case.task.can_be_constrained else 1
+        self.tried_ways = 1 if use_case.searches else self.ways
         self.has_cascade = use_case.offers_cascades and asked.cascade_dev.rows > 0
 
     def of(self, stage: Stage) -> float:
@@ -76,7 +78,8 @@ class _Bill:
             "self_host": self._self_host,
         }[stage]()
         sent_twice = 1 + self.use_case.traffic.retry_share
-        return (calls + self._grading(stage)) * sent_twice + self._machines(stage)
+        searched = search_usd(self.use_case, stage)  # no more is sent, whatever is lost
+        return (calls + self._grading(stage)) * sent_twice + searched + self._machines(stage)
 
     def _prompt(self) -> float:
         around, judged = self.asked.prompt, self.asked.judged("prompt")
@@ -159,11 +162,13 @@ class _Bill:
         return sum(each[: 2 if self._pairs else 1])
 
     def _in_every_form(self, model: Model, around: int, *draws: Lengths) -> float:
-        """Asked unconstrained and, where an answer can be held to its format, constrained."""
+        """Asked unconstrained and, where an answer can be held to its format, constrained; what a search found once, in
+        the dearer form.
+        """
         price = self.prices[model.uri]
         return sum(
             self._priced(model, price, around, *draws, is_constrained=is_constrained)
-            for is_constrained in (False, True)[: self.ways]
+            for is_constrained in (False, True)[self.ways - self.tried_ways : self.ways]
         )
 
     def _usd(self, model: Model, around: int, *draws: Lengths) -> float:
@@ -223,7 +228,7 @@ class _Bill:
     def _tries(self, stage: Stage) -> int:
         """Candidates of a stage whose answers may differ."""
         guards = 1 if self._guards else 0
-        plain = self.ways * len(self.models)
+        plain = self.tried_ways * len(self.models)
         return {
             "prompt": plain + self._pairs,
             "rag": plain + guards,

@@ -88,6 +88,8 @@ class Question:
         reading = self.use_case.data.model_dump(include=READ_AND_COUNTED, exclude_defaults=True)
         asked["data"] = self.tables.hashes | reading
         asked.get("training", {}).pop("checkpoints", None)  # where they lie changes nothing that is trained
+        if not self.use_case.searches:  # the question that was asked before there were any
+            asked.pop("search")
         asked["hosting"] = {name: value for name, value in asked["hosting"].items() if name not in LEFT_AFTERWARDS}
         return content_key(json.dumps(asked, sort_keys=True))
 

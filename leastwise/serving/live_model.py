@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from leastwise.answering import cascade, guard
+from leastwise.answering.reading.labels import as_read
 from leastwise.answering.served import answer_of, requests_of, target_of
 from leastwise.answering.student import student_answer
 from leastwise.endpoints.inference import AsyncAsker
@@ -160,7 +161,7 @@ class _Asked:
             return Answer(None, None, 0.0, error=str(error), finish_reason=TOO_LONG)
         except (BadInput, CannotBeAsked) as error:
             return Answer(None, None, 0.0, error=str(error))
-        return answer_of(reply)
+        return answer_of(as_read(self.candidate, reply))
 
     def _requests(self, text: str) -> list[Request]:
         return requests_of(self.production, self.candidate, [""], [text], self.confident)

@@ -6,7 +6,7 @@ It books nothing (see `leastwise.stores.ledger`).
 from dataclasses import dataclass
 from typing import Literal
 
-Purpose = Literal["data", "teacher", "judge", "training", "evaluation", "serving"]
+Purpose = Literal["data", "teacher", "judge", "training", "evaluation", "search", "serving"]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,22 @@ class Retrieval(Part):
         return written_but_for(write(self), mode="dense")
 
 
+class Searching(Part):
+    """How prompts are searched for on data.dev before one candidate a model is judged; it costs calls and no alpha."""
+
+    usd: float = Field(
+        0.2, ge=0, le=10_000, description="Most that the search of one stage costs, dollars; 0: none is made."
+    )
+    rows: int = Field(
+        100, ge=0, le=10_000, description="Dev rows that decide it, the same for all variants; 0: none is made."
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is searched for."""
+        return self.usd > 0 and self.rows > 0
+
+
 class Caching(Part):
     """The response cache of production, whose gain the cache stage judges by replaying traffic."""
 

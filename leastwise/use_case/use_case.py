@@ -14,7 +14,7 @@ from leastwise.use_case.data import Data
 from leastwise.use_case.judge import LEAST_HUMAN_GRADES, Judge
 from leastwise.use_case.model import Model, Models
 from leastwise.use_case.requirements import SHARES, Requirement, Requirements
-from leastwise.use_case.settings import Caching, Consistency, Forgetting, Guarding, Hosting, Retrieval
+from leastwise.use_case.settings import Caching, Consistency, Forgetting, Guarding, Hosting, Retrieval, Searching
 from leastwise.use_case.stages import LADDER, Stage
 from leastwise.use_case.task import Task
 from leastwise.use_case.traffic import Traffic
@@ -35,6 +35,7 @@ class UseCase(Part):
     traffic: Traffic
     models: Models
     retrieval: Retrieval = Retrieval()
+    search: Searching = Searching()
     hosting: Hosting = Hosting()
     training: Training = Training()
     caching: Caching = Caching()
@@ -195,9 +196,8 @@ class UseCase(Part):
     def _residency_leaves_a_model(self) -> Self:
         limits = self.requirements.residency
         if limits and not any(self.may_be_sent_to(model) for model in self.models.candidates):
-            listed = ", ".join(
-                f"{model.uri} ({model.venue}, {model.request_host or 'no host'})" for model in self.models.candidates
-            )
+            where = ((each.uri, f"{each.venue}, {each.request_host or 'no host'}") for each in self.models.candidates)
+            listed = ", ".join(f"{uri} ({place})" for uri, place in where)
             raise ValueError(
                 f"requirements.residency: none of models.candidates is in an allowed venue and host ({listed}); add "
                 f"one in {' or '.join(limits.venues)}"
@@ -238,6 +238,11 @@ class UseCase(Part):
         return LADDER[: LADDER.index(self.last_stage) + 1]
 
     @property
+    def searches(self) -> bool:
+        """Whether prompts are searched for: on labelled dev rows, by scores that cost nothing."""
+        return self.search.is_on and self.data.dev is not None and not self.is_graded
+
+    @property
     def offers_cascades(self) -> bool:
         """Whether a cascade may be tried: only cost is a reason to, and its threshold is chosen by exact scores.
 
@@ -269,10 +274,8 @@ class UseCase(Part):
     @property
     def judge_model(self) -> Model | None:
         """The judge: the first allowed model of another family than candidates and base, else the first allowed."""
-        if self.judge is None:
-            return None
-        candidates = [*self.models.candidates, *filter(None, [self.models.base])]
-        return self.judge.choose([m for m in self.judge.models if self.may_be_sent_to(m)], candidates)
+        others = [*self.models.candidates, *filter(None, [self.models.base])]
+        return self.judge.choose([*filter(self.may_be_sent_to, self.judge.models)], others) if self.judge else None
 
     def may_be_sent_to(self, model: Model) -> bool:
         """Whether residency lets data go to this model."""

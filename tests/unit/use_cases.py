@@ -43,6 +43,7 @@ def use_case(**changes: Any) -> UseCase:
         "task": {"instruction": "Name it.", "labels": ["a", "b"]},
         "data": {name: f"{name}.csv" for name in tables},
         "requirements": ALL,
+        "search": {"rows": 0},
         "traffic": {"requests_per_month": 500_000},
         "models": {
             "candidates": [{"uri": "openai:big"}],

@@ -33,6 +33,7 @@ def asking(
     declining: bool = False,
     cascades: bool = True,
     guards: bool = True,
+    searched: bool = False,
 ) -> UseCase:
     """A use case as these traits make it; a record cannot decline, so it is never asked to."""
     requirements: dict[str, Any] = {"quality": BOUND}
@@ -52,6 +53,7 @@ def asking(
             "reference": reference,
             "cascades": cascades,
             "guard": {"offered": guards},
+            "search": {"rows": 50 if searched else 0},
         }
     )
 
@@ -66,6 +68,7 @@ USE_CASES = st.builds(
     declining=st.booleans(),
     cascades=st.booleans(),
     guards=st.booleans(),
+    searched=st.booleans(),
 )
 
 
@@ -76,6 +79,7 @@ def candidates(wanted: UseCase) -> list[tuple[str, ...]]:
     for stage in LADDER[: LADDER.index(wanted.last_stage) + 1]:
         if stage in ("prompt", "rag"):
             ways = ("plain",) if wanted.task.kind == "free_text" else ("plain", "constrained")
+            ways = ("searched",) if wanted.search.is_on else ways
             names += [(stage, model.uri, way) for model in wanted.models.candidates for way in ways]
         else:
             names.append((stage,))

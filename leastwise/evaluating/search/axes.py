@@ -1,0 +1,118 @@
+"""What a search varies, one axis after another in the order of `AXES`, each from the best candidate so far.
+
+Examples come last: how few are enough is told by how the answer is read (as written, two of the nearest were far behind
+four; by likelihood they were not). A new axis is a function from where one stands to its variants, put into `AXES`. It
+asks and scores nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from leastwise.answering.prompts import fixed_shots
+from leastwise.answering.reading.labels import begin_apart
+from leastwise.answering.workspace import Workspace
+from leastwise.evidence.choosing.calibration import Calibration
+from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.money.search_cost import NEAREST
+from leastwise.use_case.prompts import short_prompt, system_prompt
+
+CALIBRATED = Calibration(log_prior={"": 0.0})  # stands for one that is fitted on the rows that were answered
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A candidate and what it is called on its axis."""
+
+    name: str
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The variants of one axis; `left_out` says of each that cannot be tried here why."""
+
+    name: str
+    variants: tuple[Variant, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def _prompt_of(candidate: Candidate) -> Prompt:
+    assert candidate.prompt is not None
+    return candidate.prompt
+
+
+def _with(candidate: Candidate, **changes: object) -> Candidate:
+    prompt = Prompt.model_validate(_prompt_of(candidate).model_dump() | changes)
+    return candidate.model_copy(update={"prompt": prompt})
+
+
+def _format(work: Workspace, at: Candidate) -> Axis:
+    """Turns of a chat, or a plain text to go on with, which weights know from before they were taught to chat."""
+    chat = Variant("chat", at)
+    if work.use_case.task.answers is None:
+        return Axis("format", (chat,), (("completion", "the answers are no labels"),))
+    if not work.catalogue.is_served_here(at):
+        return Axis("format", (chat,), (("completion", "only open weights served here go on with a plain text"),))
+    return Axis("format", (chat, Variant("completion", _with(at, format="completion"))))
+
+
+def _shots(work: Workspace, at: Candidate) -> Axis:
+    """None, or the same for every request; with a retriever how many of the nearest."""
+    if at.retriever is not None and at.retriever.examples:
+        counts = sorted({*NEAREST, at.retriever.examples})
+        nearest = (
+            Variant(
+                f"nearest {k}", at.model_copy(update={"retriever": at.retriever.model_copy(update={"examples": k})})
+            )
+            for k in counts
+        )
+        return Axis("shots", tuple(nearest))
+    none = Variant("none", _with(at, shots=()))
+    if at.retriever is not None:
+        return Axis("shots", (none,))
+    fixed = fixed_shots(work.use_case.task, work.tables.get("train"), work.use_case.retrieval.fixed_examples)
+    if not fixed:
+        return Axis("shots", (none,), (("fixed", "there are none: data.train, or retrieval.fixed_examples"),))
+    shots = [shot.model_dump() for shot in fixed]
+    return Axis("shots", (Variant(f"fixed {len(fixed)}", _with(at, shots=shots)), none))
+
+
+def _reading(work: Workspace, at: Candidate) -> Axis:
+    """What the model writes, freely or held to the format; or which label it finds likeliest, calibrated or not."""
+    task, form = work.use_case.task, _prompt_of(at).format
+    variants = [Variant("generate", at)]
+    if form == "chat" and task.can_be_constrained:
+        variants.append(Variant("constrained", _with(at, constrained=True)))
+    why = _no_likelihood(work, at)
+    if why:
+        return Axis("reading", tuple(variants), (("likelihood", why),))
+    likely = _with(at, reading="likelihood")
+    calibrated = _with(likely, calibration=CALIBRATED.model_dump())
+    both = (Variant("likelihood", likely), Variant("likelihood / class prior", calibrated))
+    return Axis("reading", (*variants, *both))
+
+
+def _no_likelihood(work: Workspace, at: Candidate) -> str:
+    """Why labels' likelihoods cannot be read here; empty where they can."""
+    labels = work.use_case.task.answers
+    if labels is None:
+        return "the answers are no labels"
+    if not work.catalogue.is_served_here(at) or at.engine != "llama.cpp":
+        return "this endpoint does not tell probabilities of every label"
+    if not begin_apart(work.tokenizer(at.model), labels, _prompt_of(at).format):
+        return "labels begin with the same token"
+    return ""
+
+
+def _words(work: Workspace, at: Candidate) -> Axis:
+    """Whether the labels are listed: where their likelihood is read, or examples show them, they may not need to be."""
+    task, prompt = work.use_case.task, _prompt_of(at)
+    listed = Variant("labels listed", _with(at, system=system_prompt(task)))
+    if task.kind != "classification" or (prompt.format == "chat" and prompt.reading == "generate"):
+        return Axis("words", (listed,))
+    return Axis("words", (listed, Variant("instruction alone", _with(at, system=short_prompt(task)))))
+
+
+AXES: tuple[Callable[[Workspace, Candidate], Axis], ...] = (_format, _reading, _words, _shots)
