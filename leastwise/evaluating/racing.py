@@ -1,8 +1,9 @@
 """The tries of a stage race: one that its look budget leaves undecided is parked, the next begins, the first PASS wins.
 
 Whose turn it is says `leastwise.ladder.race.schedule`; nothing is judged here. A parked try holds nothing open, neither
-a model server nor a connection, and is gone on with only while none has passed. An offer is taken up once all that is
-listed before it was measured to its end: it is weighed by those, and a cascade's dev rows cost more than their rest.
+a model server nor a connection, and is gone on with only while none has passed. What is searched for on dev races as
+any try does, and is searched for when its first turn comes. Any other offer is taken up once all that is listed before
+it was measured to its end: it is weighed by those, and a cascade's dev rows cost more than their rest.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from leastwise.evaluating.forgetting import exam_of, forgetting_figures
 from leastwise.evaluating.judge_scorer import open_scorer
 from leastwise.evaluating.looks import Inputs
 from leastwise.evaluating.scorer import Scorer
+from leastwise.evaluating.search.offer import SearchOffer
 from leastwise.evaluating.tries import Offer, Tries, Try
 from leastwise.ladder.alphas import Alphas
 from leastwise.ladder.candidate import Candidate
@@ -85,6 +87,28 @@ class Resumable:
         self.work.display.show_evaluation(progress)
 
 
+@dataclass(eq=False)
+class Sought:
+    """A candidate that is yet to be searched for; nothing is paid before its turn."""
+
+    offer: SearchOffer
+    usd: float
+    measured: None = None
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the search begins with."""
+        return self.offer.start
+
+    @property
+    def standing(self) -> Standing:
+        """As any try stands before its first example."""
+        return Standing(usd=self.usd)
+
+
+Entrant = Resumable | Sought
+
+
 @dataclass(frozen=True)
 class Race:
     """The race of a stage: `start` makes a candidate ready to be measured, `conclude` logs what was measured of it."""
@@ -101,19 +125,30 @@ class Race:
         """
         tries = Tries()
         for group in _groups(listed):
-            candidates = [each if isinstance(each, Candidate) else self._taken_up(each, tries) for each in group]
-            self._race([self.start(each) for each in candidates if each is not None], tries)
+            self._race([each for one in group for each in self._entering(one, tries)], tries)
             if tries.has_passed:
                 break
         return tries
 
-    def _race(self, live: list[Resumable], tries: Tries) -> None:
+    def _entering(self, listed: Candidate | Offer, tries: Tries) -> list[Entrant]:
+        """Who enters the race for what is listed: nobody for an offer that is not worth it."""
+        if isinstance(listed, SearchOffer):
+            return [Sought(listed, self.work.catalogue.worst_case_usd(listed.start))]
+        candidate = listed if isinstance(listed, Candidate) else self._taken_up(listed, tries)
+        return [self.start(candidate)] if candidate else []
+
+    def _race(self, live: list[Entrant], tries: Tries) -> None:
         last: Resumable | None = None
         while live and not tries.has_passed:
             turns = _Turns(live, last)
             entrant = turns.entrant
             if last in live:
                 self._say_parked(last, entrant)
+            if isinstance(entrant, Sought):
+                found = self._taken_up(entrant.offer, tries)
+                live[turns.place : turns.place + 1] = [self.start(found)] if found else []
+                last = None
+                continue
             last, is_left = entrant, True
             with self._counted(tries, in_words(entrant.candidate), entrant.candidate.key):
                 measured = entrant.go_on(turns.are_over)
@@ -123,10 +158,10 @@ class Race:
             if is_left or entrant.is_over:
                 live.remove(entrant)
         for parked in live:
-            if parked.measured:
+            if isinstance(parked, Resumable) and parked.measured:
                 tries.tried.append(self.conclude(parked.candidate, parked.measured))
 
-    def _say_parked(self, parked: Resumable, entrant: Resumable) -> None:
+    def _say_parked(self, parked: Resumable, entrant: Entrant) -> None:
         begun = "gone on with" if entrant.measured else "begun"
         after = f"after {parked.standing.examples:,} examples"
         left, now = in_words(parked.candidate), in_words(entrant.candidate)
@@ -156,12 +191,13 @@ class Race:
 class _Turns:
     """The turns that one of the tries has in a row: nothing is closed and opened again between them."""
 
-    def __init__(self, live: Sequence[Resumable], last: Resumable | None) -> None:
+    def __init__(self, live: Sequence[Entrant], last: Entrant | None) -> None:
         self._live = live
         self._turn = self._next(last)
-        self.entrant = live[self._turn.entrant]
+        self.place = self._turn.entrant
+        self.entrant = live[self.place]
 
-    def _next(self, last: Resumable | None) -> Turn:
+    def _next(self, last: Entrant | None) -> Turn:
         place = next((at for at, each in enumerate(self._live) if each is last), None)
         return next_turn([each.standing for each in self._live], place)
 
@@ -174,10 +210,10 @@ class _Turns:
 
 
 def _groups(listed: Sequence[Candidate | Offer]) -> list[list[Candidate | Offer]]:
-    """What races together: an offer begins a group of its own, with the candidates listed after it."""
+    """What races together: an offer that has to wait begins a group of its own, with the candidates listed after it."""
     groups: list[list[Candidate | Offer]] = []
     for each in listed:
-        if not groups or not isinstance(each, Candidate):
+        if not groups or not isinstance(each, Candidate | SearchOffer):
             groups.append([])
         groups[-1].append(each)
     return groups
