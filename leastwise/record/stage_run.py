@@ -235,12 +235,6 @@ class StageRun(RecordedRun):
         written = {VERDICT: verdict.outcome, REASON: verdict.reason, NOTE: note, RUN_NAME: name}
         self.write(tags={**written, **requirements, **tags})
 
-    def log_search(self, start: str, table: str, found: dict[str, object], figures: Mapping[str, float]) -> None:
-        """What a search on dev found, by the candidate it began with: its steps as files, its totals as metrics."""
-        self.log_text(table, f"search/{start}.md")
-        self.client.log_dict(self.id, found, f"search/{start}.json")
-        self.write(figures)
-
     def log_left_out(self, name: str, reason: str) -> None:
         """That this try was left out, and why: it holds no evidence."""
         self.write(tags={VERDICT: SKIPPED, REASON: reason, NOTE: f"**Left out**: {reason}", RUN_NAME: name[:250]})

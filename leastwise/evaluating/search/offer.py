@@ -44,7 +44,9 @@ class SearchOffer:
         no evidence of the model.
         """
         found = search(work, self.stage, self.start, self.share * search_usd(work.use_case, self.stage))
-        run.log_search(found.start, found.as_markdown(), found.model_dump(mode="json"), found.figures())
+        run.log_text(found.as_markdown(), f"search/{found.start}.md")
+        run.log_text(found.model_dump_json(indent=2), f"search/{found.start}.json")
+        run.write(found.figures())
         if found.candidate is None:
             raise Outage(found.problem)
         log.info(f"{self.stage}: {found.words(_bound(work.use_case))}")

@@ -28,8 +28,8 @@ def test_probabilities_sum_to_one_and_a_temperature_changes_no_answer(
 
 @given(LIKELY, st.floats(-5, 5))
 def test_what_all_labels_have_in_common_says_nothing(likely: dict[str, float], shift: float) -> None:
-    moved = {name: each + shift for name, each in likely.items()}
     bare = {name: max(FLOOR, each) for name, each in likely.items()}
+    moved = {name: each + shift for name, each in bare.items()}
     if all(each + shift > FLOOR for each in bare.values()):
         found, again = (probabilities(each, Calibration()) for each in (bare, moved))
         assert [*found.values()] == pytest.approx([*again.values()], abs=1e-9)
