@@ -28,8 +28,6 @@ def test_whatever_a_bar_or_a_table_is_named_after_it_is_shown(
     # Other tests' runs show gates of the same name on the server that the tests share.
     own = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(shows())]))
     with get_client(sync_client=True) as client:
-        artifacts = {
-            each.key: each.data for each in client.read_artifacts(artifact_filter=own, limit=200)
-        }
+        artifacts = {each.key: each.data for each in client.read_artifacts(artifact_filter=own, limit=200)}
     assert artifacts["progress-cache-replayed"] == 90 and artifacts["gate-fine-tune"] == "a table"
     assert "data-gr-e" in artifacts
