@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from leastwise.answering.prompts import fixed_shots, shot
+from leastwise.answering.prompts import longest_of, searched_shots, shot
 from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render
 from leastwise.money.asked import Asked, Lengths
@@ -65,7 +65,7 @@ def _around(question: Question) -> dict[str, int]:
     task, retrieval, train = use_case.task, use_case.retrieval, tables.get("train")
     documents = _longest(_texts(tables.get("documents")), retrieval.documents)
     system = system_prompt(task)
-    fixed = fixed_shots(task, train, retrieval.fixed_examples)
+    fixed = longest_of(searched_shots(use_case, train))
     schema = task.json_schema if task.kind == "extraction" else None
     return {
         "prompt": _request(use_case, system, fixed, ()),

@@ -22,9 +22,11 @@ from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
-from leastwise.money.token_counts import CHOICE_TOKENS, ample_tokens
+from leastwise.money.token_counts import CHOICE_TOKENS, ample_tokens, most_tokens
+from leastwise.rows.gate_rows import seeded
 from leastwise.rows.question import Question
 from leastwise.rows.tables import Tables
+from leastwise.use_case import UseCase
 from leastwise.use_case.prompts import system_prompt
 from leastwise.use_case.task import Task, completion_of
 
@@ -35,6 +37,7 @@ LEAST_CHARS_PER_TOKEN = 2.0  # below every tokenizer's average for code: what fi
 TOKENS_PER_TURN = 8
 ASKED = ("gate", "test", "dev", "out_of_scope", "out_of_scope_dev", "shifted", "traffic", "paraphrases")
 MOST_NAMED = 5  # rows in one message
+DRAWN, DRAWN_SETS = "shots", 2  # what drawn sets of examples are seeded with, and how many are tried
 
 
 @dataclass(frozen=True)
@@ -58,20 +61,50 @@ def fixed_shots(task: Task, rows: pd.DataFrame | None, count: int) -> tuple[Shot
     """
     if rows is None:
         return ()
-    if task.answers is None:
-        first = rows.head(count)
-        return tuple(
-            shot(task, str(text), str(label)) for text, label in zip(first["text"], first["label"], strict=True)
-        )
-    taken: list[Shot] = []
-    for depth in range(count):
-        for _, group in rows.groupby("label", sort=True):
-            if len(taken) < count and depth < len(group):
-                row = group.iloc[depth]
-                taken.append(shot(task, str(row["text"]), str(row["label"])))
-        if len(taken) >= count:
-            break
-    return tuple(taken)
+    labels = sorted(rows["label"].unique()) if task.answers is not None else None
+    return _in_turn(task, rows, labels, count)
+
+
+def shot_sets(task: Task, rows: pd.DataFrame | None, count: int, drawn: int) -> list[tuple[Shot, ...]]:
+    """`fixed_shots`, then as many `drawn` sets of other rows, labels in turn as far as there are; alike ones once.
+
+    Which examples help is not seen from them; drawn and tried, they outdid the best instruction optimisers (Wan et al.,
+    NeurIPS 2024, arXiv 2406.15708).
+    """
+    sets = [fixed_shots(task, rows, count)]
+    for draw in range(drawn if rows is not None and count else 0):
+        assert rows is not None
+        order = seeded(rows, f"{DRAWN} {draw}")
+        labels = list(dict.fromkeys(order["label"])) if task.answers is not None else None
+        sets.append(_in_turn(task, order, labels, count))
+    return list(dict.fromkeys(each for each in sets if each))
+
+
+def searched_shots(use_case: UseCase, train: pd.DataFrame | None) -> list[tuple[Shot, ...]]:
+    """The sets of fixed examples that `prompt` may show, those of the use case first; one alone where none is searched
+    for.
+    """
+    drawn = DRAWN_SETS if use_case.searches else 0
+    return shot_sets(use_case.task, train, use_case.retrieval.fixed_examples, drawn)
+
+
+def longest_of(sets: Sequence[tuple[Shot, ...]]) -> tuple[Shot, ...]:
+    """The set with most tokens at worst; none where there is no set."""
+    return max(sets, key=lambda each: sum(most_tokens(one.text + one.label) for one in each), default=())
+
+
+def _in_turn(task: Task, rows: pd.DataFrame, labels: Sequence[str] | None, count: int) -> tuple[Shot, ...]:
+    """The first row of each of these labels, then the second of each, until there are enough; without labels the first
+    rows.
+    """
+    if labels is None:
+        places = list(range(min(count, len(rows))))
+    else:
+        nth, rank = rows.groupby("label").cumcount(), {label: at for at, label in enumerate(labels)}
+        by_turn = sorted(range(len(rows)), key=lambda at: (nth.iloc[at], rank[rows["label"].iloc[at]]))
+        places = by_turn[:count]
+    taken = rows.iloc[places]
+    return tuple(shot(task, str(text), str(label)) for text, label in zip(taken["text"], taken["label"], strict=True))
 
 
 def fit_prompts(work: Surroundings, candidate: Candidate, texts: Sequence[str]) -> list[FittedPrompt]:
@@ -95,7 +128,7 @@ def check_room(question: Question, catalogue: Catalogue, *, has_teacher: bool = 
     fixed prompt; unlabelled text counts where a teacher may be asked for its labels.
     """
     use_case, tables = question.use_case, question.tables
-    shots = fixed_shots(use_case.task, tables.get("train"), use_case.retrieval.fixed_examples)
+    shots = longest_of(searched_shots(use_case, tables.get("train")))
     constrained = use_case.task.can_be_constrained
     prompt = Prompt(system=system_prompt(use_case.task), shots=shots, constrained=constrained)
     problems: list[str] = []

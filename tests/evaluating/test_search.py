@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 from aiohttp import web
 
+from leastwise.answering.asked import asked_of
+from leastwise.answering.prompts import searched_shots
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.reply import Reply
 from leastwise.evaluating.search.dev_answers import DevAnswers
@@ -20,6 +22,7 @@ from leastwise.evaluating.search.search import search
 from leastwise.evaluating.stage import StageResult, evaluate_stage
 from leastwise.ladder.alphas import candidates_on_gate_set
 from leastwise.ladder.candidate import Candidate
+from leastwise.money.token_counts import most_tokens
 from tasks.prompt import prompt_candidates, prompt_tries
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
@@ -30,9 +33,11 @@ ROWS = 60
 
 @dataclass
 class Model:
-    """Right on nine of ten texts if it is shown examples, else on one of two; a schema is kept to."""
+    """Right on nine of ten texts if it is shown examples, one of them `useful_from` this number on, else on one of two; a
+    schema is kept to."""
 
     keeps_schema: bool = True
+    useful_from: int = 0
     says: str | None = None
     stops: str = "stop"
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -41,7 +46,8 @@ class Model:
         asked = await request.json()
         self.calls.append(asked)
         number = int(asked["messages"][-1]["content"].split()[-1])
-        is_shown = len(asked["messages"]) > 2
+        shown = [int(each["content"].split()[-1]) for each in asked["messages"][:-1] if each["role"] == "user"]
+        is_shown = any(each >= self.useful_from for each in shown)
         is_right = number % 10 != 0 if is_shown else number % 2 == 0
         label = self.says or ["no", "yes"][(number // 3 + (not is_right)) % 2]
         if "response_format" in asked and self.keeps_schema:
@@ -93,7 +99,7 @@ def test_a_stage_searches_on_dev_and_judges_one_candidate_and_says_so_in_its_rea
     assert candidate.prompt is not None
     assert candidate.prompt.shots
     assert result.verdict.outcome == "FAIL"
-    assert "search on dev: 3 variants" in result.verdict.reason
+    assert "search on dev: 5 variants" in result.verdict.reason
     assert "not exhausted" not in result.verdict.reason
     assert result.run.figures["search.answers"] == result.run.figures["search.variants"] * ROWS
     assert "| shots | fixed 4 |" in result.run.tag("mlflow.note.content")
@@ -204,3 +210,16 @@ def test_a_schema_that_is_dropped_without_a_word_leaves_constrained_answers_out_
     note = result.run.tag("mlflow.note.content")
     assert "not tried: reading, constrained: the endpoint takes a JSON schema and does not keep to it" in note
     assert "habits.json_schema: false" in note
+
+
+def test_of_sets_of_examples_the_one_that_helps_is_found_and_its_worst_case_was_counted(
+    home: Path, tmp_path: Path, model: Any
+) -> None:
+    model[0].useful_from = 20
+    work, result = stage(case(tmp_path, model[1]))
+    shown = searched_shots(work.use_case, work.tables.get("train"))
+    fixed, *drawn = shown
+    prompt = result.run.candidate().prompt
+    assert prompt is not None and prompt.shots in drawn != [fixed]
+    worst = asked_of(work.question).prompt
+    assert all(worst >= sum(most_tokens(each.text) for each in one) for one in shown)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from leastwise.answering.prompts import fixed_shots
+from leastwise.answering.prompts import searched_shots
 from leastwise.answering.reading.labels import begin_apart
 from leastwise.answering.workspace import Workspace
 from leastwise.evidence.choosing.calibration import Calibration
@@ -59,7 +59,7 @@ def _format(work: Workspace, at: Candidate) -> Axis:
 
 
 def _shots(work: Workspace, at: Candidate) -> Axis:
-    """None, or the same for every request; with a retriever how many of the nearest."""
+    """None, or one of several sets that are the same for every request; with a retriever how many of the nearest."""
     if at.retriever is not None and at.retriever.examples:
         counts = sorted({*NEAREST, at.retriever.examples})
         nearest = (
@@ -72,11 +72,15 @@ def _shots(work: Workspace, at: Candidate) -> Axis:
     none = Variant("none", _with(at, shots=()))
     if at.retriever is not None:
         return Axis("shots", (none,))
-    fixed = fixed_shots(work.use_case.task, work.tables.get("train"), work.use_case.retrieval.fixed_examples)
-    if not fixed:
+    sets = searched_shots(work.use_case, work.tables.get("train"))
+    if not sets:
         return Axis("shots", (none,), (("fixed", "there are none: data.train, or retrieval.fixed_examples"),))
-    shots = [shot.model_dump() for shot in fixed]
-    return Axis("shots", (Variant(f"fixed {len(fixed)}", _with(at, shots=shots)), none))
+    named = [f"fixed {len(sets[0])}", *(f"fixed {len(each)}, drawn {at}" for at, each in enumerate(sets[1:], 1))]
+    fixed = [
+        Variant(name, _with(at, shots=[shot.model_dump() for shot in each]))
+        for name, each in zip(named, sets, strict=True)
+    ]
+    return Axis("shots", (*fixed, none))
 
 
 def _reading(work: Workspace, at: Candidate) -> Axis:
