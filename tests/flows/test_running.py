@@ -114,8 +114,8 @@ def test_a_stage_that_cannot_be_measured_ends_a_climb_as_an_error_that_can_be_re
     def refusing(*_: object) -> object:
         raise why
 
-    monkeypatch.setattr("leastwise.evaluating.stage.open_scorer", refusing)
-    monkeypatch.setattr("leastwise.evaluating.stage._counted", lambda *_: nullcontext())
+    monkeypatch.setattr("leastwise.evaluating.racing.open_scorer", refusing)
+    monkeypatch.setattr("leastwise.evaluating.racing.Race._counted", lambda *_: nullcontext())
     ending = customize(str(tmp_path / "case.yaml"))
     assert (ending.outcome, ending.exit_status) == ("error", 1) and ending.reason == f"prompt: {why}"
     assert not work.run.again().is_finished

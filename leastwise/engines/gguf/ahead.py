@@ -20,7 +20,7 @@ from leastwise.models import weights
 from leastwise.models.machine import THREADS
 from leastwise.stores.shipped import ROOT
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("leastwise.engines.gguf.ahead")  # also where it is run
 
 _BEGUN: dict[Path, subprocess.Popen[str]] = {}  # by the state directory
 
