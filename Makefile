@@ -32,6 +32,12 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help env data demo test check bench soak up down kube-check kube-apiserver clean
 
+# What a target takes is said before it begins: on two quiet cores, measured (docs/log.md), and disk where it is not little.
+comma := ,
+DEMO_TAKES = $(or $(DEMO_TAKES_$(notdir $(basename $(USE_CASE)))),as long as its stages: python -m flows.advise $(USE_CASE) says of each what it costs)
+DEMO_TAKES_alert-triage := 5 to 6 min and 0.5 GB$(comma) to the first verdict little more than 1
+takes = @echo "leastwise: make $@ takes $(1)" >&2
+
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -41,39 +47,47 @@ env: $(VENV)/.complete ## Set up .venv from requirements.lock; nothing to do whe
 $(VENV)/.complete: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "leastwise: $(PYTHON) is not Python 3.11 to 3.13; set PYTHON=/path/to/python3.11" >&2; exit 2; }
-	@echo "leastwise: setting up $(VENV) from requirements.lock, some minutes the first time …" >&2
+	@echo "leastwise: setting up $(VENV) from requirements.lock takes about 3 min and 3 GB, once" >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --no-compile --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install -qq --no-compile "$$(grep '^torch==' requirements.lock)"
 	@touch $@
 
 data: env ## Build the embedded use case's data; nothing to do where it is unchanged
+	$(call takes,3 s and 2 MB$(comma) once)
 	@$(BIN)/python -m use_cases.build_alert_triage >/dev/null
 
 demo: data ## Climb the ladder on USE_CASE (default use_cases/alert-triage.yaml); no server, no key
+	$(call takes,$(DEMO_TAKES))
 	@$(BIN)/python -m flows.customize $(USE_CASE)
 
 test: data ## Run the tests; TESTS="tests/unit -k gate" runs some
+	$(call takes,about 17 min)
 	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: env ## Lint, format, types, direction of the imports
+	$(call takes,about 1 min$(comma) longer the first time)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check -q .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
 bench: data ## Run every measurement in benchmarks/
+	$(call takes,hours; one of them is python -m benchmarks.NAME)
 	@set -e; for file in $$(ls benchmarks/*.py 2>/dev/null | grep -v __init__); do \
 	  echo "== $$file" >&2; $(BIN)/python -m "benchmarks.$$(basename $$file .py)"; done
 
 soak: data ## Run the tests ROUNDS times (default 5), with new random examples, ten times the kills, 2,000 corruptions, and those marked soak
+	$(call takes,$(ROUNDS) rounds$(comma) each longer than the 17 min of make test)
 	@set -e; for round in $$(seq $(ROUNDS)); do echo "== round $$round of $(ROUNDS)" >&2; \
 	  LEASTWISE_SOAK=1 LEASTWISE_KILLS=50 LEASTWISE_CORRUPTIONS=2000 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(TESTS); done
 
 up: data ## Start the Prefect and MLflow servers, a worker a pool, and deploy every flow
+	$(call takes,20 s; it runs until make down)
 	@$(BIN)/python -m infra.local up
 
 down: env ## End exactly what `make up` started
+	$(call takes,some seconds)
 	@$(BIN)/python -m infra.local down
 
 # Checkers have packages that the product does not: they lie in a folder of their own, which only these commands look into.
@@ -82,11 +96,13 @@ KUBE_PACKAGES = cat infra/kubernetes/*.lock | cmp -s - .kube-check/.complete || 
   cat infra/kubernetes/*.lock > .kube-check/.complete; }
 
 kube-check: env ## Hold infra/kubernetes/ strictly to Kubernetes' schemas; needs kubectl, no cluster
+	$(call takes,seconds and$(comma) once$(comma) 160 MB for its packages)
 	@command -v kubectl >/dev/null || { echo "leastwise: kubectl is not installed (1.21 or newer)" >&2; exit 2; }
 	@$(KUBE_PACKAGES)
 	@PYTHONPATH=.kube-check $(BIN)/python -m infra.kube_check
 
 kube-apiserver: data ## The same and self_host against a real API server, which it builds once from Debian's source
+	$(call takes,4 min and$(comma) once$(comma) 7 min and 220 MB to build the server)
 	@$(KUBE_PACKAGES)
 	@PYTHONPATH=$(CURDIR)/.kube-check $(BIN)/python -m infra.kube_apiserver
 

@@ -28,7 +28,7 @@ EXAMPLES = (
     "alert-triage",
     "alert-triage-guarded",
     "alert-triage-cheap",
-    "alert-triage-modest",
+    "alert-triage-strict",
     "perl-questions",
     "us-addresses",
 )

@@ -24,26 +24,29 @@ def customize(use_case: str = "alert-triage", overrides: Overrides = Overrides()
     """
     climb = revival.opened(climbing.open_climb, use_case, overrides)
     data.validate_judged(climb)
-    climbing.measure_reference(climb)
+    has_row_0 = climbing.reference_comes_first(climb)
+    if has_row_0:
+        climbing.measure_reference(climb)
     answers = climbing.leave_given(climb) if revival.losses() else {}
     last_run: RunId | None = None
     while True:
         step = climbing.next_step(climb, last_run, answers, asking.can_ask())
-        if step.action == "end" or step.stage is None:
-            return stages.ended(climb, step)
-        if step.action == "skip":
+        if step.action == "skip" and step.stage:
             climbing.skip(climb, step.stage, step.reason)
-        elif step.action == "ask":
+        elif step.action == "ask" and step.stage:
             answers[step.stage] = asking.ask(climb, step.stage, step.reason, step.question)
-        else:
+        elif step.action == "run" and step.stage:
             try:
                 last_run = stages.run_stage(step.stage, climb)
             except BudgetExceeded as limit:
-                halt = Step(action="end", outcome="budget", stage=step.stage, reason=str(limit))
-                return stages.ended(climb, halt)
+                step = Step(action="end", outcome="budget", stage=step.stage, reason=str(limit))
             except UNMEASURABLE as why:
-                halt = Step(action="end", outcome="error", stage=step.stage, reason=f"{step.stage}: {why}")
-                return stages.ended(climb, halt)
+                step = Step(action="end", outcome="error", stage=step.stage, reason=f"{step.stage}: {why}")
+        if step.action in ("run", "end") and not has_row_0:
+            climbing.measure_reference(climb)
+            has_row_0 = True
+        if step.action == "end" or step.stage is None:
+            return stages.ended(climb, step)
 
 
 if __name__ == "__main__":

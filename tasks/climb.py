@@ -76,6 +76,13 @@ def open_climb(use_case: str, overrides: Overrides | None = None) -> RunId:
     return climb.run.id
 
 
+def reference_comes_first(climb: RunId) -> bool:
+    """Whether row 0 must be there before the first stage: where it may end the climb. One that is only reported comes
+    after the first verdict, for it embeds every row, which takes most of a minute.
+    """
+    return open_workspace(climb).use_case.reference == "stop"
+
+
 @task(name="measure the no-LLM reference")
 def measure_reference(climb: RunId) -> None:
     """Row 0: majority class, nearest neighbours and logistic regression on embeddings, on the same gate rows."""

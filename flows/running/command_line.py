@@ -13,7 +13,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -37,8 +38,12 @@ from leastwise.run_id import RunId
 from leastwise.stores import storage
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.stores.sqlite_file import check_whole
+from leastwise.use_case import LADDER
 from tasks import climb as climbing
 from tasks import data
+from tasks.session.ahead import get_ready
+
+CLIMBING = frozenset({"customize", *LADDER})
 
 P = ParamSpec("P")
 E = TypeVar("E", bound=Ending)
@@ -82,12 +87,14 @@ def _run(call: Callable[..., Ending], signature: inspect.Signature, name: str) -
     try:
         arguments = _arguments(signature, name)
         _check_state()
+        meanwhile: list[Callable[[], None]] = []
         if isinstance(use_case := arguments.get("use_case"), str):  # what no flow takes is refused without Prefect
             load(use_case)
+            meanwhile += [partial(get_ready, use_case)] if name in CLIMBING else []
         _collect_again()
         leftovers.watch()
         # Nobody watches a server that ends with the command, and each flow would wait a second for its last heartbeat.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if _start_prefect() else {}):
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None} if _start_prefect(meanwhile) else {}):
             ending = call(**arguments)
         fields, status = ending.fields(), ending.exit_status
     except BaseException as error:  # whatever it is, it ends as one line and one status
@@ -114,8 +121,9 @@ def _collect_again() -> None:
     gc.enable()
 
 
-def _start_prefect() -> bool:
-    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C; whether it was.
+def _start_prefect(meanwhile: Sequence[Callable[[], None]] = ()) -> bool:
+    """Start Prefect's temporary server, where no other is named, out of reach of Ctrl-C; whether it was. What is to be
+    done `meanwhile` is done while it starts.
 
     A terminal sends that to every process of the command: the server would be gone before a flow that ends in good
     order has said so, and the flow would wait for it for minutes.
@@ -135,6 +143,8 @@ def _start_prefect() -> bool:
 
     starting = threading.Thread(target=start, daemon=True)  # this thread is still interrupted
     starting.start()
+    for each in meanwhile:
+        each()
     starting.join()
     if raised:
         raise raised[0]

@@ -16,7 +16,7 @@ from leastwise.endpoints.request import Endpoint
 from leastwise.engines import mlflow_server
 from leastwise.engines.endpoint import ForeignEndpoint
 from leastwise.engines.engine import Engine, Running, ToServe
-from leastwise.engines.gguf import files
+from leastwise.engines.gguf import ahead, files
 from leastwise.engines.gguf.architectures import check_convertible
 from leastwise.engines.llama_cpp import LlamaCpp
 from leastwise.engines.mlflow_server import MlflowServer
@@ -66,7 +66,7 @@ def prove_servable(home: Path, base: Path, uri: str) -> None:
     """
     settings = vllm_settings.named()
     if settings is None or why_not_vllm(base, LEAST_TOKENS):
-        _proven_base(home, base, uri)
+        ahead.make(uri, base, home)
         return
     what = ToServe(str(base), "base", home / "logs" / "compared.log")
     if not proof.check_known(settings, base, None, home / PROOFS):
@@ -244,20 +244,14 @@ def gguf_files(home: Path, candidate: Candidate) -> GgufFiles:
     folder.mkdir(parents=True, exist_ok=True)
     trained = None if candidate.weights is None or is_merged else candidate.weights
     adapter = folder / f"{trained.revision}.lora.gguf" if trained else None
+    ahead.wait(home)
     # Fetched first: converting a base takes long, and is for nothing where its adapter is gone.
     fetched = storage.fetch(trained.uri, folder) if trained and adapter and not files.is_proven(adapter) else None
     base = weights.materialize(model, home)
-    gguf = _proven_base(home, base, model)
+    gguf = ahead.make(model, base, home)
     if fetched and adapter:
         files.proven_adapter(fetched, base, gguf, adapter, THREADS)
     return GgufFiles(gguf, adapter)
-
-
-def _proven_base(home: Path, base: Path, uri: str) -> Path:
-    gguf = home / "gguf" / f"{weights.directory_hash(base)}.gguf"
-    if not files.is_proven(gguf):
-        log.info(f"converting {uri} for llama.cpp and comparing it with transformers, once")
-    return files.proven_model(base, gguf, THREADS)
 
 
 def causal_server(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
 SURE_OF_LANGUAGE = 10.0  # nats by which another language must be likelier; no English training sentence came near it
 READ_CHARACTERS = 300  # of a text, for its language
+READ_TEXTS = 2**15  # whose language is remembered: what is unlabelled is often train once more
 NEIGHBOURS, MOST_AGREE = 15, 0.8
 ROWS_AT_A_TIME = 1024
 TEXTS_AT_A_TIME = 100_000  # held against another table at once
@@ -98,15 +100,17 @@ def other_languages(texts: Sequence[str], expected: str | None) -> list[str | No
     """The language of each text that is surely not in the expected one; None where none is expected."""
     if expected is None:
         return [None] * len(texts)
+    return [_other_language(text[:READ_CHARACTERS], expected) for text in texts]
+
+
+@lru_cache(maxsize=READ_TEXTS)
+def _other_language(text: str, expected: str) -> str | None:
     import py3langid
 
-    found: list[str | None] = []
-    for text in texts:
-        ranked = py3langid.rank(text[:READ_CHARACTERS])
-        likely, score = ranked[0]
-        is_other = likely != expected and score - dict(ranked).get(expected, -np.inf) > SURE_OF_LANGUAGE
-        found.append(str(likely) if is_other else None)
-    return found
+    ranked = py3langid.rank(text)
+    likely, score = ranked[0]
+    is_other = likely != expected and score - dict(ranked).get(expected, -np.inf) > SURE_OF_LANGUAGE
+    return str(likely) if is_other else None
 
 
 class SuspectedLabel(NamedTuple):

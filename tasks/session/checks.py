@@ -1,7 +1,7 @@
 """What must hold before the first call is paid, all that is wrong in one report: `advise` and `customize` ask the same.
 
-A check raises BadInput; nothing is spent and no weights are loaded. What is written down in a use case is apart from
-what only this machine cannot reach (a model on a hub): advice says the latter and goes on.
+A check raises BadInput; nothing is spent and no weights are loaded. What a use case says is apart from what only this
+machine cannot reach (a model on a hub): advice says the latter and goes on.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def check(prospect: Prospect) -> None:
 
 
 def check_retraining(prospect: Prospect) -> None:
-    """What must hold before a retraining is opened: readable rows, writable state, known prices, the judge's key, and
-    money for the whole of it.
-    """
+    """What must hold before a retraining is opened: rows, writable state, prices, the judge's key and all its money."""
     costing, judged = prospect.costing, partial(check_judge_key, prospect.question.use_case)
     weights_, machine = prospect.catalogue.check_weights, partial(_check_training_machine, prospect)
     refuse(problems_of([*_basics(prospect, check_money=lambda: costing.check_retraining()), weights_, judged, machine]))
@@ -103,6 +101,11 @@ def _check_places(prospect: Prospect) -> None:
 def _check_tables(prospect: Prospect, held: Sequence[str]) -> None:
     """Rows can be read and are apart; then those of the tables `held` are what their suites ask for."""
     prospect.question.tables.check()
+    hold(prospect, held)
+
+
+def hold(prospect: Prospect, held: Sequence[str] = (*JUDGED, *RELIED_ON)) -> None:
+    """BadInput for what the suites of these tables refuse; tables that no stage will rely on are left out."""
     stages = possible(prospect)
     names = {name: "" for name in held if name in JUDGED}
     for name in (each for each in held if each in RELIED_ON):

@@ -135,7 +135,10 @@ def test_a_killed_climb_resumes_stops_at_the_first_sufficient_stage_and_a_later_
     # again.
     assert counts["settled"] == stored
     assert counts.get("open", 0) == 0
-    _check_record(stages(home_with_models, first["mlflow_run_id"]))
+    runs = stages(home_with_models, first["mlflow_run_id"])
+    _check_record(runs)
+    row_0 = stages(home_with_models, first["mlflow_run_id"], "reference")["reference"]
+    assert row_0.info.start_time >= runs["prompt"].info.end_time, "the first verdict does not wait for it"
     shown = _traces(home_with_models, stages(home_with_models, first["mlflow_run_id"]))
     assert shown.keys() == {"prompt", "rag"} and min(shown.values()) >= 25
     _check_audit(first["mlflow_run_id"])

@@ -26,7 +26,7 @@ from tasks.advise import give_advice
 from tasks.session import workspace
 from tests.workspaces import home_with_triage
 
-SAVED = ("alert-triage", "alert-triage-modest", "alert-triage-cheap")
+SAVED = ("alert-triage", "alert-triage-strict", "alert-triage-cheap")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,11 +77,14 @@ def test_the_gate_set_of_the_shipped_use_cases_is_large_enough_for_their_margins
         assert all(need["examples"] <= need["rows"] for need in advised(name)[1]["gate"])
 
 
-def test_modest_and_demo_differ_in_one_number_only() -> None:
-    demo, modest = (load(name).model_dump(exclude={"name", "description"}) for name in SAVED[:2])
-    bounds = [each["requirements"]["quality"].pop("bound") for each in (demo, modest)]
-    assert demo == modest
-    assert bounds[0] > bounds[1]
+def test_strict_wants_more_than_the_demo_of_the_same_task_and_data_and_trains_on_more_to_reach_it() -> None:
+    demo, strict = (load(name) for name in SAVED[:2])
+    differing = {name for name, value in demo if value != getattr(strict, name)}
+    assert differing == {"name", "description", "requirements", "training", "search", "confirm_rows"}
+    wanted = [each.requirements.bounds for each in (demo, strict)]
+    assert wanted[0].pop("quality").bound < wanted[1]["quality"].bound - wanted[1].pop("quality").margin
+    assert wanted[0] == wanted[1]
+    assert demo.training.max_examples < strict.training.max_examples
 
 
 def test_a_use_case_for_vllm_and_three_providers_is_validated_and_costed_here() -> None:

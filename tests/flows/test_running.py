@@ -16,6 +16,7 @@ from leastwise.ladder import Step
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.record.run import CHAMPION_VERSION, DEPLOYED, STAGE
 from leastwise.record.upkeep_run import UpkeepRun, open_upkeep
+from leastwise.run_id import RunId
 from leastwise.stores.caps import BudgetExceeded
 from leastwise.use_case import Stage
 from tasks import climb as climbing
@@ -113,11 +114,30 @@ def test_a_stage_that_cannot_be_measured_ends_a_climb_as_an_error_that_can_be_re
     def refusing(*_: object) -> object:
         raise why
 
-    monkeypatch.setattr("leastwise.evaluating.stage.open_scorer", refusing)
-    monkeypatch.setattr("leastwise.evaluating.stage._counted", lambda *_: nullcontext())
+    monkeypatch.setattr("leastwise.evaluating.racing.open_scorer", refusing)
+    monkeypatch.setattr("leastwise.evaluating.racing.Race._counted", lambda *_: nullcontext())
     ending = customize(str(tmp_path / "case.yaml"))
     assert (ending.outcome, ending.exit_status) == ("error", 1) and ending.reason == f"prompt: {why}"
     assert not work.run.again().is_finished
+
+
+@pytest.mark.parametrize(("reference", "order"), [("report", ["prompt", "row 0"]), ("stop", ["row 0", "prompt"])])
+def test_row_0_waits_for_the_first_verdict_unless_it_may_end_the_climb_before_it(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, reference: str, order: list[str]
+) -> None:
+    conversations(tmp_path)
+    case = tmp_path / "case.yaml"
+    case.write_text(case.read_text() + f"\nreference: {reference}\n")
+    came: list[str] = []
+
+    def halted(stage: Stage, climb: RunId) -> RunId:
+        came.append(stage)
+        raise Outage("the provider is away")
+
+    monkeypatch.setattr(stages, "run_stage", halted)
+    monkeypatch.setattr(climbing, "measure_reference", lambda climb: came.append("row 0"))
+    assert customize(str(case)).outcome == "error"
+    assert came == order
 
 
 @pytest.mark.parametrize("why", UNMEASURABLE)
