@@ -28,6 +28,7 @@ gc.disable()  # collecting tests imports for ten seconds and leaves no garbage; 
 os.environ.setdefault("OPENAI_API_KEY", "none")  # looked for before a climb opens, whether it will be asked or not
 
 import flows  # noqa: E402, F401 - quiets Prefect, MLflow and the hubs before anything imports them
+from tests.servers.warm_process import CONVERSION, SMOKE, WarmProcess  # noqa: E402
 
 LONGEST_FIRST = (  # by file or folder; what remains is short, and fills whichever process is done first
     "e2e/test_climb.py",
@@ -112,6 +113,39 @@ def few_are_shown() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for room in (data_sets, traces):
             patch.setattr(room, "MOST", 60)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cut() -> Iterator[None]:
+    """MLflow's databases of this process are not forced to disk at every commit, which takes twice its own time: what a
+    kill leaves is the same, and nobody pulls the plug. The product's own files are forced as ever.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def trusting(connection: object, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", trusting)
+    yield
+    event.remove(Engine, "connect", trusting)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported_once() -> Iterator[None]:
+    """What converts weights, and what asks a registered model as anybody would, are processes that import for seconds:
+    here they are forked from one that has.
+    """
+    from leastwise.engines.gguf import conversion
+    from leastwise.serving import smoke
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        for room, command in ((conversion, CONVERSION), (smoke, SMOKE)):
+            warm = WarmProcess(*command)
+            stack.callback(warm.end)
+            patch.setattr(room, "subprocess", warm)
         yield
 
 

@@ -24,6 +24,7 @@ from leastwise.stores.made.naming import STATE, name_of_table
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 KIND, STAGE, KEY = "leastwise.kind", "leastwise.stage", "leastwise.key"
 CLIMB_KEY, USE_CASE = "leastwise.climb_key", "leastwise.use_case"
@@ -171,11 +172,18 @@ class RecordedRun:
     def read_json(self, name: str) -> object:
         """A file of the run, parsed."""
         with tempfile.TemporaryDirectory() as scratch:
-            return json.loads(Path(self.client.download_artifacts(self.id, name, scratch)).read_text())
+            return json.loads(Path(self._files.download_artifacts(name, scratch)).read_text())
 
     def has_file(self, name: str) -> bool:
         """Whether a file lies among its artifacts."""
-        return any(each.path == name for each in self.client.list_artifacts(self.id))
+        return any(each.path == name for each in self._files.list_artifacts())
+
+    @property
+    def _files(self) -> ArtifactRepository:
+        """Where the run says its files lie; MLflow's client would look up the run and its models for each of them."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(self.run.info.artifact_uri, tracking_uri=self.client.tracking_uri)
 
     def artifacts_url(self, tracking_uri: str) -> str:
         """The page of its files in MLflow's UI."""

@@ -78,10 +78,10 @@ from leastwise.record.client import connect
 from leastwise.record.registry import Registry
 from leastwise.record.stage_run import StageRun
 from leastwise.run_id import RunId
+from leastwise.serving import smoke
 from leastwise.serving.registering import register
-from leastwise.serving.smoke import agreement
-from leastwise.use_case.task import Classification, Extraction, FreeText
 from tasks.session.workspace import open_workspace
+from tests.servers.warm_process import SMOKE, WarmProcess
 
 
 def killed(*_, **__):
@@ -121,6 +121,8 @@ PLACES = {
     "nowhere": lambda: None,
 }
 run_id = sys.argv[1]
+smoke.subprocess = WarmProcess(*SMOKE)
+smoke.subprocess.started()  # before any child is made, and shared by all: only one of them runs at a time
 for place in map(str.strip, sys.stdin):
     child = os.fork()  # nothing is open yet: importing all of it anew for each would take seconds
     if not child:

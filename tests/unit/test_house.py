@@ -16,6 +16,13 @@ CODE = ("leastwise", "tasks", "flows")
 VENDORED = ROOT / "leastwise" / "vendored"  # copies of others' code as it is, imported nowhere
 MOST_FILES, MOST_LINES, MOST_FUNCTION_LINES, MOST_MEDIAN_LINES, MOST_ANY_PER_1000 = 16, 300, 50, 6, 4
 MOST_FLOWS = 21  # one deployable flow a file, run as `python -m flows.NAME`: a sub-room cannot take any of them
+SLOW = {"torch", "transformers", "sentence_transformers", "sklearn", "scipy", "great_expectations", "matplotlib"}
+SLOW |= {"mlflow", "pandas", "accelerate", "peft", "onnxruntime", "boto3", "openai", "anthropic", "pydantic_ai"}
+IMPORTED_LATE = {  # files that others import in the function that needs them
+    *(f"leastwise/training/{name}.py" for name in ("fused_lora", "completion_trainer", "causal/checkpoints")),
+    *("leastwise/record/student_model.py", "leastwise/serving/candidate_model.py"),  # MLflow runs these two
+    "leastwise/evidence/drift.py",  # the flow of that name alone
+}
 LONG_FILES: dict[str, str] = {}  # at most three, each with the reason why
 
 
@@ -102,6 +109,19 @@ def test_nothing_is_probed_for_what_it_is() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hasattr"
     ]
     assert probes == []
+
+
+def imported_at_the_top(path: Path) -> set[str]:
+    """Packages that importing a file imports, those for types alone left out."""
+    tops = ast.parse(path.read_text(encoding="utf-8")).body
+    names = [each.name for node in tops if isinstance(node, ast.Import) for each in node.names]
+    names += [node.module or "" for node in tops if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_packages_that_take_long_to_import_are_imported_where_they_are_needed() -> None:
+    found = {str(path.relative_to(ROOT)) for path in files() if imported_at_the_top(path) & SLOW}
+    assert found == IMPORTED_LATE, "every command would pay for it at its start"
 
 
 def test_the_map_in_the_readme_is_the_tree() -> None:

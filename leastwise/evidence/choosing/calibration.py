@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import minimize_scalar
 
 from leastwise.evidence.betting import FloatArray
 from leastwise.part import Part
@@ -62,6 +61,8 @@ def fitted(log_likelihoods: Sequence[Mapping[str, float]], expected: Sequence[st
 
 
 def _temperature(scores: FloatArray, known: Sequence[tuple[int, int]]) -> float:
+    from scipy.optimize import minimize_scalar  # every command would import it
+
     rows, columns = (list(each) for each in zip(*known, strict=True))
 
     def loss(log_temperature: float) -> float:
