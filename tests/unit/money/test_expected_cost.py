@@ -12,7 +12,6 @@ from leastwise.money.expected_cost import (
     examples_of,
     expected_costs,
     request_usage,
-    training_tokens,
 )
 from leastwise.money.machine_cost import EXAMPLES_PER_S
 from leastwise.money.worst_cost import worst_costs
