@@ -30,7 +30,7 @@ from leastwise.use_case.prompts import trained_prompt
 from tasks.session.destinations import destinations
 from tasks.session.endpoint import check_cluster, check_endpoint
 from tasks.session.held import JUDGED, check_held
-from tasks.session.trainers import TRAINED, check_host, check_training_machine, possible, trained_here
+from tasks.session.trainers import TRAINED, check_host, check_training_machine, possible, trained_here, untold_of_host
 from tasks.session.workspace import Prospect
 
 if TYPE_CHECKING:
@@ -255,13 +255,16 @@ def _surely_fit(use_case: UseCase, frame: pd.DataFrame, limit: int) -> bool:
 
 
 def notes(prospect: Prospect) -> tuple[str, ...]:
-    """What is no reason to refuse, and should be known before: texts of which a student reads only the start."""
+    """What is no reason to refuse, and should be known before: texts of which a student reads only the start, a host
+    of which little is known.
+    """
+    untold = untold_of_host(prospect)
     use_case = prospect.question.use_case
     student, uri = use_case.training.student, use_case.models.student
     gate = prospect.question.tables.get("gate")
     if "distill" not in possible(prospect) or student.kind != "encoder" or uri is None or gate is None:
-        return ()
+        return untold
     texts = list(gate["text"].head(MOST_LOOKED_AT))
     cut: list[str] = []
     problems_of([lambda: cut.append(texts_cut("data.gate", texts, embedder_dir(uri), student.max_tokens))])
-    return tuple(filter(None, cut))
+    return (*untold, *filter(None, cut))

@@ -9,7 +9,7 @@ import os
 from datetime import UTC, datetime
 from functools import partial
 
-from leastwise.errors import Check, problems_of, refuse
+from leastwise.errors import BadInput, Check, problems_of, refuse
 from leastwise.ladder.needs import Situation, ruled_out
 from leastwise.models.machine import check_quantize
 from leastwise.training.hosted.examples import check_fit
@@ -45,6 +45,11 @@ def check_host(prospect: Prospect) -> None:
     managed = use_case.training.managed
     if managed is None or train is None or "fine_tune" not in possible(prospect):
         return
+    if "general_ability" in use_case.requirements.bounds:
+        raise BadInput(
+            "requirements.general_ability: cannot be measured of what a host trains, whose weights stay there; leave "
+            "out training.managed, or drop the requirement"
+        )
     tunable = partial(prospect.catalogue.check_tunable, datetime.now(UTC).date())
     refuse(problems_of([tunable, partial(check_fit, use_case, managed, train)]))
 
@@ -60,3 +65,17 @@ def check_training_machine(prospect: Prospect) -> None:
     if trained and os.environ.get("LEASTWISE_POOLS") != "1":
         checks.append(partial(check_quantize, training.quantize))
     refuse(problems_of(checks))
+
+
+def untold_of_host(prospect: Prospect) -> tuple[str, ...]:
+    """What nobody wrote down of a base that a host is to train, and is found out only when the training is paid."""
+    managed = prospect.question.use_case.training.managed
+    if managed is None or "fine_tune" not in possible(prospect):
+        return ()
+    entry = prospect.catalogue.model_book.entry(managed.base.uri)
+    if entry is not None and entry.may_be_tuned is not None:
+        return ()
+    return (
+        f"nobody wrote down that {managed.base.uri} can be tuned and its adapters answer by the token; look at "
+        f"{managed.base.request_host} before a training is paid, and say so in infra/models.yaml (may_be_tuned)",
+    )

@@ -168,3 +168,27 @@ def test_no_example_and_no_page_names_a_model_that_is_gone_or_going(shipped: Mod
     pages += [*(ROOT / "tests").rglob("*.yaml"), *(ROOT / "benchmarks").rglob("*.md")]
     assert len(pages) > 20
     assert not [(path.name, uri) for path in pages for uri in going if names(path.read_text(), uri)]
+
+
+@pytest.mark.parametrize(
+    ("entry", "today", "words"),
+    [
+        ({"may_be_tuned": True}, LAST, None),
+        ({"may_be_tuned": None}, LAST, None),
+        ({"may_be_tuned": LAST}, LAST, None),
+        ({"may_be_tuned": LAST}, LAST + timedelta(1), "is gone since"),
+        ({"may_be_tuned": CHECKED}, LAST, "tuning jobs of openai:old were taken until 2026-11-01 (p, looked at on"),
+        ({"may_be_tuned": False}, CHECKED, "openai:old is tuned by nobody (p, looked at on 2026-11-01)"),
+        ({"may_be_tuned": False, "replacement": "openai:new"}, CHECKED, "name openai:new instead"),
+        ({"may_be_tuned": False, "basis": "reported"}, CHECKED, "as is reported, not announced"),
+    ],
+)
+def test_a_base_is_tuned_until_its_last_day_and_no_longer_than_it_is_there(
+    entry: dict[str, object], today: date, words: str | None
+) -> None:
+    why_not = book(**entry).why_not_tuned("openai:old", today)
+    assert why_not is None if words is None else words in (why_not or "")
+
+
+def test_of_a_base_that_does_not_stand_there_nothing_is_refused() -> None:
+    assert book(may_be_tuned=False).why_not_tuned("fireworks:another", LAST) is None
