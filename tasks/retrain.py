@@ -72,7 +72,7 @@ def open_retraining(use_case: str, new_examples: str = "") -> Opening:
         why = _no_adapter(champion.candidate)
         ending = run.end("not_trained", f"{why}, so there is nothing to train again", 0.0, 0)
         return Opening(run.id, say_ending("retrain", ending))
-    union = with_examples(case, registry.training_data(champion), new_examples)
+    union = _trained_here(with_examples(case, registry.training_data(champion), new_examples))
     check_apart(case, new_examples)
     prospect = prospect_of(union)
     check_retraining(prospect)
@@ -82,6 +82,12 @@ def open_retraining(use_case: str, new_examples: str = "") -> Opening:
         return Opening(ended.mlflow_run_id, ended)
     tags = {CHAMPION_VERSION: champion.version, STAGE: champion.candidate.stage}
     return Opening(open_upkeep(client, union, "retrain", key, tags).id)
+
+
+def _trained_here(use_case: UseCase) -> UseCase:
+    """A champion's adapter is trained again where it can be: on machines of one's own."""
+    training = use_case.training.model_copy(update={"managed": None})
+    return use_case.model_copy(update={"training": training})
 
 
 def _no_adapter(champion: Candidate) -> str:

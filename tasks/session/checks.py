@@ -157,6 +157,8 @@ def _check_teachers(prospect: Prospect) -> None:
     """
     use_case = prospect.question.use_case
     asked = [model for model in use_case.models.candidates if use_case.may_be_sent_to(model) and not model.is_open]
+    managed = use_case.training.managed
+    asked += [managed.base] if managed and use_case.may_be_sent_to(managed.base) else []
     unread = [model.uri for model in asked if model.training_on_output is None]
     if unread and "distill" in possible(prospect):
         raise BadInput(
