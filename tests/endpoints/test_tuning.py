@@ -139,7 +139,7 @@ def test_a_cost_in_another_currency_or_of_nothing_is_not_taken_for_dollars(
     server: TuningServer, host: Fireworks
 ) -> None:
     server.data_sets["lw-1"] = {"state": "READY", "estimatedTokenCount": "10"}
-    server.tells_cost = False
+    server.tells_cost, server.states = False, ["RUNNING"]
     host.start("lw-1", BASE.removeprefix("fireworks:"), {"epochs": 1})
     for told in (
         {},
