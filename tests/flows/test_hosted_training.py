@@ -57,6 +57,8 @@ def test_a_climb_ends_at_what_a_host_trained_and_run_again_pays_for_nothing(tmp_
     assert BASE in str(run.tag("leastwise.trained_at")) and winner.model.rpartition("/")[2] in str(
         run.tag("leastwise.trained_at")
     )
+    figures = run.latest("fine_tune").figures
+    assert 0 < figures["usd.spent"] <= figures["usd.estimated.worst"] and figures["usd.estimated"] > 0
     assert "certificate.json" in {each.path for each in run.client.list_artifacts(run.id)}
     asked, jobs = len(host.asked), len(host.jobs)
     again = customize(file)
