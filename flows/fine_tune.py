@@ -1,4 +1,4 @@
-"""Stage 4: a LoRA adapter on open weights, behind a short prompt."""
+"""Stage 4: a LoRA adapter on open weights, trained here or at a host, behind a short prompt."""
 
 from prefect import flow
 
@@ -17,8 +17,8 @@ def fine_tune(climb: RunId) -> RunId:
     """
     with alone_at(climb, "fine_tune"):
         data.validate_training_data(climb)
-        adapter = stage.fine_tune_adapter(climb)
-        return stage.evaluate_fine_tune(climb, adapter)
+        made = stage.fine_tune_model(climb)
+        return stage.evaluate_fine_tune(climb, made)
 
 
 if __name__ == "__main__":

@@ -119,6 +119,11 @@ def skip(climb: RunId, stage: Stage, reason: str) -> None:
     console.show_skip(stage, reason)
 
 
+def trains_at_host(climb: RunId, stage: Stage) -> bool:
+    """Whether a stage needs no machine of its own, for a host trains what it asks for."""
+    return stage == "fine_tune" and open_workspace(climb).use_case.training.managed is not None
+
+
 @task(name="confirm on test")
 def confirm(climb: RunId, outcome: str) -> str:
     """Measure the winner, a stage or `reference`, once more on the untouched test split (rule 11): `yes`, `no`, or

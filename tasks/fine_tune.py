@@ -1,20 +1,38 @@
-"""Stage 4: an adapter trained on the examples, behind a short prompt."""
+"""Stage 4: an adapter trained on the examples, here or at a host, behind a short prompt."""
 
 from __future__ import annotations
 
 from prefect import task
 
-from leastwise.answering.servers import prove_servable
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever, Weights
 from leastwise.run_id import RunId
-from leastwise.training.stage_weights import train_adapter
-from leastwise.use_case import Stage
+from leastwise.training.hosted.at_host import AtHost
+from leastwise.training.hosted.first_answer import check_answers_itself
+from leastwise.training.hosted.here import Here
+from leastwise.training.hosted.trainer import HostedModel, Made, Trainer
+from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.prompts import trained_prompt
 from tasks.session.artifacts import publish_markdown
 from tasks.session.results import show_result
 from tasks.session.workspace import open_workspace
+
+
+@task(name="fine-tune")
+def fine_tune_model(climb: RunId) -> Made:
+    """Train the examples of this use case where it says, here or at a host, and say what came of it."""
+    work = open_workspace(climb)
+    tuned = trainer_of(work.use_case).train(work, "fine_tune")
+    if tuned.search:
+        publish_markdown("training-search", tuned.search)
+    return tuned.made
+
+
+def trainer_of(use_case: UseCase) -> Trainer:
+    """Who trains for `fine_tune`: a host, where the use case names one (it was left out where GPUs are at hand)."""
+    managed = use_case.training.managed
+    return AtHost(managed) if managed else Here()
 
 
 @task(name="fine-tune")
@@ -34,40 +52,46 @@ def retrain_adapter(run_id: RunId, base: str | None) -> Weights:
     return _train(run_id, "fine_tune", base)
 
 
-def _train(run_id: RunId, stage: Stage, base: str | None) -> Weights:
-    work = open_workspace(run_id)
-    base_dir = work.model_dir(base) if base else work.catalogue.base_dir()
-    prove_servable(work.home, base_dir, base or work.catalogue.base().uri)
-    trained = train_adapter(work, stage, base_dir)
+def _train(climb: RunId, stage: Stage, base: str | None) -> Weights:
+    trained = Here(base).adapter(open_workspace(climb), stage)
     if trained.search:
         publish_markdown("training-search", trained.search)
     return trained.weights
 
 
 @task(name="evaluate")
-def evaluate_fine_tune(climb: RunId, weights: Weights) -> RunId:
+def evaluate_fine_tune(climb: RunId, made: Made) -> RunId:
     """Measure the stage and log it."""
     work = open_workspace(climb)
-    candidate = tuned_candidate(work, "fine_tune", weights)
+    candidate = tuned_candidate(work, "fine_tune", made)
+    if isinstance(made, HostedModel):
+        check_answers_itself(work, candidate)
     return show_result(work, evaluate_stage(work, "fine_tune", [candidate]))
 
 
-def tuned_candidate(work: Workspace, stage: Stage, weights: Weights, further: str | None = None) -> Candidate:
-    """Trained weights behind a short prompt: retrieved examples go, documents stay if the parent needs them.
+def tuned_candidate(work: Workspace, stage: Stage, made: Made, further: str | None = None) -> Candidate:
+    """What was trained behind a short prompt: retrieved examples go, documents stay if the parent needs them.
 
-    `further` is the URI of the further pre-trained base they sit on, if it is not the use case's own.
+    `further` is the URI of the further pre-trained base that weights sit on, if it is not the use case's own.
     """
-    parent, base = work.run.parent(work.use_case.gate_requirements), work.catalogue.base()
-    return Candidate(
-        stage=stage,
-        model=further or base.uri,
-        revision=work.revision(further or base.uri),
-        venue=base.venue,
-        prompt=Prompt(system=trained_prompt(work.use_case)),
-        retriever=_documents_only(parent.retriever) if parent else None,
-        weights=weights,
-        parent=parent.key if parent else None,
-    )
+    parent = work.run.parent(work.use_case.gate_requirements)
+    bare = _of_host(stage, made) if isinstance(made, HostedModel) else _of_weights(work, stage, made, further)
+    around = {
+        "prompt": Prompt(system=trained_prompt(work.use_case)),
+        "retriever": _documents_only(parent.retriever) if parent else None,
+        "parent": parent.key if parent else None,
+    }
+    return bare.model_copy(update=around)
+
+
+def _of_host(stage: Stage, made: HostedModel) -> Candidate:
+    return Candidate(stage=stage, model=made.uri, revision=made.revision, venue="managed")
+
+
+def _of_weights(work: Workspace, stage: Stage, weights: Weights, further: str | None) -> Candidate:
+    base = work.catalogue.base()
+    uri = further or base.uri
+    return Candidate(stage=stage, model=uri, revision=work.revision(uri), venue=base.venue, weights=weights)
 
 
 def _documents_only(retriever: Retriever | None) -> Retriever | None:

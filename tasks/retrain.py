@@ -69,10 +69,10 @@ def open_retraining(use_case: str, new_examples: str = "") -> Opening:
         raise BadInput(f"{case.name}: has no champion to retrain; promote a run first (python -m flows.promote)")
     if not _can_be_trained_again(champion.candidate):
         run = open_upkeep(client, case, "retrain", content_key("not trained", champion.version))
-        why = f"the champion ({champion.candidate.stage}) has no adapter trained on people's labels"
+        why = _no_adapter(champion.candidate)
         ending = run.end("not_trained", f"{why}, so there is nothing to train again", 0.0, 0)
         return Opening(run.id, say_ending("retrain", ending))
-    union = with_examples(case, registry.training_data(champion), new_examples)
+    union = _trained_here(with_examples(case, registry.training_data(champion), new_examples))
     check_apart(case, new_examples)
     prospect = prospect_of(union)
     check_retraining(prospect)
@@ -82,6 +82,18 @@ def open_retraining(use_case: str, new_examples: str = "") -> Opening:
         return Opening(ended.mlflow_run_id, ended)
     tags = {CHAMPION_VERSION: champion.version, STAGE: champion.candidate.stage}
     return Opening(open_upkeep(client, union, "retrain", key, tags).id)
+
+
+def _trained_here(use_case: UseCase) -> UseCase:
+    """A champion's adapter is trained again where it can be: on machines of one's own."""
+    training = use_case.training.model_copy(update={"managed": None})
+    return use_case.model_copy(update={"training": training})
+
+
+def _no_adapter(champion: Candidate) -> str:
+    if champion.stage == "fine_tune" and champion.weights is None:
+        return "the champion was trained at a host, where retraining is not done: climb again with the new examples"
+    return f"the champion ({champion.stage}) has no adapter trained on people's labels"
 
 
 def _can_be_trained_again(champion: Candidate) -> bool:

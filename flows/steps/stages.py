@@ -41,9 +41,9 @@ def run_stage(stage: Stage, climb: RunId) -> RunId:
     """Run a stage and give back its MLflow run id.
 
     With LEASTWISE_POOLS=1 (set for the workers of `make up`) stages that train or serve run as deployments on the gpu
-    pool and show nested under this run; without it they run as subflows in this process.
+    pool and show nested under this run; without it, and where a host trains, they run as subflows in this process.
     """
-    if stage in ON_GPU_POOL and on_pools():
+    if stage in ON_GPU_POOL and on_pools() and not climbing.trains_at_host(climb, stage):
         # The result stays on the machine of the pool; what this process needs is in MLflow.
         require_completed(stage, run_on_pool(stage, climb))
         return climbing.stage_run_id(climb, stage)

@@ -16,8 +16,9 @@ from leastwise.ladder.candidate import Prompt, Shot
 from leastwise.ladder.rendering import render
 from leastwise.money.asked import Asked, Lengths
 from leastwise.money.capacity import most_loops
+from leastwise.money.machine_cost import rows_trained_on
 from leastwise.money.search_cost import most_examples
-from leastwise.money.token_counts import most_request_tokens, most_tokens
+from leastwise.money.token_counts import TEMPLATE_TOKENS, most_request_tokens, most_tokens
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.rows.question import Question
 from leastwise.use_case import UseCase
@@ -54,6 +55,7 @@ def asked_of(question: Question) -> Asked:
         cascade_dev=_lengths(dev[:CASCADE_DEV_ROWS]),
         guard_dev=_lengths(guarded),
         unlabelled=_lengths(unlabelled),
+        train=_trained_on(question),
         **_around(question),
         **(_as_judged(question, [*gate, *test, *traffic]) if use_case.judge else {}),
     )
@@ -73,6 +75,19 @@ def _around(question: Question) -> dict[str, int]:
         "trained": _request(use_case, trained_prompt(use_case), (), documents),
         "constraint": most_tokens(json.dumps([schema, task.answers], ensure_ascii=False)),
     }
+
+
+def _trained_on(question: Question) -> Lengths:
+    """What a host is given to train on: each text as the last turn, and its answer as one more."""
+    use_case, train = question.use_case, question.tables.get("train")
+    if use_case.training.managed is None or train is None:
+        return Lengths()
+    bare, rows = Prompt(system=""), zip(train["text"], train["label"], strict=True)
+    each = (
+        most_tokens(render(bare, str(text))[-1].content) + most_tokens(completion_of(use_case.task, str(label)))
+        for text, label in rows
+    )
+    return Lengths.of(heapq.nlargest(rows_trained_on(use_case, len(train)), (at + TEMPLATE_TOKENS[1] for at in each)))
 
 
 def _request(use_case: UseCase, system: str, shots: Sequence[Shot], documents: Sequence[str]) -> int:

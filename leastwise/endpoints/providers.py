@@ -136,6 +136,8 @@ def check_judge_key(use_case: UseCase) -> None:
 def _asked(use_case: UseCase) -> Iterator[Declared]:
     yield from filter(use_case.may_be_sent_to, use_case.models.candidates)
     yield from filter(None, [use_case.judge_model])
+    if (managed := use_case.training.managed) and use_case.may_be_sent_to(managed.base):
+        yield managed.base
 
 
 def _need_keys(models: Iterable[Declared]) -> None:

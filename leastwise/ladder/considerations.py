@@ -28,7 +28,7 @@ class Consideration(Part):
 
 def considerations(use_case: UseCase, premises: Premises) -> tuple[Consideration, ...]:
     """Every row of the matrix, in its order."""
-    return tuple(consider(use_case, premises) for consider in _MATRIX)
+    return tuple(row for consider in _MATRIX if (row := consider(use_case, premises)))
 
 
 def _volume(use_case: UseCase, premises: Premises) -> Consideration:
@@ -112,7 +112,22 @@ def _latency(use_case: UseCase, premises: Premises) -> Consideration:
     return Consideration(name="latency", finding=f"p95 of {limit.bound:,.0f} ms", advice=advice)
 
 
-_MATRIX: tuple[Callable[[UseCase, Premises], Consideration], ...] = (
+def _trainer(use_case: UseCase, premises: Premises) -> Consideration | None:
+    """Who trains, where that is somebody else, and at what price."""
+    managed = use_case.training.managed
+    if managed is None or managed.price is None:
+        return None
+    price, expected = managed.price, premises.expected.get("fine_tune")
+    rate = f"${price.usd_per_million_tokens:.4g} a million tokens ({price.source}, {price.as_of})"
+    total = f"about ${expected.usd:.4g} with judging it, " if expected else ""
+    return Consideration(
+        name="who trains",
+        finding=f"{managed.base.request_host}: {managed.base.uri}",
+        advice=f"fine_tune is trained and answers there, {total}training at {rate}; its rows go there",
+    )
+
+
+_MATRIX: tuple[Callable[[UseCase, Premises], Consideration | None], ...] = (
     _volume,
     _own_data,
     _consistency,
@@ -121,4 +136,5 @@ _MATRIX: tuple[Callable[[UseCase, Premises], Consideration], ...] = (
     _domain,
     _change,
     _latency,
+    _trainer,
 )

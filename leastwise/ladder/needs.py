@@ -87,7 +87,9 @@ def _if_all_went_well(use_case: UseCase) -> Record:
     models = use_case.models
     met = tuple(RequirementVerdict(name=name, outcome="PASS", reason="") for name in use_case.requirements.bounds)
     is_open = bool(models.base or models.student or any(model.is_open for model in models.candidates))
-    may_teach = bool(models.base) or any(model.training_on_output is not False for model in models.candidates)
+    managed = use_case.training.managed
+    asked = (*models.candidates, *([managed.base] if managed else []))
+    may_teach = bool(models.base) or any(model.training_on_output is not False for model in asked)
     passed = Verdict(outcome="PASS", reason="", requirements=met)
     return Record(stage="prompt", verdict=passed, open_weights=is_open, may_teach=may_teach)
 
@@ -114,11 +116,24 @@ def _lacks_for_cache(use_case: UseCase, history: Sequence[Record], now: Situatio
 
 
 def _lacks_for_fine_tune(use_case: UseCase, history: Sequence[Record], now: Situation) -> str | None:
+    managed = use_case.training.managed
+    if managed is None:
+        return _lacks_base(use_case) or _lacks_examples(use_case, now)
+    if not use_case.may_be_sent_to(managed.base):
+        where = f"{managed.base.venue} at {managed.base.request_host}"
+        return f"training.managed is in {where}, where residency does not allow it, nor its training rows"
+    return _lacks_examples(use_case, now)
+
+
+def _lacks_base(use_case: UseCase) -> str | None:
     base = use_case.models.base
     if base is None:
         return "models.base names no open weights"
-    if not use_case.may_be_sent_to(base):
-        return f"models.base is in {base.venue}, where residency does not allow it"
+    allowed = use_case.may_be_sent_to(base)
+    return None if allowed else f"models.base is in {base.venue}, where residency does not allow it"
+
+
+def _lacks_examples(use_case: UseCase, now: Situation) -> str | None:
     if not use_case.data.train:
         return "data.train is not set"
     if not use_case.task.stable:
@@ -133,7 +148,7 @@ def _lacks_for_pretrain(use_case: UseCase, history: Sequence[Record], now: Situa
         return "the domain is public text the base has seen (task.domain_is_public), so Level 4 adds little"
     if not use_case.data.documents or now.document_rows == 0:
         return "data.documents is not set: there is no corpus"
-    return _lacks_for_fine_tune(use_case, history, now)
+    return _lacks_base(use_case) or _lacks_examples(use_case, now)
 
 
 def _lacks_for_distill(use_case: UseCase, history: Sequence[Record], now: Situation) -> str | None:

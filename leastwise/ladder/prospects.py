@@ -65,7 +65,8 @@ def likely_usd_per_1k(use_case: UseCase, stage: Stage, premises: Premises) -> fl
     usage = Usage(input_tokens=_prompt_tokens(stage, premises), output_tokens=use_case.traffic.output_tokens)
     cheapest = min(prices, key=lambda price: price.usd(usage))
     usd = monthly_api_usd(cheapest, usage, 1000, use_case.traffic.retry_share)
-    is_managed = use_case.models.base is not None and use_case.models.base.venue == "managed"
+    base, hosted = use_case.models.base, use_case.training.managed is not None
+    is_managed = hosted or (base is not None and base.venue == "managed")
     return usd + (minimum if stage in ("fine_tune", "pretrain") and is_managed else 0.0)
 
 

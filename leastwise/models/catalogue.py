@@ -27,12 +27,15 @@ from leastwise.use_case.price import Price
 
 
 def priced(use_case: UseCase, book: PriceBook) -> UseCase:
-    """The use case with the price book's dollars an hour of its training GPUs, where it names them and no price."""
-    training = use_case.training
-    if training.gpu is None or training.usd_per_hour:
-        return use_case
-    usd_per_hour = book.gpu_usd_per_hour(training.gpu) * training.launch.processes
-    return use_case.model_copy(update={"training": training.model_copy(update={"usd_per_hour": usd_per_hour})})
+    """The use case with the price book's dollars of its training, where it names none: an hour of its GPUs, a million
+    tokens at its host.
+    """
+    training, changes = use_case.training, dict[str, object]()
+    if training.gpu is not None and not training.usd_per_hour:
+        changes["usd_per_hour"] = book.gpu_usd_per_hour(training.gpu) * training.launch.processes
+    if (managed := training.managed) and managed.price is None:
+        changes["managed"] = managed.model_copy(update={"price": book.training_price(managed.base.uri)})
+    return use_case.model_copy(update={"training": training.model_copy(update=changes)}) if changes else use_case
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,18 @@ class Catalogue:
     model_book: ModelBook = NO_DATES
 
     def model(self, uri: str) -> Model:
-        """What the use case says of a model; weights that a stage made inherit from the base, but not its address."""
+        """What the use case says of a model; weights that a stage made inherit from the base, but not its address: it
+        is the host's own where they were trained at one.
+        """
         listed, base = self._listed, self.use_case.models.base
+        if (managed := self.use_case.training.managed) and self.is_tuned(uri):
+            return managed.base.model_copy(update={"uri": uri, "served_name": None})
         return self.named(uri) or _made_of(base or listed[0], uri)
+
+    def is_tuned(self, uri: str) -> bool:
+        """Whether that is a model which a host trained for a use case like this."""
+        managed = self.use_case.training.managed
+        return managed is not None and uri.startswith(managed.made)
 
     def named(self, uri: str) -> Model | None:
         """The model of that URI as the use case names it: a candidate, the base or a judge; None where it names
@@ -57,8 +69,9 @@ class Catalogue:
 
     @property
     def _listed(self) -> list[Model]:
-        models, judge = self.use_case.models, self.use_case.judge
-        return [*models.candidates, *filter(None, [models.base]), *(judge.models if judge else ())]
+        models, judge, managed = self.use_case.models, self.use_case.judge, self.use_case.training.managed
+        trained = filter(None, [models.base, managed.base if managed else None])
+        return [*models.candidates, *trained, *(judge.models if judge else ())]
 
     def base(self) -> Model:
         """The open weights to train; BadInput where the use case names none."""
@@ -73,6 +86,8 @@ class Catalogue:
     def price(self, uri: str) -> Price:
         """Dollars per million tokens: the use case's own, else the price book's; UnknownPrice where neither has one."""
         model, base = self.model(uri), self.use_case.models.base
+        if (managed := self.use_case.training.managed) and self.is_tuned(uri):
+            return model.price or self.book.price(managed.base.uri)  # the host asks for an adapter what its base costs
         if model.price or base is None or model in self._listed:
             return model.price or self.book.price(uri)
         try:
@@ -84,7 +99,8 @@ class Catalogue:
         """Dollars per million tokens of a candidate where it answers; None where machines are paid instead."""
         if candidate.venue == "self_host" and not self.is_metered(candidate):
             return None
-        if candidate.venue == "managed" and candidate.weights and self.use_case.hosting.managed_price:
+        is_own = candidate.weights is not None or self.is_tuned(candidate.model)
+        if candidate.venue == "managed" and is_own and self.use_case.hosting.managed_price:
             return self.use_case.hosting.managed_price
         return self.price(candidate.model)
 
@@ -123,12 +139,21 @@ class Catalogue:
         """A sentence for every model named in the use case that is gone or going soon, and for entries grown old."""
         return self.model_book.warnings((model.uri for model in self._listed), today)
 
+    def check_tunable(self, today: date) -> None:
+        """BadInput where the host takes no training of the base any more, by the model book."""
+        managed = self.use_case.training.managed
+        why_not = self.model_book.why_not_tuned(managed.base.uri, today) if managed else None
+        if why_not:
+            raise BadInput(f"training.managed.base: {why_not}; name another base, or set last_stage before fine_tune")
+
     def going_before_payback(self, months: Mapping[Stage, float], today: date) -> tuple[str, ...]:
         """A sentence for every model that is prompted or trained and retires before stages are paid back, which takes
         so many months.
         """
         models = self.use_case.models
-        uris = [model.uri for model in (*models.candidates, *filter(None, [models.base]))]
+        managed = self.use_case.training.managed
+        trained = filter(None, [models.base, managed.base if managed else None])
+        uris = [model.uri for model in (*models.candidates, *trained)]
         return self.model_book.going_before_payback(uris, {str(stage): each for stage, each in months.items()}, today)
 
     def candidate_prices(self) -> dict[str, Price]:
@@ -149,8 +174,10 @@ class Catalogue:
         return self._billed(judge) if judge else None
 
     def base_price(self) -> Price | None:
-        """The price of the base; None without one."""
-        base = self.use_case.models.base
+        """The price of what `fine_tune` trains, as it is billed where that is a host's; None without a base."""
+        base, managed = self.use_case.models.base, self.use_case.training.managed
+        if managed:
+            return self.use_case.hosting.managed_price or managed.base.price or self.book.price(managed.base.uri)
         return self.price(base.uri) if base else None
 
     def judge_price(self) -> Price | None:
@@ -183,8 +210,10 @@ class Catalogue:
     def check_prices(self, stages: Collection[Stage]) -> None:
         """BadInput where a model that these stages may ask, now or of what they make, has no price."""
         models, asked = self.use_case.models, [*self.use_case.models.candidates, self.use_case.judge_model]
-        trained = models.base if {"fine_tune", "pretrain"} & set(stages) else None
+        is_local = {"pretrain"} if self.use_case.training.managed else {"fine_tune", "pretrain"}
+        trained = models.base if is_local & set(stages) else None
         prices: list[Check] = [partial(self.price, model.uri) for model in (*asked, trained) if model]
+        prices += [self.base_price] if "fine_tune" in stages else []
         if "distill" in stages:
             prices.append(self._student_price)
         refuse(problems_of([partial(_each_is_one_model, self.use_case.models.candidates, self._listed), *prices]))

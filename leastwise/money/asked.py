@@ -50,6 +50,9 @@ class Asked(Part):
     cascade_dev: Lengths = Lengths()
     guard_dev: Lengths = Field(Lengths(), description="Dev rows of either kind a guard is chosen on.")
     unlabelled: Lengths = Field(Lengths(), description="What a teacher labels, the longest texts.")
+    train: Lengths = Field(
+        Lengths(), description="The longest examples that are trained on at a host, with answers; none elsewhere."
+    )
     graded: Lengths = Field(Lengths(), description="Texts, answers and references that people graded.")
     references: int = Field(0, ge=0, description="The longest expected answer.")
     prompt: int = Field(0, ge=0)

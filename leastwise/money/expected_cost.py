@@ -7,14 +7,14 @@ compared with what was really spent. It reads and measures nothing: sizes, speed
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import Field
 
 from leastwise.evidence.examples_needed import LOOK, ExpectedLength, examples_for_p95, expected_examples
 from leastwise.money.economics import FLOPS_PER_PARAMETER_AND_TOKEN, training_hours
-from leastwise.money.machine_cost import hosting_hour_usd
+from leastwise.money.machine_cost import hosted_training, hosting_hour_usd, training_operations, training_tokens
 from leastwise.money.request_usage import CONSTRAINT_TOKENS, MESSAGE_TOKENS, Sizes, request_usage, tokens_of
 from leastwise.money.search_cost import expected_search
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
@@ -40,6 +40,7 @@ class Facts(Part):
 
     prices: dict[str, Price]
     judge_price: Price | None = None
+    base_price: Price | None = Field(None, description="Of what a host trains, as it is billed.")
     rows: dict[str, int]
     sizes: Sizes = Sizes()
     hardware: Hardware | None = Field(None, description="None: training is not costed.")
@@ -91,6 +92,8 @@ def _expected(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
         return ExpectedCost(usd=0.0, steps=("can never run",))
     if stage in ("prompt", "rag", "cache"):
         return _asked(use_case, stage, facts)
+    if stage == "fine_tune" and use_case.training.managed:
+        return _trained_at_host(use_case, facts)
     if stage in ("fine_tune", "pretrain"):
         return _trained(use_case, stage, facts)
     if stage == "distill":
@@ -231,33 +234,17 @@ def _grading_usd(use_case: UseCase, facts: Facts, calls: int) -> float:
     return (calls + graded) * facts.judge_price.usd(Usage(tokens_in, 0, 0, CONSTRAINT_TOKENS + thinking))
 
 
-def training_tokens(use_case: UseCase, sizes: Sizes, rows: Mapping[str, int]) -> float:
-    """Tokens seen in one training: examples × (prompt, text and answer)."""
-    each = request_usage(use_case, "fine_tune", sizes)
-    examples = min(use_case.training.max_examples, rows.get("train", 0) or use_case.training.max_examples)
-    return float(examples * (each.input_tokens + each.output_tokens))
-
-
-def _operations(method: str, upper_blocks_share: float) -> float:
-    """Operations a parameter and token of a training step.
-
-    Forward through all blocks, backward through those above the lowest trained one: of 6, 2 are forward, 2 the gradient
-    of activations, and 2 of weights, which LoRA hardly has.
-    """
-    return 2 + (4 if method == "full" else 2) * upper_blocks_share
-
-
 def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     """Training alone: a trained candidate answers from a server of ours, and nothing is bought."""
     if facts.hardware is None or not facts.base_parameters:
         return ExpectedCost(usd=0.0, steps=("hardware or model size unknown",))
     training = use_case.training
     tokens = training_tokens(use_case, facts.sizes, facts.rows)
-    work = tokens * _operations(training.method, training.upper_blocks_share)
+    work = tokens * training_operations(training.method, training.upper_blocks_share)
     if stage == "pretrain":
         packed = training.pretrain_steps * training.batch_size * PACKED_TOKENS
         tokens += packed
-        work += packed * _operations(training.pretrain_method, training.upper_blocks_share)
+        work += packed * training_operations(training.pretrain_method, training.upper_blocks_share)
     share = work / tokens / FLOPS_PER_PARAMETER_AND_TOKEN
     hours = training_hours(facts.base_parameters, tokens * share, facts.hardware.flops_per_s, 1.0)
     usd = hours * facts.hardware.usd_per_hour
@@ -274,6 +261,18 @@ def _trained(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
             f"{facts.hardware.flops_per_s:.2g} a second ({facts.hardware.name}) = {hours * 60:.2g} minutes",
             f"{hours:.3g} h × ${facts.hardware.usd_per_hour:.4g} an hour = ${usd:.4g}",
         ),
+    )
+
+
+def _trained_at_host(use_case: UseCase, facts: Facts) -> ExpectedCost:
+    """What the host charges for training, and for each answer of what it trained."""
+    training = hosted_training(use_case, facts.sizes, facts.rows)
+    usage = request_usage(use_case, "fine_tune", facts.sizes)
+    calls = examples_of(use_case, "fine_tune", facts).examples + _beside(use_case, "fine_tune", facts, passes=True)
+    asking = calls * facts.base_price.usd(usage) if facts.base_price else 0.0
+    asked = f"{calls} calls × ({usage.input_tokens} tokens in, {usage.output_tokens} out) = ${asking:.4g}"
+    return ExpectedCost(
+        usd=training.usd + asking + _grading_usd(use_case, facts, calls), calls=calls, steps=(training.step, asked)
     )
 
 

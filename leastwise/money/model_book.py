@@ -103,6 +103,23 @@ class ModelBook(Part):
         told = {"retires": day, "basis": "announced", "source": source, "checked": as_of}
         return entry.model_copy(update=told)
 
+    def why_not_tuned(self, uri: str, today: date) -> str | None:
+        """Why its provider takes no tuning job of a model on that day, with the source; None where it does, or where
+        nobody wrote that down.
+        """
+        entry = self.entry(uri)
+        if entry is None:
+            return None
+        said = f"{_said(entry)} ({entry.source}, looked at on {entry.checked})"
+        if entry.retires is not None and entry.retires < today:
+            return f"{uri} is gone since {entry.retires}{said}{_instead(entry)}"
+        last = entry.may_be_tuned
+        if last is False:
+            return f"{uri} is tuned by nobody{said}{_instead(entry)}"
+        if not isinstance(last, bool) and last is not None and last < today:
+            return f"tuning jobs of {uri} were taken until {last}{said}{_instead(entry)}"
+        return None
+
     def warnings(self, uris: Iterable[str], today: date) -> tuple[str, ...]:
         """One sentence for every named model that is gone or goes within DAYS_BEFORE days, and one for those whose
         entries nobody has looked at for longer than DAYS_UNTIL_STALE days.

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from leastwise.errors import BadInput
 from leastwise.part import Part
-from leastwise.use_case.price import Gpu, Price, Rates, Tier, Usd
+from leastwise.use_case.price import Gpu, Price, Rates, Tier, TrainingPrice, Usd
 
 if TYPE_CHECKING:  # a training process prices nothing, and imports this room for its token counts
     from genai_prices.types import ModelPrice, TieredPrices
@@ -45,6 +45,7 @@ class PriceBook(Part):
     as_of: date = Field(description="Day the book was checked; every figure in a report names it.")
     overrides: dict[str, Price] = Field({}, description="Price by model URI; goes before the provider's list price.")
     gpu_hours: dict[Gpu, Usd] = Field({}, description="Dollars an hour of one GPU with its machine.")
+    training: dict[str, TrainingPrice] = Field({}, description="What a host charges for training, by the base's URI.")
     managed: dict[str, ManagedHost] = Field({}, description="Pay-per-token hosts by name.")
 
     def price(self, model_uri: str, host: str | None = None) -> Price:
@@ -68,11 +69,22 @@ class PriceBook(Part):
             raise UnknownPrice(f"no price for an hour of {gpu}; add it to the price book: gpu_hours: {{{gpu}: 1.23}}")
         return self.gpu_hours[gpu]
 
+    def training_price(self, base_uri: str) -> TrainingPrice:
+        """What the host of these open weights charges for training on them; UnknownPrice where nobody wrote it down."""
+        if base_uri not in self.training:
+            how = "{usd_per_million_tokens: …, source: …, as_of: …}"
+            raise UnknownPrice(
+                f"training.managed.price: no price for training {base_uri}; read it at its host and write price: "
+                f'{how} there, or training: {{"{base_uri}": {how}}} in the price book'
+            )
+        return self.training[base_uri]
+
     def stale(self, today: date) -> str | None:
         """A warning naming every part of the book older than 90 days, or None."""
         hosts = {f"managed.{name}": host.as_of for name, host in self.managed.items()}
         models = {f"overrides.{uri}": price.as_of for uri, price in self.overrides.items() if not price.illustrative}
-        dated = {"the book": self.as_of} | {k: day for k, day in (hosts | models).items() if day}
+        trained = {f"training.{uri}": price.as_of for uri, price in self.training.items()}
+        dated = {"the book": self.as_of} | {k: day for k, day in (hosts | models | trained).items() if day}
         old = {what: (today - day).days for what, day in dated.items() if (today - day).days > DAYS_UNTIL_STALE}
         if not old:
             return None

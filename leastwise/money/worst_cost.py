@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 
 from leastwise.money.asked import Asked, Lengths
-from leastwise.money.machine_cost import hosting_hour_usd, worst_machines_usd
+from leastwise.money.machine_cost import hosting_hour_usd, most_hosted_training_usd, worst_machines_usd
 from leastwise.money.search_cost import search_usd
 from leastwise.money.token_counts import AMPLE_CHARS_PER_TOKEN, CHOICE_TOKENS, TEMPLATE_TOKENS
 from leastwise.use_case import LADDER, Stage, UseCase
@@ -72,7 +72,7 @@ class _Bill:
             "prompt": self._prompt,
             "rag": self._rag,
             "cache": self._cache,
-            "fine_tune": self._trained,
+            "fine_tune": self._fine_tune,
             "pretrain": self._trained,
             "distill": self._distill,
             "self_host": self._self_host,
@@ -98,6 +98,20 @@ class _Bill:
         asked = self.asked
         return self._several(self._around_best, *asked.judged("cache"), asked.traffic_again, asked.test)
 
+    def _fine_tune(self) -> float:
+        """What a host trained is asked there by the token, once before to see who answers."""
+        asked = self.asked
+        first = Lengths(rows=1, in_all=asked.train.longest, longest=asked.train.longest)
+        judged = (*asked.judged("fine_tune"), *self._samples, asked.again, asked.test, first)
+        return self._tuned(*judged, *([asked.guard_dev] if self._guards else []))
+
+    def _tuned(self, *draws: Lengths) -> float:
+        """Asked of what a host trained; nothing where that is no host."""
+        managed = self.use_case.training.managed
+        if managed is None or self.base_price is None:
+            return 0.0
+        return self._priced(managed.base, self.base_price, self.asked.trained, *draws)
+
     def _trained(self) -> float:
         """Nothing by the token: trained weights answer from a server of ours."""
         return 0.0
@@ -105,11 +119,15 @@ class _Bill:
     def _distill(self) -> float:
         """What the teacher labels; then all that a student may hand on to it. The student is on a server of ours."""
         asked = self.asked
-        usd = self._several(self._around_best, asked.unlabelled)
+        usd = self._of_best(asked.unlabelled)
         if self.has_cascade:
             handed_on = (*asked.judged("distill"), asked.again, asked.cascade_dev, asked.test)
-            usd += self._several(self._around_best, *handed_on, *([asked.guard_dev] if self._guards else []))
+            usd += self._of_best(*handed_on, *([asked.guard_dev] if self._guards else []))
         return usd
+
+    def _of_best(self, *draws: Lengths) -> float:
+        """Asked of the best candidate before, which a host may have trained."""
+        return max(self._several(self._around_best, *draws), self._tuned(*draws))
 
     def _self_host(self) -> float:
         """Nothing by the token on a machine of one's own.
@@ -243,7 +261,10 @@ class _Bill:
         return self.of("fine_tune") + graded * (1 + self.use_case.traffic.retry_share)
 
     def _machines(self, stage: Stage) -> float:
-        return self._hosting() if stage == "self_host" else worst_machines_usd(self.use_case, stage)
+        if stage == "self_host":
+            return self._hosting()
+        hosted = most_hosted_training_usd(self.use_case, self.asked) if stage == "fine_tune" else 0.0
+        return worst_machines_usd(self.use_case, stage) + hosted
 
     def _hosting(self) -> float:
         """Whole hours of the machine while every row is asked slowly, at the traffic's concurrency, and graded."""

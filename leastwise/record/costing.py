@@ -60,8 +60,10 @@ class Costing:
 
     def _slower_by(self, stage: Stage) -> float:
         """Dollars by which a training that takes twice what is expected of this model on this machine passes the worst
-        case of its examples.
+        case of its examples; a host asks for tokens, however long it takes.
         """
+        if stage == "fine_tune" and self.question.use_case.training.managed:
+            return 0.0
         return max(0.0, SLOWER * self._training_usd.get(stage, 0.0) - worst_machines_usd(self.question.use_case, stage))
 
     @cached_property
@@ -70,7 +72,7 @@ class Costing:
         use_case = self.question.use_case
         if not use_case.training.machines_usd_per_hour:
             return {}
-        base = use_case.models.base
+        base, at_host = use_case.models.base, {"fine_tune"} if use_case.training.managed else set[str]()
         facts = Facts(
             prices={},
             rows=self.question.counts(),
@@ -79,7 +81,7 @@ class Costing:
             base_parameters=hardware.parameters(base.uri) if base else 0.0,
             student_parameters=self._student_parameters(),
             teacher_is_asked=False,
-            ruled_out=frozenset(LADDER) - TRAINED,
+            ruled_out=(frozenset(LADDER) - TRAINED) | frozenset(each for each in TRAINED if each in at_host),
             alpha_pass=use_case.alpha,
             alpha_fail=use_case.alpha,
         )
@@ -152,6 +154,7 @@ class Costing:
         return Facts(
             prices=self.catalogue.billed_prices(),
             judge_price=self.catalogue.billed_judge_price(),
+            base_price=self.catalogue.base_price() if use_case.training.managed else None,
             rows={name: count or 0 for name, count in self.question.counts().items()},
             sizes=self._sizes(),
             hardware=hardware.of(use_case, self.catalogue.home) if trains else None,
@@ -205,7 +208,8 @@ class Costing:
     def _is_teacher_asked(self) -> bool:
         """Whether the teacher, as far as it is known by now, is asked by the token."""
         teacher = ladder.teacher(self._history())
-        return teacher is None or teacher.stage not in ("fine_tune", "pretrain")
+        at_host = self.question.use_case.training.managed is not None
+        return teacher is None or teacher.stage not in (("pretrain",) if at_host else ("fine_tune", "pretrain"))
 
     def _guesses(self) -> dict[Stage, float]:
         """Retrieved examples do about what nearest neighbours do, training what logistic regression does; row 0 has

@@ -42,6 +42,7 @@ GATE_HASH, QUESTION, MEASURED, ERROR = (
 )
 ENDPOINT, DEPLOYED, LOAD = "leastwise.endpoint", "leastwise.deployed", "leastwise.load"  # where, how it went, in words
 PARKED = "leastwise.parked"  # why a try was left while undecided, in words
+TRAINED_AT = "leastwise.trained_at"  # the host that trained, its job and base
 FINDING, TRACES = "leastwise.finding", "leastwise.traces"  # how many traces a run has, once it has them all
 CONFIRMED, RETRIEVAL, RETRIEVAL_FAULT = "leastwise.confirmed", "leastwise.retrieval", "leastwise.retrieval.fault"
 RETRIEVAL_MODE, CHAMPION_VERSION, WINDOW = "leastwise.retrieval.mode", "leastwise.champion", "leastwise.window"

@@ -46,6 +46,7 @@ READ_AND_COUNTED = {
 }
 LEFT_AFTERWARDS = {"endpoint", "endpoint_host", "endpoint_port", "cluster", "load_concurrency", "load_seconds"}
 # of hosting; on which cluster self_host is judged is in the key of that stage alone
+NOT_TRAINED = ("when", "price", "wait_hours", "poll_seconds")  # of training.managed: says nothing of what is trained
 ASKED_BESIDE = {"ood_decline": "out_of_scope", "shift_quality": "shifted"}
 
 
@@ -88,6 +89,8 @@ class Question:
         reading = self.use_case.data.model_dump(include=READ_AND_COUNTED, exclude_defaults=True)
         asked["data"] = self.tables.hashes | reading
         asked.get("training", {}).pop("checkpoints", None)  # where they lie changes nothing that is trained
+        for name in NOT_TRAINED if self.use_case.training.managed else ():
+            asked["training"]["managed"].pop(name, None)
         if not self.use_case.searches:  # the question that was asked before there were any
             asked.pop("search")
         asked["hosting"] = {name: value for name, value in asked["hosting"].items() if name not in LEFT_AFTERWARDS}

@@ -24,6 +24,8 @@ from leastwise.use_case import Approval, Stage, UseCase
 from leastwise.use_case.hosts import addressed
 from leastwise.use_case.settings import EndpointLeft
 
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd")  # looked for so, since a library that knows takes seconds to import
+
 
 class Overrides(Part):
     """What the run form may change of a saved use case. Everything left empty stays as it is in the file."""
@@ -98,7 +100,23 @@ def load(name_or_uri: str, overrides: Overrides | None = None) -> UseCase:
         raise BadInput(f"{uri}: {'; '.join(wrong)}")
     _check_schema(use_case, uri)
     _check_units(use_case, uri)
-    return _with_absolute_paths(use_case, uri)
+    return _with_absolute_paths(_with_its_trainer(use_case), uri)
+
+
+def _with_its_trainer(use_case: UseCase) -> UseCase:
+    """Who trains is settled when a use case is read, and recorded with its climb: every machine that works on it then
+    goes by one.
+    """
+    training = use_case.training
+    is_there = use_case.models.base is not None and gpus_are_at_hand()
+    if training.managed is None or training.managed.when == "always" or not is_there:
+        return use_case
+    return use_case.model_copy(update={"training": training.model_copy(update={"managed": None})})
+
+
+def gpus_are_at_hand() -> bool:
+    """Whether trainings run on a pool for them, or this machine's kernel has a GPU."""
+    return os.environ.get("LEASTWISE_POOLS") == "1" or any(Path(each).exists() for each in GPU_DEVICES)
 
 
 def _misread(given: object, value: object, place: str = "") -> Iterator[str]:

@@ -106,6 +106,23 @@ class Price(Rates):
         return max((r.dearest_input * input_tokens + r.output * max_output_tokens) / MILLION for r in reachable)
 
 
+class TrainingPrice(Part):
+    """What a host charges for training, in dollars per million tokens of the file, each pass counted."""
+
+    usd_per_million_tokens: Usd = Field(description="Dollars per million training tokens: tokens of the file × epochs.")
+    source: str = Field(min_length=1, description="Where that stands.")
+    as_of: date = Field(description="Day somebody looked there.")
+
+    def usd(self, tokens: float) -> float:
+        """Dollars of training on so many tokens, each pass counted."""
+        return tokens * self.usd_per_million_tokens / MILLION
+
+    def in_words(self, tokens: float) -> str:
+        """The arithmetic, with source and day."""
+        rate = f"${self.usd_per_million_tokens:.4g} a million ({self.source}, {self.as_of})"
+        return f"{tokens:,.0f} tokens × {rate} = ${self.usd(tokens):.4g}"
+
+
 def _tier(base: Rates, tiers: tuple[Tier, ...], input_tokens: int) -> Rates:
     reached = [tier for tier in tiers if input_tokens > tier.above_input_tokens]
     return max(reached, key=lambda tier: tier.above_input_tokens, default=base)

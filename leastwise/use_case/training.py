@@ -5,16 +5,20 @@ It trains nothing.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from leastwise.part import Part, written_but_for
-from leastwise.use_case.price import Gpu
+from leastwise.use_case.model import Model
+from leastwise.use_case.price import Gpu, TrainingPrice
 from leastwise.use_case.student import EncoderStudent, Student
 
 DEFAULT_REPLAY_SHARE = 0.1  # see Training.replay_share
 PACKED_TOKENS = 128  # of one sequence of continued pre-training, to which documents are packed
+_TUNABLE = re.compile(r"^fireworks:accounts/[a-z0-9-]+/models/[a-z0-9.-]+$")
+INFERENCE = "/inference/v1"  # the end of the address where the host answers; its jobs are beside it
 LONGEST_TOKENS = 512  # of one example, prompt and answer together, and of a text that is only measured
 
 
@@ -104,6 +108,53 @@ class Launch(Part):
         return self
 
 
+class ManagedTraining(Part):
+    """`fine_tune` at a host that trains open weights and serves the adapter by the token: where no GPU is at hand."""
+
+    base: Model = Field(
+        description="Open weights as the host names them, venue: managed, with price (or from the price book): "
+        "fireworks:accounts/fireworks/models/NAME, one whose adapters the host serves by the token."
+    )
+    account: str = Field(
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="The account at the host that trains and is billed.",
+    )
+    when: Literal["no_gpu", "always"] = Field(
+        "no_gpu",
+        description="no_gpu: only where there is neither a pool with GPUs (LEASTWISE_POOLS=1) nor a GPU of this "
+        "machine, or models.base names nothing to train there; always.",
+    )
+    rank: int = Field(
+        16, ge=1, le=64, description="Rank of the adapter; what the host serves by the token has 64 at most."
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, lt=1, description="Peak learning rate; empty: the host's own choice."
+    )
+    price: TrainingPrice | None = Field(None, description="What the training costs; empty: from the price book.")
+    wait_hours: float = Field(
+        24.0, gt=0, le=168, description="How long a job is waited for; it goes on there, and is found again."
+    )
+    poll_seconds: float = Field(20.0, gt=0, le=600, description="Seconds between two looks at it.")
+
+    @model_validator(mode="after")
+    def _is_at_one_host_that_trains(self) -> Self:
+        if not _TUNABLE.match(self.base.uri):
+            raise ValueError(
+                f"base.uri: {self.base.uri} is trained by no host that is spoken to here; name "
+                "fireworks:accounts/fireworks/models/NAME"
+            )
+        if self.base.venue != "managed":
+            raise ValueError(f"base.venue: {self.base.venue}, and what is trained there answers there; write managed")
+        if self.base.base_url and not self.base.base_url.rstrip("/").endswith(INFERENCE):
+            raise ValueError(f"base.base_url: must end in {INFERENCE}, for its jobs are asked for beside it")
+        return self
+
+    @property
+    def made(self) -> str:
+        """What the URIs of all models begin with that were trained here."""
+        return f"fireworks:accounts/{self.account}/models/lw-"
+
+
 class Training(Part):
     """Limits of training and what its hardware costs."""
 
@@ -115,6 +166,9 @@ class Training(Part):
     launch: Launch = Field(Launch(), description="Processes and machines that train together.")
     gpu: Gpu | None = Field(
         None, description="GPU of the training machine, whose speed estimates take; empty: this machine."
+    )
+    managed: ManagedTraining | None = Field(
+        None, description="Train at a host instead of on own machines, where no GPU is at hand; empty: never."
     )
     method: Literal["lora", "full"] = Field("lora", description="lora trains adapters of 0.1-2% of the weights.")
     max_examples: int = Field(2400, ge=1, description="Examples seen in one training, all epochs together.")
@@ -207,7 +261,8 @@ class Training(Part):
     @model_serializer(mode="wrap")
     def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """What was asked before these settings were there is still the same question."""
-        return written_but_for(write(self), max_tokens=LONGEST_TOKENS, quantize=None, checkpoints="", whole_models="")
+        later: dict[str, object] = {"quantize": None, "checkpoints": "", "whole_models": "", "managed": None}
+        return written_but_for(write(self), max_tokens=LONGEST_TOKENS, **later)
 
     @model_validator(mode="after")
     def _only_adapters_are_trained_on_4_bits(self) -> Training:

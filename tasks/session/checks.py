@@ -6,7 +6,6 @@ machine cannot reach (a model on a hub): advice says the latter and goes on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,30 +15,27 @@ from leastwise.answering.servers import check_servable
 from leastwise.endpoints.providers import check_judge_key, check_keys, check_own_keys
 from leastwise.errors import BadInput, Check, problems_of, refuse
 from leastwise.evaluating.judge_scorer import check_grades
-from leastwise.ladder.needs import Situation, ruled_out
 from leastwise.models import weights
 from leastwise.models.chat import check_template
 from leastwise.models.encoder import embedder_dir
-from leastwise.models.machine import check_quantize
 from leastwise.models.student import texts_cut
 from leastwise.money.token_counts import most_request_tokens, most_tokens
 from leastwise.record.certificate.signing import check_key
 from leastwise.rows.general_text import check_general
 from leastwise.stores import storage
 from leastwise.training import causal_student, trainable_model
-from leastwise.training.settings import check_together
 from leastwise.training.training_rows import check_lengths, examples_of
-from leastwise.use_case import LADDER, Stage, UseCase
+from leastwise.use_case import Stage, UseCase
 from leastwise.use_case.prompts import trained_prompt
 from tasks.session.destinations import destinations
 from tasks.session.endpoint import check_cluster, check_endpoint
 from tasks.session.held import JUDGED, check_held
+from tasks.session.trainers import TRAINED, check_host, check_training_machine, possible, trained_here, untold_of_host
 from tasks.session.workspace import Prospect
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TRAINED: frozenset[Stage] = frozenset({"fine_tune", "pretrain"})
 UNTRAINED: frozenset[Stage] = frozenset({"prompt", "rag", "cache"})
 RELIED_ON: dict[str, frozenset[Stage]] = {  # what a suite must let through before a stage starts
     "train": TRAINED,
@@ -58,7 +54,7 @@ def check(prospect: Prospect) -> None:
 def check_retraining(prospect: Prospect) -> None:
     """What must hold before a retraining is opened: rows, writable state, prices, the judge's key and all its money."""
     costing, judged = prospect.costing, partial(check_judge_key, prospect.question.use_case)
-    weights_, machine = prospect.catalogue.check_weights, partial(_check_training_machine, prospect)
+    weights_, machine = prospect.catalogue.check_weights, partial(check_training_machine, prospect)
     refuse(problems_of([*_basics(prospect, check_money=lambda: costing.check_retraining()), weights_, judged, machine]))
 
 
@@ -125,6 +121,7 @@ def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[C
         partial(check_grades, question),
         partial(check_general, question),
         partial(_check_dev, prospect),
+        partial(check_host, prospect),
         partial(_check_teachers, prospect),
         partial(_check_corpus, prospect),
         lambda: check_room(question, catalogue, has_teacher="distill" in possible(prospect)),
@@ -139,41 +136,15 @@ def reached(prospect: Prospect) -> list[Check]:
     return [
         partial(_check_weights, prospect, far=True),
         partial(check_own_keys, question.use_case),
-        partial(_check_training_machine, prospect),
+        partial(check_training_machine, prospect),
         lambda: check_cluster(question.use_case, possible(prospect)),
     ]
-
-
-def _check_training_machine(prospect: Prospect) -> None:
-    """What a training will need is there: where machines meet, and the library of 4 bits where it is trained on
-    this machine (with LEASTWISE_POOLS=1 that is another, which says so itself).
-    """
-    training, stages = prospect.question.use_case.training, set(possible(prospect))
-    trained = TRAINED & stages
-    is_causal = bool(trained) or ("distill" in stages and training.student.kind == "causal")
-    checks: list[Check] = [partial(check_together, training)] if is_causal else []
-    if trained and os.environ.get("LEASTWISE_POOLS") != "1":
-        checks.append(partial(check_quantize, training.quantize))
-    refuse(problems_of(checks))
-
-
-def possible(prospect: Prospect) -> list[Stage]:
-    """The stages that a climb may come to, as far as is known before it."""
-    question = prospect.question
-    counts = question.counts()
-    situation = Situation(
-        train_rows=counts["train"],
-        document_rows=counts["documents"],
-        unlabelled_rows=counts["unlabelled"],
-        repeat_share=question.repeat_share,
-    )
-    return [stage for stage in LADDER if ruled_out(question.use_case, stage, situation) is None]
 
 
 def _check_dev(prospect: Prospect) -> None:
     """What is tuned on dev rows while it is trained needs some."""
     use_case, stages = prospect.question.use_case, possible(prospect)
-    needing = [stage for stage in stages if stage in TRAINED]
+    needing = [stage for stage in stages if stage in trained_here(prospect)]
     if "distill" in stages and use_case.training.student.kind == "encoder":
         needing.append("distill")
     if needing and not use_case.data.dev:
@@ -189,6 +160,8 @@ def _check_teachers(prospect: Prospect) -> None:
     """
     use_case = prospect.question.use_case
     asked = [model for model in use_case.models.candidates if use_case.may_be_sent_to(model) and not model.is_open]
+    managed = use_case.training.managed
+    asked += [managed.base] if managed and use_case.may_be_sent_to(managed.base) else []
     unread = [model.uri for model in asked if model.training_on_output is None]
     if unread and "distill" in possible(prospect):
         raise BadInput(
@@ -244,7 +217,7 @@ def _trained(prospect: Prospect) -> dict[str, list[str]]:
     use_case, stages = prospect.question.use_case, set(possible(prospect))
     base, student = use_case.models.base, use_case.training.student
     tables: dict[str, list[str]] = {}
-    if base and TRAINED & stages:
+    if base and trained_here(prospect):
         tables[base.uri] = ["train", "dev"]
     if "distill" in stages and student.kind == "causal" and (uri := student.uri or (base.uri if base else None)):
         tables.setdefault(uri, []).append("unlabelled")
@@ -255,7 +228,7 @@ def _check_training(prospect: Prospect, uri: str, tables: list[str]) -> None:
     use_case, question = prospect.question.use_case, prospect.question
     frames = {name: frame for name in tables if (frame := question.tables.get(name)) is not None}
     limit, home = use_case.training.max_tokens, prospect.catalogue.home
-    base = use_case.models.base if TRAINED & set(possible(prospect)) else None
+    base = use_case.models.base if trained_here(prospect) else None
     if "unlabelled" in tables:
         student = use_case.training.student
         causal_student.check_vocabulary(student, uri, base.uri if base else None, home)
@@ -287,13 +260,16 @@ def _surely_fit(use_case: UseCase, frame: pd.DataFrame, limit: int) -> bool:
 
 
 def notes(prospect: Prospect) -> tuple[str, ...]:
-    """What is no reason to refuse, and should be known before: texts of which a student reads only the start."""
+    """What is no reason to refuse, and should be known before: texts of which a student reads only the start, a host
+    of which little is known.
+    """
+    untold = untold_of_host(prospect)
     use_case = prospect.question.use_case
     student, uri = use_case.training.student, use_case.models.student
     gate = prospect.question.tables.get("gate")
     if "distill" not in possible(prospect) or student.kind != "encoder" or uri is None or gate is None:
-        return ()
+        return untold
     texts = list(gate["text"].head(MOST_LOOKED_AT))
     cut: list[str] = []
     problems_of([lambda: cut.append(texts_cut("data.gate", texts, embedder_dir(uri), student.max_tokens))])
-    return tuple(filter(None, cut))
+    return (*untold, *filter(None, cut))

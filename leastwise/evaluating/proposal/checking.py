@@ -88,7 +88,7 @@ def _check_leave(candidate: Candidate, source: str, use_case: UseCase) -> None:
 def _check_model(candidate: Candidate, where: str, catalogue: Catalogue, *, is_registered: bool) -> None:
     """The model is one the use case names and may be asked, where it says and as it is today."""
     use_case, uri = catalogue.use_case, candidate.model
-    model = catalogue.named(uri)
+    model = catalogue.model(uri) if catalogue.is_tuned(uri) else catalogue.named(uri)
     if model is None:
         if candidate.weights and (is_registered or uri in _made_of(use_case)):
             return

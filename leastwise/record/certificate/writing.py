@@ -15,6 +15,7 @@ from typing import Literal, cast
 
 from leastwise.content import content_key
 from leastwise.errors import BadInput
+from leastwise.ladder.candidate import Candidate
 from leastwise.ladder.ending import ClimbEnding
 from leastwise.models.catalogue import Catalogue
 from leastwise.record.certificate.contents import (
@@ -35,6 +36,7 @@ from leastwise.record.stage_run import StageRun
 from leastwise.redaction import without_secrets
 from leastwise.rows.question import Question
 from leastwise.use_case import LADDER, Stage, UseCase
+from leastwise.use_case.model import Model
 
 PACKAGES = ("leastwise", "mlflow", "numpy", "scipy", "pydantic")  # whose arithmetic or format a certificate rests on
 ROOM = Path(__file__).resolve().parents[2]
@@ -59,6 +61,7 @@ def certificate_of(
     use_case = question.use_case
     entries = _ladder(run, use_case)
     won = next(entry for entry in entries if entry.record.stage == ending.outcome)
+    won_by = None if ending.outcome == "reference" else run.stage(won.run_id).candidate()
     days = use_case.certificate_days
     return Certificate(
         wanted=_wanted(use_case),
@@ -66,14 +69,14 @@ def certificate_of(
         outcome=cast("Stage | Literal['reference']", ending.outcome),
         sure=ending.sure,
         reason=ending.reason,
-        winner=None if ending.outcome == "reference" else _winner(run.stage(won.run_id)),
+        winner=_winner(won_by) if won_by else None,
         ladder=entries,
         gate_hash=question.gate_hash,
         alpha_drawn=alpha_drawn,
         confirmed=cast("Literal['yes', 'no', 'not measured']", ending.confirmed),
         test=_tested(run.again().figures) if ending.confirmed != "not measured" else {},
         data=tuple(Table(name=each.name, sha256=each.sha256, rows=each.rows) for each in _tables(question)),
-        prices=prices_of(catalogue),
+        prices=prices_of(catalogue, won_by),
         saving=saving_of(avoided),
         running=running_of(won.record, use_case.traffic.requests_per_month),
         usd_spent=ending.usd_spent,
@@ -112,8 +115,7 @@ def _ladder(run: ClimbRun, use_case: UseCase) -> tuple[Entry, ...]:
     return tuple(Entry(run_id=each.id, record=each.record(requirements)) for each in in_order)
 
 
-def _winner(run: StageRun) -> Winner:
-    candidate = run.candidate()
+def _winner(candidate: Candidate) -> Winner:
     return Winner(
         key=candidate.key,
         model=without_secrets(candidate.model),
@@ -137,15 +139,17 @@ def _tables(question: Question) -> Iterable[Table]:
     return [Table(name=name, sha256=sha256, rows=tables.rows(name) or 0) for name, sha256 in tables.hashes.items()]
 
 
-def prices_of(catalogue: Catalogue) -> Prices:
-    """Every price the figures of a use case rest on."""
+def prices_of(catalogue: Catalogue, winner: Candidate | None = None) -> Prices:
+    """Every price the figures of a use case rest on, that of a winner which a host trained too."""
     hosting = catalogue.use_case.hosting
-    return Prices(book_as_of=catalogue.book.as_of, hosting=hosting, models=tuple(_priced(catalogue)))
+    own = [catalogue.model(winner.model)] if winner and catalogue.is_tuned(winner.model) else []
+    return Prices(book_as_of=catalogue.book.as_of, hosting=hosting, models=tuple(_priced(catalogue, own)))
 
 
-def _priced(catalogue: Catalogue) -> Iterable[PricedModel]:
-    models = catalogue.use_case.models
-    named = (*models.candidates, *filter(None, [models.base, catalogue.use_case.judge_model]))
+def _priced(catalogue: Catalogue, own: Sequence[Model]) -> Iterable[PricedModel]:
+    models, managed = catalogue.use_case.models, catalogue.use_case.training.managed
+    trained = [models.base, managed.base if managed else None]
+    named = (*models.candidates, *own, *filter(None, [*trained, catalogue.use_case.judge_model]))
     for model in {each.uri: each for each in named}.values():
         try:
             price, revision = catalogue.price(model.uri), catalogue.asked_revision(model)

@@ -9,6 +9,9 @@ from leastwise.ladder.history import teacher
 from leastwise.use_case import LADDER, Stage
 from tests.unit.ladder.climbs import BOUNDS, CAUSAL, NO_TRAINING, RECORDS, ROWS, record, skipped, use_case
 
+BASE = {"uri": "fireworks:accounts/fireworks/models/m", "venue": "managed", "price": {"input": 1.0, "output": 1.0}}
+AT_HOST = {"managed": {"base": BASE, "account": "a"}}
+
 
 @pytest.mark.parametrize(
     ("changes", "situation", "below", "stage", "words"),
@@ -22,6 +25,8 @@ from tests.unit.ladder.climbs import BOUNDS, CAUSAL, NO_TRAINING, RECORDS, ROWS,
         ({}, NO_TRAINING, "p95_latency_ms", "cache", "repeats nothing"),
         ({"models": {"base": None}}, ROWS, "quality", "fine_tune", "models.base"),
         ({"data": {"train": None}}, ROWS, "quality", "fine_tune", "data.train"),
+        ({"models": {"base": None}, "training": AT_HOST}, NO_TRAINING, "quality", "fine_tune", "at least 1,000"),
+        ({"models": {"base": None}, "training": AT_HOST}, ROWS, "quality", "pretrain", "models.base"),
         ({"task": {"stable": False}}, ROWS, "quality", "fine_tune", "not stable"),
         ({}, NO_TRAINING, "quality", "fine_tune", "at least 1,000"),
         ({"task": {"domain_is_public": True}}, ROWS, "quality", "pretrain", "Level 4"),
@@ -129,3 +134,8 @@ def test_distill_is_ruled_out_where_no_model_of_a_use_case_may_ever_teach() -> N
     hosted = [{"uri": "openai:a", "training_on_output": False}, {"uri": "openai:b", "training_on_output": False}]
     assert "may not teach" in (ruled_out(use_case(models={"candidates": hosted, "base": None}), "distill") or "")
     assert ruled_out(use_case(models={"candidates": hosted}), "distill") is None, "what is trained may teach"
+
+
+def test_a_host_that_trains_needs_no_base_here() -> None:
+    assert ruled_out(use_case(models={"base": None}), "fine_tune", ROWS)
+    assert ruled_out(use_case(models={"base": None}, training=AT_HOST), "fine_tune", ROWS) is None

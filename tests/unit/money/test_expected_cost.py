@@ -5,16 +5,8 @@ from typing import Any
 import pytest
 
 from leastwise.evidence.examples_needed import ExpectedLength
-from leastwise.money.expected_cost import (
-    Facts,
-    Hardware,
-    Sizes,
-    examples_of,
-    expected_costs,
-    request_usage,
-    training_tokens,
-)
-from leastwise.money.machine_cost import EXAMPLES_PER_S
+from leastwise.money.expected_cost import Facts, Hardware, Sizes, examples_of, expected_costs, request_usage
+from leastwise.money.machine_cost import EXAMPLES_PER_S, training_tokens
 from leastwise.money.worst_cost import worst_costs
 from leastwise.use_case import LADDER
 from leastwise.use_case.price import Price

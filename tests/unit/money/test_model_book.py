@@ -1,7 +1,7 @@
 """A named model that is gone or going is warned of, by dated data; the day is handed in."""
 
 import re
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from leastwise.stores.shipped import MODEL_BOOK, PRICE_BOOK, USE_CASES
 ROOT = Path(__file__).parents[3]
 LAST = date(2026, 12, 11)
 CHECKED = date(2026, 11, 1)
+OWN_PLACES = ("SDK", "developers.openai.com", "docs.fireworks.ai")
 DATES = st.dates(date(2020, 1, 1), date(2035, 1, 1))
 
 
@@ -122,8 +123,8 @@ def test_dates_in_words_are_read_with_and_without_ordinals_and_what_is_none_is_l
 def test_every_entry_of_the_book_says_where_it_stands_and_when_it_was_checked(shipped: ModelBook):
     assert shipped.as_of is not None and len(shipped.models) > 20
     for each in shipped.models:
-        assert each.checked <= shipped.as_of, each.uri
-        assert each.basis == "reported" or any(own in each.source for own in ("SDK", "developers.openai.com")), each.uri
+        assert each.checked <= datetime.now(UTC).date(), each.uri
+        assert each.basis == "reported" or any(own in each.source for own in OWN_PLACES), each.uri
 
 
 def test_the_installed_sdks_dates_are_in_the_book_and_replacements_have_a_price(shipped: ModelBook):
@@ -168,3 +169,27 @@ def test_no_example_and_no_page_names_a_model_that_is_gone_or_going(shipped: Mod
     pages += [*(ROOT / "tests").rglob("*.yaml"), *(ROOT / "benchmarks").rglob("*.md")]
     assert len(pages) > 20
     assert not [(path.name, uri) for path in pages for uri in going if names(path.read_text(), uri)]
+
+
+@pytest.mark.parametrize(
+    ("entry", "today", "words"),
+    [
+        ({"may_be_tuned": True}, LAST, None),
+        ({"may_be_tuned": None}, LAST, None),
+        ({"may_be_tuned": LAST}, LAST, None),
+        ({"may_be_tuned": LAST}, LAST + timedelta(1), "is gone since"),
+        ({"may_be_tuned": CHECKED}, LAST, "tuning jobs of openai:old were taken until 2026-11-01 (p, looked at on"),
+        ({"may_be_tuned": False}, CHECKED, "openai:old is tuned by nobody (p, looked at on 2026-11-01)"),
+        ({"may_be_tuned": False, "replacement": "openai:new"}, CHECKED, "name openai:new instead"),
+        ({"may_be_tuned": False, "basis": "reported"}, CHECKED, "as is reported, not announced"),
+    ],
+)
+def test_a_base_is_tuned_until_its_last_day_and_no_longer_than_it_is_there(
+    entry: dict[str, object], today: date, words: str | None
+) -> None:
+    why_not = book(**entry).why_not_tuned("openai:old", today)
+    assert why_not is None if words is None else words in (why_not or "")
+
+
+def test_of_a_base_that_does_not_stand_there_nothing_is_refused() -> None:
+    assert book(may_be_tuned=False).why_not_tuned("fireworks:another", LAST) is None

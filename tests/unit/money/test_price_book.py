@@ -232,3 +232,12 @@ def test_a_model_in_a_region_of_aws_costs_what_that_costs_and_not_what_its_maker
         book.price("anthropic:claude-haiku-4-5"),
     )
     assert there.input == pytest.approx(1.1 * own.input) and there.output == pytest.approx(1.1 * own.output)
+
+
+def test_the_price_of_a_training_has_a_source_and_a_day_and_is_never_guessed() -> None:
+    written = {"usd_per_million_tokens": 0.5, "source": "its page", "as_of": "2026-01-01"}
+    book = PriceBook.model_validate(SHIPPED | {"training": {"fireworks:m": written}})
+    assert book.training_price("fireworks:m").usd(2_000_000) == 1.0
+    assert "training.fireworks:m" in str(book.stale(date(2026, 11, 27)))
+    with pytest.raises(UnknownPrice, match=r"no price for training fireworks:other; .*source"):
+        book.training_price("fireworks:other")
