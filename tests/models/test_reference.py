@@ -70,8 +70,9 @@ PLANNED = pd.DataFrame({"text": list(ANGLES), "label": ["b", *"aaaaaaaa", "b", "
 @pytest.mark.parametrize(
     ("reference", "text", "label", "chosen"),
     [
-        (1, "beside the stray", "b", {"k": 1.0}),
-        (1, "beside the stray", "a", {"k": 3.0}),
+        (1, "beside the stray", "b", {"k": 1.0, "temperature": 1.0}),
+        (1, "beside the stray", "a", {"k": 3.0, "temperature": 1.0}),
+        (1, "between many and few", "b", {"k": 9.0, "temperature": 0.1}),
         (2, "beyond b", "a", {"C": 0.25}),
         (2, "beyond b", "b", {"C": 4.0}),
     ],
