@@ -1,7 +1,8 @@
 """Row 0 of every ladder: what labels cost without an LLM (majority, nearest neighbours, logistic regression).
 
 It does not judge the references against requirements (`leastwise.evaluating.reference` does) and does not tune
-anything but k, the temperature of the neighbours' vote, and C, each on dev accuracy. Nothing here calls a model that is paid for.
+anything but k, the temperature of the neighbours' vote, and C, each on dev accuracy. Nothing here calls a model that is
+paid for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finds the nearest stored texts: a LanceDB index searched in process.
 
-It does not judge retrieval (`recall_at_k` and `mean_reciprocal_rank` do, for whoever has gold), and searches exactly: no
-approximate vector index is built, which is right up to a few hundred thousand rows.
+It does not judge retrieval (`recall_at_k` and `mean_reciprocal_rank` do, for whoever has gold), and searches exactly:
+no approximate vector index is built, which is right up to a few hundred thousand rows.
 """
 
 from __future__ import annotations
@@ -87,9 +87,14 @@ class Index:
         if not self._has_tokens:
             if self.is_packed:
                 raise BadInput(f"{self.uri}: holds no token vectors, which late needs; register the winner again")
-            late.check_size([text for _, text in self._passages], self.encoder, self._width)
+            self.check_tokens()
             late.write(self._database, self.tokens_key, self._passages, self.encoder, self.threads)
         return late.StoredTokens(self._database.open_table(self.tokens_key), self._width)
+
+    def check_tokens(self) -> None:
+        """BadInput where its token vectors would take more than is kept."""
+        if not self._has_tokens:
+            late.check_size([text for _, text in self._passages], self.encoder, self._width)
 
     def need_tokens(self) -> None:
         """Store its token vectors where that was not done yet; BadInput where they would take too much."""
@@ -155,7 +160,9 @@ class Index:
         has_vector = [] if query.vector is None else ["vector"]
         found = self._table.search(words, query_type="fts").limit(most + _SPARE_HITS)
         rows = found.select([*self._columns, *has_vector, "_score"]).to_list()
-        by_meaning = [] if query.vector is None else [_hit(row, float(np.dot(row["vector"], query.vector))) for row in rows]
+        by_meaning = (
+            [] if query.vector is None else [_hit(row, float(np.dot(row["vector"], query.vector))) for row in rows]
+        )
         return in_order([_hit(row, float(row["_score"])) for row in rows]), by_meaning
 
     def _hits(self, query: Any, column: str, score: Callable[[Any], float]) -> list[Hit]:

@@ -144,8 +144,8 @@ def check_size(texts: Sequence[str], encoder: Path, width: int) -> int:
     size = stored_bytes(texts, encoder, width)
     if size > MOST_BYTES:
         raise BadInput(
-            f"retrieval.mode: late: token vectors of {len(texts):,} passages would take {size / 1e9:.1f} GB, and at most "
-            f"{MOST_BYTES / 1e9:.1f} GB are kept; name dense or hybrid, or index fewer rows"
+            f"retrieval.mode: late: token vectors of {len(texts):,} passages would take {size / 1e9:.1f} GB, and at "
+            f"most {MOST_BYTES / 1e9:.1f} GB are kept; name dense or hybrid, or index fewer rows"
         )
     return size
 
