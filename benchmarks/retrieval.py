@@ -1,4 +1,4 @@
-"""What retrieval gains by added scores and by late interaction: every way side by side, weights chosen on questions that
+"""What retrieval gains by added scores and by late interaction: all ways side by side, weights chosen on questions that
 are not judged.
 
 `python -m benchmarks.retrieval [FOLDER]`: the tables that `use_cases.build_perl_questions` built (302 questions of

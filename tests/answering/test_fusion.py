@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leastwise.answering.retrieval.chunks import PART, in_parts, split
@@ -23,6 +23,7 @@ def rank(ranked: list[Hit], place: tuple[str, int]) -> int:
     return [hit.place for hit in ranked].index(place)
 
 
+@settings(deadline=None)
 @given(SCORES, st.data(), SHARES)
 def test_a_hit_of_which_either_score_rises_is_ranked_no_lower(
     scores: list[float], data: st.DataObject, share: float
@@ -37,6 +38,7 @@ def test_a_hit_of_which_either_score_rises_is_ranked_no_lower(
     assert rank(weighed(meant, as_shares(louder), share), meant[at].place) <= before
 
 
+@settings(deadline=None)
 @given(SCORES, SCORES)
 def test_all_the_weight_on_one_score_is_the_order_of_that_score(scores: list[float], words: list[float]) -> None:
     meant = hits(scores)
@@ -44,12 +46,14 @@ def test_all_the_weight_on_one_score_is_the_order_of_that_score(scores: list[flo
     assert [hit.score for hit in alone] == sorted((round(score, 6) for score in scores), reverse=True)
 
 
+@settings(deadline=None)
 @given(SCORES)
 def test_two_rankings_that_agree_are_fused_to_the_same_order(scores: list[float]) -> None:
     ranked = sorted(hits(scores), key=lambda hit: (-hit.score, hit.place))
     assert [hit.place for hit in by_ranks(ranked, ranked)] == [hit.place for hit in ranked]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_a_passage_is_no_nearer_than_a_text_is_to_itself_and_more_tokens_never_put_it_farther(
     text: int, passage: int, seed: int
@@ -74,6 +78,7 @@ def test_a_token_weighs_less_the_more_passages_have_it_and_an_unknown_one_most()
 TEXTS = st.text(st.sampled_from("ab .!?\n\t"), min_size=1, max_size=400)
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 80))
 def test_parts_join_back_to_the_text_and_none_is_longer_than_asked(text: str, characters: int) -> None:
     parts = split(text, characters)
@@ -89,6 +94,7 @@ def test_documents_are_cut_between_paragraphs_else_between_sentences() -> None:
     assert split(sentences, 40) == ["First one is here. Second one is here. ", "Third one is here."]
 
 
+@settings(deadline=None)
 @given(st.lists(TEXTS.filter(lambda text: bool(text.strip())), min_size=1, max_size=5), st.integers(5, 60))
 def test_every_part_has_the_id_and_label_of_its_document_and_says_nothing_that_is_not_in_it(
     texts: list[str], characters: int
