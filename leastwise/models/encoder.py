@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache as remember
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -125,7 +125,8 @@ def _encode(texts: list[str], encoder: Path, threads: int) -> Vectors:
 class WithTokens:
     """A text as a unit vector, and as its tokens, shape (n,), each with a unit vector of its own, shape (n, d).
 
-    Marks that an encoder puts around every text ([CLS], [SEP]) are no tokens of it.
+    Marks that an encoder puts around every text or fills it up with ([CLS], [SEP], [PAD]), and what it does not know
+    ([UNK]), are no tokens of it.
     """
 
     vector: Vectors
@@ -144,7 +145,7 @@ def embed_tokens(texts: Sequence[str], encoder: Path, *, threads: int = THREADS)
             lambda size: model.encode(list(texts), batch_size=size, output_value=None, show_progress_bar=False),
         )
     marks = np.asarray(model.tokenizer.all_special_ids)
-    return [_with_tokens(each, marks) for each in encoded]
+    return [_with_tokens(each, marks) for each in cast("list[Mapping[str, torch.Tensor]]", encoded)]
 
 
 def _with_tokens(encoded: Mapping[str, torch.Tensor], marks: npt.NDArray[np.integer]) -> WithTokens:
@@ -165,7 +166,8 @@ def token_ids(texts: Sequence[str], encoder: Path) -> list[npt.NDArray[np.int32]
         model = _encoder_model(encoder, encoder_hash(encoder))
     most = model.max_seq_length - model.tokenizer.num_special_tokens_to_add()
     read = model.tokenizer(list(texts), truncation=True, max_length=most, add_special_tokens=False, padding=False)
-    return [np.asarray(each, dtype=np.int32) for each in read["input_ids"]]
+    marks = model.tokenizer.all_special_ids
+    return [np.asarray([token for token in each if token not in marks], np.int32) for each in read["input_ids"]]
 
 
 @remember

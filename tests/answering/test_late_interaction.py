@@ -69,7 +69,7 @@ def test_token_vectors_are_stored_when_late_is_first_asked_for_and_take_what_was
     hits = index.search(TEXTS, 3, "late", 0.45)
     assert [[hit.id for hit in each] for each in hits] == [[hit.id for hit in each] for each in tried]
     size = sum(path.stat().st_size for path in stored.rglob("*"))
-    assert index.tokens_bytes <= size < 1.1 * index.tokens_bytes + 20_000
+    assert 0.8 * index.tokens_bytes < size < 1.1 * index.tokens_bytes + 20_000
 
 
 def test_what_a_kill_left_of_token_vectors_is_made_again(tmp_path: Path) -> None:
@@ -103,9 +103,7 @@ def candidate(work: Workspace, **retriever: object) -> Candidate:
     return Candidate(stage="rag", model=model.uri, venue="api", prompt=Prompt(system="Say where."), retriever=looked_up)
 
 
-@pytest.mark.parametrize(
-    "way", [{"mode": "late", "dense_share": 0.45}, {"mode": "hybrid", "dense_share": 0.7, "chunk_characters": 100}]
-)
+@pytest.mark.parametrize("way", [{"mode": "late", "dense_share": 0.45}, {"mode": "bm25", "chunk_characters": 100}])
 def test_a_packed_winner_is_shown_what_it_was_shown_when_it_was_judged(
     work: Workspace, tmp_path: Path, way: dict[str, object]
 ) -> None:

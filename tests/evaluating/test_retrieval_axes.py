@@ -22,9 +22,14 @@ from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
 
 PRICE = {"input": 1.0, "cached": 1.0, "output": 1.0, "illustrative": True}
-WEATHER = ["It rained all day.", "The sun came out at noon.", "A storm is coming tonight.", "Fog covers the valley."]
-FOOD = ["The soup was salty.", "Bread is baked at dawn.", "She likes ripe mangoes.", "The cake fell apart."]
-ROWS = 30
+SAID = [  # twice in other words: alike to an encoder, and not a word in common
+    ("It rained all day and the river flooded its banks", "Heavy showers made streams rise over their edges"),
+    ("The soup was too salty for dinner", "Somebody put so much seasoning into this broth"),
+    ("She plays the violin every evening", "Each night he practises fiddle music"),
+    ("The goalkeeper let three balls pass him", "Our football team conceded several goals"),
+]
+CODES = [f"q{first}{second}x" for first in "vzjkw" for second in "vzjkw"]
+ROWS = 25
 
 
 class Echo:
@@ -82,17 +87,16 @@ def test_gold_documents_decide_without_a_call_how_documents_are_found(home: Path
 
 
 def labelled(folder: Path, base_url: str, **changes: Any) -> str:
-    """A code decides the label, and no encoder knows what the codes mean; what is said beside it means something."""
-    tables = {"train": (WEATHER, 0), "dev": (FOOD, 0), "gate": (FOOD, 2)}
-    for name, (said, first) in tables.items():
-        each = [(n, text) for n in range(15) for text in said[first : first + 2]]
-        rows = {"id": [f"{name}{n}" for n in range(30)], "text": [f"{text} {NUMBERS[n]}." for n, text in each]}
-        rows["label"] = [KINDS[n % 5] for n, _ in each]
+    """A code decides the label, and what is said beside it does not: to an encoder that is what a text means."""
+    for name, shift in {"train": 0, "dev": 1, "gate": 2}.items():
+        rows = {"id": [f"{name}{n}" for n in range(25)]}
+        rows["text"] = [f"{SAID[(n + shift) % 4][shift > 0]}, {code}." for n, code in enumerate(CODES)]
+        rows["label"] = [KINDS[(n // 5 + n) % 5] for n in range(25)]
         pd.DataFrame(rows).to_parquet(folder / f"{name}.parquet")
     fields: dict[str, Any] = {
         "name": "coded",
         "task": {"instruction": "Which kind of part?", "labels": KINDS},
-        "data": {name: f"{name}.parquet" for name in tables},
+        "data": {name: f"{name}.parquet" for name in ("train", "dev", "gate")},
         "requirements": {"quality": {"bound": 0.99, "margin": 0.02}},
         "traffic": {"requests_per_month": 1000, "output_tokens": 8},
         "models": models(base_url),
@@ -112,7 +116,7 @@ def test_neighbours_of_the_same_label_say_without_a_call_which_one_variant_is_as
     assert found.candidate.retriever.mode == "bm25"
     told = {step.variant: step for step in found.told if step.axis == "retrieval"}
     assert {step.figure for step in found.told} == {LABEL}
-    assert told["bm25"].value > 0.9 > told["dense"].value + 0.3
+    assert told["bm25"].value > told["dense"].value + 0.2
     assert {step.variant for step in found.steps if step.axis == "retrieval"} == {"dense", "bm25"}
     assert not [step for step in found.steps if step.axis == "fusion"], "none is told to be better, so none is asked"
 
@@ -136,8 +140,11 @@ def test_where_nothing_tells_of_retrieval_every_way_is_asked_but_what_is_too_lar
 def test_long_documents_are_shown_in_parts_where_that_is_as_good_and_cheaper(
     home: Path, tmp_path: Path, model: Any
 ) -> None:
-    filler = " ".join(f"Sentence {n} says nothing of it." for n in range(80))
-    documents = {"id": [f"d{n}" for n in range(6)], "text": [f"{kind} {filler}" for kind in [*KINDS, "bolt"]]}
+    told = " ".join(f"Of {code} it says nothing that helps with it." for code in CODES)
+    documents = {
+        "id": [f"d{n}" for n in range(6)],
+        "text": [f"About {kind}. {told} {told}" for kind in [*KINDS, "bolt"]],
+    }
     pd.DataFrame(documents).to_parquet(tmp_path / "documents.parquet")
     tables = {name: f"{name}.parquet" for name in ("train", "dev", "gate", "documents")}
     path = labelled(tmp_path, model[1], data=tables, retrieval={"examples": 2, "documents": 1, "mode": "bm25"})

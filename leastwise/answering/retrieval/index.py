@@ -127,8 +127,8 @@ class Index:
         """Texts encoded as far as the mode needs it."""
         if mode == "bm25" or not texts:
             return [Query(text) for text in texts]
-        if mode == "late":
-            encoded = embed_tokens(texts, self.encoder, threads=self.threads)
+        if mode == "late":  # each alone, as production does: what it is padded to changes the last digits
+            encoded = [embed_tokens([text], self.encoder, threads=self.threads)[0] for text in texts]
             return [Query(text, each.vector, each) for text, each in zip(texts, encoded, strict=True)]
         vectors = embed(texts, self.encoder, threads=self.threads, cache=self.cache)
         return [Query(text, vector) for text, vector in zip(texts, vectors, strict=True)]

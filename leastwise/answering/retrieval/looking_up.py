@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from leastwise.answering.retrieval.index import Index
 from leastwise.content import content_key
@@ -30,7 +31,8 @@ class Retrieving(Protocol):
         ...
 
 
-class LookedUp(NamedTuple):
+@dataclass(frozen=True)
+class LookedUp:
     """A table that is looked up: which, in parts of how many characters (0: whole), and how many rows are shown."""
 
     table: str
