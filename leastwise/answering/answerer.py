@@ -88,8 +88,8 @@ class Surroundings(Protocol):
         """The distance to the examples; None where there are none, or nothing to embed them with."""
         ...
 
-    def index(self, table: str) -> Index:
-        """The index of the examples (`train`) or the documents."""
+    def index(self, table: str, characters: int = 0) -> Index:
+        """The index of the examples (`train`) or the documents; these in parts of so many characters, 0: whole."""
         ...
 
     def tokenizer(self, uri: str) -> Path:

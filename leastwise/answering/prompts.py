@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Surroundings
-from leastwise.answering.retrieval import Hit
+from leastwise.answering.retrieval import Hit, looked_up
+from leastwise.answering.retrieval.looking_up import LookedUp
 from leastwise.errors import TextTooLong, refuse
-from leastwise.ladder.candidate import Candidate, Prompt, Shot
+from leastwise.ladder.candidate import Candidate, Prompt, Retriever, Shot
 from leastwise.ladder.rendering import Turn, render, render_completion
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
@@ -114,13 +115,18 @@ def fit_prompts(work: Surroundings, candidate: Candidate, texts: Sequence[str]) 
     retriever, task = candidate.retriever, work.use_case.task
     examples: list[list[Shot]] = [[] for _ in texts]
     documents: list[list[Hit]] = [[] for _ in texts]
-    if retriever and retriever.examples:
-        nearest = work.index("train").search(texts, retriever.examples, retriever.mode)
-        examples = [[shot(task, hit.text, str(hit.label)) for hit in reversed(hits)] for hits in nearest]
-    if retriever and retriever.documents:
-        documents = work.index("documents").search(texts, retriever.documents, retriever.mode)
+    found = {each.table: _found(work, retriever, each, texts) for each in looked_up(retriever)} if retriever else {}
+    if "train" in found:
+        examples = [[shot(task, hit.text, str(hit.label)) for hit in reversed(hits)] for hits in found["train"]]
+    if "documents" in found:
+        documents = found["documents"]
     context = _Context(work.catalogue, candidate, work.tokenizer)
     return [context.fitted(*each) for each in zip(texts, examples, documents, strict=True)]
+
+
+def _found(work: Surroundings, retriever: Retriever, where: LookedUp, texts: Sequence[str]) -> list[list[Hit]]:
+    index = work.index(where.table, where.characters)
+    return index.search(texts, where.count, retriever.mode, retriever.dense_share)
 
 
 def check_room(question: Question, catalogue: Catalogue, *, has_teacher: bool = False) -> None:

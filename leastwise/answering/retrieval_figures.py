@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODES: tuple[SearchMode, ...] = ("dense", "bm25", "hybrid")  # of two that find as much the first is taken
+OWN = "own"  # the candidate's own way, where it is none of these
 DEPTHS = (1, 5, 20)
 MOST_ROWS = 500  # gate rows searched for, three times each: some 30 s at 20 ms a search
 LOGGED = ("retrieval.", "quality.gold")  # how the names of these metrics begin
@@ -65,14 +66,14 @@ class RetrievalMeter:
 
     def __init__(self, work: Workspace) -> None:
         self._work = work
-        self._by_depth: dict[int, dict[str, float]] = {}
+        self._by_depth: dict[Retriever, dict[str, float]] = {}
 
     def measure(self, candidate: Candidate, measured: Measured) -> RetrievalFigures:
         """Figures of a candidate that puts documents before gate rows with gold; `NONE` of any other. Logs nothing."""
         retriever, rows = candidate.retriever, _with_gold(self._work.question, "gate")
         if retriever is None or not retriever.documents or candidate.stage == "cache" or rows.empty:
             return NONE
-        ids, metrics = gold.of(rows), self._searched(rows, retriever.documents)
+        ids, metrics = gold.of(rows), self._searched(rows, retriever)
         documents = [each.documents for each in fit_prompts(self._work, candidate, list(rows["text"]))]
         is_found = [not gold_ids.isdisjoint(each) for gold_ids, each in zip(ids, documents, strict=True)]
         recall = float(np.mean(is_found))
@@ -93,10 +94,16 @@ class RetrievalMeter:
         )
         return RetrievalFigures(metrics, {RETRIEVAL: diagnosis(grounding), RETRIEVAL_FAULT: fault(grounding)})
 
-    def _searched(self, rows: pd.DataFrame, k: int) -> dict[str, float]:
-        if k not in self._by_depth:
-            self._by_depth[k] = search_figures(self._work.index("documents"), rows, k)
-        return self._by_depth[k]
+    def _searched(self, rows: pd.DataFrame, retriever: Retriever) -> dict[str, float]:
+        """Every mode over whole documents, and the retriever's own way where that is another."""
+        if retriever not in self._by_depth:
+            k = retriever.documents
+            metrics = search_figures(self._work.index("documents"), rows, k)
+            if retriever.dense_share is not None or retriever.chunk_characters:
+                own = self._work.index("documents", retriever.chunk_characters)
+                metrics |= _figures_of(own, rows, k, OWN, (retriever.mode, retriever.dense_share))
+            self._by_depth[retriever] = metrics
+        return self._by_depth[retriever]
 
 
 def read_figures(run: RecordedRun) -> RetrievalFigures:
@@ -109,15 +116,21 @@ def search_figures(index: Index, rows: pd.DataFrame, k: int) -> dict[str, float]
     """`retrieval.MODE.recall_at_N` for N in DEPTHS and k (as `recall_at_k`), and `retrieval.MODE.mrr` down to
     rank 20.
     """
-    gold_ids = gold.of(rows)
     metrics: dict[str, float] = {}
     for mode in MODES:
-        hits = index.search(list(rows["text"]), max(*DEPTHS, k), mode)
-        name = f"retrieval.{mode}"
-        metrics |= {f"{name}.recall_at_{depth}": recall_at_k(hits, gold_ids, depth) for depth in DEPTHS}
-        metrics[f"{name}.recall_at_k"] = recall_at_k(hits, gold_ids, k)
-        metrics[f"{name}.mrr"] = mean_reciprocal_rank([of_row[: max(DEPTHS)] for of_row in hits], gold_ids)
+        metrics |= _figures_of(index, rows, k, mode, (mode, None))
     return metrics
+
+
+def _figures_of(
+    index: Index, rows: pd.DataFrame, k: int, name: str, way: tuple[SearchMode, float | None]
+) -> dict[str, float]:
+    gold_ids = gold.of(rows)
+    hits = index.search(list(rows["text"]), max(*DEPTHS, k), *way)
+    figures = {f"recall_at_{depth}": recall_at_k(hits, gold_ids, depth) for depth in DEPTHS}
+    figures["recall_at_k"] = recall_at_k(hits, gold_ids, k)
+    figures["mrr"] = mean_reciprocal_rank([of_row[: max(DEPTHS)] for of_row in hits], gold_ids)
+    return {f"retrieval.{name}.{figure}": value for figure, value in figures.items()}
 
 
 def with_chosen_mode(work: Workspace, retriever: Retriever) -> Retriever:
@@ -141,7 +154,8 @@ def with_chosen_mode(work: Workspace, retriever: Retriever) -> Retriever:
 def _table(metrics: Mapping[str, float]) -> str:
     names = [*(f"recall_at_{depth}" for depth in DEPTHS), "recall_at_k", "mrr"]
     head = f"| search | {' | '.join(names)} |\n|---|{'---|' * len(names)}"
-    rows = {mode: [f"{metrics[f'retrieval.{mode}.{name}']:.3f}" for name in names] for mode in MODES}
+    shown = [*MODES, *([OWN] if f"retrieval.{OWN}.mrr" in metrics else [])]
+    rows = {mode: [f"{metrics[f'retrieval.{mode}.{name}']:.3f}" for name in names] for mode in shown}
     lines = [f"| {mode} | {' | '.join(figures)} |" for mode, figures in rows.items()]
     words = f"Retrieval alone, over {metrics['retrieval.n']:.0f} gate rows; k is {metrics['retrieval.k']:.0f}:"
     return "\n".join([f"{words}\n", head, *lines])

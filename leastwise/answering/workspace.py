@@ -107,13 +107,15 @@ class Workspace:
             return None
         return Distance(tuple(train["text"]), encoder, self.catalogue.embeddings)
 
-    def index(self, table: str) -> Index:
-        """The index of the examples (`train`) or the documents, built and opened once for their content."""
+    def index(self, table: str, characters: int = 0) -> Index:
+        """The index of the examples (`train`) or the documents, built and opened once for their content; documents in
+        parts of so many characters, 0: whole.
+        """
         encoder = self.catalogue.encoder
         assert encoder is not None
         key = content_key(table, self.question.key)
         rows, folder = partial(self.tables.need, table), self.home / "indexes"
-        return open_index(key, rows, encoder, folder, self.catalogue.embeddings)
+        return open_index(key, rows, encoder, folder, self.catalogue.embeddings, characters)
 
     @cached_property
     def handover(self) -> Handover:

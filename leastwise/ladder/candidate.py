@@ -18,7 +18,7 @@ from leastwise.evidence.choosing.calibration import Calibration
 from leastwise.part import Part, written_but_for
 from leastwise.use_case import Stage
 from leastwise.use_case.model import Venue
-from leastwise.use_case.settings import SearchMode
+from leastwise.use_case.settings import LATE_DENSE_SHARE, SearchMode, retrieval_problem
 
 DOCUMENTS_STAND = "in a turn of their own"  # another word whenever documents are put to a model in another way
 
@@ -81,13 +81,37 @@ class Retriever(Part):
     examples: int = Field(0, ge=0, le=64, description="Labelled examples put before the request.")
     documents: int = Field(0, ge=0, le=64, description="Documents put before the request.")
     mode: SearchMode = Field(
-        "dense", description="How both are searched: by meaning, by words (BM25), or both, ranks fused."
+        "dense",
+        description="How both are searched: by meaning, by words (BM25), both (hybrid), or by meaning and token by "
+        "token (late).",
+    )
+    dense_share: float | None = Field(
+        None, ge=0, le=1, description="Weight of meaning where two scores are added; null with hybrid: ranks are fused."
+    )
+    chunk_characters: int = Field(
+        0, ge=0, le=1_000_000, description="Longer documents are found and shown in parts of about this; 0: whole."
     )
 
     @model_serializer(mode="wrap")
-    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Candidates from before there were modes keep their keys."""
-        return written_but_for(write(self), mode="dense")
+    def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Candidates from before there were modes, shares and parts keep their keys."""
+        return written_but_for(write(self), mode="dense", dense_share=None, chunk_characters=0)
+
+    @model_validator(mode="after")
+    def _can_be_searched_so(self) -> Self:
+        problem = retrieval_problem(self.mode, self.dense_share, self.chunk_characters)
+        if self.mode == "late" and self.dense_share is None:
+            problem = f"dense_share: late adds it to what the tokens say; name it, {LATE_DENSE_SHARE} say"
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    @property
+    def how(self) -> str:
+        """How it searches, in a word or two."""
+        share = "" if self.dense_share is None else f" {self.dense_share:g}"
+        parts = f", parts of {self.chunk_characters}" if self.chunk_characters else ""
+        return f"{self.mode}{share}{parts}"
 
 
 class CachePolicy(Part):

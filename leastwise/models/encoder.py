@@ -1,4 +1,6 @@
-"""Texts as vectors by an embedding model, each embedded once and kept. It searches nothing."""
+"""Texts as vectors by an embedding model, each embedded once and kept; their tokens' vectors too. It searches
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,13 @@ import hashlib
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache as remember
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlparse
 
 import numpy as np
@@ -23,6 +26,7 @@ from leastwise.models.machine import THREADS, torch_threads
 from leastwise.stores.sqlite_file import check_whole, write_ahead
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 _CHUNK_TEXTS = 1024  # the most embedding work a crash can lose
@@ -114,8 +118,56 @@ def _encode(texts: list[str], encoder: Path, threads: int) -> Vectors:
             lambda size: model.encode(texts, batch_size=size, normalize_embeddings=True, show_progress_bar=False),
         )
     # bf16 rounds a unit vector to one of length 1 +- 0.4%; the search takes lengths for granted.
-    vectors = np.asarray(encoded, dtype=np.float32)
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    return _unit(np.asarray(encoded, dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class WithTokens:
+    """A text as a unit vector, and as its tokens, shape (n,), each with a unit vector of its own, shape (n, d).
+
+    Marks that an encoder puts around every text or fills it up with ([CLS], [SEP], [PAD]), and what it does not know
+    ([UNK]), are no tokens of it.
+    """
+
+    vector: Vectors
+    tokens: npt.NDArray[np.int32]
+    vectors: npt.NDArray[np.float16]
+
+
+def embed_tokens(texts: Sequence[str], encoder: Path, *, threads: int = THREADS) -> list[WithTokens]:
+    """Each text with its tokens, in the order given; what is longer than the encoder reads is cut off there."""
+    with _LOADING:
+        model = _encoder_model(encoder, encoder_hash(encoder))
+    with torch_threads(threads):
+        encoded = machine.fitting(
+            "embeddings",
+            _TEXTS_AT_ONCE[model.device.type],
+            lambda size: model.encode(list(texts), batch_size=size, output_value=None, show_progress_bar=False),
+        )
+    marks = np.asarray(model.tokenizer.all_special_ids)
+    return [_with_tokens(each, marks) for each in cast("list[Mapping[str, torch.Tensor]]", encoded)]
+
+
+def _with_tokens(encoded: Mapping[str, torch.Tensor], marks: npt.NDArray[np.integer]) -> WithTokens:
+    vector = _unit(encoded["sentence_embedding"].float().cpu().numpy())
+    vectors = encoded["token_embeddings"].float().cpu().numpy()
+    tokens = encoded["input_ids"].cpu().numpy()[: len(vectors)]
+    own = ~np.isin(tokens, marks)
+    return WithTokens(vector, tokens[own].astype(np.int32), _unit(vectors[own]).astype(np.float16))
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def token_ids(texts: Sequence[str], encoder: Path) -> list[npt.NDArray[np.int32]]:
+    """The tokens of each text as `embed_tokens` has them, without their vectors."""
+    with _LOADING:
+        model = _encoder_model(encoder, encoder_hash(encoder))
+    most = model.max_seq_length - model.tokenizer.num_special_tokens_to_add()
+    read = model.tokenizer(list(texts), truncation=True, max_length=most, add_special_tokens=False, padding=False)
+    marks = model.tokenizer.all_special_ids
+    return [np.asarray([token for token in each if token not in marks], np.int32) for each in read["input_ids"]]
 
 
 @remember

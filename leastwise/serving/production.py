@@ -16,6 +16,7 @@ from leastwise.answering.bundle import contents as bundle
 from leastwise.answering.bundle.opening import unpack
 from leastwise.answering.distance import Distance, Gaussian
 from leastwise.answering.retrieval import Index
+from leastwise.answering.retrieval.looking_up import LookedUp
 from leastwise.answering.servers import GgufFiles, Safetensors
 from leastwise.errors import BadInput
 from leastwise.ladder.candidate import Candidate
@@ -86,12 +87,14 @@ class Production:
         with np.load(file, allow_pickle=False) as stored:
             return Distance((), encoder, fitted=Gaussian(stored["mean"], stored["precision"]))
 
-    def index(self, table: str) -> Index:
+    def index(self, table: str, characters: int = 0) -> Index:
         """The packed index of a table."""
-        packed, encoder = self.contents.indexes.get(table), self.catalogue.encoder
+        name = LookedUp(table, characters, 0).name
+        packed, encoder = self.contents.indexes.get(name), self.catalogue.encoder
         if packed is None or encoder is None:
-            raise BadInput(f"{self.folder}: holds no index of {table}; register the winner again")
-        return self._indexes.setdefault(table, Index(str(self.folder / "indexes"), packed.key, packed.rows, encoder))
+            raise BadInput(f"{self.folder}: holds no index of {name}; register the winner again")
+        index = Index(str(self.folder / "indexes"), packed.key, packed.rows, encoder, is_packed=True)
+        return self._indexes.setdefault(name, index)
 
     @cached_property
     def _indexes(self) -> dict[str, Index]:

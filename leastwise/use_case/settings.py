@@ -12,13 +12,26 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from leastwise.part import Part, written_but_for
 from leastwise.use_case.price import Price
 
-SearchMode = Literal["dense", "hybrid", "bm25"]
+SearchMode = Literal["dense", "hybrid", "bm25", "late"]
+LATE_DENSE_SHARE = 0.45  # of late interaction; chosen on 102 questions about Perl (docs/levels.md)
+LEAST_CHUNK = 100  # characters; less is no passage
 EndpointLeft = Literal["none", "process", "cluster"]
 REPLAY_REQUESTS = 1_000
 
 
+def retrieval_problem(mode: str, dense_share: float | None, chunk_characters: int) -> str:
+    """Why documents cannot be searched so, with the remedy; empty where they can."""
+    if dense_share is not None and mode not in ("hybrid", "late"):
+        return f"dense_share: mode {mode} adds no two scores; leave it out, or name hybrid or late"
+    if 0 < chunk_characters < LEAST_CHUNK:
+        return f"chunk_characters: {chunk_characters} is no passage; name at least {LEAST_CHUNK}, or 0 for whole ones"
+    return ""
+
+
 class Retrieval(Part):
-    """What is put before a request; the numbers are the use case's, they are not searched for yet."""
+    """What is put before a request; where prompts are searched for on dev, that begins here and may change any of it
+    but the number of documents.
+    """
 
     examples: int = Field(8, ge=0, le=64, description="Labelled examples retrieved from data.train.")
     documents: int = Field(0, ge=0, le=64, description="Documents retrieved from data.documents.")
@@ -27,14 +40,35 @@ class Retrieval(Part):
     )
     mode: SearchMode | Literal["auto"] = Field(
         "dense",
-        description="How they are searched: dense (by meaning), bm25 (by words), hybrid (both, ranks fused), or auto: "
-        "whichever finds most gold documents of data.dev.",
+        description="How they are searched: dense (by meaning), bm25 (by words), hybrid (both, ranks fused), late (by "
+        "meaning, and word for word by the embedder's token vectors), or auto: whichever finds most gold documents of "
+        "data.dev.",
+    )
+    dense_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Weight of the search by meaning where two scores are added: hybrid (the rest is BM25's; null: "
+        "ranks are fused) or late (the rest is the tokens'; null: 0.45).",
+    )
+    chunk_characters: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Longer documents are split at about so many characters, between paragraphs or sentences, and "
+        "found and shown in parts; 0: never.",
     )
 
     @model_serializer(mode="wrap")
-    def _default_mode_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+    def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """What was asked before there were modes is still the same question."""
-        return written_but_for(write(self), mode="dense")
+        return written_but_for(write(self), mode="dense", dense_share=None, chunk_characters=0)
+
+    @model_validator(mode="after")
+    def _can_be_searched_so(self) -> Self:
+        if problem := retrieval_problem(self.mode, self.dense_share, self.chunk_characters):
+            raise ValueError(problem)
+        return self
 
 
 class Searching(Part):

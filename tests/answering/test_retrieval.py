@@ -56,7 +56,7 @@ def test_the_same_rows_reuse_the_index_and_other_rows_do_not(index, encoder_dir,
 
     relabelled = ROWS.assign(label="other")
     assert build_index(relabelled, encoder_dir, index.uri, cache=index.cache, threads=1).key != index.key
-    monkeypatch.setattr("leastwise.answering.retrieval._write", rebuilt)
+    monkeypatch.setattr("leastwise.answering.retrieval.building._write", rebuilt)
     assert build_index(ROWS, encoder_dir, index.uri, cache=index.cache, threads=1) == index
 
 

@@ -70,8 +70,8 @@ PLANNED = pd.DataFrame({"text": list(ANGLES), "label": ["b", *"aaaaaaaa", "b", "
 @pytest.mark.parametrize(
     ("reference", "text", "label", "chosen"),
     [
-        (1, "beside the stray", "b", {"k": 1.0}),
-        (1, "beside the stray", "a", {"k": 3.0}),
+        (1, "beside the stray", "b", {"k": 1.0, "temperature": 1.0}),
+        (1, "beside the stray", "a", {"k": 3.0, "temperature": 1.0}),
         (2, "beyond b", "a", {"C": 0.25}),
         (2, "beyond b", "b", {"C": 4.0}),
     ],
@@ -87,6 +87,25 @@ def test_the_number_of_neighbours_and_the_regularization_are_chosen_on_dev(monke
     dev = pd.DataFrame({"text": [text], "label": [label]})
     fitted = fit_reference(PLANNED, dev, ENCODER, None, seed=0, threads=1)[reference]
     assert fitted.chosen == chosen and fitted.predict([text]) == [label] and fitted.dev_accuracy == 1.0
+
+
+def test_near_votes_count_more_where_dev_needs_many_neighbours_here_and_few_there(monkeypatch):
+    """Two near against three far in one place, two near against five as near in another: only k of 5 or more that are
+    weighed by nearness is right in both, and of equals the plainest vote is taken."""
+    angles = {"here": 0.0, "b1": 0.1, "b2": -0.12} | {f"a{n}": 0.8 + 0.01 * n for n in range(5)}
+    angles |= {"there": 3.14, "c1": 3.09, "c2": 3.2, "d1": 3.24, "d2": 3.26, "d3": 3.28, "d4": 3.0, "d5": 3.04}
+
+    def planned(texts, *_, **__):
+        return np.asarray([[np.cos(angles[each]), np.sin(angles[each])] for each in texts])
+
+    monkeypatch.setattr("leastwise.models.reference.embed", planned)
+    dev = pd.DataFrame({"text": ["here", "there"], "label": ["b", "d"]})
+    learned = [name for name in angles if name not in ("here", "there")]
+    train = pd.DataFrame({"text": learned, "label": [name[0] for name in learned]})
+    fitted = fit_reference(train, dev, ENCODER, None, seed=0, threads=1)[1]
+    assert fitted.chosen == {"k": 5.0, "temperature": 0.2}
+    assert fitted.predict(["here", "there"]) == ["b", "d"]
+    assert fitted.dev_accuracy == 1.0
 
 
 def test_the_learned_references_say_what_dev_chose_and_how_often_it_was_right(references):

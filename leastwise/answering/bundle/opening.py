@@ -86,14 +86,14 @@ class _Sources:
         """The models of the use case; nothing is priced here."""
         return Catalogue(self.use_case, PriceBook.model_validate({"as_of": "2026-01-01"}), self.weights_here.home)
 
-    def index(self, table: str) -> Index:
+    def index(self, table: str, characters: int = 0) -> Index:
         """The index of the examples or the documents, built of the rows that the use case names."""
         encoder, home = self.catalogue.encoder, self.weights_here.home
         assert encoder is not None
         data = self.use_case.data
         key = content_key(table, storage.sha256(getattr(data, table)), data.model_dump_json())
         rows = partial(Tables(self.use_case).need, table)
-        return open_index(key, rows, encoder, home / "indexes", self.catalogue.embeddings)
+        return open_index(key, rows, encoder, home / "indexes", self.catalogue.embeddings, characters)
 
 
 def _bring(whole: Path, candidate: Candidate, use_case: UseCase, contents: Contents) -> None:

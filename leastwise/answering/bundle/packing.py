@@ -32,7 +32,8 @@ from leastwise.answering.bundle.contents import (
     weights_of,
 )
 from leastwise.answering.distance import Distance
-from leastwise.answering.retrieval import Index
+from leastwise.answering.retrieval import Index, looked_up
+from leastwise.answering.retrieval.looking_up import LookedUp
 from leastwise.answering.servers import WeightsHere
 from leastwise.content import content_key
 from leastwise.errors import BadInput
@@ -64,8 +65,8 @@ class Sources(Protocol):
         """Weights as this machine has them."""
         ...
 
-    def index(self, table: str) -> Index:
-        """The index of the examples (`train`) or the documents."""
+    def index(self, table: str, characters: int = 0) -> Index:
+        """The index of the examples (`train`) or the documents; these in parts of so many characters, 0: whole."""
         ...
 
 
@@ -203,8 +204,7 @@ class Packer:
         elif self._work.catalogue.is_served_here(part):
             self._add_model(part)
         if part.retriever:
-            wanted = {"train": part.retriever.examples, "documents": part.retriever.documents}
-            self._add_indexes([table for table, count in wanted.items() if count])
+            self._add_indexes(looked_up(part.retriever), is_late=part.retriever.mode == "late")
         if part.guard and part.guard.score == "distance":
             self._add_embedder()
 
@@ -225,15 +225,21 @@ class Packer:
         lora = self._tree(files.adapter, f"adapter-{key}", adapter) if files.adapter else None
         return PackedModel(model=self._tree(files.model, f"model-{key}", model), adapter=lora)
 
-    def _add_indexes(self, tables: Sequence[str]) -> None:
-        for table in tables:
-            index = self._work.index(table)
-            lance = Path(index.uri) / f"{index.key}.lance"
-            uri = str(getattr(self._recorded.data, table))
-            for path in sorted(each for each in lance.rglob("*") if each.is_file()):
-                self._file(path, f"{INDEXES}{lance.name}/{path.relative_to(lance).as_posix()}", uri)
-            self._note("indexes", table, PackedIndex(key=index.key, rows=index.rows))
+    def _add_indexes(self, tables: Sequence[LookedUp], *, is_late: bool) -> None:
+        for each in tables:
+            index = self._work.index(each.table, each.characters)
+            uri = str(getattr(self._recorded.data, each.table))
+            self._add_table(index, index.key, uri)
+            if is_late:
+                index.need_tokens()
+                self._add_table(index, index.tokens_key, uri)
+            self._note("indexes", each.name, PackedIndex(key=index.key, rows=index.rows))
         self._add_embedder()
+
+    def _add_table(self, index: Index, name: str, uri: str) -> None:
+        lance = Path(index.uri) / f"{name}.lance"
+        for path in sorted(each for each in lance.rglob("*") if each.is_file()):
+            self._file(path, f"{INDEXES}{lance.name}/{path.relative_to(lance).as_posix()}", uri)
 
     def _add_embedder(self) -> None:
         encoder = self._work.catalogue.encoder

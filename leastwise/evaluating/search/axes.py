@@ -1,41 +1,25 @@
 """What a search varies, one axis after another in the order of `AXES`, each from the best candidate so far.
 
-Examples come last: how few are enough is told by how the answer is read (as written, two of the nearest were far behind
-four; by likelihood they were not). A new axis is a function from where one stands to its variants, put into `AXES`. It
-asks and scores nothing.
+Examples come after it: how few are enough is told by how the answer is read (as written, two of the nearest were far
+behind four; by likelihood they were not). How they and the documents are found comes last. A new axis is a function
+from where one stands to its variants, put into `AXES`. It asks and scores nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from leastwise.answering.prompts import searched_shots
 from leastwise.answering.reading.labels import begin_apart
 from leastwise.answering.workspace import Workspace
+from leastwise.evaluating.search import retrieval_axes
+from leastwise.evaluating.search.axis import Axis, Variant
 from leastwise.evidence.choosing.calibration import Calibration
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.money.search_cost import NEAREST
 from leastwise.use_case.prompts import short_prompt, system_prompt
 
 CALIBRATED = Calibration(log_prior={"": 0.0})  # stands for one that is fitted on the rows that were answered
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A candidate and what it is called on its axis."""
-
-    name: str
-    candidate: Candidate
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The variants of one axis; `left_out` says of each that cannot be tried here why."""
-
-    name: str
-    variants: tuple[Variant, ...]
-    left_out: tuple[tuple[str, str], ...] = ()
 
 
 def _prompt_of(candidate: Candidate) -> Prompt:
@@ -119,4 +103,13 @@ def _words(work: Workspace, at: Candidate) -> Axis:
     return Axis("words", (listed, Variant("instruction alone", _with(at, system=short_prompt(task)))))
 
 
-AXES: tuple[Callable[[Workspace, Candidate], Axis], ...] = (_format, _reading, _words, _shots)
+AXES: tuple[Callable[[Workspace, Candidate], Axis], ...] = (
+    _format,
+    _reading,
+    _words,
+    _shots,
+    retrieval_axes.retrieval_mode,
+    retrieval_axes.fusion_weight,
+    retrieval_axes.late_interaction,
+    retrieval_axes.chunk_length,
+)

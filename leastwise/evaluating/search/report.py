@@ -5,6 +5,7 @@ It decides nothing (see `search.py`) and logs nothing itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -32,6 +33,19 @@ class Step(Result):
     is_taken: bool = False
 
 
+class RetrievalStep(Result):
+    """A way to retrieve as it was judged without a call, on rows that no gate sees."""
+
+    axis: str
+    variant: str
+    figure: str = Field(description="What tells how good it is, in [0, 1].")
+    rows: int
+    value: float
+    gain: float = Field(description="Over the way the axis began with, paired.")
+    error: float = Field(description="Standard error of that gain.")
+    is_taken: bool = False
+
+
 class NotTried(Result):
     """A variant nobody asked, or not to the end, and why."""
 
@@ -48,6 +62,7 @@ class SearchReport(Result):
     candidate: Candidate | None = Field(description="None where the model is not fit to be asked.")
     problem: str = Field("", description="Why it is not, with the setting to change.")
     steps: tuple[Step, ...] = ()
+    told: tuple[RetrievalStep, ...] = Field((), description="What was told of retrieval without a call.")
     not_tried: tuple[NotTried, ...] = ()
     variants: int = 0
     answers: int = 0
@@ -91,8 +106,20 @@ class SearchReport(Result):
             "|---|---|---|---|---|---|---|---|",
         ]
         lines += [_row(step) for step in self.steps]
+        lines += _told(self.told)
         lines += [""] + [f"- not tried: {each.axis}, {each.variant}: {each.why}" for each in self.not_tried]
         return "\n".join(lines)
+
+
+def _told(steps: Sequence[RetrievalStep]) -> list[str]:
+    if not steps:
+        return []
+    lines = ["", "| retrieval, without a call | variant | rows | figure | | gain | |", "|---|---|---|---|---|---|---|"]
+    for step in steps:
+        gain, taken = f"{step.gain:+.3f} ± {step.error:.3f}", "taken" if step.is_taken else ""
+        words = f"{step.axis} | {step.variant} | {step.rows} | {step.figure} | {step.value:.3f}"
+        lines.append(f"| {words} | {gain} | {taken} |")
+    return lines
 
 
 def _row(step: Step) -> str:

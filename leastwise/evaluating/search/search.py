@@ -18,9 +18,10 @@ from leastwise.content import content_key
 from leastwise.errors import CannotBeAsked
 from leastwise.evaluating.cascade_offer import check_lost
 from leastwise.evaluating.search import fitness, report
-from leastwise.evaluating.search.axes import AXES, Axis, Variant
+from leastwise.evaluating.search.axes import AXES
+from leastwise.evaluating.search.axis import Axis, Variant
 from leastwise.evaluating.search.dev_answers import DevAnswers, TooDear
-from leastwise.evaluating.search.report import NotTried, SearchReport, Step
+from leastwise.evaluating.search.report import NotTried, RetrievalStep, SearchReport, Step
 from leastwise.evidence.choosing import one_standard_error
 from leastwise.evidence.choosing.one_standard_error import cheapest_within_one_error, interval, paired
 from leastwise.evidence.halving import better_half, schedule
@@ -64,6 +65,7 @@ class _Search:
     answers: DevAnswers
     start: Candidate
     steps: list[Step] = field(default_factory=list)
+    told: list[RetrievalStep] = field(default_factory=list)
     not_tried: list[NotTried] = field(default_factory=list)
     finished: dict[str, Variant] = field(default_factory=dict)  # asked on all rows, by key, in order
     names: set[str] = field(default_factory=set)
@@ -74,12 +76,13 @@ class _Search:
         if not problem:
             for axis_of in AXES:
                 at = self._along(axis_of(self.work, at), at)
-            at = self._calibrated(at)
+            at = self._calibrated(self._asked_as_found(at))
         return SearchReport(
             start=self.start.key,
             candidate=None if problem else at,
             problem=problem,
             steps=tuple(self.steps),
+            told=tuple(self.told),
             not_tried=tuple(self.not_tried),
             variants=max(1, len(self.names)),
             answers=self.answers.answers,
@@ -104,6 +107,9 @@ class _Search:
     def _along(self, axis: Axis, at: Candidate) -> Candidate:
         """Where one stands after an axis."""
         self.not_tried += [NotTried(axis=axis.name, variant=name, why=why) for name, why in axis.left_out]
+        self.told += axis.told
+        if axis.decided is not None:
+            return self._moved(axis.decided, at)
         here = next((each for each in axis.variants if each.candidate.key == at.key), None)
         others = [each for each in axis.variants if each is not here]
         if not others:
@@ -122,6 +128,24 @@ class _Search:
                 left = [left[place] for place in sorted(kept)]
         self.finished |= {each.candidate.key: each for each in left}
         return self._taken(axis, at)
+
+    def _moved(self, decided: Variant, at: Candidate) -> Candidate:
+        """Where retrieval alone decided: what was asked before retrieved otherwise, so nothing is compared with it."""
+        if decided.candidate.key != at.key:
+            log.info(f"search: {decided.name}, by retrieval alone")
+            self.finished.clear()
+        return decided.candidate
+
+    def _asked_as_found(self, at: Candidate) -> Candidate:
+        """The candidate, asked on all rows as it retrieves where that was decided without a call, so that its figure on
+        dev is its own.
+        """
+        if self.told and (self.names or at.key != self.start.key) and at.key not in self.finished:
+            axis, found = Axis("as found", ()), Variant(at.retriever.how if at.retriever else "", at)
+            left, _ = self._asked(axis, [found], len(self.answers.rows))
+            if left:
+                self._note(axis, left, len(self.answers.rows), found)
+        return at
 
     def _rungs(self, variants: int) -> list[int]:
         """Rows of each round, up to all."""
