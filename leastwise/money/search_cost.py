@@ -10,6 +10,8 @@ from leastwise.use_case.price import Price, Usage
 
 NEAREST = (1, 2, 4, 8, 16)  # of retrieved examples; 4 were as good as 16 at a third of the tokens (docs/levels.md)
 SEARCHED: tuple[Stage, ...] = ("prompt", "rag")
+MOST_PROPOSALS, MINIBATCH = 12, 8  # instructions a reflection proposes, dev rows it reads for each
+REFLECTION_TOKENS = 800  # most that one proposal may have
 EXPECTED_VARIANTS: dict[Stage, float] = {"prompt": 5, "rag": 6}  # asked on all rows, those that are stopped in part
 
 

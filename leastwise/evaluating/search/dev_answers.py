@@ -109,6 +109,10 @@ class DevAnswers:
         known = [reply.input_tokens for reply in self._replies[_asked_as(candidate)].values() if not reply.error]
         return sum(known) / len(known) if known else 0.0
 
+    def usd_a_request(self, candidate: Candidate) -> float:
+        """Dollars a request came to; infinite where none did."""
+        return _usd_a_request(list(self._replies[_asked_as(candidate)].values()))
+
     def calibrated(self, candidate: Candidate, rows: int) -> Candidate:
         """The candidate with a temperature, and a class prior where it wants one, fitted on the first so many rows."""
         if candidate.prompt is None or candidate.prompt.reading != "likelihood":
