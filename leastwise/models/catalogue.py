@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -76,6 +77,11 @@ class Catalogue:
             raise BadInput(
                 f"search.reflect: {uri} would never be asked, for instructions are rewritten at the end of a search "
                 "for a task of labels; add data.dev, set search.usd and search.rows above 0, or leave reflect out"
+            )
+        if find_spec("gepa") is None:
+            raise BadInput(
+                "search.reflect: needs gepa, which is not installed on this machine; pip install 'leastwise[reflect]', "
+                "or leave reflect out"
             )
         return model
 

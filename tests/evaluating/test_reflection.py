@@ -1,12 +1,12 @@
-"""An instruction rewritten at the end of a search: only with headroom, adopted only if surely better, paid and kept like
-all else. A small server over HTTP answers by the instruction it is given, and reflects as it is told to.
+"""An instruction rewritten at the end of a search: only with headroom, adopted only if surely better, paid and kept
+like all else. A small server over HTTP answers by the instruction it is given, and reflects as it is told to.
 """
 
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.reply import Reply
 from leastwise.errors import BadInput
 from leastwise.evaluating.search.dev_answers import DevAnswers
+from leastwise.evaluating.search.fitness import FITNESS_ROWS
 from leastwise.evaluating.search.reflection.copied import Copied
 from leastwise.evaluating.search.reflection.parts import parts_of
 from leastwise.evaluating.search.report import SearchReport
@@ -26,10 +27,9 @@ from leastwise.evaluating.search.search import SALT, search
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.ladder.candidate import Candidate
 from leastwise.rows.gate_rows import seeded
+from leastwise.stores.budget import Budget
 from leastwise.stores.caps import BudgetExceeded
 from tasks.prompt import prompt_candidates, prompt_tries
-from tasks.session.checks import stated
-from tasks.session.workspace import prospect_of
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
 
@@ -132,7 +132,7 @@ def test_an_instruction_that_is_surely_better_is_adopted_and_the_record_says_wha
 def test_learning_choosing_and_confirming_rows_are_disjoint_and_no_gate_row_is_read(
     home: Path, tmp_path: Path, models: Any
 ) -> None:
-    work, report = found(case(tmp_path, models[1]))
+    work = found(case(tmp_path, models[1]))[0]
     parts = parts_of(seeded(work.tables.need("dev"), SALT), ROWS)
     ids = [set(each["id"]) for each in (parts.learn, parts.choose, parts.confirm)]
     assert [len(each) for each in ids] == [40, 40, 80]
@@ -204,35 +204,38 @@ def test_a_killed_reflection_goes_on_and_buys_nothing_twice(
     report = found(path)[1]
     assert report.reflection is not None and report.reflection.is_adopted
     texts = [json.dumps(call, sort_keys=True) for call in models[0].calls]
-    assert len(set(texts)) == len(texts) > bought >= dies_at
+    assert len(set(texts)) + FITNESS_ROWS == len(texts) > bought >= dies_at
     assert len(set(models[0].reflections)) == len(models[0].reflections)
 
 
 def test_a_cap_of_the_climb_stops_it_at_once_and_with_more_money_it_goes_on_where_it_was(
     home: Path, tmp_path: Path, models: Any
 ) -> None:
-    (tmp_path / "poor").mkdir()
+    work = opened(case(tmp_path, models[1]))
+    poor = work.use_case.model_copy(update={"budget_usd": 0.0075})
+    capped = replace(work, budget=Budget(work.budget.ledger, work.run.id, poor))
     with pytest.raises(BudgetExceeded):
-        found(case(tmp_path / "poor", models[1], budget_usd=0.009))
+        search(capped, "prompt", prompt_candidates(work)[0], USD)
     bought, reflected = len(models[0].calls), len(models[0].reflections)
-    assert 80 < bought and reflected > 0
+    assert bought > 80 and reflected > 0
     report = found(case(tmp_path, models[1]))[1]
     assert report.reflection is not None and report.reflection.is_adopted
     texts = [json.dumps(call, sort_keys=True) for call in models[0].calls] + models[0].reflections
-    assert len(set(texts)) == len(texts) > bought + reflected
+    assert len(set(texts)) + FITNESS_ROWS == len(texts) > bought + reflected
 
 
-@pytest.mark.parametrize("share", [0.35, 0.6, 0.8])
-def test_it_never_costs_more_than_the_search_may_and_says_it_was_not_exhausted(
-    home: Path, tmp_path: Path, models: Any, share: float
+@pytest.mark.parametrize(("share", "reflects"), [(0.35, False), (0.6, False), (0.85, True)])
+def test_it_never_costs_more_than_the_search_may_and_is_last_to_be_tried(
+    home: Path, tmp_path: Path, models: Any, share: float, reflects: bool
 ) -> None:
-    whole = found(case(tmp_path, models[1]))[1]
-    limit = share * whole.usd
+    limit = share * found(case(tmp_path, models[1]))[1].usd
     report = found(case(tmp_path, models[1], usd=limit), limit)[1]
     assert report.usd <= limit
     words = report.words(0.97)
     assert f"not exhausted within ${limit:g}" in words and "reflection instruction" in words
     assert "trying it costs at most $" in words
+    assert (report.reflection is not None and report.reflection.proposed > 0) == reflects
+    assert RULE not in system_of(report) or (report.reflection is not None and report.reflection.is_adopted)
 
 
 def test_a_model_that_is_lost_while_it_reflects_is_an_outage_and_asked_once_at_a_time(
@@ -296,18 +299,22 @@ def test_a_model_the_use_case_does_not_allow_is_refused_before_anything_is_asked
     (tmp_path / "off").mkdir()
     off = case(tmp_path / "off", models[1], search={"rows": 0, "reflect": "openai:wise"})
     for path, words in ((other, "none of models.candidates"), (away, "residency does not"), (off, "never be asked")):
-        work = opened(path)
-        with pytest.raises(BadInput, match=words):
-            search(work, "prompt", prompt_candidates(work)[0], 1.0)
-        checks = [each for each in stated(prospect_of(work.use_case)) if "reflecting" in repr(each)]
-        assert len(checks) == 1
-        with pytest.raises(BadInput, match=words):
-            checks[0]()
+        with pytest.raises(BadInput, match=f"search.reflect: .*{words}"):
+            opened(path)
     assert models[0].calls == [] and models[0].reflections == []
 
 
+def test_without_the_package_it_is_refused_before_anything_is_asked(
+    home: Path, tmp_path: Path, models: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("leastwise.models.catalogue.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"pip install 'leastwise\[reflect\]'"):
+        opened(case(tmp_path, models[1]))
+    assert models[0].calls == []
+
+
 def test_a_stage_logs_the_reflection_and_judges_what_it_came_to(home: Path, tmp_path: Path, models: Any) -> None:
-    work = opened(case(tmp_path, models[1], usd=2 * USD))
+    work = opened(case(tmp_path, models[1], usd=2.0))
     result = evaluate_stage(work, "prompt", [each for each in prompt_tries(work) if "openai:m" in str(each)])
     prompt = result.run.candidate().prompt
     assert prompt is not None and RULE in prompt.system

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Payer
@@ -17,7 +17,7 @@ from leastwise.answering.served import answer_of, open_asker, requests_of
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.completion.asking import likelihoods_in
 from leastwise.endpoints.reply import Reply
-from leastwise.endpoints.request import Request, usd_worst
+from leastwise.endpoints.request import Request, Target, usd_worst
 from leastwise.evaluating.scorer import ExactScorer
 from leastwise.evidence.choosing import one_standard_error
 from leastwise.evidence.choosing.calibration import Calibration, fitted
@@ -80,6 +80,25 @@ class DevAnswers:
             self.book(sum(reply.usd for reply in came if not reply.error))
             asked |= zip(missing["id"], came, strict=True)
         return [asked[each] for each in ids]
+
+    def ask_again(self, candidate: Candidate, rows: int) -> list[Reply]:
+        """Replies to the very same requests for the first so many rows, asked once more and kept apart. As `ask`."""
+        requests = [replace(each, sample=1) for each in self._requests(candidate, self.rows.iloc[:rows])]
+        if not self.has_room(self._worst(requests)):
+            raise TooDear(self._worst(requests))
+        came = self._asker.ask(requests)
+        self.book(sum(reply.usd for reply in came if not reply.error))
+        self._replies[f"again {_asked_as(candidate)}"] = {reply.row_id: reply for reply in came}
+        return came
+
+    @property
+    def target(self) -> Target:
+        """Who is asked, with the habits that are known by now."""
+        return self._asker.target
+
+    def cap(self, candidate: Candidate) -> int:
+        """The cap on output tokens that is sent with its requests."""
+        return self._requests(candidate, self.rows.iloc[:1])[0].most_output_tokens
 
     def has_room(self, worst_usd: float) -> bool:
         """Whether what may cost so much at worst stays within the limit."""

@@ -21,6 +21,7 @@ from leastwise.evaluating.cascade_offer import check_lost
 from leastwise.evaluating.search import fitness, report
 from leastwise.evaluating.search.axes import AXES, Axis, Variant
 from leastwise.evaluating.search.dev_answers import DevAnswers, TooDear
+from leastwise.evaluating.search.dropped_settings import dropped_by, has_temperature, samples
 from leastwise.evaluating.search.reflection.record import AXIS, Reflected
 from leastwise.evaluating.search.reflection.reflecting import Reflection
 from leastwise.evaluating.search.report import NotTried, SearchReport, Step
@@ -102,14 +103,27 @@ class _Search:
         )
 
     def _unfit(self) -> str:
+        """Why the model as it is set up is not fit to be asked, with the setting to change; empty where it is."""
+        rows, use_case = min(fitness.FITNESS_ROWS, len(self.answers.rows)), self.work.use_case
+        model = self.work.catalogue.model(self.start.model)
         try:
-            replies = self.answers.ask(self.start, min(fitness.FITNESS_ROWS, len(self.answers.rows)))
+            replies = self.answers.ask(self.start, rows)
         except TooDear as short:
-            self.not_tried.append(
-                NotTried(axis="all", variant="all", why=self._too_dear, for_money=True, usd=short.usd)
-            )
+            self._lacking(short)
             return ""
-        return fitness.unfit(self.work.use_case, self.start.model, replies)
+        target = self.answers.target
+        problem = fitness.unfit(use_case, self.start.model, replies)
+        problem = problem or dropped_by(model, target, self.answers.cap(self.start), replies)
+        if problem or not has_temperature(model, target, use_case.task):
+            return problem
+        try:
+            return samples(use_case.task, model, replies, self.answers.ask_again(self.start, rows))
+        except TooDear:
+            return ""
+
+    def _lacking(self, short: TooDear) -> None:
+        lacking = NotTried(axis="all", variant="all", why=self._too_dear, for_money=True, usd=short.usd)
+        self.not_tried.append(lacking)
 
     def _calibrated(self, at: Candidate) -> Candidate:
         try:
@@ -125,7 +139,9 @@ class _Search:
             self.not_tried.append(NotTried(axis=AXIS, variant="instruction", why=why))
             return at
         asked = [each.candidate for each in self.finished.values()]
-        if not asked:
+        if not asked or any(each.for_money for each in self.not_tried):
+            why = "what is cheaper was not all tried"
+            self.not_tried.append(NotTried(axis=AXIS, variant="instruction", why=why, for_money=True))
             return at
         outcome = Reflection(self.work, self.stage, self.answers, at, asked, SALT).outcome(model)
         self.reflected = outcome.reflected
