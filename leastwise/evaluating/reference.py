@@ -21,17 +21,18 @@ from leastwise.content import content_key
 from leastwise.evaluating.confirmation import measure_all
 from leastwise.evaluating.gate_tests import GateTests
 from leastwise.evaluating.scorer import ExactScorer
+from leastwise.evaluating.search.vote import dev_of, fitted_references
 from leastwise.evaluating.stage import measure_candidate
 from leastwise.ladder import Evaluation, Verdict, judge
 from leastwise.ladder.candidate import Candidate, Weights
-from leastwise.models.reference import REGRESSION, Reference, fit_reference
+from leastwise.models.reference import REGRESSION, Reference
 from leastwise.models.reference_student import as_student
 from leastwise.models.student import MOST_FALSE_DECLINES, fit_dev_threshold
 from leastwise.record.handover.before import as_before
 from leastwise.record.reports import gate_table, reference_table, run_name
 from leastwise.record.run import KEY, OPEN_WEIGHTS, VENUE, Figure
 from leastwise.record.stage_run import StageRun
-from leastwise.rows.gate_rows import first_units, seeded, unit_count, unit_scores
+from leastwise.rows.gate_rows import first_units, unit_count, unit_scores
 from leastwise.stores.made.naming import REFERENCES
 from leastwise.use_case import UseCase
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_TRAIN_ROWS, MOST_GATE_ROWS = 50_000, 20_000  # more tell little more of it and take hours to embed
+MOST_GATE_ROWS = 20_000  # more tell little more of it and take hours to embed
 SAID, SAID_ROWS = "said.json", 50  # what a registered reference is asked again
 ANSWERED_IN_PROCESS = frozenset({"quality", "adherence"})
 
@@ -67,7 +68,7 @@ def measure_reference(work: Workspace) -> ReferenceResult:
     fitted on a seeded sample of at most 50,000 rows. Raises RuntimeError where too many requests were lost: nothing is
     logged, and the climb can be resumed.
     """
-    fits, rows = _fits(work), _judged_rows(work)
+    fits, rows = fitted_references(work), _judged_rows(work)
     scores = {fit.name: _scores(fit, rows) for fit in fits}
     quality: dict[str, float] = {name: sum(each) / len(each) for name, each in scores.items()}
     obstacle = _obstacle(work.use_case)
@@ -87,7 +88,7 @@ def confirm_reference(work: Workspace, rows: pd.DataFrame) -> dict[str, Figure]:
     if _needs_server(work.use_case) and run is not None:
         with open_answerer(work, run.candidate()) as answerer:
             return measure_all(answerer, rows, ExactScorer(work.use_case.task), work.display)
-    quality = unit_scores(rows, _scores(_standing(work, _fits(work)), rows))
+    quality = unit_scores(rows, _scores(_standing(work, fitted_references(work)), rows))
     return {"quality": Figure(float(quality.mean()), quality.size), "adherence": Figure(1.0, quality.size)}
 
 
@@ -96,26 +97,6 @@ def _standing(work: Workspace, fits: list[Reference]) -> Reference:
     if work.use_case.reference == "stop":
         return next(fit for fit in fits if fit.name == REGRESSION)
     return max(fits, key=lambda fit: fit.dev_accuracy)
-
-
-def _fits(work: Workspace) -> list[Reference]:
-    encoder, seed = work.catalogue.encoder, work.use_case.training.seed
-    assert encoder is not None
-    train, cache, on_chunk = _sample(work, "train"), work.catalogue.embeddings, work.display.show_embedding
-    return fit_reference(train, _dev(work), encoder, cache, seed, on_chunk=on_chunk)
-
-
-def _dev(work: Workspace) -> pd.DataFrame:
-    return _sample(work, "dev" if work.tables.get("dev") is not None else "train")
-
-
-def _sample(work: Workspace, table: str) -> pd.DataFrame:
-    """A table's rows; where there are more than can be embedded in reasonable time, a sample that its content fixes."""
-    rows = work.tables.need(table)
-    if len(rows) <= MOST_TRAIN_ROWS:
-        return rows
-    log.info(f"the reference is fitted on {MOST_TRAIN_ROWS:,} of the {len(rows):,} rows of data.{table}")
-    return seeded(rows).head(MOST_TRAIN_ROWS)
 
 
 def _judged_rows(work: Workspace) -> pd.DataFrame:
@@ -190,7 +171,7 @@ def _candidate(work: Workspace, fit: Reference) -> Candidate:
     assert embedder is not None
     decline, below = None, 0.0
     if "ood_decline" in work.use_case.requirements.bounds:
-        threshold = fit_dev_threshold(fit.probabilities, list(_dev(work)["text"]), (), MOST_FALSE_DECLINES)
+        threshold = fit_dev_threshold(fit.probabilities, list(dev_of(work)["text"]), (), MOST_FALSE_DECLINES)
         decline, below = task.decline_label, threshold.decline_below
     revision = content_key(fit.key, str(decline), str(below))
     if not work.handover.bring(REFERENCES, revision):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -66,6 +67,35 @@ class Catalogue:
         none.
         """
         return next((model for model in self._listed if model.uri == uri), None)
+
+    def reflecting(self) -> Model | None:
+        """The model that rewrites instructions; None where none is to.
+
+        BadInput where it is no model that the use case may ask, or nothing is searched for that it could add to.
+        """
+        use_case, uri = self.use_case, self.use_case.search.reflect
+        if uri is None:
+            return None
+        model = next((each for each in use_case.models.candidates if each.uri == uri), None)
+        if model is None:
+            named = ", ".join(each.uri for each in use_case.models.candidates)
+            raise BadInput(f"search.reflect: {uri} is none of models.candidates ({named}); name one, or add it there")
+        if not use_case.may_be_sent_to(model):
+            raise BadInput(
+                f"search.reflect: residency does not allow {uri} ({model.venue}, {model.request_host or 'no host'}), "
+                "and it would read dev rows; name a model in an allowed venue and host, or leave it out"
+            )
+        if not use_case.searches or use_case.task.answers is None:
+            raise BadInput(
+                f"search.reflect: {uri} would never be asked, for instructions are rewritten at the end of a search "
+                "for a task of labels; add data.dev, set search.usd and search.rows above 0, or leave reflect out"
+            )
+        if find_spec("gepa") is None:
+            raise BadInput(
+                "search.reflect: needs gepa, which is not installed on this machine; pip install 'leastwise[reflect]', "
+                "or leave reflect out"
+            )
+        return model
 
     @property
     def _listed(self) -> list[Model]:

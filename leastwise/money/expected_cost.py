@@ -149,8 +149,7 @@ def _looks(examples: int) -> int:
 
 def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     """Every try of every model, or up to the first that is expected to pass."""
-    length = examples_of(use_case, stage, facts)
-    tries = _tries(use_case, stage, facts)
+    length, tries = examples_of(use_case, stage, facts), _tries(use_case, stage, facts)
     if length.passes or stage == "cache":
         tries = tries[:1]
     requests = length.examples + _beside(use_case, stage, facts, passes=length.passes)
@@ -168,7 +167,8 @@ def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
             f"{requests} calls × ({usage.input_tokens} tokens in, {usage.cached_tokens} of them cached, "
             f"{usage.output_tokens} out) = ${spent:.4g}"
         )
-    if found := expected_search(use_case, stage, facts.rows.get("dev", 0), usage, [each.price for each in tries]):
+    prices, dev = [each.price for each in tries], facts.rows.get("dev", 0)
+    if found := expected_search(use_case, stage, dev, usage, prices, facts.prices):
         usd, calls, steps = usd + found.usd, calls + found.calls, [*steps, found.step]
     if stage == "prompt" and use_case.offers_cascades and tries[0].price != tries[-1].price:
         pair, how = _offered_cascade(use_case, tries, facts)

@@ -80,6 +80,18 @@ class Searching(Part):
     rows: int = Field(
         100, ge=0, le=10_000, description="Dev rows that decide it, the same for all variants; 0: none is made."
     )
+    reflect: str | None = Field(
+        None,
+        min_length=1,
+        description="URI of the model, one of models.candidates, that reads wrong dev answers and rewrites the "
+        "instruction, last of all and only where there is headroom; it must be able to (models of a few billion "
+        "parameters and less are not). Empty: the instruction stays.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """What was asked before anything reflected is still the same question."""
+        return written_but_for(write(self), reflect=None)
 
     @property
     def is_on(self) -> bool:

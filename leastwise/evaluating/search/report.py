@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pydantic import Field
 
+from leastwise.evaluating.search.reflection.record import AXIS, Reflected
+from leastwise.evidence.choosing.one_standard_error import interval
 from leastwise.ladder.candidate import Candidate
 from leastwise.part import Result
 from leastwise.stores import storage
@@ -53,6 +55,7 @@ class NotTried(Result):
     variant: str
     why: str
     for_money: bool = False
+    usd: float = Field(0.0, description="What trying it to the end costs at worst, where money was lacking.")
 
 
 class SearchReport(Result):
@@ -66,6 +69,8 @@ class SearchReport(Result):
     not_tried: tuple[NotTried, ...] = ()
     variants: int = 0
     answers: int = 0
+    vote: float | None = Field(None, description="Quality of the nearest neighbours' vote on the same rows, no LLM.")
+    reflection: Reflected | None = Field(None, description="None where no model was named that could reflect.")
     usd: float = Field(0.0, description="Of all these answers at today's prices, whenever they were bought.")
     limit_usd: float = 0.0
 
@@ -77,8 +82,9 @@ class SearchReport(Result):
     @property
     def best(self) -> Step | None:
         """The best of all that were asked on as many rows as any."""
-        most = max((each.rows for each in self.steps), default=0)
-        return max((each for each in self.steps if each.rows == most), key=lambda each: each.quality, default=None)
+        told = [each for each in self.steps if each.axis != AXIS or each.is_taken]
+        most = max((each.rows for each in told), default=0)
+        return max((each for each in told if each.rows == most), key=lambda each: each.quality, default=None)
 
     def words(self, bound: float | None) -> str:
         """In a sentence."""
@@ -87,17 +93,30 @@ class SearchReport(Result):
             said += f"; best {best.quality:.2f} [{best.lower:.2f}, {best.upper:.2f}]"
             if bound is not None:
                 said += f" {'<' if best.quality < bound else '≥'} {bound:g}"
-        if self.is_exhausted:
-            return said
-        left = ", ".join(f"{each.axis} {each.variant}" for each in self.not_tried if each.for_money)
-        return f"{said}; not exhausted within ${self.limit_usd:g} (not tried: {left})"
+        if self.vote is not None:
+            said += f"; neighbours' vote {self.vote:.2f}"
+        if self.reflection:
+            said += f"; {self.reflection.words}"
+        return said if self.is_exhausted else f"{said}; {self._left}"
+
+    @property
+    def _left(self) -> str:
+        """What money was lacking for, and what trying it costs."""
+        lacking = [each for each in self.not_tried if each.for_money]
+        left = ", ".join(f"{each.axis} {each.variant}" for each in lacking)
+        usd = sum(each.usd for each in lacking)
+        cost = f"; trying it costs at most ${usd:.2g} more: raise search.usd" if usd else "; raise search.usd"
+        return f"not exhausted within ${self.limit_usd:g} (not tried: {left}{cost})"
 
     def figures(self) -> dict[str, float]:
         """As metrics of a run."""
         counted = {"variants": self.variants, "answers": self.answers, "not_tried": len(self.not_tried)}
         figures = {f"search.{name}": float(count) for name, count in counted.items()} | {"search.usd": self.usd}
         best = self.best
-        return figures | ({"search.best": best.quality} if best else {})
+        figures |= {"search.best": best.quality} if best else {}
+        figures |= {"search.vote": self.vote} if self.vote is not None else {}
+        lacking = sum(each.usd for each in self.not_tried if each.for_money)
+        return figures | ({} if self.is_exhausted else {"search.usd_lacking": lacking})
 
     def as_markdown(self) -> str:
         """The steps as a table, then what was not tried."""
@@ -108,6 +127,11 @@ class SearchReport(Result):
         lines += [_row(step) for step in self.steps]
         lines += _told(self.told)
         lines += [""] + [f"- not tried: {each.axis}, {each.variant}: {each.why}" for each in self.not_tried]
+        if self.vote is not None:
+            lines.append(f"- no LLM: the nearest neighbours' vote is {self.vote:.3f} on the same rows")
+        if self.reflection:
+            lines.append(f"- reflection: {self.reflection.words}")
+            lines += [f"- rejected: {each}" for each in self.reflection.rejected]
         return "\n".join(lines)
 
 
@@ -120,6 +144,32 @@ def _told(steps: Sequence[RetrievalStep]) -> list[str]:
         words = f"{step.axis} | {step.variant} | {step.rows} | {step.figure} | {step.value:.3f}"
         lines.append(f"| {words} | {gain} | {taken} |")
     return lines
+
+
+def as_step(reflected: Reflected) -> Step:
+    """A reflection that was confirmed, or was to be, as a step: on the confirming rows, against the old instruction."""
+    right = [1.0] * round(reflected.quality * reflected.rows)
+    lower, upper = interval([*right, *[0.0] * (reflected.rows - len(right))])
+    return Step(
+        axis=AXIS,
+        variant=f"instruction by {reflected.model}",
+        rows=reflected.rows,
+        quality=reflected.quality,
+        lower=lower,
+        upper=upper,
+        gain=reflected.gain,
+        error=reflected.error,
+        tokens=reflected.tokens,
+        usd=reflected.usd_a_request,
+        is_taken=reflected.is_adopted,
+    )
+
+
+def as_not_tried(reflected: Reflected) -> NotTried:
+    """A reflection that did not come to its end, or was not begun."""
+    why = reflected.why_not or reflected.ended or "no instruction did better on the choosing rows"
+    short = reflected.usd_short
+    return NotTried(axis=AXIS, variant="instruction", why=why, for_money=reflected.is_short_of_money, usd=short)
 
 
 def _row(step: Step) -> str:

@@ -2,7 +2,8 @@
 
 On each axis the better half goes on to twice as many rows (`leastwise.evidence.halving`), the last two at least to all;
 taken is the cheapest within one standard error of the best of all that were asked on all rows so far, so that no axis
-gives away what another gained. The same answers always come to the same candidate.
+gives away what another gained; last, its instruction may be rewritten (`reflection`). The same answers always come to
+the same candidate.
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from leastwise.evaluating.search import fitness, report
 from leastwise.evaluating.search.axes import AXES
 from leastwise.evaluating.search.axis import Axis, Variant
 from leastwise.evaluating.search.dev_answers import DevAnswers, TooDear
+from leastwise.evaluating.search.dropped_settings import dropped_by, has_temperature, samples
+from leastwise.evaluating.search.reflection.record import AXIS, Reflected
+from leastwise.evaluating.search.reflection.reflecting import Reflection
 from leastwise.evaluating.search.report import NotTried, RetrievalStep, SearchReport, Step
+from leastwise.evaluating.search.vote import neighbours_vote
 from leastwise.evidence.choosing import one_standard_error
 from leastwise.evidence.choosing.one_standard_error import cheapest_within_one_error, interval, paired
 from leastwise.evidence.halving import better_half, schedule
@@ -40,16 +45,17 @@ def search(work: Workspace, stage: Stage, start: Candidate, limit_usd: float) ->
     """The candidate that a search from `start` comes to, kept so that no rerun asks; see the module for the rule.
 
     Raises Outage where more than 1% of its requests were lost, CannotBeAsked where the start itself cannot be asked,
-    BudgetExceeded at a cap of the climb: what was answered is kept, and a rerun goes on.
+    BudgetExceeded at a cap of the climb: what was answered is kept, and a rerun goes on. BadInput before anything is
+    asked where `search.reflect` names no model that may reflect.
     """
-    key = content_key("search", stage, work.question.key, start.key, f"{limit_usd:.9f}", *_axes())
+    key = content_key("search", stage, work.question.key, start.key, f"{limit_usd:.9f}", *_axes(), *_reflecting(work))
     if done := report.kept(work.home, key):
         return done
     rows = seeded(work.tables.need("dev"), SALT).head(work.use_case.search.rows)
     with ExitStack() as stack:
         answers = DevAnswers(work, rows, limit_usd)
         answers.open(stage, start, stack)
-        found = _Search(work, answers, start).found()
+        found = _Search(work, stage, answers, start).found()
     check_lost(f"the search of {start.model} in {stage}", answers.lost, answers.answers)
     report.keep(work.home, key, found)
     return found
@@ -59,9 +65,15 @@ def _axes() -> list[str]:
     return [each.__name__ for each in AXES]
 
 
+def _reflecting(work: Workspace) -> list[str]:
+    model = work.catalogue.reflecting()
+    return [AXIS, model.uri, work.catalogue.asked_revision(model)] if model else []
+
+
 @dataclass
 class _Search:
     work: Workspace
+    stage: Stage
     answers: DevAnswers
     start: Candidate
     steps: list[Step] = field(default_factory=list)
@@ -69,6 +81,7 @@ class _Search:
     not_tried: list[NotTried] = field(default_factory=list)
     finished: dict[str, Variant] = field(default_factory=dict)  # asked on all rows, by key, in order
     names: set[str] = field(default_factory=set)
+    reflected: Reflected | None = None
 
     def found(self) -> SearchReport:
         problem = self._unfit()
@@ -76,7 +89,7 @@ class _Search:
         if not problem:
             for axis_of in AXES:
                 at = self._along(axis_of(self.work, at), at)
-            at = self._calibrated(self._asked_as_found(at))
+            at = self._reflected(self._calibrated(self._asked_as_found(at)))
         return SearchReport(
             start=self.start.key,
             candidate=None if problem else at,
@@ -86,23 +99,61 @@ class _Search:
             not_tried=tuple(self.not_tried),
             variants=max(1, len(self.names)),
             answers=self.answers.answers,
+            vote=None if problem else neighbours_vote(self.work, self.answers.rows),
+            reflection=self.reflected,
             usd=self.answers.usd,
             limit_usd=self.answers.limit_usd,
         )
 
     def _unfit(self) -> str:
+        """Why the model as it is set up is not fit to be asked, with the setting to change; empty where it is."""
+        rows, use_case = min(fitness.FITNESS_ROWS, len(self.answers.rows)), self.work.use_case
+        model = self.work.catalogue.model(self.start.model)
         try:
-            replies = self.answers.ask(self.start, min(fitness.FITNESS_ROWS, len(self.answers.rows)))
-        except TooDear:
-            self.not_tried.append(NotTried(axis="all", variant="all", why=self._too_dear, for_money=True))
+            replies = self.answers.ask(self.start, rows)
+        except TooDear as short:
+            self._lacking(short)
             return ""
-        return fitness.unfit(self.work.use_case, self.start.model, replies)
+        target = self.answers.target
+        problem = fitness.unfit(use_case, self.start.model, replies)
+        problem = problem or dropped_by(model, target, self.answers.cap(self.start), replies)
+        if problem or not has_temperature(model, target, use_case.task):
+            return problem
+        try:
+            return samples(use_case.task, model, replies, self.answers.ask_again(self.start, rows))
+        except TooDear:
+            return ""
+
+    def _lacking(self, short: TooDear) -> None:
+        lacking = NotTried(axis="all", variant="all", why=self._too_dear, for_money=True, usd=short.usd)
+        self.not_tried.append(lacking)
 
     def _calibrated(self, at: Candidate) -> Candidate:
         try:
             return self.answers.calibrated(at, len(self.answers.rows))
         except TooDear:
             return self.start
+
+    def _reflected(self, at: Candidate) -> Candidate:
+        """Where one stands after a reflection, if a model is named that may reflect."""
+        model = self.work.catalogue.reflecting()
+        if model is None:
+            why = "search.reflect names no model to rewrite it"
+            self.not_tried.append(NotTried(axis=AXIS, variant="instruction", why=why))
+            return at
+        asked = [each.candidate for each in self.finished.values()]
+        if not asked or any(each.for_money for each in self.not_tried):
+            why = "what is cheaper was not all tried"
+            self.not_tried.append(NotTried(axis=AXIS, variant="instruction", why=why, for_money=True))
+            return at
+        outcome = Reflection(self.work, self.stage, self.answers, at, asked, SALT).outcome(model)
+        self.reflected = outcome.reflected
+        self.names |= {outcome.candidate.key}
+        if outcome.reflected.rows:
+            self.steps.append(report.as_step(outcome.reflected))
+        if not outcome.reflected.rows or outcome.reflected.is_short_of_money:
+            self.not_tried.append(report.as_not_tried(outcome.reflected))
+        return outcome.candidate
 
     def _along(self, axis: Axis, at: Candidate) -> Candidate:
         """Where one stands after an axis."""
@@ -162,8 +213,8 @@ class _Search:
         for each in variants:
             try:
                 scored = self.answers.scored(each.candidate, rows)
-            except TooDear:
-                self._leave_out(axis, each, self._too_dear, for_money=True)
+            except TooDear as short:
+                self._leave_out(axis, each, self._too_dear, for_money=True, usd=short.usd)
             except CannotBeAsked as why:
                 self._leave_out(axis, each, str(why))
             else:
@@ -180,9 +231,9 @@ class _Search:
             return ""
         return fitness.ignores_format(self.work.use_case, self.answers.ask(each.candidate, fitness.FITNESS_ROWS))
 
-    def _leave_out(self, axis: Axis, each: Variant, why: str, for_money: bool = False) -> None:
+    def _leave_out(self, axis: Axis, each: Variant, why: str, for_money: bool = False, usd: float = 0.0) -> None:
         log.info(f"search: {axis.name} {each.name} is left out: {why}")
-        self.not_tried.append(NotTried(axis=axis.name, variant=each.name, why=why, for_money=for_money))
+        self.not_tried.append(NotTried(axis=axis.name, variant=each.name, why=why, for_money=for_money, usd=usd))
 
     @property
     def _too_dear(self) -> str:

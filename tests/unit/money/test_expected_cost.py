@@ -119,3 +119,17 @@ def test_a_replay_is_expected_to_buy_each_of_its_texts_once() -> None:
     wanted = use_case(caching={"replay_requests": 400})
     replay = expected_costs(wanted, facts(rows=ROWS | {"traffic": 10_000}, repeat_share=0.25))["cache"]
     assert replay.calls == 300
+
+
+def test_a_model_that_may_reflect_is_priced_into_the_search_and_never_beyond_what_that_may_cost() -> None:
+    without = use_case(search={"usd": 50.0, "rows": 100})
+    named = use_case(search={"usd": 50.0, "rows": 100, "reflect": "openai:big"})
+    capped = use_case(search={"usd": 0.001, "rows": 100, "reflect": "openai:big"})
+    rows = facts(rows=ROWS | {"dev": 400})
+    plain, more, least = (expected_costs(each, rows)["prompt"] for each in (without, named, capped))
+    assert more.usd > plain.usd and more.calls > plain.calls
+    assert "instructions by openai:big" in more.steps[-1] and "instructions" not in plain.steps[-1]
+    unsearched = expected_costs(use_case(search={"rows": 0}), rows)["prompt"]
+    assert least.usd < more.usd and least.usd <= unsearched.usd + 0.001
+    free = facts(rows=ROWS | {"dev": 400}, prices={"openai:big": CHEAP})
+    assert expected_costs(named, free)["prompt"].usd < more.usd
