@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from leastwise.rows.preparing.describing import MOST_LISTED
+from leastwise.rows.findings.describing import MOST_LISTED
 from leastwise.rows.preparing.prepared import Prepared
 from leastwise.rows.sources.plain import LABEL
 
@@ -66,6 +66,7 @@ def summary(made: Prepared, sources: Sequence[Source]) -> list[str]:
             f"without any model: words in a linear classifier reach {made.reference.quality:.3f} on dev "
             f"({made.reference.rows:,} rows), surely {made.reference.lower:.3f}"
         )
+    lines += made.draft.models.notes
     lines.append(
         f"gate: quality {made.bound:g} with a margin of {made.margin:g}; at {made.sizes.margin:g} at the hardest bound "
         f"{made.sizes.needed:,} examples decide"

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.ladder.alphas import first_alphas
-from leastwise.rows.preparing import describing, dividing, drafting, kinds, sizing
+from leastwise.rows.findings import describing
+from leastwise.rows.findings.word_reference import WordReference, word_reference
+from leastwise.rows.preparing import dividing, drafting, kinds, sizing
 from leastwise.rows.preparing.cleaning import Cleaned, clean
 from leastwise.rows.preparing.dividing import Divided, Grouped
 from leastwise.rows.preparing.drafting import Draft
@@ -20,7 +22,6 @@ from leastwise.rows.preparing.models_at_hand import Models
 from leastwise.rows.preparing.settings import Wanted
 from leastwise.rows.preparing.sizing import Sizes
 from leastwise.rows.preparing.splitting import SPLITS
-from leastwise.rows.preparing.word_reference import WordReference, word_reference
 from leastwise.rows.sources.plain import LABEL, TEXT, TIME, Plain
 
 if TYPE_CHECKING:
