@@ -190,19 +190,20 @@ def as_markdown(advice: Advice, name: str, prices_as_of: dict[str, str]) -> str:
         "|---|---|---|",
         *(f"| {need.requirement} | {need.examples:,} | {need.rows:,} |" for need in advice.gate),
     ]
-    parts = {
+    dated = ", ".join(f"{what} {day}" for what, day in prices_as_of.items())
+    lines += ["", f"Prices as of: {dated}."]
+    parts = {  # what a page has no room for is cut at its end
+        CHEAPER: _cheaper(advice),
         "Refused before anything is spent": advice.refused,
         "Missing": advice.missing,
         "Beware": advice.warnings,
-        "Data": advice.data,
         "Wait?": (advice.wait,),
+        "Data": advice.data,
     }
     parts["How the expected figures come"] = tuple(
         f"{each.stage}: {'; '.join(each.arithmetic)}" for each in advice.stages if each.arithmetic
     )
     parts["Level 5, training from scratch (never run)"] = advice.from_scratch
-    parts[CHEAPER] = _cheaper(advice)
     for title, texts in parts.items():
         lines += ["", f"**{title}**", "", *(f"- {text}" for text in texts or ("nothing",))]
-    dated = ", ".join(f"{what} {day}" for what, day in prices_as_of.items())
-    return "\n".join([*lines, "", f"Prices as of: {dated}."])
+    return "\n".join(lines)

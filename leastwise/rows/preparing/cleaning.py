@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ class Cleaned:
     aside: pd.DataFrame
     counts: Mapping[str, int]
     merged_labels: Mapping[str, str]
+    rare_labels: Mapping[str, str] = field(default_factory=dict)  # what each became; empty: its rows are put aside
 
 
 def clean(rows: pd.DataFrame, merge_case: bool, most_tokens: int, out_of_scope_label: str = "") -> Cleaned:

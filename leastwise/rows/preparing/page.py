@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from leastwise.rows.findings.describing import MOST_LISTED
 from leastwise.rows.preparing.prepared import Prepared
+from leastwise.rows.preparing.rare import said_of
 from leastwise.rows.sources.plain import LABEL
 
 SAID = {
@@ -17,6 +18,8 @@ SAID = {
     "empty": "without a text, left out",
     "duplicates": "exact duplicates (but for case and punctuation), left out",
     "contradictory": "put aside: the same text under two labels",
+    "rare_drop": "put aside: their labels have too few rows",
+    "rare_other": "given one label, for theirs have too few rows",
     "unfit": "put aside: no model can be asked them",
     "unlabelled_duplicates": "unlabelled rows whose text is there already, left out",
     "out_of_scope_near": "out of scope and nearly a row in scope, put aside",
@@ -52,6 +55,7 @@ def summary(made: Prepared, sources: Sequence[Source]) -> list[str]:
     if lists := sum(label.startswith("[") for label in made.cleaned.labelled[LABEL]):
         lines.append(f"{lists:,} expected answers are lists: any one of a list is right")
     lines += [f"label {label!r} is read as {best!r}" for label, best in made.cleaned.merged_labels.items()]
+    lines += said_of(made.cleaned.rare_labels)
     task = made.draft.task
     lines.append(f"task: {task.kind}" + (f", {len(task.labels)} labels" if task.labels else ""))
     lines += made.description.lines

@@ -14,7 +14,7 @@ from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.ladder.alphas import first_alphas
 from leastwise.rows.findings import describing
 from leastwise.rows.findings.word_reference import WordReference, word_reference
-from leastwise.rows.preparing import dividing, drafting, kinds, sizing
+from leastwise.rows.preparing import dividing, drafting, kinds, rare, sizing
 from leastwise.rows.preparing.cleaning import Cleaned, clean
 from leastwise.rows.preparing.dividing import Divided, Grouped
 from leastwise.rows.preparing.drafting import Draft
@@ -72,6 +72,12 @@ def prepare(plains: Sequence[Plain], name: str, wanted: Wanted, models: Models, 
         raise BadInput("no labelled row is left after cleaning; look at its reasons, or name other columns")
     task = kinds.task_of(answers, wanted.kind)
     grouped = dividing.grouped(cleaned)
+    if task.kind == "classification" and (left := rare.settled(grouped, wanted.rare)) is not cleaned:
+        cleaned, grouped = left, dividing.grouped(left)
+        answers = list(cleaned.labelled[LABEL])
+        if not answers:
+            raise BadInput("rare=drop (--changes) leaves no row: every label has too few; add rows")
+        task = kinds.task_of(answers, "classification")
     strata = answers if task.kind == "classification" else [ALL] * len(answers)
     draft = _draft(plains, name, wanted, models, task, cleaned, (cap, room), split_by)
     alphas = first_alphas(draft.use_case(0.8, 0.1, 0.1))

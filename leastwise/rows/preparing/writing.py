@@ -41,6 +41,7 @@ def files_of(made: Prepared, wanted: Wanted, columns: Columns, sources: Sequence
         "sources": [{"sha256": each.sha256, "shape": each.shape, "chosen": dict(each.chosen)} for each in sources],
         "counts": {**made.cleaned.counts, **made.divided.counts},
         "merged_labels": dict(made.cleaned.merged_labels),
+        "rare_labels": dict(made.cleaned.rare_labels),
         "groups_of_several_rows": len(made.grouped.groups.sizes),
         "groups_in_two_splits": made.divided.straddling,
         "class_shares_off": {name: round(off, 6) for name, off in made.divided.share_off.items()},
