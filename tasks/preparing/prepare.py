@@ -28,8 +28,6 @@ from leastwise.rows.preparing.prepared import Prepared, prepare
 from leastwise.rows.preparing.settings import Wanted
 from leastwise.rows.sources import reading
 from leastwise.rows.sources.plain import Columns, Plain
-from leastwise.rows.tables import Tables
-from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
 from leastwise.stores.shipped import USE_CASES
 from tasks.session.artifacts import publish_markdown
@@ -64,15 +62,18 @@ def prepare_use_case(
         )
 
     looked_up = [partial(look_up, source) for source in sources if is_in_mlflow(source)]
-    refuse(problems_of([partial(_check_names, name, out), *looked_up, read]))
+    places = [partial(storage.check_writable, each) for each in (folder, case.parent)]
+    refuse(problems_of([partial(_check_names, name, out), *places, *looked_up, read]))
     made = prepare(plains, name, wanted, _models_today(), columns.split_by)
     taken = [_source(plain) for plain in plains]
     command = f"python -m flows.prepare {shlex.join(Path(source).name for source in sources)} --name {name}"
     files, text = writing.files_of(made, wanted, columns, taken), writing.yaml_of(made, command, taken)
-    writing.check_free(folder, files, case, text)
+    refuse(
+        problems_of(
+            [partial(writing.check_free, folder, files, case, text), partial(writing.check_holds, name, files, text)]
+        )
+    )
     writing.write(folder, files, case, text)
-    use_case = load(str(case))
-    Tables(use_case).check()
     lines, shown = summary(made, taken), page(made, taken)
     reason = _reason(made)
     manifest = files[writing.MANIFEST].decode()

@@ -20,6 +20,7 @@ SAID = {
     "contradictory": "put aside: the same text under two labels",
     "rare_drop": "put aside: their labels have too few rows",
     "rare_other": "given one label, for theirs have too few rows",
+    "long_answers": "put aside: their expected answers are too long",
     "unfit": "put aside: no model can be asked them",
     "unlabelled_duplicates": "unlabelled rows whose text is there already, left out",
     "out_of_scope_near": "out of scope and nearly a row in scope, put aside",
