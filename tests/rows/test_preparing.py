@@ -377,3 +377,56 @@ def test_texts_that_leave_a_model_no_room_are_put_aside_and_long_ones_take_the_p
     assert prepared.cleaned.counts["unfit"] == 2 and prepared.draft.fixed_examples == 4
     long = [(f"{' '.join([text] * 50)}", label) for text, label in rows]
     assert made(long).draft.fixed_examples == 0
+
+
+def with_rare() -> list[tuple[str | None, str | None]]:
+    few = [(text, "rare") for text, _ in drawn(3, ("z",), seed=7)] + [("a lone row of words", "seldom")]
+    return [*drawn(600, ("a", "b")), *few]
+
+
+def test_labels_with_too_few_rows_are_refused_with_both_remedies_by_default() -> None:
+    with pytest.raises(BadInput, match=r"'rare' \(add 1\), 'seldom' \(add 3\).*rare=drop .*rare=other"):
+        made(with_rare())
+
+
+def test_rows_of_rare_labels_are_put_aside_or_given_one_label_where_that_is_asked_and_counted() -> None:
+    dropped, other = made(with_rare(), rare="drop"), made(with_rare(), rare="other")
+    assert dropped.draft.task.labels == ("a", "b") and dropped.cleaned.counts["rare_drop"] == 4
+    assert set(dropped.divided.aside["reason"]) == {"its label has too few rows"} and len(dropped.divided.aside) == 4
+    assert other.draft.task.labels == ("a", "b", "other") and other.cleaned.counts["rare_other"] == 4
+    assert dict(other.cleaned.rare_labels) == {"rare": "other", "seldom": "other"}
+    assert all((other.divided.tables[name]["label"] == "other").sum() == 1 for name in SPLITS)
+    spelled = [(text, {"a": "Other"}.get(str(label), label)) for text, label in with_rare()]
+    assert made(spelled, rare="other").draft.task.labels == ("Other", "b")
+
+
+def test_rare_labels_that_are_too_few_together_are_still_refused() -> None:
+    with pytest.raises(BadInput, match=r"'other' \(add 3\)"):
+        made([*drawn(600, ("a", "b")), ("a lone row of words", "rare")], rare="other")
+    with pytest.raises(BadInput, match="every label has too few"):
+        made([(f"text number {n} {'abcdef'[n % 6]}", f"l{n % 6}") for n in range(18)], rare="drop")
+
+
+def test_one_class_is_nothing_to_decide() -> None:
+    with pytest.raises(BadInput, match="all 600 rows have the same expected answer"):
+        made([(text, "a") for text, _ in drawn(600, ("a", "b"))])
+
+
+def test_numbers_that_are_labels_are_one_however_they_are_written() -> None:
+    rows = plain([("a", "1"), ("b", "1.0"), ("c", "2"), ("d", "1"), ("e", "2.5")])
+    cleaned = clean(rows.rows, True, 1000)
+    assert sorted(cleaned.labelled["label"]) == ["1", "1", "1", "2", "2.5"]
+    assert dict(cleaned.merged_labels) == {"1.0": "1"}
+    assert sorted(clean(plain([("a", "v1.0"), ("b", "v1")]).rows, True, 1000).labelled["label"]) == ["v1", "v1.0"]
+
+
+def test_an_expected_answer_that_no_model_gives_out_is_put_aside_and_leaves_the_others_their_room() -> None:
+    rows = [*drawn(600, ("a", "b")), ("some words of a text", "very long " * 4000)]
+    prepared, without = made(rows), made(rows[:-1])
+    assert prepared.cleaned.counts["long_answers"] == 1 and prepared.draft.task == without.draft.task
+    assert prepared.draft.output_tokens == without.draft.output_tokens
+
+
+def test_too_few_rows_of_free_text_are_not_called_a_label() -> None:
+    with pytest.raises(BadInput, match=r"^too few rows: 2 are left"):
+        made([("one text", "an answer"), ("other text", "another one")])
