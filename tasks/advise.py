@@ -7,7 +7,8 @@ cannot run here.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import partial
 
 from prefect import task
 
@@ -15,18 +16,26 @@ from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.ladder.advice import Advice, advise
 from leastwise.ladder.alphas import first_alphas
 from leastwise.ladder.ending import AdviceEnding
-from leastwise.ladder.premises import Premises
+from leastwise.ladder.premises import Offer, Premises
 from leastwise.ladder.prospects import payback_of
+from leastwise.money import PriceBook
 from leastwise.record.advice_run import log_advice
 from leastwise.record.client import connect
+from leastwise.rows.findings.in_tables import found_in
+from leastwise.rows.preparing.models_at_hand import PROVIDERS, drafted_fields
 from leastwise.rows.use_case_file import Overrides, load
 from leastwise.use_case import UseCase
+from leastwise.use_case.model import Model
 from tasks.session.artifacts import publish_markdown
 from tasks.session.checks import RELIED_ON, notes, reached, stated
 from tasks.session.console import RULE, say
 from tasks.session.held import JUDGED
 from tasks.session.workspace import Prospect, prospect_of
 
+CHEAPER = (
+    "What would make this cheaper to decide (figures of candidates exactly as good as asked, the hardest to decide)"
+)
+NOTHING_CHEAPER = "nothing that is known of"
 MARK = {"possible": "possible", "ruled_out": "– ruled out"}
 
 
@@ -40,7 +49,7 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     problems = problems_of(stated(prospect, (*JUDGED, *RELIED_ON)))
     try:
         client = connect()
-        premises = premises_of(prospect)
+        premises = premises_of(prospect, today)
         advice = advise(prospect.question.use_case, premises)
     except BadInput:  # rows that cannot be read, prices nobody knows: there is nothing to advise
         refuse(problems)
@@ -56,12 +65,13 @@ def give_advice(use_case: str, overrides: Overrides | None = None) -> AdviceEndi
     run_id = log_advice(client, prospect.question.use_case, advice, reason, note)
     publish_markdown(f"advice-{case.name}", note)
     refuse(problems)
-    return AdviceEnding("advice", reason, advice.expected_stop, 0.0, 0, run_id)
+    cheaper = tuple(saving.said for saving in advice.cheaper)
+    return AdviceEnding("advice", reason, advice.expected_stop, 0.0, 0, run_id, cheaper)
 
 
-def premises_of(prospect: Prospect) -> Premises:
-    """Rows, prices and error probabilities of a use case, as the first question asked of its gate set would
-    get them.
+def premises_of(prospect: Prospect, today: date) -> Premises:
+    """Rows and what is found in them, prices and error probabilities of a use case, as the first question asked of its
+    gate set would get them.
     """
     question, catalogue = prospect.question, prospect.catalogue
     alphas = first_alphas(question.use_case)
@@ -73,10 +83,31 @@ def premises_of(prospect: Prospect) -> Premises:
         worst=prospect.costing.worst,
         usages=prospect.costing.usages(),
         expected=prospect.costing.expected(),
+        facts=prospect.costing.facts(),
+        found=found_in(question.tables),
+        offers=_offers(prospect, today),
         repeat_share=question.repeat_share,
         alpha_pass=alphas.to_pass,
         alpha_fail=alphas.to_fail,
     )
+
+
+def _offers(prospect: Prospect, today: date) -> tuple[Offer, ...]:
+    """The small model that the book drafts of each provider that a candidate is asked at, with its price."""
+    candidates, catalogue = prospect.question.use_case.models.candidates, prospect.catalogue
+    offers: list[Offer] = []
+    for provider in PROVIDERS:
+        entry = catalogue.model_book.drafted_by(provider, today)
+        hosts = {model.request_host for model in candidates if model.uri.startswith(f"{provider}:")}
+        if entry is None or entry.drafted is None or entry.drafted.host not in hosts:
+            continue
+        model = Model.model_validate(drafted_fields(entry))
+        problems_of([partial(_offer, offers, model, catalogue.book)])  # whose price nobody knows is not offered
+    return tuple(offers)
+
+
+def _offer(offers: list[Offer], model: Model, book: PriceBook) -> None:
+    offers.append(Offer(model=model, price=book.price(model.uri)))
 
 
 def _dates(prospect: Prospect) -> dict[str, str]:
@@ -118,8 +149,17 @@ def show(advice: Advice, use_case: UseCase) -> None:
         say(f"missing: {text}")
     for text in advice.warnings:
         say(f"beware: {text}")
+    for text in advice.data:
+        say(f"data: {text}")
     say(advice.wait)
     say(f"Expected stop: {advice.expected_stop or 'none'}: {advice.expected_why}.")
+    say(CHEAPER)
+    for text in _cheaper(advice):
+        say(f"  {text}")
+
+
+def _cheaper(advice: Advice) -> tuple[str, ...]:
+    return tuple(saving.said for saving in advice.cheaper) or (NOTHING_CHEAPER,)
 
 
 def _usd(value: float | None) -> str:
@@ -150,11 +190,15 @@ def as_markdown(advice: Advice, name: str, prices_as_of: dict[str, str]) -> str:
         "|---|---|---|",
         *(f"| {need.requirement} | {need.examples:,} | {need.rows:,} |" for need in advice.gate),
     ]
-    parts = {
+    dated = ", ".join(f"{what} {day}" for what, day in prices_as_of.items())
+    lines += ["", f"Prices as of: {dated}."]
+    parts = {  # what a page has no room for is cut at its end
+        CHEAPER: _cheaper(advice),
         "Refused before anything is spent": advice.refused,
         "Missing": advice.missing,
         "Beware": advice.warnings,
         "Wait?": (advice.wait,),
+        "Data": advice.data,
     }
     parts["How the expected figures come"] = tuple(
         f"{each.stage}: {'; '.join(each.arithmetic)}" for each in advice.stages if each.arithmetic
@@ -162,5 +206,4 @@ def as_markdown(advice: Advice, name: str, prices_as_of: dict[str, str]) -> str:
     parts["Level 5, training from scratch (never run)"] = advice.from_scratch
     for title, texts in parts.items():
         lines += ["", f"**{title}**", "", *(f"- {text}" for text in texts or ("nothing",))]
-    dated = ", ".join(f"{what} {day}" for what, day in prices_as_of.items())
-    return "\n".join([*lines, "", f"Prices as of: {dated}."])
+    return "\n".join(lines)

@@ -17,6 +17,7 @@ from leastwise.part import Result
 from leastwise.use_case.requirements import SHARES
 
 LOOK = 25  # rows, or units where rows share one: what is asked before the gate is looked at again
+MARGINS = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2)  # of a share, that are offered in turn
 MOST_EXAMPLES = 10**6  # more are named as this many
 
 

@@ -11,7 +11,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from leastwise.evidence.examples_needed import GateNeed, examples_for_p95, examples_to_decide
+from leastwise.evidence.examples_needed import GateNeed
+from leastwise.ladder.alphas import Alphas
+from leastwise.ladder.cheaper.outlook import gate_needs
+from leastwise.ladder.cheaper.savings import Saving, savings
 from leastwise.ladder.considerations import Consideration, considerations
 from leastwise.ladder.needs import MIN_TRAINING_ROWS, REMEDIES, ruled_out
 from leastwise.ladder.premises import Premises
@@ -21,7 +24,6 @@ from leastwise.money.price_book import UnknownPrice
 from leastwise.part import Result
 from leastwise.use_case import LADDER, Stage, UseCase
 from leastwise.use_case.judge import LEAST_HUMAN_GRADES
-from leastwise.use_case.requirements import SHARES
 
 ADVISED_TRAINING_ROWS = 5_000
 SCRATCH_PARAMETERS = 8e9
@@ -52,6 +54,8 @@ class Advice(Result):
     missing: tuple[str, ...]
     warnings: tuple[str, ...]
     refused: tuple[str, ...] = Field((), description="What a climb would refuse before its first call.")
+    data: tuple[str, ...] = Field((), description="What was found in the rows.")
+    cheaper: tuple[Saving, ...] = Field((), description="What would make this cheaper to decide, the most first.")
     from_scratch_usd: float
     from_scratch: tuple[str, ...] = Field(description="The arithmetic of Level 5, which is never run.")
     wait: str = Field(description="Whether next quarter's model may make the work unnecessary.")
@@ -74,7 +78,7 @@ def advise(use_case: UseCase, premises: Premises) -> Advice:
     _require_prices(use_case, premises)
     stages = tuple(_stage_advice(use_case, stage, premises, premises.worst.get(stage, 0.0)) for stage in LADDER)
     stop = expected_stop(use_case, premises, [each.stage for each in stages if each.status == "possible"])
-    gate = tuple(_gate_needs(use_case, premises))
+    gate = tuple(gate_needs(use_case, premises, Alphas(premises.alpha_pass, premises.alpha_fail)))
     scratch = from_scratch(SCRATCH_PARAMETERS, SCRATCH_PARAMETERS * TOKENS_PER_PARAMETER)
     return Advice(
         stages=stages,
@@ -84,6 +88,8 @@ def advise(use_case: UseCase, premises: Premises) -> Advice:
         gate=gate,
         missing=tuple(_missing(use_case, premises, gate)),
         warnings=tuple(_warnings(use_case, premises, stages)),
+        data=premises.found.lines if premises.found else (),
+        cheaper=savings(use_case, premises),
         from_scratch_usd=scratch.usd,
         from_scratch=scratch.steps,
         wait=_wait(use_case, stages),
@@ -115,23 +121,6 @@ def _stage_advice(use_case: UseCase, stage: Stage, premises: Premises, estimate_
         expected_usd=expected.usd if expected else None,
         arithmetic=expected.steps if expected else (),
     )
-
-
-def _gate_needs(use_case: UseCase, premises: Premises) -> list[GateNeed]:
-    table = {"ood_decline": "out_of_scope", "shift_quality": "shifted"}
-    needs = []
-    for name, limit in use_case.requirements.bounds.items():
-        rows = use_case.forgetting.tasks if name == "general_ability" else premises.rows.get(table.get(name, "gate"), 0)
-        if limit.margin == 0 or use_case.data.population == "this_set":
-            continue
-        if name in SHARES:
-            examples = examples_to_decide(limit.bound, limit.margin, premises.alpha_pass, premises.alpha_fail)
-        elif name == "p95_latency_ms":
-            examples = examples_for_p95(premises.alpha_pass)
-        else:
-            continue  # cost is the same for every request but for its length: a few examples
-        needs.append(GateNeed(requirement=name, examples=examples, rows=rows))
-    return needs
 
 
 def _wait(use_case: UseCase, stages: tuple[StageAdvice, ...]) -> str:

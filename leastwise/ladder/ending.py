@@ -111,7 +111,7 @@ class UpkeepEnding(_Fields):
 
 @dataclass(frozen=True)
 class AdviceEnding(_Fields):
-    """What was advised."""
+    """What was advised; `cheaper`: what would make it cheaper to decide, the most dollars first."""
 
     outcome: str
     reason: str
@@ -119,6 +119,7 @@ class AdviceEnding(_Fields):
     usd_spent: float
     calls_paid: int
     mlflow_run_id: RunId
+    cheaper: tuple[str, ...] = ()
     exit_status: ClassVar[int] = 0
 
 

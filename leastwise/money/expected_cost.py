@@ -149,7 +149,8 @@ def _looks(examples: int) -> int:
 
 def _asked(use_case: UseCase, stage: Stage, facts: Facts) -> ExpectedCost:
     """Every try of every model, or up to the first that is expected to pass."""
-    length, tries = examples_of(use_case, stage, facts), _tries(use_case, stage, facts)
+    length = examples_of(use_case, stage, facts)
+    tries = tries_of(use_case, stage, facts)
     if length.passes or stage == "cache":
         tries = tries[:1]
     requests = length.examples + _beside(use_case, stage, facts, passes=length.passes)
@@ -193,7 +194,7 @@ def _beside(use_case: UseCase, stage: Stage, facts: Facts, passes: bool) -> int:
     return repeated + facts.rows.get("paraphrases", 0) + beyond
 
 
-def _offered_cascade(use_case: UseCase, tries: Sequence[_Try], facts: Facts) -> tuple[ExpectedCost, str]:
+def _offered_cascade(use_case: UseCase, tries: Sequence[Try], facts: Facts) -> tuple[ExpectedCost, str]:
     """The dev rows both models of a cascade answer to choose its threshold, at the cheapest and the dearest price."""
     rows = min(CASCADE_DEV_ROWS, facts.rows.get("dev", 0))
     usage = request_usage(use_case, "prompt", facts.sizes)
@@ -202,18 +203,18 @@ def _offered_cascade(use_case: UseCase, tries: Sequence[_Try], facts: Facts) -> 
 
 
 @dataclass(frozen=True)
-class _Try:
+class Try:
     price: Price
     constrained: bool
     thinking_tokens: int
 
 
-def _tries(use_case: UseCase, stage: Stage, facts: Facts) -> list[_Try]:
+def tries_of(use_case: UseCase, stage: Stage, facts: Facts) -> list[Try]:
     """Every allowed and priced model, unconstrained and constrained or as a search finds it, cheapest first."""
     is_tried_twice = use_case.task.can_be_constrained and stage != "cache" and not use_case.searches
     models = [m for m in use_case.models.candidates if use_case.may_be_sent_to(m) and m.uri in facts.prices]
     tries = [
-        _Try(facts.prices[model.uri], constrained, model.expected_reasoning_tokens)
+        Try(facts.prices[model.uri], constrained, model.expected_reasoning_tokens)
         for model in models
         for constrained in ((False, True) if is_tried_twice else (False,))
     ]

@@ -16,10 +16,19 @@ from pydantic import Field, model_validator
 
 from leastwise.money.economics import DAYS_PER_MONTH
 from leastwise.part import Part
+from leastwise.use_case.habits import Reasoning
 
 DAYS_BEFORE = 60  # from when on a model that goes is warned of
 DAYS_UNTIL_STALE = 60  # of an entry, after the day it was checked
 _SNAPSHOT = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
+
+
+class Drafted(Part):
+    """What a drafted use case says of a small model that is a fair first one to try; a hosted one, asked as an api."""
+
+    host: str = Field(min_length=1, description="Host that requests go to.")
+    context_tokens: int = Field(ge=1024, description="Tokens that are counted on, few enough to reserve money for.")
+    reasoning: Reasoning = Field("none", description="Reasoning effort that it is asked with.")
 
 
 class ModelEntry(Part):
@@ -37,6 +46,7 @@ class ModelEntry(Part):
     may_be_tuned: bool | date | None = Field(
         None, description="Whether its provider takes tuning jobs of it: yes, no, or the last day on which it does."
     )
+    drafted: Drafted | None = Field(None, description="Where drafts name it: what they say of it. Small models only.")
     source: str = Field(min_length=1, description="Where that stands.")
     checked: date = Field(description="Day somebody last looked there.")
 
@@ -80,6 +90,15 @@ class ModelBook(Part):
     def entry(self, uri: str) -> ModelEntry | None:
         """Of the model itself, else of the one it is a dated snapshot of."""
         return self._by_uri.get(uri) or self._by_uri.get(_SNAPSHOT.sub("", uri))
+
+    def drafted_by(self, provider: str, today: date) -> ModelEntry | None:
+        """The model of a provider that drafts name on that day: the first in the book that does not go within
+        DAYS_BEFORE days, else what takes its place where the book drafts that; None where there is none.
+        """
+        soon = today + timedelta(days=DAYS_BEFORE)
+        held = [each for each in self.models if each.uri.partition(":")[0] == provider and each.drafted]
+        held += [each for gone in held if gone.replacement and (each := self.entry(gone.replacement)) and each.drafted]
+        return next((each for each in held if not each.goes_by(soon)), None)
 
     def with_announced(self, retires: Mapping[str, date], source: str) -> ModelBook:
         """The same with what a provider's own SDK says of models by URI: of one that stands here its day goes before

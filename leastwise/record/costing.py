@@ -119,7 +119,7 @@ class Costing:
         """The expected cost of every stage, as far as is known now: once row 0 is measured, retrieval and training are
         guessed by it.
         """
-        return expected_costs(self.question.use_case, self._facts())
+        return expected_costs(self.question.use_case, self.facts())
 
     def usages(self) -> dict[Stage, Usage]:
         """The tokens of one request on average as each stage asks it."""
@@ -147,7 +147,7 @@ class Costing:
         ratio = {"usd.estimate_ratio": cost / expected.usd} if expected.usd > 0 and cost > 0 else {}
         return estimates | by_purpose | ratio
 
-    def _facts(self) -> Facts:
+    def facts(self) -> Facts:
         """What the expectation is made of."""
         use_case, models = self.question.use_case, self.question.use_case.models
         trains, alphas = models.base or models.student, self.alphas()

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,18 +22,17 @@ from leastwise.record.client import connect
 from leastwise.record.prepared.brought import is_in_mlflow, rows_in_mlflow
 from leastwise.record.prepared.prepare_run import log_prepared
 from leastwise.rows.preparing import writing
-from leastwise.rows.preparing.models_at_hand import models_at_hand
+from leastwise.rows.preparing.models_at_hand import Models, keyed_providers, models_at_hand
 from leastwise.rows.preparing.page import Source, page, summary
 from leastwise.rows.preparing.prepared import Prepared, prepare
 from leastwise.rows.preparing.settings import Wanted
 from leastwise.rows.sources import reading
 from leastwise.rows.sources.plain import Columns, Plain
-from leastwise.rows.tables import Tables
-from leastwise.rows.use_case_file import load
 from leastwise.stores import storage
 from leastwise.stores.shipped import USE_CASES
 from tasks.session.artifacts import publish_markdown
 from tasks.session.console import RULE, say
+from tasks.session.workspace import dated_models
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,15 +62,18 @@ def prepare_use_case(
         )
 
     looked_up = [partial(look_up, source) for source in sources if is_in_mlflow(source)]
-    refuse(problems_of([partial(_check_names, name, out), *looked_up, read]))
-    made = prepare(plains, name, wanted, models_at_hand(os.environ), columns.split_by)
+    places = [partial(storage.check_writable, each) for each in (folder, case.parent)]
+    refuse(problems_of([partial(_check_names, name, out), *places, *looked_up, read]))
+    made = prepare(plains, name, wanted, _models_today(), columns.split_by)
     taken = [_source(plain) for plain in plains]
     command = f"python -m flows.prepare {shlex.join(Path(source).name for source in sources)} --name {name}"
     files, text = writing.files_of(made, wanted, columns, taken), writing.yaml_of(made, command, taken)
-    writing.check_free(folder, files, case, text)
+    refuse(
+        problems_of(
+            [partial(writing.check_free, folder, files, case, text), partial(writing.check_holds, name, files, text)]
+        )
+    )
     writing.write(folder, files, case, text)
-    use_case = load(str(case))
-    Tables(use_case).check()
     lines, shown = summary(made, taken), page(made, taken)
     reason = _reason(made)
     manifest = files[writing.MANIFEST].decode()
@@ -80,6 +83,11 @@ def prepare_use_case(
     _show(name, lines, case, out)
     sizes = {table: len(rows) for table, rows in made.divided.tables.items()}
     return PrepareEnding("prepared", reason, str(case), sizes, 0.0, 0, run_id)
+
+
+def _models_today() -> Models:
+    book = dated_models([f"{provider}:" for provider in keyed_providers(os.environ)])
+    return models_at_hand(os.environ, book, datetime.now(UTC).date())
 
 
 def _check_names(name: str, out: str) -> None:

@@ -5,6 +5,7 @@ Only the functions that flows call open anything; everything else is handed what
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -66,8 +67,13 @@ def model_book(use_case: UseCase) -> ModelBook:
     """The dated model book that ships with Leastwise, and what an installed SDK announces of models that the use case
     names.
     """
-    book, judge = _models_of(MODEL_BOOK.read_text()), use_case.judge
-    named = [model.uri for model in (*use_case.models.candidates, *(judge.models if judge else ()))]
+    judge = use_case.judge
+    return dated_models([model.uri for model in (*use_case.models.candidates, *(judge.models if judge else ()))])
+
+
+def dated_models(named: Sequence[str]) -> ModelBook:
+    """The same for models named by URI; of a provider's SDK only what is installed for one of them is read."""
+    book = _models_of(MODEL_BOOK.read_text())
     return book.with_announced(announced_retirements(named), source_of_announced())
 
 

@@ -4,6 +4,7 @@ state of their own.
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -156,6 +157,30 @@ def test_the_form_refuses_a_bad_override_before_a_run_exists(servers: Servers, o
         servers.start("customize", {"use_case": "alert-triage", "overrides": overrides})
     assert refused.value.code == 409
     assert next(iter(overrides)) in refused.value.read().decode()
+
+
+def test_a_use_case_is_prepared_from_the_form_on_a_worker_and_its_page_lies_on_the_tracking_server(
+    servers: Servers,
+) -> None:
+    source, out = servers.home / "my tickets.csv", servers.home / "from-the-form.yaml"
+    words = [f"{a}{b}" for a in ("lor", "ses", "tun", "pos", "den", "mir") for b in ("ak", "el", "io", "us", "ym")]
+    rng = random.Random(0)
+    rows = [(" ".join([*rng.choices(words, k=9), f"team{n % 2}word"]), f"team {n % 2}") for n in range(400)]
+    pd.DataFrame([*rows, ("a lone row of words", "rare")], columns=["message", "queue"]).to_csv(source, index=False)
+    given: dict[str, Any] = {"sources": [str(source)], "name": "from-the-form", "out": str(out)}
+    run = servers.reached(servers.start("prepare", {**given, "wanted": {"margin": 0.2, "rare": "drop"}}))
+    log = (servers.home / "logs" / "worker-cpu.log").read_text()
+    assert run["state"]["type"] == "COMPLETED" and run["work_pool_name"] == "cpu", log[-3000:]
+    case = yaml.safe_load(out.read_text())
+    assert case["task"]["labels"] == ["team 0", "team 1"] and case["requirements"]["quality"]["margin"] <= 0.2
+    gate = pd.read_parquet(servers.home / "data" / "from-the-form" / "gate.parquet")
+    client = mlflow.MlflowClient(servers.mlflow_url)
+    (page,) = client.search_runs([client.get_experiment_by_name("from-the-form").experiment_id])
+    assert page.data.metrics["rows.gate"] == len(gate) and page.data.metrics["rows.rare_drop"] == 1
+    assert "prepare-from-the-form" in {each["key"] for each in servers.call("/artifacts/filter", {})}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        servers.start("prepare", {**given, "wanted": {"margin": 7}})
+    assert refused.value.code == 409 and "margin" in refused.value.read().decode()
 
 
 @pytest.fixture

@@ -156,3 +156,20 @@ def test_the_flow_ends_with_one_line_of_json_and_an_artifact(
     assert (exit_.value.code, len(printed)) == (0, 1)
     assert json.loads(printed[0])["outcome"] == "advice"
     assert keys.count("advice-support-llama-vllm") == 1
+
+
+def test_advice_reads_the_checks_of_prepare_and_ends_with_what_would_make_it_cheaper_to_decide(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ending, logged = advised("alert-triage")
+    shown = capsys.readouterr().err
+    assert "data: groups of near duplicates that lie in two splits: none;" in shown
+    assert any(text.startswith("shares of labels off by") for text in logged["data"])
+    said = [saving["said"] for saving in logged["cheaper"]]
+    assert said and ending.fields()["cheaper"] == tuple(said)
+    last = [line.strip() for line in shown.rstrip().splitlines()[-len(said) - 1 :]]
+    assert last[0].startswith("What would make this cheaper to decide") and last[1:] == said
+    margin = next(saving for saving in logged["cheaper"] if "requirements.adherence.margin" in saving["change"])
+    assert margin["examples"] < margin["examples_before"] and margin["usd"] < margin["usd_before"]
+    note = MlflowClient(tracking_uri()).get_run(ending.mlflow_run_id).data.tags["mlflow.note.content"]
+    assert all(f"- {text}" in note for text in said)

@@ -3,26 +3,31 @@
 import json
 import random
 from collections import Counter
+from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leastwise.errors import BadInput
 from leastwise.evidence.examples_needed import examples_to_decide
 from leastwise.metrics.schema_adherence import adherence_of, check_schema
+from leastwise.money import PriceBook
+from leastwise.money.model_book import DAYS_BEFORE, ModelBook, ModelEntry
+from leastwise.rows.findings.grouping import groups_of
+from leastwise.rows.findings.word_reference import word_reference
 from leastwise.rows.preparing import kinds, sizing
 from leastwise.rows.preparing.case_text import _flow
 from leastwise.rows.preparing.cleaning import clean
-from leastwise.rows.preparing.grouping import groups_of
-from leastwise.rows.preparing.models_at_hand import models_at_hand
+from leastwise.rows.preparing.models_at_hand import EMBEDDED, PROVIDERS, Models, models_at_hand
 from leastwise.rows.preparing.prepared import Prepared, prepare
 from leastwise.rows.preparing.settings import Wanted
 from leastwise.rows.preparing.splitting import SPLITS, missing_classes, sides
-from leastwise.rows.preparing.word_reference import word_reference
 from leastwise.rows.sources.plain import Plain, plain_rows
+from leastwise.stores.shipped import MODEL_BOOK, PRICE_BOOK
 from leastwise.stores.yaml_file import read_yaml
 
 WORDS = [a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in "nrst"]
@@ -39,6 +44,18 @@ def drawn(count: int, labels: tuple[str, ...], seed: int = 0) -> list[tuple[str,
     return rows
 
 
+BOOK = ModelBook.model_validate(yaml.safe_load(MODEL_BOOK.read_text()))
+TODAY = date(2026, 11, 27)
+
+
+def at_hand(environment: dict[str, str], book: ModelBook = BOOK, today: date = TODAY) -> Models:
+    return models_at_hand(environment, book, today)
+
+
+def embedded() -> Models:
+    return at_hand({})
+
+
 def plain(rows: list[tuple[str | None, str | None]], groups: list[str | None] | None = None, **more: str) -> Plain:
     texts, labels = [text for text, _ in rows], [label for _, label in rows]
     at = [f"row {n}" for n in range(len(rows))]
@@ -47,7 +64,7 @@ def plain(rows: list[tuple[str | None, str | None]], groups: list[str | None] | 
 
 
 def made(rows: list[tuple[str | None, str | None]], **wanted: object) -> Prepared:
-    return prepare([plain(rows)], "mine", Wanted.model_validate(wanted), models_at_hand({}))
+    return prepare([plain(rows)], "mine", Wanted.model_validate(wanted), embedded())
 
 
 grouped_rows = st.lists(
@@ -158,7 +175,7 @@ def test_unlabelled_rows_serve_training_but_for_those_that_are_nearly_judged() -
 
 def test_traffic_keeps_its_repetition_and_no_label() -> None:
     requests = plain([("again", "a"), ("again", "a"), ("once", None)], split="traffic")
-    prepared = prepare([plain(drawn(600, ("a", "b"))), requests], "mine", Wanted(), models_at_hand({}))
+    prepared = prepare([plain(drawn(600, ("a", "b"))), requests], "mine", Wanted(), embedded())
     traffic = prepared.divided.tables["traffic"]
     assert list(traffic["text"]) == ["again", "again", "once"] and list(traffic.columns) == ["id", "text"]
     assert traffic["id"].is_unique
@@ -266,10 +283,49 @@ def test_the_reference_is_right_about_what_words_tell_and_surely_reaches_less_th
 
 
 def test_a_key_names_its_providers_model_and_no_key_the_embedded_one() -> None:
-    keyed = models_at_hand({"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "none", "GEMINI_API_KEY": "g"})
+    keyed = at_hand({"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "none", "GEMINI_API_KEY": "g"})
     uris = [model["uri"] for model in keyed.fields["candidates"]]  # type: ignore[attr-defined]
     assert [uri.partition(":")[0] for uri in uris] == ["openai", "google"] and not keyed.are_embedded
-    assert "sk-1" not in repr(keyed) and models_at_hand({}).are_embedded
+    assert "sk-1" not in repr(keyed) and embedded().are_embedded
+
+
+def drafted(uri: str, retires: date | None = None, **more: object) -> ModelEntry:
+    said = {"source": "p", "checked": TODAY, "basis": "announced", "drafted": {"host": "h", "context_tokens": 8000}}
+    return ModelEntry.model_validate({"uri": uri, "retires": retires} | said | more)
+
+
+def test_a_model_that_is_gone_or_going_is_never_named_and_what_takes_its_place_or_the_next_in_the_book_is() -> None:
+    key, soon = {"OPENAI_API_KEY": "k"}, TODAY + timedelta(days=DAYS_BEFORE)
+    going, new = drafted("openai:old", soon, replacement="openai:new"), drafted("openai:new")
+    for entries, named in [
+        ((going, drafted("openai:next")), "openai:next"),
+        ((going, new), "openai:new"),
+        ((drafted("openai:old", soon + timedelta(days=1)), new), "openai:old"),
+        ((going, drafted("openai:gone", TODAY - timedelta(days=1))), EMBEDDED),
+        ((going, drafted("openai:new", soon)), EMBEDDED),
+    ]:
+        models = at_hand(key, ModelBook(models=entries))
+        uris = [model["uri"] for model in models.fields["candidates"]]  # type: ignore[attr-defined]
+        assert uris == [named]
+        assert any("openai: its key is there" in note for note in models.notes) == (named == EMBEDDED)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dates(date(2026, 1, 1), date(2032, 1, 1)), st.lists(st.dates(date(2026, 6, 1), date(2031, 1, 1)), max_size=4))
+def test_on_no_day_a_draft_names_a_model_that_does_not_answer_sixty_days_later(today: date, ends: list[date]) -> None:
+    entries = tuple(drafted(f"google:m{n}", end, replacement=f"google:m{n + 1}") for n, end in enumerate(ends))
+    models = at_hand({"GOOGLE_API_KEY": "k"}, ModelBook(models=entries), today)
+    for model in models.fields["candidates"]:  # type: ignore[attr-defined]
+        known = next((each for each in entries if each.uri == model["uri"]), None)
+        assert known is None or (known.retires is not None and known.retires > today + timedelta(days=DAYS_BEFORE))
+
+
+def test_the_shipped_book_drafts_a_priced_model_of_each_provider_that_nothing_says_is_going() -> None:
+    prices = PriceBook.model_validate(yaml.safe_load(PRICE_BOOK.read_text()))
+    for provider in PROVIDERS:
+        entry = BOOK.drafted_by(provider, TODAY)
+        assert entry is not None and entry.uri.startswith(f"{provider}:")
+        assert prices.price(entry.uri).input > 0
 
 
 @settings(max_examples=300, deadline=None)
@@ -295,7 +351,7 @@ def test_personal_data_and_secrets_are_told() -> None:
 def test_rows_of_one_customer_lie_on_one_side_and_the_column_keeps_its_name() -> None:
     rows = drawn(2400, ("a", "b"))
     prepared = prepare(
-        [plain(rows, [f"customer {n % 600}" for n in range(2400)])], "mine", Wanted(), models_at_hand({}), "customer"
+        [plain(rows, [f"customer {n % 600}" for n in range(2400)])], "mine", Wanted(), embedded(), "customer"
     )
     tables: dict[str, pd.DataFrame] = dict(prepared.divided.tables)
     customers = [set(tables[name]["customer"]) for name in SPLITS]
@@ -321,3 +377,56 @@ def test_texts_that_leave_a_model_no_room_are_put_aside_and_long_ones_take_the_p
     assert prepared.cleaned.counts["unfit"] == 2 and prepared.draft.fixed_examples == 4
     long = [(f"{' '.join([text] * 50)}", label) for text, label in rows]
     assert made(long).draft.fixed_examples == 0
+
+
+def with_rare() -> list[tuple[str | None, str | None]]:
+    few = [(text, "rare") for text, _ in drawn(3, ("z",), seed=7)] + [("a lone row of words", "seldom")]
+    return [*drawn(600, ("a", "b")), *few]
+
+
+def test_labels_with_too_few_rows_are_refused_with_both_remedies_by_default() -> None:
+    with pytest.raises(BadInput, match=r"'rare' \(add 1\), 'seldom' \(add 3\).*rare=drop .*rare=other"):
+        made(with_rare())
+
+
+def test_rows_of_rare_labels_are_put_aside_or_given_one_label_where_that_is_asked_and_counted() -> None:
+    dropped, other = made(with_rare(), rare="drop"), made(with_rare(), rare="other")
+    assert dropped.draft.task.labels == ("a", "b") and dropped.cleaned.counts["rare_drop"] == 4
+    assert set(dropped.divided.aside["reason"]) == {"its label has too few rows"} and len(dropped.divided.aside) == 4
+    assert other.draft.task.labels == ("a", "b", "other") and other.cleaned.counts["rare_other"] == 4
+    assert dict(other.cleaned.rare_labels) == {"rare": "other", "seldom": "other"}
+    assert all((other.divided.tables[name]["label"] == "other").sum() == 1 for name in SPLITS)
+    spelled = [(text, {"a": "Other"}.get(str(label), label)) for text, label in with_rare()]
+    assert made(spelled, rare="other").draft.task.labels == ("Other", "b")
+
+
+def test_rare_labels_that_are_too_few_together_are_still_refused() -> None:
+    with pytest.raises(BadInput, match=r"'other' \(add 3\)"):
+        made([*drawn(600, ("a", "b")), ("a lone row of words", "rare")], rare="other")
+    with pytest.raises(BadInput, match="every label has too few"):
+        made([(f"text number {n} {'abcdef'[n % 6]}", f"l{n % 6}") for n in range(18)], rare="drop")
+
+
+def test_one_class_is_nothing_to_decide() -> None:
+    with pytest.raises(BadInput, match="all 600 rows have the same expected answer"):
+        made([(text, "a") for text, _ in drawn(600, ("a", "b"))])
+
+
+def test_numbers_that_are_labels_are_one_however_they_are_written() -> None:
+    rows = plain([("a", "1"), ("b", "1.0"), ("c", "2"), ("d", "1"), ("e", "2.5")])
+    cleaned = clean(rows.rows, True, 1000)
+    assert sorted(cleaned.labelled["label"]) == ["1", "1", "1", "2", "2.5"]
+    assert dict(cleaned.merged_labels) == {"1.0": "1"}
+    assert sorted(clean(plain([("a", "v1.0"), ("b", "v1")]).rows, True, 1000).labelled["label"]) == ["v1", "v1.0"]
+
+
+def test_an_expected_answer_that_no_model_gives_out_is_put_aside_and_leaves_the_others_their_room() -> None:
+    rows = [*drawn(600, ("a", "b")), ("some words of a text", "very long " * 4000)]
+    prepared, without = made(rows), made(rows[:-1])
+    assert prepared.cleaned.counts["long_answers"] == 1 and prepared.draft.task == without.draft.task
+    assert prepared.draft.output_tokens == without.draft.output_tokens
+
+
+def test_too_few_rows_of_free_text_are_not_called_a_label() -> None:
+    with pytest.raises(BadInput, match=r"^too few rows: 2 are left"):
+        made([("one text", "an answer"), ("other text", "another one")])

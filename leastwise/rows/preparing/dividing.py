@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from leastwise.rows.findings.grouping import Groups, groups_of
 from leastwise.rows.near_duplicates import Pair
 from leastwise.rows.preparing import splitting
 from leastwise.rows.preparing.cleaning import REASON, SAID, Cleaned, where
-from leastwise.rows.preparing.grouping import Groups, groups_of
 from leastwise.rows.preparing.sizing import JUDGED, Sizes, total_variation
 from leastwise.rows.preparing.splitting import SPLITS, TRAIN
 from leastwise.rows.sources.plain import GROUP, LABEL, TEXT, TIME

@@ -9,11 +9,10 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from leastwise.evidence.examples_needed import examples_to_decide
+from leastwise.evidence.examples_needed import MARGINS, examples_to_decide
 from leastwise.money.token_counts import ample_tokens, likely_tokens
 from leastwise.rows.preparing.kinds import MOST_LABELS, Task
 from leastwise.rows.preparing.models_at_hand import Models
-from leastwise.rows.preparing.sizing import MARGINS
 from leastwise.use_case import UseCase
 
 DRAFTED = {"classification": 0.8, "extraction": 0.8, "free_text": 0.5}  # of quality, where nothing was measured

@@ -33,6 +33,11 @@ class Task(NamedTuple):
 
 def task_of(labels: Sequence[str], kind: Kind = "") -> Task:
     """The task that these expected answers make; BadInput where they do not make the kind that was asked for."""
+    if len(labels) > 1 and len(set(labels)) == 1:
+        raise BadInput(
+            f"all {len(labels):,} rows have the same expected answer ({labels[0]!r:.80}): there is nothing to decide; "
+            "name another field by --label-column, or add rows with other answers"
+        )
     records = [_record(label) for label in labels]
     no_record = [at for at, record in enumerate(records, 1) if record is None]
     counts = Counter(labels)
@@ -129,14 +134,19 @@ def _holds(task: Task, text: str, label: str) -> bool:
     return label in text
 
 
-def check_classes(labels: Sequence[str], groups: Sequence[str], least: int) -> None:
-    """BadInput for classes with fewer groups than there are splits, each with what it lacks."""
+def rare_labels(labels: Sequence[str], groups: Sequence[str], least: int) -> dict[str, int]:
+    """Labels of fewer groups than there are splits, each with how many it lacks."""
     held: dict[str, set[str]] = {}
     for label, group in zip(labels, groups, strict=True):
         held.setdefault(label, set()).add(group)
-    if few := {label: least - len(names) for label, names in sorted(held.items()) if len(names) < least}:
+    return {label: least - len(names) for label, names in sorted(held.items()) if len(names) < least}
+
+
+def check_classes(labels: Sequence[str], groups: Sequence[str], least: int) -> None:
+    """BadInput for classes with fewer groups than there are splits, each with what it lacks."""
+    if few := rare_labels(labels, groups, least):
         said = ", ".join(f"{label!r} (add {missing})" for label, missing in few.items())
         raise BadInput(
-            f"{len(few)} labels have too few rows to be in each of {least} splits: {said}; or leave these labels out "
-            "of the source, or give them a common one"
+            f"{len(few)} labels have too few rows (those that say nearly the same count once) to be in each of {least} "
+            f"splits: {said}; or say --changes rare=drop to leave these rows out, or rare=other to make them one label"
         )

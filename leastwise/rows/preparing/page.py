@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from leastwise.rows.preparing.describing import MOST_LISTED
+from leastwise.rows.findings.describing import MOST_LISTED
 from leastwise.rows.preparing.prepared import Prepared
+from leastwise.rows.preparing.rare import said_of
 from leastwise.rows.sources.plain import LABEL
 
 SAID = {
@@ -17,6 +18,9 @@ SAID = {
     "empty": "without a text, left out",
     "duplicates": "exact duplicates (but for case and punctuation), left out",
     "contradictory": "put aside: the same text under two labels",
+    "rare_drop": "put aside: their labels have too few rows",
+    "rare_other": "given one label, for theirs have too few rows",
+    "long_answers": "put aside: their expected answers are too long",
     "unfit": "put aside: no model can be asked them",
     "unlabelled_duplicates": "unlabelled rows whose text is there already, left out",
     "out_of_scope_near": "out of scope and nearly a row in scope, put aside",
@@ -52,6 +56,7 @@ def summary(made: Prepared, sources: Sequence[Source]) -> list[str]:
     if lists := sum(label.startswith("[") for label in made.cleaned.labelled[LABEL]):
         lines.append(f"{lists:,} expected answers are lists: any one of a list is right")
     lines += [f"label {label!r} is read as {best!r}" for label, best in made.cleaned.merged_labels.items()]
+    lines += said_of(made.cleaned.rare_labels)
     task = made.draft.task
     lines.append(f"task: {task.kind}" + (f", {len(task.labels)} labels" if task.labels else ""))
     lines += made.description.lines
@@ -66,6 +71,7 @@ def summary(made: Prepared, sources: Sequence[Source]) -> list[str]:
             f"without any model: words in a linear classifier reach {made.reference.quality:.3f} on dev "
             f"({made.reference.rows:,} rows), surely {made.reference.lower:.3f}"
         )
+    lines += made.draft.models.notes
     lines.append(
         f"gate: quality {made.bound:g} with a margin of {made.margin:g}; at {made.sizes.margin:g} at the hardest bound "
         f"{made.sizes.needed:,} examples decide"

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.ladder.alphas import first_alphas
-from leastwise.rows.preparing import describing, dividing, drafting, kinds, sizing
-from leastwise.rows.preparing.cleaning import Cleaned, clean
+from leastwise.rows.findings import describing
+from leastwise.rows.findings.word_reference import WordReference, word_reference
+from leastwise.rows.preparing import dividing, drafting, kinds, rare, sizing
+from leastwise.rows.preparing.cleaning import Cleaned, clean, is_long
 from leastwise.rows.preparing.dividing import Divided, Grouped
 from leastwise.rows.preparing.drafting import Draft
 from leastwise.rows.preparing.models_at_hand import Models
 from leastwise.rows.preparing.settings import Wanted
 from leastwise.rows.preparing.sizing import Sizes
 from leastwise.rows.preparing.splitting import SPLITS
-from leastwise.rows.preparing.word_reference import WordReference, word_reference
 from leastwise.rows.sources.plain import LABEL, TEXT, TIME, Plain
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def prepare(plains: Sequence[Plain], name: str, wanted: Wanted, models: Models, 
 
     rows = pd.concat([plain.rows for plain in plains], ignore_index=True)
     labels = [label for label in rows[LABEL] if label is not None]
+    labels = [label for label in labels if not is_long(label)] or labels
     if not labels:
         raise BadInput(
             f"{', '.join(plain.settings.get('file', plain.shape) for plain in plains)}: no row has an expected answer; "
@@ -71,6 +73,12 @@ def prepare(plains: Sequence[Plain], name: str, wanted: Wanted, models: Models, 
         raise BadInput("no labelled row is left after cleaning; look at its reasons, or name other columns")
     task = kinds.task_of(answers, wanted.kind)
     grouped = dividing.grouped(cleaned)
+    if task.kind == "classification" and (left := rare.settled(grouped, wanted.rare)) is not cleaned:
+        cleaned, grouped = left, dividing.grouped(left)
+        answers = list(cleaned.labelled[LABEL])
+        if not answers:
+            raise BadInput("rare=drop (--changes) leaves no row: every label has too few; add rows")
+        task = kinds.task_of(answers, "classification")
     strata = answers if task.kind == "classification" else [ALL] * len(answers)
     draft = _draft(plains, name, wanted, models, task, cleaned, (cap, room), split_by)
     alphas = first_alphas(draft.use_case(0.8, 0.1, 0.1))
@@ -83,9 +91,10 @@ def prepare(plains: Sequence[Plain], name: str, wanted: Wanted, models: Models, 
 
     checks = [
         partial(kinds.check_leak, task, list(cleaned.labelled[TEXT]), answers, _text_field(plains)),
-        partial(kinds.check_classes, strata, grouped.part("labelled"), len(SPLITS)),
         partial(_check_decline, task, draft.decline_label),
     ]
+    if task.kind == "classification":
+        checks.append(partial(kinds.check_classes, strata, grouped.part("labelled"), len(SPLITS)))
     refuse(problems_of([*(checks[1:] if wanted.label_in_text else checks), size]))
     divided = dividing.divided(grouped, strata, sized[0], wanted.seed, draft.split_by)
     reference = _reference(task.kind, divided.tables)

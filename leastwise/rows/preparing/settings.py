@@ -9,6 +9,7 @@ from pydantic import Field
 from leastwise.part import Part
 
 Kind = Literal["", "classification", "extraction", "free_text"]
+Rare = Literal["refuse", "drop", "other"]
 
 
 class Wanted(Part):
@@ -21,6 +22,11 @@ class Wanted(Part):
     )
     margin: float | None = Field(
         None, ge=0.01, le=0.4, description="Tolerance of quality; empty: the smallest that these rows can decide."
+    )
+    rare: Rare = Field(
+        "refuse",
+        description="Labels with too few rows to be in each split: refused; drop puts their rows aside; other makes "
+        "them one label.",
     )
     decline_label: str = Field(
         "out_of_scope", min_length=1, max_length=60, description="The answer that declines, where there are such rows."

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from leastwise.errors import BadInput
-from leastwise.evidence.examples_needed import examples_to_decide
+from leastwise.evidence.examples_needed import MARGINS, examples_to_decide
 
-MARGINS = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2)  # tried in turn where none was asked for
 HARDEST = 0.5  # the bound that takes most examples at a margin
 MOST_GATE, MOST_TEST, MOST_DEV = 0.3, 0.15, 0.1  # shares of all rows
 AMPLE = 1.5  # of what decides a candidate at the bound or the floor; one between them takes longer

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
@@ -18,6 +19,8 @@ from leastwise.rows.preparing.page import Source
 from leastwise.rows.preparing.prepared import Prepared
 from leastwise.rows.preparing.settings import Wanted
 from leastwise.rows.sources.plain import AT, LABEL, TEXT, Columns
+from leastwise.rows.tables import Tables
+from leastwise.rows.use_case_file import load
 from leastwise.stores.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ def files_of(made: Prepared, wanted: Wanted, columns: Columns, sources: Sequence
         "sources": [{"sha256": each.sha256, "shape": each.shape, "chosen": dict(each.chosen)} for each in sources],
         "counts": {**made.cleaned.counts, **made.divided.counts},
         "merged_labels": dict(made.cleaned.merged_labels),
+        "rare_labels": dict(made.cleaned.rare_labels),
         "groups_of_several_rows": len(made.grouped.groups.sizes),
         "groups_in_two_splits": made.divided.straddling,
         "class_shares_off": {name: round(off, 6) for name, off in made.divided.share_off.items()},
@@ -103,8 +107,18 @@ def check_free(folder: Path, files: Mapping[str, bytes], case: Path, text: str) 
         )
     if not manifest.exists() and folder.exists() and any(folder.iterdir()):
         raise BadInput(f"{folder}: holds files that no prepare wrote; take another --name, or remove the folder")
-    if case.exists() and case.read_text(encoding="utf-8") != text:
+    if case.exists() and (case.is_dir() or case.read_bytes() != text.encode()):
         raise BadInput(f"{case}: is there already and says something else; name another file by --out, or remove it")
+
+
+def check_holds(name: str, files: Mapping[str, bytes], text: str) -> None:
+    """BadInput where what would be written is no use case, or its tables do not hold as one; nothing of it stays."""
+    with TemporaryDirectory(prefix="leastwise-prepare-") as aside:
+        for each, body in files.items():
+            write_bytes(Path(aside) / each, body)
+        case = Path(aside) / f"{name}.yaml"
+        write_bytes(case, text.replace(f"${{LEASTWISE_HOME}}/data/{name}/", f"{aside}/").encode())
+        Tables(load(str(case))).check()
 
 
 def write(folder: Path, files: Mapping[str, bytes], case: Path, text: str) -> None:

@@ -30,6 +30,7 @@ BOMS = (  # the longer ones first: that of UTF-32 begins as that of UTF-16 does
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 OLDER = ["cp1252", "cp1250", "cp1251", "shift_jis", "gb18030", "big5", "euc_kr", "cp1253", "cp1254", "cp1256"]
+MOST_WIDE = 0.6  # of every second byte; a table of Latin letters in UTF-16 has nearly all of them
 LOOKED_AT = 500  # rows by which the delimiter is told
 LEAST_ROWS = 5  # below which nothing is said of a header
 
@@ -75,14 +76,35 @@ def decoded(body: bytes) -> tuple[str, str]:
     for mark, encoding in BOMS:
         if body.startswith(mark):
             return _strict(body, encoding), encoding.removesuffix("-sig")
+    if wide := _without_mark(body):
+        return _strict(body, wide), wide
     try:
         return body.decode(), "utf-8"
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        _check_not_damaged(body, error.start)
         from charset_normalizer import from_bytes
 
         best = from_bytes(body[:500_000], cp_isolation=OLDER).best()
         encoding = best.encoding if best else "cp1252"
         return _strict(body, encoding), encoding
+
+
+def _without_mark(body: bytes) -> str:
+    """UTF-16 that no mark tells: of every second byte most are zero; empty where it is none."""
+    start = body[:2000]
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(start) > 1 and start[first::2].count(0) > MOST_WIDE * len(start[first::2]):
+            return encoding
+    return ""
+
+
+def _check_not_damaged(body: bytes, at: int) -> None:
+    """BadInput for UTF-8 with a few bytes that are none: read as an older encoding, all its letters would be others."""
+    text = body.decode("utf-8", "replace")
+    damaged = text.count("\ufffd")
+    if sum(not char.isascii() for char in text) > 2 * damaged:
+        line = body[:at].count(b"\n") + 1
+        raise BadInput(f"line {line:,}: byte {at:,} is no UTF-8, and the rest is; correct this line, or leave it out")
 
 
 def _strict(body: bytes, encoding: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.errors import BadInput
 from leastwise.rows.sources.plain import Columns, Plain, as_value, asked, joined, plain_rows
+from leastwise.rows.sources.promptfoo_files import FILE, tests_of
 from leastwise.rows.sources.tables import from_table
 
 if TYPE_CHECKING:
@@ -28,22 +29,20 @@ def is_csv(columns: Sequence[str]) -> bool:
 
 
 def from_yaml(record: Mapping[str, object], columns: Columns, source: str) -> Plain:
-    """The tests of a configuration; BadInput where there are none here, or a test is none."""
-    tests, default = record.get("tests"), record.get("defaultTest")
-    if isinstance(tests, str) or (isinstance(tests, list) and any(isinstance(test, str) for test in tests)):
-        raise BadInput(f"{source}: tests lie in other files ({tests!s:.80}); name those as sources")
-    if not isinstance(tests, list) or not tests or not all(isinstance(test, dict) for test in tests):
-        raise BadInput(f"{source}: has no list `tests` of vars and assert; of YAML files promptfoo's are read")
+    """The tests of a configuration and of files that it names; BadInput where there are none, or a test is none."""
+    default = record.get("defaultTest")
+    if isinstance(default, str):
+        raise BadInput(f"{source}: defaultTest lies in another file ({default!r:.80}); write it out here")
+    tests, places = tests_of(record, source, _of_row)
     shared = _mapping(default, "vars")
     asserted = _list(default, "assert")
     texts, labels, unread = [], [], Counter[str]()
-    for at, test in enumerate(tests, 1):
+    for place, test in zip(places, tests, strict=True):
         variables = {**shared, **_mapping(test, "vars")}
-        texts.append(_input(variables, columns, f"{source}: test {at}"))
+        texts.append(_input(variables, columns, place))
         labels.append(_named(variables, columns) or _answer([*_list(test, "assert"), *asserted], unread))
-    at_ = [f"{source}: test {at}" for at in range(1, len(tests) + 1)]
     groups = [_mapping(test, "vars").get(columns.split_by) for test in tests] if columns.split_by else None
-    rows = plain_rows(texts, labels, at_, groups=groups)
+    rows = plain_rows(texts, labels, places, groups=groups)
     chosen = {"text": columns.text_column or "vars", "label": columns.label_column or "assert"}
     return Plain("promptfoo YAML", rows, chosen, _notes(unread))
 
@@ -61,6 +60,13 @@ def from_csv(table: pd.DataFrame, columns: Columns, source: str) -> Plain:
     plain = from_table(held, columns.model_copy(update={"label_column": columns.label_column or "__label"}), source)
     chosen = {**plain.chosen, "label": columns.label_column or EXPECTED}
     return Plain("promptfoo CSV", plain.rows, chosen, _notes(unread))
+
+
+def _of_row(record: Mapping[str, object]) -> Mapping[str, object]:
+    """A row of a table of tests as a test."""
+    said = [value for name, value in record.items() if name.startswith(EXPECTED) and value is not None]
+    variables = {name: value for name, value in record.items() if not name.startswith("__")}
+    return {"vars": variables, "assert": [_parsed(str(value)) for value in said]}
 
 
 def _mapping(value: object, name: str) -> dict[str, object]:
@@ -103,6 +109,8 @@ def _answer(assertions: Sequence[object], unread: Counter[str]) -> object:
         value = each.get("value") if isinstance(each, dict) else None
         if kind not in (*EXACT, *SEVERAL) or value is None:
             unread[kind] += 1
+        elif isinstance(value, str) and value.startswith(FILE):
+            unread[f"{kind} in a file"] += 1
         elif answer is None:
             answer = as_value(value)
     return answer

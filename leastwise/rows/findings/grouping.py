@@ -1,6 +1,6 @@
 """Rows that must lie on one side: those that say nearly the same, and those of one group of `split_by`.
 
-It decides no side (see `splitting.py`).
+It decides no side (see `leastwise.rows.preparing`).
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ class Description:
                 said = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
                 found.append(f"{what} by form, in so many texts: {said}; data.mask masks them before they go anywhere")
         if self.disputed:
-            found.append(f"near duplicates under different labels: {len(self.disputed):,} pairs, listed for a person")
+            found.append(
+                f"near duplicates under different labels: {len(self.disputed):,} pairs, for a person to look at"
+            )
         return found
 
 
