@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Payer, PlainAnswerer, Surroundings, latencies_of, measured_capacity
 from leastwise.answering.prompts import FittedPrompt, fit_prompts
-from leastwise.answering.reading.labels import as_read, first_tokens
+from leastwise.answering.reading.labels import as_read, check_decided, first_tokens
 from leastwise.answering.retrieval import retrieval_ms
 from leastwise.answering.servers import causal_server, engine_for, served_name
 from leastwise.content import identity
@@ -112,7 +112,8 @@ class ServedAnswerer(PlainAnswerer):
     @property
     def offers_batches(self) -> bool:
         """Whether `answer_in_batch` can be used."""
-        is_chat = self._candidate.prompt is None or self._candidate.prompt.format == "chat"
+        prompt = self._candidate.prompt
+        is_chat = prompt is None or (prompt.format == "chat" and prompt.reading == "generate")
         return is_chat and batches.is_offered(self._asker.target)
 
     def answer_in_batch(self, rows: pd.DataFrame) -> list[Answer]:
@@ -173,7 +174,8 @@ def requests_of(
 ) -> list[Request]:
     """What a candidate's model is asked for each text, in the climb as in production."""
     task, prompt, model = work.use_case.task, candidate.prompt, work.catalogue.model(candidate.model)
-    is_constrained = prompt is not None and prompt.constrained
+    check_decided(work.catalogue, candidate)
+    is_constrained, decides = prompt is not None and prompt.constrained, prompt is not None and prompt.reading == "decide"
     tokenizer = work.tokenizer(model.uri) if prompt and prompt.reading == "likelihood" else None
     begins = first_tokens(tokenizer, task.answers or (), prompt.format) if prompt and tokenizer else ()
     return [
@@ -181,12 +183,13 @@ def requests_of(
             row_id=row_id,
             messages=_messages(each, prompt, tokenizer),
             max_tokens=work.use_case.traffic.output_tokens,
-            choices=task.answers if is_constrained or begins else None,
+            choices=task.answers if is_constrained or begins or decides else None,
             json_schema=task.json_schema if is_constrained and task.kind == "extraction" else None,
-            wants_confidence=confident and not begins,
+            wants_confidence=confident and not (begins or decides),
             reasoning_tokens=0 if candidate.weights else model.reasoning_tokens,
             is_completion=bool(begins) or (prompt is not None and prompt.format == "completion"),
             first_tokens=begins,
+            decides=decides,
         )
         for row_id, each in zip(ids, fit_prompts(work, candidate, texts), strict=True)
     ]

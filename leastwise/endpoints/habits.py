@@ -17,6 +17,7 @@ from leastwise.endpoints.request import Request, Target
 from leastwise.errors import BadInput
 from leastwise.use_case import UseCase
 from leastwise.use_case.habits import Habits
+from leastwise.use_case.hosts import DECIDING
 from leastwise.use_case.model import Model
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ PROFILES_BY_HOST = {
 }
 _KINDS = ("OpenAI", "Anthropic", "Google", "Azure", "Bedrock", "OpenRouter", "Together", "Fireworks", "DeepSeek")
 _MODULES = {kind.casefold(): f"{kind.casefold()}:{kind}Provider" for kind in (*_KINDS, "Ollama", "VLLM")}
+_MODULES |= dict.fromkeys(DECIDING, "system_one:SystemOneProvider")  # all decision models have one profile
 _SAMPLING = {"temperature", "openai_logprobs"}
 
 

@@ -25,7 +25,8 @@ DOCUMENTS_STAND = "in a turn of their own"  # another word whenever documents ar
 
 EngineName = Literal["llama.cpp", "vllm"]
 PromptFormat = Literal["chat", "completion"]
-Reading = Literal["generate", "likelihood"]
+Reading = Literal["generate", "likelihood", "decide"]
+TELLING: frozenset[Reading] = frozenset({"likelihood", "decide"})  # which say how likely every label is
 
 
 class Shot(Part):
@@ -45,7 +46,9 @@ class Prompt(Part):
         "chat", description="completion: one plain text that the model goes on with, in no chat template."
     )
     reading: Reading = Field(
-        "generate", description="likelihood: the label whose first token the model finds likeliest, not what it writes."
+        "generate",
+        description="likelihood: the label whose first token the model finds likeliest, not what it writes; decide: the "
+        "likeliest of the labels as a decision model tells it, which is given them as options.",
     )
     calibration: Calibration | None = Field(None, description="How likelihoods become probabilities.")
 
@@ -60,9 +63,16 @@ class Prompt(Part):
             raise ValueError(
                 "constrained: holds what a chat writes to its format; set false, or format: chat and reading: generate"
             )
-        if self.calibration and self.reading != "likelihood":
-            raise ValueError("calibration: belongs to reading: likelihood; leave it out")
+        if self.calibration and not self.tells_likelihoods:
+            raise ValueError("calibration: belongs to reading: likelihood or decide; leave it out")
+        if self.reading == "decide" and self.format != "chat":
+            raise ValueError("format: completion is no form of a decision; set format: chat with reading: decide")
         return self
+
+    @property
+    def tells_likelihoods(self) -> bool:
+        """Whether an answer is how likely every label is, and read as the likeliest."""
+        return self.reading in TELLING
 
     @property
     def how(self) -> str:
@@ -70,7 +80,7 @@ class Prompt(Part):
         if self.format == "chat" and self.reading == "generate":
             return "constrained" if self.constrained else "unconstrained"
         prior = " / class prior" if self.calibration and self.calibration.log_prior else ""
-        return f"{self.format}, {self.reading}{prior}"
+        return f"decide{prior}" if self.reading == "decide" else f"{self.format}, {self.reading}{prior}"
 
 
 class Retriever(Part):
@@ -139,6 +149,11 @@ class Candidate(Part):
     def _first_engine_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Candidates from before there were several keep their keys."""
         return written_but_for(write(self), engine="llama.cpp")
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is asked as a decision model."""
+        return self.prompt is not None and self.prompt.reading == "decide"
 
     @property
     def key(self) -> str:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:  # a training process prices nothing, and imports this room fo
     from genai_prices.types import ModelPrice, TieredPrices
 
 DAYS_UNTIL_STALE = 90
-LISTED_URI = re.compile(r"^(openai|anthropic|google|azure|bedrock|openrouter|together|fireworks|deepseek):(.+)$")
+LISTED_URI = re.compile(
+    r"^(openai(?:-decisions)?|anthropic|google|azure|bedrock|openrouter|together|fireworks|deepseek):(.+)$"
+)
 LISTED_AS = {"bedrock": "aws"}  # what the list of prices calls a provider, where that is another name
 
 

@@ -10,7 +10,15 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from leastwise.part import Part, written_but_for
 from leastwise.redaction import holds_credentials
 from leastwise.use_case.habits import EXPECTED_SHARE, NO_HABITS, Habits, Reasoning, reasoning_tokens
-from leastwise.use_case.hosts import HOSTED, PROVIDERS_HOSTS, host_of, provider_of, same_spelling
+from leastwise.use_case.hosts import (
+    DECIDING,
+    DECISION_HOSTS,
+    HOSTED,
+    PROVIDERS_HOSTS,
+    host_of,
+    provider_of,
+    same_spelling,
+)
 from leastwise.use_case.price import Price
 
 Venue = Literal["api", "managed", "self_host"]
@@ -27,7 +35,9 @@ class Model(Part):
 
     uri: str = Field(
         description="hf://…, s3://…, file://…, package://…, or a provider and its name for it: openai:…, anthropic:…, "
-        "google:…, azure:…, bedrock:…, openrouter:…, together:…, fireworks:…, deepseek:…, ollama:…, vllm:…"
+        "google:…, azure:…, bedrock:…, openrouter:…, together:…, fireworks:…, deepseek:…, ollama:…, vllm:…; a decision "
+        "model, which says how likely each label is and writes nothing: openai-decisions:…, google-decisions:…, "
+        "system-one:… with base_url"
     )
     venue: Venue = Field("api", description="Where it answers.")
     host: str | None = Field(
@@ -142,7 +152,7 @@ class Model(Part):
     def _asked_host(self) -> str | None:
         if self.base_url:
             return host_of(self.base_url)
-        return None if self.is_open else PROVIDERS_HOSTS.get(self.uri.partition(":")[0])
+        return None if self.is_open else (PROVIDERS_HOSTS | DECISION_HOSTS).get(self.uri.partition(":")[0])
 
     @property
     def is_served_here(self) -> bool:
@@ -153,6 +163,11 @@ class Model(Part):
     def is_open(self) -> bool:
         """Whether the weights themselves are at hand, so that they can be trained and served."""
         return "://" in self.uri
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is a decision model: it says how likely each label is, and writes nothing."""
+        return self.uri.partition(":")[0] in DECIDING
 
     @property
     def may_teach(self) -> bool:
