@@ -83,7 +83,9 @@ NO_SUCH_MODEL = re.compile(
     r"is not available|has been (deprecated|retired|removed)|is deprecated)",
     re.IGNORECASE,
 )
-TOO_MANY_LABELS = re.compile(r"too many (options|choices|criteria)|at most \d+ (options|choices|criteria)", re.IGNORECASE)
+TOO_MANY_LABELS = re.compile(
+    r"too many (options|choices|criteria)|at most \d+ (options|choices|criteria)", re.IGNORECASE
+)
 TOO_MANY_REMEDY = "the task has more labels than this decision model takes; name another model, or split the task"
 ELSEWHERE = (
     "it sends requests on to another host, and neither texts nor keys are sent there; set base_url (and key_variable) "

@@ -18,9 +18,7 @@ from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.habits import NO_HABITS, Habits, Reasoning
 from leastwise.use_case.price import Usage
 
-Dialect = Literal[
-    "openai", "anthropic", "google", "bedrock", "openai-decisions", "google-decisions", "system-one"
-]
+Dialect = Literal["openai", "anthropic", "google", "bedrock", "openai-decisions", "google-decisions", "system-one"]
 Compatible = Literal["azure", "openrouter", "together", "fireworks", "deepseek", "ollama", "vllm"]
 Provider = Literal[Dialect, Compatible]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)

@@ -17,6 +17,7 @@ from leastwise.evidence.abstention import Guard
 from leastwise.evidence.choosing.calibration import Calibration
 from leastwise.part import Part, written_but_for
 from leastwise.use_case import Stage
+from leastwise.use_case.habits import Reasoning
 from leastwise.use_case.model import Venue
 from leastwise.use_case.settings import SearchMode
 
@@ -47,15 +48,19 @@ class Prompt(Part):
     )
     reading: Reading = Field(
         "generate",
-        description="likelihood: the label whose first token the model finds likeliest, not what it writes; decide: the "
-        "likeliest of the labels as a decision model tells it, which is given them as options.",
+        description="likelihood: the label whose first token the model finds likeliest, not what it writes; decide: "
+        "the likeliest of the labels as a decision model tells it, which is given them as options.",
     )
     calibration: Calibration | None = Field(None, description="How likelihoods become probabilities.")
+    reasoning: Reasoning | None = Field(
+        None, description="How much the model thinks before it writes; empty: as the use case says of the model."
+    )
 
     @model_serializer(mode="wrap")
     def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Candidates from before there were formats and readings keep their keys."""
-        return written_but_for(write(self), format="chat", reading="generate", calibration=None)
+        """Candidates from before there were formats, readings and efforts keep their keys."""
+        defaults: dict[str, object] = {"format": "chat", "reading": "generate", "calibration": None, "reasoning": None}
+        return written_but_for(write(self), **defaults)
 
     @model_validator(mode="after")
     def _is_read_in_one_way(self) -> Self:
@@ -65,6 +70,8 @@ class Prompt(Part):
             )
         if self.calibration and not self.tells_likelihoods:
             raise ValueError("calibration: belongs to reading: likelihood or decide; leave it out")
+        if self.reasoning is not None and self.reading != "generate":
+            raise ValueError("reasoning: nothing is thought where nothing is written; leave it out")
         if self.reading == "decide" and self.format != "chat":
             raise ValueError("format: completion is no form of a decision; set format: chat with reading: decide")
         return self
@@ -78,7 +85,8 @@ class Prompt(Part):
     def how(self) -> str:
         """How the model is asked and its answer read, in words."""
         if self.format == "chat" and self.reading == "generate":
-            return "constrained" if self.constrained else "unconstrained"
+            effort = "" if self.reasoning is None else f", reasoning {self.reasoning}"
+            return f"{'constrained' if self.constrained else 'unconstrained'}{effort}"
         prior = " / class prior" if self.calibration and self.calibration.log_prior else ""
         return f"decide{prior}" if self.reading == "decide" else f"{self.format}, {self.reading}{prior}"
 

@@ -21,7 +21,7 @@ from leastwise.money import PriceBook
 from leastwise.money.model_book import NO_DATES, ModelBook
 from leastwise.money.price_book import UnknownPrice
 from leastwise.use_case import Stage, UseCase
-from leastwise.use_case.habits import NO_HABITS
+from leastwise.use_case.habits import NO_HABITS, Reasoning, reasoning_tokens
 from leastwise.use_case.model import Model
 from leastwise.use_case.price import Price
 
@@ -117,7 +117,17 @@ class Catalogue:
         if price is None:
             return 0.0
         model, output = self.model(candidate.model), self.use_case.traffic.output_tokens
-        return price.worst_case_usd(model.context_tokens - output, model.most_output_tokens(output))
+        thought = reasoning_tokens(self.effort(candidate))
+        return price.worst_case_usd(model.context_tokens - output, output + thought)
+
+    def effort(self, candidate: Candidate) -> Reasoning | None:
+        """How much a candidate's model is told to think: what its prompt says, else what the use case says of the
+        model; weights that a stage made are told nothing.
+        """
+        if candidate.weights:
+            return None
+        own = candidate.prompt.reasoning if candidate.prompt else None
+        return self.model(candidate.model).reasoning if own is None else own
 
     def retiring(self, today: date) -> tuple[str, ...]:
         """A sentence for every model named in the use case that is gone or going soon, and for entries grown old."""

@@ -10,6 +10,7 @@ from leastwise.use_case.price import Price, Usage
 
 NEAREST = (1, 2, 4, 8, 16)  # of retrieved examples; 4 were as good as 16 at a third of the tokens (docs/levels.md)
 SEARCHED: tuple[Stage, ...] = ("prompt", "rag")
+THINKING_VARIANTS = 1.5  # more of them where a model thinks: less effort than it is allowed
 EXPECTED_VARIANTS: dict[Stage, float] = {"prompt": 5, "rag": 6}  # asked on all rows, those that are stopped in part
 
 
@@ -39,7 +40,8 @@ def expected_search(
     if not most:
         return None
     rows = min(use_case.search.rows, dev_rows)
-    each = round(rows * EXPECTED_VARIANTS[stage])
+    thinks = any(model.reasoning_tokens for model in use_case.models.candidates)
+    each = round(rows * (EXPECTED_VARIANTS[stage] + (THINKING_VARIANTS if thinks else 0.0)))
     usd = min(most, sum(each * price.usd(usage) for price in prices))
     return ExpectedSearch(
         usd, each * len(prices), f"search on {rows} dev rows: about {each} calls a model = ${usd:.4g}"

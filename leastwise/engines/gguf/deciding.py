@@ -1,5 +1,5 @@
-"""A GGUF file marked as a decision model: the same weights, byte for byte, with the two fields that have llama.cpp serve
-them by `/v1/systemone` beside all else (the kind of decision, and a template of the options).
+"""A GGUF file marked as a decision model: the same weights, byte for byte, with the two fields that have llama.cpp
+serve them by `/v1/systemone` beside all else (the kind of decision, and a template of the options).
 
 Each option has a letter, and what is told is how likely each letter is as the first token of the answer. Layout:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, version 3. It converts nothing and compares nothing.

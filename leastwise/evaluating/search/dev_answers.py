@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Payer
+from leastwise.answering.reaching.reached import open_asker
 from leastwise.answering.reading.labels import as_read
-from leastwise.answering.served import answer_of, open_asker, requests_of
+from leastwise.answering.served import answer_of, requests_of
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.completion.asking import likelihoods_in
 from leastwise.endpoints.reply import Reply
