@@ -17,7 +17,7 @@ from leastwise.ladder.rendering import render
 from leastwise.money.asked import Asked, Lengths
 from leastwise.money.capacity import most_loops
 from leastwise.money.search_cost import most_examples
-from leastwise.money.token_counts import most_request_tokens, most_tokens
+from leastwise.money.token_counts import OPTION_TOKENS, most_request_tokens, most_tokens
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.rows.question import Question
 from leastwise.use_case import UseCase
@@ -71,8 +71,15 @@ def _around(question: Question) -> dict[str, int]:
         "prompt": _request(use_case, system, fixed, ()),
         "rag": _request(use_case, system, _longest_shots(use_case, train), documents),
         "trained": _request(use_case, trained_prompt(use_case), (), documents),
-        "constraint": most_tokens(json.dumps([schema, task.answers], ensure_ascii=False)),
+        "constraint": most_tokens(json.dumps([schema, task.answers], ensure_ascii=False)) + _as_options(use_case),
     }
+
+
+def _as_options(use_case: UseCase) -> int:
+    """What stands around labels that are options of a decision, where a model may be asked for one."""
+    asked = any(model.decides for model in use_case.models.candidates)
+    is_searched = use_case.searches and any(model.is_served_here for model in use_case.models.candidates)
+    return OPTION_TOKENS * len(use_case.task.answers or ()) if asked or is_searched else 0
 
 
 def _request(use_case: UseCase, system: str, shots: Sequence[Shot], documents: Sequence[str]) -> int:

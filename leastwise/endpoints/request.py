@@ -145,7 +145,9 @@ class Target:
     @property
     def dialect(self) -> Dialect:
         """Whose interface it speaks: OpenAI's chat, where it has none of its own."""
-        return self.interface or next((dialect for dialect in DIALECTS if dialect == self.provider), "openai")
+        if self.interface is not None:
+            return self.interface
+        return next((dialect for dialect in DIALECTS if dialect == self.provider), "openai")
 
     @property
     def model_name(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from leastwise.evidence.choosing.calibration import CalibrationError
 from leastwise.ladder.candidate import Candidate
 from leastwise.part import Result
 from leastwise.stores import storage
@@ -53,6 +54,9 @@ class SearchReport(Result):
     answers: int = 0
     usd: float = Field(0.0, description="Of all these answers at today's prices, whenever they were bought.")
     limit_usd: float = 0.0
+    calibration_error: CalibrationError | None = Field(
+        None, description="Of the candidate's confidence, where it tells how likely labels are."
+    )
 
     @property
     def is_exhausted(self) -> bool:
@@ -72,6 +76,8 @@ class SearchReport(Result):
             said += f"; best {best.quality:.2f} [{best.lower:.2f}, {best.upper:.2f}]"
             if bound is not None:
                 said += f" {'<' if best.quality < bound else '≥'} {bound:g}"
+        if error := self.calibration_error:
+            said += f"; expected calibration error {error.before:.2f}, {error.after:.2f} at its temperature"
         if self.is_exhausted:
             return said
         left = ", ".join(f"{each.axis} {each.variant}" for each in self.not_tried if each.for_money)
@@ -81,6 +87,8 @@ class SearchReport(Result):
         """As metrics of a run."""
         counted = {"variants": self.variants, "answers": self.answers, "not_tried": len(self.not_tried)}
         figures = {f"search.{name}": float(count) for name, count in counted.items()} | {"search.usd": self.usd}
+        if error := self.calibration_error:
+            figures |= {"search.ece.before": error.before, "search.ece.after": error.after}
         best = self.best
         return figures | ({"search.best": best.quality} if best else {})
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.errors import CannotBeAsked
-from leastwise.evaluating.cascade_offer import check_lost
+from leastwise.evaluating.scorer import check_lost
 from leastwise.evaluating.search import fitness, report
 from leastwise.evaluating.search.axes import AXES, Axis, Variant
 from leastwise.evaluating.search.dev_answers import DevAnswers, TooDear
 from leastwise.evaluating.search.report import NotTried, SearchReport, Step
 from leastwise.evidence.choosing import one_standard_error
+from leastwise.evidence.choosing.calibration import CalibrationError
 from leastwise.evidence.choosing.one_standard_error import cheapest_within_one_error, interval, paired
 from leastwise.evidence.halving import better_half, schedule
 from leastwise.ladder.candidate import Candidate
@@ -85,6 +86,7 @@ class _Search:
             answers=self.answers.answers,
             usd=self.answers.usd,
             limit_usd=self.answers.limit_usd,
+            calibration_error=None if problem else self._calibration_error(at),
         )
 
     def _unfit(self) -> str:
@@ -93,13 +95,20 @@ class _Search:
         except TooDear:
             self.not_tried.append(NotTried(axis="all", variant="all", why=self._too_dear, for_money=True))
             return ""
-        return fitness.unfit(self.work.use_case, self.start.model, replies)
+        dropped = self.answers.drops_effort(self.start)
+        return fitness.unfit(self.work.use_case, self.start.model, replies, dropped)
 
     def _calibrated(self, at: Candidate) -> Candidate:
         try:
             return self.answers.calibrated(at, len(self.answers.rows))
         except TooDear:
             return self.start
+
+    def _calibration_error(self, at: Candidate) -> CalibrationError | None:
+        try:
+            return self.answers.calibration_error(at)
+        except TooDear:
+            return None
 
     def _along(self, axis: Axis, at: Candidate) -> Candidate:
         """Where one stands after an axis."""
@@ -143,7 +152,7 @@ class _Search:
             except CannotBeAsked as why:
                 self._leave_out(axis, each, str(why))
             else:
-                if ignored := self._ignores(each):
+                if ignored := self._ignores(each) or self._is_slow(axis, each, rows):
                     self._leave_out(axis, each, ignored)
                     continue
                 self.names.add(each.candidate.key)
@@ -155,6 +164,16 @@ class _Search:
         if each.candidate.prompt is None or not each.candidate.prompt.constrained:
             return ""
         return fitness.ignores_format(self.work.use_case, self.answers.ask(each.candidate, fitness.FITNESS_ROWS))
+
+    def _is_slow(self, axis: Axis, each: Variant, rows: int) -> str:
+        """Why an effort is not gone on with: where half of its answers take longer than the slowest may, it is no
+        candidate, however good they are.
+        """
+        limit = self.work.use_case.requirements.p95_latency_ms
+        if axis.name != "reasoning" or limit is None:
+            return ""
+        took, most = self.answers.median_ms(each.candidate, rows), limit.bound + limit.margin
+        return f"half of its answers take {took:,.0f} ms and more, at most {most:,.0f} ms may" if took > most else ""
 
     def _leave_out(self, axis: Axis, each: Variant, why: str, for_money: bool = False) -> None:
         log.info(f"search: {axis.name} {each.name} is left out: {why}")

@@ -63,7 +63,7 @@ def fitted(log_likelihoods: Sequence[Mapping[str, float]], expected: Sequence[st
 
 
 class CalibrationError(Part):
-    """How far a reading's confidence is from how often it is right, on rows of dev, before and after its temperature."""
+    """How far a reading's confidence is from how often it is right on dev, before and after its temperature."""
 
     rows: int = Field(ge=0)
     before: float = Field(ge=0, le=1, description="At temperature 1.")
@@ -77,12 +77,14 @@ def calibration_error(
 
     What is reported of a temperature was not fitted on the rows it is reported of.
     """
-    before = [most_likely(each, Calibration()) for each in log_likelihoods]
-    after: list[tuple[str, float]] = list(before)
+    before: list[tuple[str, float]] = [("", 0.0)] * len(expected)
+    after = list(before)
     for half in (0, 1):
         others = slice(1 - half, None, 2)
         of_others = fitted(log_likelihoods[others], expected[others], with_prior=with_prior)
+        plain = of_others.model_copy(update={"temperature": 1.0})
         for at in range(half, len(after), 2):
+            before[at] = most_likely(log_likelihoods[at], plain)
             after[at] = most_likely(log_likelihoods[at], of_others)
     return CalibrationError(rows=len(expected), before=_error_of(before, expected), after=_error_of(after, expected))
 
