@@ -152,8 +152,9 @@ class _Search:
             except CannotBeAsked as why:
                 self._leave_out(axis, each, str(why))
             else:
-                if ignored := self._ignores(each) or self._is_slow(axis, each, rows):
-                    self._leave_out(axis, each, ignored)
+                if why := self._ignores(each) or self._is_slow(axis, each, rows):
+                    self._leave_out(axis, each, why)
+                    self.finished.pop(each.candidate.key, None)
                     continue
                 self.names.add(each.candidate.key)
                 asked.append(each)
