@@ -127,3 +127,13 @@ def test_a_replay_is_expected_to_buy_each_of_its_texts_once() -> None:
     wanted = use_case(caching={"replay_requests": 400})
     replay = expected_costs(wanted, facts(rows=ROWS | {"traffic": 10_000}, repeat_share=0.25))["cache"]
     assert replay.calls == 300
+
+
+def test_a_search_of_a_model_that_thinks_is_expected_to_try_more_and_each_to_cost_its_thoughts() -> None:
+    searches = {"search": {"rows": 100, "usd": 1000}}
+    plain, thinking = (
+        expected_costs(use_case(models={"candidates": [{"uri": "openai:big"} | more]}, **searches), facts())["prompt"]
+        for more in ({}, {"reasoning": "medium"})
+    )
+    assert thinking.calls == plain.calls + 150
+    assert thinking.usd - plain.usd >= 650 * 1024 * LISTED.output / 1e6
