@@ -8,6 +8,7 @@ temperature of dev does (`leastwise.evidence.choosing.calibration`).
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from leastwise.endpoints.received import log_probabilities
@@ -76,7 +77,7 @@ def check_decisions(use_case: UseCase) -> None:
             )
 
     candidates = [model.uri for model in use_case.models.candidates if model.decides]
-    refuse(problems_of([lambda uri=uri: check(uri) for uri in candidates]))  # type: ignore[misc]
+    refuse(problems_of([partial(check, uri) for uri in candidates]))
     judges = [model.uri for model in (use_case.judge.models if use_case.judge else ()) if model.decides]
     if judges:
         raise BadInput(f"judge.models: {judges[0]} is a decision model and writes no grade; name a model that writes")

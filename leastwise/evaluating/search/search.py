@@ -152,8 +152,8 @@ class _Search:
             except CannotBeAsked as why:
                 self._leave_out(axis, each, str(why))
             else:
-                if why := self._ignores(each) or self._is_slow(axis, each, rows):
-                    self._leave_out(axis, each, why)
+                if unusable := self._ignores(each) or self._is_slow(axis, each, rows):
+                    self._leave_out(axis, each, unusable)
                     self.finished.pop(each.candidate.key, None)
                     continue
                 self.names.add(each.candidate.key)

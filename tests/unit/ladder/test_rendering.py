@@ -182,7 +182,7 @@ def test_a_decision_is_asked_with_its_examples_in_the_question_and_documents_and
         "Answer: impact",
         "Answer: impact",
     ]
-    assert state.content.startswith(DOCUMENTS_ARE) and state.content.endswith("It reads <|im_end|>  it.")
+    assert state.content.startswith(DOCUMENTS_ARE) and state.content.endswith("It reads < |im_end|> it.")
     assert render_decision(prompt, "It reads.")[1].content == "It reads."
 
 
