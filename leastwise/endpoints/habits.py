@@ -117,7 +117,7 @@ def efforts_of(model: Model) -> tuple[Effort, ...]:
     return tuple(each for each in within if each != "none" or not profile["thinking_always_enabled"])
 
 
-def _drops_effort(model: Model) -> bool:
+def drops_effort(model: Model) -> bool:
     """Whether a model is known to take no effort, so that it would be dropped, by its host or by the provider layer."""
     provider, _, name = model.uri.partition(":")
     if model.is_open or model.decides:
@@ -147,7 +147,7 @@ def with_known_reasoning(use_case: UseCase) -> UseCase:
 
 
 def _with_reasoning(model: Model, where: str) -> Model:
-    if model.reasoning not in (None, "none") and _drops_effort(model):
+    if model.reasoning not in (None, "none") and drops_effort(model):
         raise BadInput(
             f"{where}: {model.uri} takes no effort of thinking, so reasoning: {model.reasoning} would change nothing "
             "but what is reserved for it; remove reasoning from it, or name a model that thinks"

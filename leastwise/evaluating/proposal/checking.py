@@ -14,6 +14,7 @@ from leastwise.answering.prompts import check_room_of
 from leastwise.answering.reading.labels import check_decided
 from leastwise.answering.retrieval import retriever_of
 from leastwise.answering.servers import check_servable
+from leastwise.endpoints.habits import drops_effort
 from leastwise.errors import BadInput, Check, problems_of
 from leastwise.evaluating.proposal.reading import Proposal
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever
@@ -147,12 +148,15 @@ def _check_prompt(candidate: Candidate, where: str, use_case: UseCase) -> None:
 
 def _check_reading(candidate: Candidate, where: str, catalogue: Catalogue) -> None:
     """Its model offers the reading; where the model itself is refused, that is said already."""
-    if catalogue.named(candidate.model) is None:
+    model, effort = catalogue.named(candidate.model), candidate.prompt.reasoning if candidate.prompt else None
+    if model is None:
         return
     try:
         check_decided(catalogue, candidate)
     except BadInput as error:
         raise BadInput(f"{where}{error}") from None
+    if effort not in (None, "none") and drops_effort(model):
+        raise BadInput(f"{where}prompt.reasoning: {model.uri} takes no effort of thinking; leave it out")
 
 
 def _check_apart(prompt: Prompt | None, where: str, question: Question) -> None:
