@@ -26,7 +26,8 @@ import aiohttp
 from aiohttp import web
 
 from benchmarks import stand_in
-from leastwise.answering.served import requests_of, target_of
+from leastwise.answering.reaching.reached import target_of
+from leastwise.answering.served import requests_of
 from leastwise.answering.servers import student_server
 from leastwise.metrics.answer import Answer
 from leastwise.record.published.candidate_files import BUNDLE, fetch_model

@@ -8,17 +8,16 @@ from collections.abc import Sequence
 
 from prefect import task
 
-from leastwise.answering.prompts import fixed_shots
+from leastwise.answering.prompts import first_prompt, fixed_shots
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.cascade_offer import CascadeOffer
 from leastwise.evaluating.search.offer import SearchOffer
 from leastwise.evaluating.stage import evaluate_stage
 from leastwise.evaluating.tries import Offer
-from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.ladder.candidate import Candidate
 from leastwise.run_id import RunId
 from leastwise.use_case import Stage
 from leastwise.use_case.model import Model
-from leastwise.use_case.prompts import system_prompt
 from tasks.session.results import show_result
 from tasks.session.workspace import open_workspace
 
@@ -57,7 +56,7 @@ def searches_from(work: Workspace, stage: Stage, candidates: Sequence[Candidate]
 
 
 def prompt_candidates(work: Workspace) -> list[Candidate]:
-    """Every allowed model, cheapest first, unconstrained and constrained."""
+    """Every allowed model, cheapest first, unconstrained and constrained; a decision model in its one way."""
     task_, settings = work.use_case.task, work.use_case.retrieval
     shots = fixed_shots(task_, work.tables.get("train"), settings.fixed_examples)
     ways = (False, True) if task_.can_be_constrained else (False,)
@@ -67,10 +66,10 @@ def prompt_candidates(work: Workspace) -> list[Candidate]:
             model=model.uri,
             revision=work.catalogue.asked_revision(model),
             venue=model.venue,
-            prompt=Prompt(system=system_prompt(task_), shots=shots, constrained=constrained),
+            prompt=first_prompt(model, task_, shots, constrained),
         )
         for model in _cheapest_first(work)
-        for constrained in ways
+        for constrained in (ways if not model.decides else (False,))
     ]
 
 

@@ -18,7 +18,7 @@ from leastwise.money.asked import Asked, Lengths
 from leastwise.money.capacity import most_loops
 from leastwise.money.machine_cost import rows_trained_on
 from leastwise.money.search_cost import most_examples
-from leastwise.money.token_counts import TEMPLATE_TOKENS, most_request_tokens, most_tokens
+from leastwise.money.token_counts import OPTION_TOKENS, TEMPLATE_TOKENS, most_request_tokens, most_tokens
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
 from leastwise.rows.question import Question
 from leastwise.use_case import UseCase
@@ -73,7 +73,7 @@ def _around(question: Question) -> dict[str, int]:
         "prompt": _request(use_case, system, fixed, ()),
         "rag": _request(use_case, system, _longest_shots(use_case, train), documents),
         "trained": _request(use_case, trained_prompt(use_case), (), documents),
-        "constraint": most_tokens(json.dumps([schema, task.answers], ensure_ascii=False)),
+        "constraint": most_tokens(json.dumps([schema, task.answers], ensure_ascii=False)) + _as_options(use_case),
     }
 
 
@@ -88,6 +88,13 @@ def _trained_on(question: Question) -> Lengths:
         for text, label in rows
     )
     return Lengths.of(heapq.nlargest(rows_trained_on(use_case, len(train)), (at + TEMPLATE_TOKENS[1] for at in each)))
+
+
+def _as_options(use_case: UseCase) -> int:
+    """What stands around labels that are options of a decision, where a model may be asked for one."""
+    asked = any(model.decides for model in use_case.models.candidates)
+    is_searched = use_case.searches and any(model.is_served_here for model in use_case.models.candidates)
+    return OPTION_TOKENS * len(use_case.task.answers or ()) if asked or is_searched else 0
 
 
 def _request(use_case: UseCase, system: str, shots: Sequence[Shot], documents: Sequence[str]) -> int:

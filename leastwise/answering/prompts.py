@@ -18,17 +18,18 @@ from leastwise.answering.retrieval import Hit, looked_up
 from leastwise.answering.retrieval.looking_up import LookedUp
 from leastwise.errors import TextTooLong, refuse
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever, Shot
-from leastwise.ladder.rendering import Turn, render, render_completion
+from leastwise.ladder.rendering import Turn, render, render_completion, render_decision
 from leastwise.models import weights
 from leastwise.models.catalogue import Catalogue
 from leastwise.models.causal_model import tokenizer_of
 from leastwise.models.chat import format_chat
-from leastwise.money.token_counts import CHOICE_TOKENS, ample_tokens, most_tokens
+from leastwise.money.token_counts import CHOICE_TOKENS, OPTION_TOKENS, ample_tokens, most_tokens
 from leastwise.rows.gate_rows import seeded
 from leastwise.rows.question import Question
 from leastwise.rows.tables import Tables
 from leastwise.use_case import UseCase
-from leastwise.use_case.prompts import system_prompt
+from leastwise.use_case.model import Model
+from leastwise.use_case.prompts import decision_prompt, system_prompt
 from leastwise.use_case.task import Task, completion_of
 
 if TYPE_CHECKING:
@@ -108,6 +109,13 @@ def _in_turn(task: Task, rows: pd.DataFrame, labels: Sequence[str] | None, count
     return tuple(shot(task, str(text), str(label)) for text, label in zip(taken["text"], taken["label"], strict=True))
 
 
+def first_prompt(model: Model, task: Task, shots: tuple[Shot, ...], constrained: bool = False) -> Prompt:
+    """What a model is asked with before anything was searched for; a decision model is given the labels as options."""
+    if model.decides:
+        return Prompt(system=decision_prompt(task), shots=shots, reading="decide")
+    return Prompt(system=system_prompt(task), shots=shots, constrained=constrained)
+
+
 def fit_prompts(work: Surroundings, candidate: Candidate, texts: Sequence[str]) -> list[FittedPrompt]:
     """What is asked for each text; the most similar example comes last. BadInput for a text that no context is left
     for.
@@ -136,9 +144,9 @@ def check_room(question: Question, catalogue: Catalogue, *, has_teacher: bool = 
     use_case, tables = question.use_case, question.tables
     shots = longest_of(searched_shots(use_case, tables.get("train")))
     constrained = use_case.task.can_be_constrained
-    prompt = Prompt(system=system_prompt(use_case.task), shots=shots, constrained=constrained)
     problems: list[str] = []
     for model in filter(use_case.may_be_sent_to, use_case.models.candidates):
+        prompt = first_prompt(model, use_case.task, shots, constrained)
         candidate = Candidate(stage="prompt", model=model.uri, venue=model.venue, prompt=prompt)
         names = (*ASKED, *(["unlabelled"] if has_teacher else []))
         problems += _without_room(tables, _context_of(catalogue, candidate), names)
@@ -180,7 +188,10 @@ class _Context:
         self._prompt, self._model, self._tokenizer = candidate.prompt, catalogue.model(candidate.model), tokenizer
         self._is_label = catalogue.use_case.task.answers is not None
         self._has_tokenizer = catalogue.is_served_here(candidate)
+        labels = catalogue.use_case.task.answers or ()
         constraint = CHOICE_TOKENS if candidate.prompt.constrained and self._is_label else 0
+        if candidate.prompt.reading == "decide":
+            constraint = int(sum(ample_tokens(label) + OPTION_TOKENS for label in labels))
         self._room = self._model.context_tokens - catalogue.use_case.traffic.output_tokens - constraint
 
     def fitted(self, text: str, examples: list[Shot], documents: list[Hit]) -> FittedPrompt:
@@ -210,6 +221,8 @@ class _Context:
         if self._prompt.format == "completion":
             whole = render_completion(self._prompt, text, documents=texts, examples=examples)
             return (Turn(role="user", content=whole),)
+        if self._prompt.reading == "decide":
+            return render_decision(self._prompt, text, documents=texts, examples=examples)
         return render(self._prompt, text, documents=texts, examples=examples, enumerated=self._is_label)
 
     def _has_room_for(self, turns: tuple[Turn, ...]) -> bool:

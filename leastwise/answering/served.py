@@ -8,33 +8,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Payer, PlainAnswerer, Surroundings, latencies_of, measured_capacity
 from leastwise.answering.prompts import FittedPrompt, fit_prompts
-from leastwise.answering.reading.labels import as_read, first_tokens
+from leastwise.answering.reaching.reached import asker_of, free, reach
+from leastwise.answering.reading.labels import as_read, check_decided, first_tokens
 from leastwise.answering.retrieval import retrieval_ms
-from leastwise.answering.servers import causal_server, engine_for, served_name
-from leastwise.content import identity
 from leastwise.endpoints import batches
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Message, Request, Target
-from leastwise.engines.engine import Running
 from leastwise.engines.watch import watched
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.metrics.answer import Answer
-from leastwise.models.chat import format_chat, takes_system
+from leastwise.models.chat import format_chat
 from leastwise.money.capacity import Load
 from leastwise.money.venue_cost import fixed_usd_per_request
 from leastwise.stores import storage
-from leastwise.stores.remembered import Remembered
 from leastwise.stores.shared.state import open_jobs
-from leastwise.use_case.habits import NO_HABITS, Habits
-from leastwise.use_case.price import Usage
+from leastwise.use_case.habits import reasoning_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,8 +53,8 @@ class ServedAnswerer(PlainAnswerer):
         self._work, self._candidate, self._confident = work, candidate, confident
         self.price = work.catalogue.price_in_venue(candidate)
         self.usd_worst_case = work.catalogue.worst_case_usd(candidate)
-        reached = _reached(work, candidate, stack)
-        self._asker = _asker(work, candidate, reached.target, stack, payer)
+        reached = reach(work, candidate, stack)
+        self._asker = asker_of(work, candidate, reached.target_of(candidate), stack, payer)
         self._engine = stack.enter_context(watched(reached.running)) if reached.running else None
 
     @cached_property
@@ -77,7 +73,7 @@ class ServedAnswerer(PlainAnswerer):
         with Asker(
             self._asker.target,
             store=self._work.answers,
-            price=self.price.usd if self.price else _free,
+            price=self.price.usd if self.price else free,
             meter=self._asker.meter,
             concurrency=concurrency,
             place=f"{self._candidate.venue} at {concurrency}",
@@ -112,7 +108,8 @@ class ServedAnswerer(PlainAnswerer):
     @property
     def offers_batches(self) -> bool:
         """Whether `answer_in_batch` can be used."""
-        is_chat = self._candidate.prompt is None or self._candidate.prompt.format == "chat"
+        prompt = self._candidate.prompt
+        is_chat = prompt is None or (prompt.format == "chat" and prompt.reading == "generate")
         return is_chat and batches.is_offered(self._asker.target)
 
     def answer_in_batch(self, rows: pd.DataFrame) -> list[Answer]:
@@ -123,7 +120,7 @@ class ServedAnswerer(PlainAnswerer):
             self._requests(rows),
             store=self._work.answers,
             meter=self._asker.meter,
-            price=(lambda usage: price.usd(usage, batch=True)) if price else _free,
+            price=(lambda usage: price.usd(usage, batch=True)) if price else free,
             jobs=open_jobs(storage.home()),  # not beside what answers: a bulk run's own folder ends with it
             meet=self._met,
         )
@@ -173,7 +170,8 @@ def requests_of(
 ) -> list[Request]:
     """What a candidate's model is asked for each text, in the climb as in production."""
     task, prompt, model = work.use_case.task, candidate.prompt, work.catalogue.model(candidate.model)
-    is_constrained = prompt is not None and prompt.constrained
+    check_decided(work.catalogue, candidate)
+    is_constrained, decides = prompt is not None and prompt.constrained, candidate.decides
     tokenizer = work.tokenizer(model.uri) if prompt and prompt.reading == "likelihood" else None
     begins = first_tokens(tokenizer, task.answers or (), prompt.format) if prompt and tokenizer else ()
     return [
@@ -181,12 +179,13 @@ def requests_of(
             row_id=row_id,
             messages=_messages(each, prompt, tokenizer),
             max_tokens=work.use_case.traffic.output_tokens,
-            choices=task.answers if is_constrained or begins else None,
+            choices=task.answers if is_constrained or begins or decides else None,
             json_schema=task.json_schema if is_constrained and task.kind == "extraction" else None,
-            wants_confidence=confident and not begins,
-            reasoning_tokens=0 if candidate.weights else model.reasoning_tokens,
+            wants_confidence=confident and not (begins or decides),
+            reasoning_tokens=reasoning_tokens(work.catalogue.effort(candidate)),
             is_completion=bool(begins) or (prompt is not None and prompt.format == "completion"),
             first_tokens=begins,
+            decides=decides,
         )
         for row_id, each in zip(ids, fit_prompts(work, candidate, texts), strict=True)
     ]
@@ -216,73 +215,3 @@ def answer_of(reply: Reply, retrieval_ms: float = 0.0) -> Answer:
         usage_known=reply.usage_known,
         answered_by=reply.answered_by,
     )
-
-
-def open_asker(work: Surroundings, candidate: Candidate, stack: ExitStack, payer: Payer | None = None) -> Asker:
-    """A client of the candidate's endpoint; for open weights without one, of a server started here.
-
-    Whatever is not served by ourselves is metered.
-    """
-    return _asker(work, candidate, target_of(work, candidate, stack), stack, payer)
-
-
-def _asker(work: Surroundings, candidate: Candidate, target: Target, stack: ExitStack, payer: Payer | None) -> Asker:
-    pays = payer or Payer(candidate.stage, "evaluation")
-    price, concurrency = work.catalogue.price_in_venue(candidate), work.use_case.traffic.concurrency
-    asker = Asker(
-        target,
-        store=work.answers,
-        price=price.usd if price else _free,
-        meter=work.meter(pays) if work.catalogue.is_metered(candidate) else None,
-        concurrency=concurrency,
-        warm_first=candidate.cache.provider,
-        place=f"{candidate.venue} at {concurrency}",
-        memory=None if work.catalogue.is_served_here(candidate) else Remembered(work.home / "habits"),
-    )
-    return stack.enter_context(asker)
-
-
-def target_of(work: Surroundings, candidate: Candidate, stack: ExitStack) -> Target:
-    """Whose endpoint answers for the candidate; for open weights without one, a server started here."""
-    return _reached(work, candidate, stack).target
-
-
-@dataclass(frozen=True)
-class _Reached:
-    """Who is asked, and the engine where it is ours."""
-
-    target: Target
-    running: Running | None = None
-
-
-def _reached(work: Surroundings, candidate: Candidate, stack: ExitStack) -> _Reached:
-    model = work.catalogue.model(candidate.model)
-    revision = candidate.revision + (candidate.weights.revision if candidate.weights else "")
-    if work.catalogue.is_served_here(candidate):
-        engine = engine_for(work.catalogue, candidate)
-        running = stack.enter_context(causal_server(engine, work, candidate, model.context_tokens))
-        endpoint, can = running.endpoint(served_name(candidate)), engine.capabilities
-        takes = takes_system(work.tokenizer(model.uri))
-        # What somebody else's server of the base takes says nothing of ours, and training rendered chats without it.
-        said = NO_HABITS if candidate.weights and model.base_url else model.habits
-        lacks = {"json_schema": can.json_schema, "logprobs": can.logprobs}
-        unable = {name: False for name, is_able in lacks.items() if is_able is False}
-        target = Target.served(endpoint, identity(candidate.model), revision, engine.computes_as)
-        known = Habits(system_role=None if takes else False, **unable).over(target.habits)
-        return _Reached(replace(target, habits=said.over(known)), running)
-    return _Reached(
-        Target(
-            identity(candidate.model),
-            revision,
-            model=model.name_served,
-            base_url=model.base_url,
-            provider_cache=candidate.cache.provider,
-            key_variable=model.key_variable,
-            reasoning=model.reasoning,
-            habits=model.habits,
-        )
-    )
-
-
-def _free(usage: Usage) -> float:
-    return 0.0

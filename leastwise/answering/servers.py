@@ -16,7 +16,7 @@ from leastwise.endpoints.request import Endpoint
 from leastwise.engines import mlflow_server
 from leastwise.engines.endpoint import ForeignEndpoint
 from leastwise.engines.engine import Engine, Running, ToServe
-from leastwise.engines.gguf import ahead, files
+from leastwise.engines.gguf import ahead, deciding, files
 from leastwise.engines.gguf.architectures import check_convertible
 from leastwise.engines.llama_cpp import LlamaCpp
 from leastwise.engines.mlflow_server import MlflowServer
@@ -217,7 +217,11 @@ class WeightsHere:
 
     def gguf(self, candidate: Candidate) -> GgufFiles:
         """For llama.cpp, converted once."""
-        return gguf_files(self.home, self.handover.here(candidate))
+        here = self.handover.here(candidate)
+        found = gguf_files(self.home, here)
+        if not candidate.decides:
+            return found
+        return GgufFiles(deciding.marked(found.model, self.tokenizer(here.model)), found.adapter)
 
     def safetensors(self, candidate: Candidate) -> Safetensors:
         """As they are, for vLLM."""

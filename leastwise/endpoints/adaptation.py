@@ -154,7 +154,7 @@ class Attempt:
         if known is not self._start:  # somebody else has found out meanwhile
             self.target = self._start = known
             return known
-        if not failure.kind.isdigit() or failure.kind in NO_REFUSALS:
+        if self.request.decides or not failure.kind.isdigit() or failure.kind in NO_REFUSALS:
             return None
         learned = understood(failure.message, self.request, self.target.habits)
         if learned is None:

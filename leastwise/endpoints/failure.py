@@ -83,6 +83,10 @@ NO_SUCH_MODEL = re.compile(
     r"is not available|has been (deprecated|retired|removed)|is deprecated)",
     re.IGNORECASE,
 )
+TOO_MANY_LABELS = re.compile(
+    r"too many (options|choices|criteria)|at most \d+ (options|choices|criteria)", re.IGNORECASE
+)
+TOO_MANY_REMEDY = "the task has more labels than this decision model takes; name another model, or split the task"
 ELSEWHERE = (
     "it sends requests on to another host, and neither texts nor keys are sent there; set base_url (and key_variable) "
     "to the host that is meant"
@@ -247,6 +251,8 @@ def remedy_of(status: int, message: str, *, is_quota: bool = False) -> str | Non
     if status in TELLING_STATUSES:
         if TOO_LONG.search(message):
             return TOO_LONG_REMEDY
+        if TOO_MANY_LABELS.search(message):
+            return TOO_MANY_REMEDY
         if WRONG_KEY.search(message):
             return PUT_RIGHT[401]
         if NO_SUCH_MODEL.search(message):

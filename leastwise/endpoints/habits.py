@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from leastwise.endpoints.request import Request, Target
 from leastwise.errors import BadInput
 from leastwise.use_case import UseCase
-from leastwise.use_case.habits import Habits
+from leastwise.use_case.habits import REASONING_TOKENS, Effort, Habits
+from leastwise.use_case.hosts import DECIDING
 from leastwise.use_case.model import Model
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ PROFILES_BY_HOST = {
 }
 _KINDS = ("OpenAI", "Anthropic", "Google", "Azure", "Bedrock", "OpenRouter", "Together", "Fireworks", "DeepSeek")
 _MODULES = {kind.casefold(): f"{kind.casefold()}:{kind}Provider" for kind in (*_KINDS, "Ollama", "VLLM")}
+_MODULES |= dict.fromkeys(DECIDING, "system_one:SystemOneProvider")  # all decision models have one profile
+_SERVERS = ("ollama", "vllm")  # of any model: what they take is the model's, which is not known by its name
 _SAMPLING = {"temperature", "openai_logprobs"}
 
 
@@ -100,6 +103,32 @@ def _thinks(profile: Mapping[str, Any]) -> bool:
     return bool(by_itself or ("google_supports_thinking_level" in profile and profile.get("supports_thinking")))
 
 
+def efforts_of(model: Model) -> tuple[Effort, ...]:
+    """The efforts a model can be asked for within its own `reasoning`, least first, as the provider layer knows it;
+    empty where none is known to be taken: an effort would be dropped there without a word.
+    """
+    provider, _, name = model.uri.partition(":")
+    if model.is_open or model.decides or provider in _SERVERS or model.habits.reasoning_effort is False:
+        return ()
+    profile = cast("Mapping[str, Any]", profile_of(provider, model.served_name or name, model.base_url or ""))
+    if not (profile.get("supports_thinking") and "thinking_always_enabled" in profile):  # a gateway says so of all
+        return ()
+    within: list[Effort] = [each for each, tokens in REASONING_TOKENS.items() if tokens <= model.reasoning_tokens]
+    return tuple(each for each in within if each != "none" or not profile["thinking_always_enabled"])
+
+
+def drops_effort(model: Model) -> bool:
+    """Whether a model is known to take no effort, so that it would be dropped, by its host or by the provider layer."""
+    provider, _, name = model.uri.partition(":")
+    if model.is_open or model.decides:
+        return model.decides
+    profile = cast("Mapping[str, Any]", profile_of(provider, model.served_name or name, model.base_url or ""))
+    if profile.get("supports_thinking"):
+        return False
+    is_own = model.base_url is None and provider == "openai" and not MAY_THINK.match(model.uri)
+    return is_own or provider in ("google", "bedrock")
+
+
 def with_known_reasoning(use_case: UseCase) -> UseCase:
     """The use case with a budget for every model that is known to think by itself and has none.
 
@@ -118,6 +147,11 @@ def with_known_reasoning(use_case: UseCase) -> UseCase:
 
 
 def _with_reasoning(model: Model, where: str) -> Model:
+    if model.reasoning not in (None, "none") and drops_effort(model):
+        raise BadInput(
+            f"{where}: {model.uri} takes no effort of thinking, so reasoning: {model.reasoning} would change nothing "
+            "but what is reserved for it; remove reasoning from it, or name a model that thinks"
+        )
     if model.reasoning not in (None, "none") or not MAY_THINK.match(model.uri):
         return model
     provider, _, name = model.uri.partition(":")

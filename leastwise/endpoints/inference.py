@@ -18,13 +18,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Required, Self, TypedDict, Unpack
 
 from leastwise.endpoints.adaptation import Acquaintance, Attempt
-from leastwise.endpoints.asking import parameters_of, provider_messages, settings_of
-from leastwise.endpoints.completion.asking import complete
 from leastwise.endpoints.failure import SELDOM_PASSING, Failure, watched
 from leastwise.endpoints.providers import connect
 from leastwise.endpoints.reading import answer_read, counts_thinking, outcome_of, thought
 from leastwise.endpoints.reply import Reply, Till, lost, reply_of
 from leastwise.endpoints.request import Request, Target, request_key
+from leastwise.endpoints.sending.forms import sent
 from leastwise.endpoints.throttle import LONGEST_RETRY_AFTER_S, Throttle, drain, pause_s
 from leastwise.stores.answer_store import Answers, StoredAnswer
 from leastwise.stores.ledger import Meter
@@ -223,20 +222,8 @@ class AsyncAsker:
 
     async def _send(self, request: Request, target: Target) -> tuple[ModelResponse, float]:
         """The provider's response and the milliseconds it took."""
-        from pydantic_ai.direct import model_request
-
         self._connection = self._connection.asked_with(target.habits)
-        model, started = self._connection.model, time.perf_counter()
-        if request.is_completion:
-            response = await complete(model, target, request, self.timeout_s)
-        else:
-            settings, parameters = settings_of(target, request, self.timeout_s), parameters_of(request, target)
-            messages = provider_messages(request.messages, target.habits)
-            started = time.perf_counter()
-            response = await model_request(
-                model, messages, model_settings=settings, model_request_parameters=parameters, instrument=False
-            )
-        latency_ms = (time.perf_counter() - started) * 1000
+        response, latency_ms = await sent(self._connection.model, target, request, self.timeout_s)
         self._known.saw_thinking |= thought(response)
         return response, latency_ms
 

@@ -15,12 +15,12 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from leastwise.endpoints.clients import bedrock
+from leastwise.endpoints.clients import bedrock, deciding
 from leastwise.endpoints.clients.known import MAKERS, OWN_URL, owner_of, variable_of
 from leastwise.endpoints.clients.openai_like import inferred, openai_client, openai_model
 from leastwise.endpoints.failure import HOOKS
 from leastwise.endpoints.habits import profile_of
-from leastwise.endpoints.request import Target
+from leastwise.endpoints.request import Dialect, Target
 from leastwise.errors import BadInput, problems_of, refuse
 from leastwise.redaction import hide
 from leastwise.use_case import UseCase
@@ -61,11 +61,7 @@ class Connection:
 def connect(target: Target, timeout_s: float) -> Connection:
     """The provider's model with its SDK's own retries off, for two layers of retries multiply."""
     key = key_of(target)
-    if target.dialect == "openai":
-        return _openai(target, key, timeout_s)
-    if target.dialect == "anthropic":
-        return _anthropic(target, key, timeout_s)
-    return (_bedrock if target.dialect == "bedrock" else _google)(target, key, timeout_s)
+    return _BY_DIALECT[target.dialect](target, key, timeout_s)
 
 
 def connect_for_batches(target: Target) -> Connection:
@@ -212,7 +208,8 @@ def _google(target: Target, key: str, timeout_s: float) -> Connection:
 
     transport = httpx2.AsyncClient(timeout=timeout_s, event_hooks=HOOKS)
     over = GoogleProvider(api_key=key, base_url=target.base_url, http_client=transport)
-    return Connection(lambda _: inferred("google", target.model_name, over), transport.aclose, target.habits)
+    kind = partial(inferred, "google") if target.dialect == "google" else deciding.google_decider
+    return Connection(lambda _: kind(target.model_name, over), transport.aclose, target.habits)
 
 
 def _bedrock(target: Target, key: str, timeout_s: float) -> Connection:
@@ -222,3 +219,25 @@ def _bedrock(target: Target, key: str, timeout_s: float) -> Connection:
         client.close()
 
     return Connection(lambda _: bedrock.bedrock_model(target.model_name, client), close, target.habits)
+
+
+def _openai_decisions(target: Target, key: str, timeout_s: float) -> Connection:
+    client = openai_client("openai", url_of(target), key, timeout_s)
+    return Connection(lambda _: deciding.openai_decider(target.model_name, client), client.close, target.habits)
+
+
+def _system_one(target: Target, key: str, timeout_s: float) -> Connection:
+    transport = deciding.system_one_transport(timeout_s)
+    model = partial(deciding.system_one_decider, target.model_name, url_of(target), key, transport)
+    return Connection(lambda _: model(), transport.aclose, target.habits)
+
+
+_BY_DIALECT: dict[Dialect, Callable[[Target, str, float], Connection]] = {
+    "openai": _openai,
+    "anthropic": _anthropic,
+    "google": _google,
+    "bedrock": _bedrock,
+    "openai-decisions": _openai_decisions,
+    "google-decisions": _google,
+    "system-one": _system_one,
+}

@@ -17,7 +17,9 @@ from leastwise.endpoints.received import (
     CONTENT_FILTER,
     UNREADABLE,
     Received,
+    log_probabilities,
     model_in,
+    probabilities_in,
     received_of,
     reported_usage,
     stopped,
@@ -65,7 +67,7 @@ def counts_thinking(wire: Wire) -> bool:
 
 def chosen_label(text: str, request: Request) -> str:
     """The label out of `{"label": …}`; what does not parse (cut off, say) is the model's answer as it stands."""
-    if request.choices is None or request.first_tokens:
+    if request.choices is None or not request.is_constrained:
         return text
     try:
         label = json.loads(text)["label"]
@@ -93,7 +95,7 @@ def confidence_of(details: dict[str, Any] | None) -> float | None:
 def answer_read(response: ModelResponse, wire: Wire, request: Request, latency_ms: float) -> StoredAnswer:
     """The answer in a provider's response; kept as received where an error of our own comes in the way."""
     try:
-        return answer_of(_read(response, wire), request, latency_ms, response.provider_details)
+        return answer_of(_read(response, wire, request), request, latency_ms, response.provider_details)
     except Exception as error:
         log.exception("an answer that came cannot be read")
         return unreadable(error, wire, latency_ms)
@@ -105,7 +107,7 @@ def outcome_of(error: BaseException, wire: Wire, request: Request, latency_ms: f
     An answer in the body is the answer, though the client could not read all of it; a provider's refusal of the content
     is the model's answer.
     """
-    received = received_of(body_of(wire.body)) if wire.status < 300 and isinstance(error, Exception) else None
+    received = _in_body(wire, request) if wire.status < 300 and isinstance(error, Exception) else None
     if received is not None:
         try:
             return answer_of(received, request, latency_ms, None, raw=_raw(wire))
@@ -127,18 +129,31 @@ def unreadable(error: Exception, wire: Wire, latency_ms: float) -> StoredAnswer:
     return stored_now("", UNREADABLE, None, latency_ms, raw=f"{type(error).__name__}: {error}\n{_raw(wire)}")
 
 
-def _read(response: ModelResponse, wire: Wire) -> Received:
+def _in_body(wire: Wire, request: Request) -> Received | None:
+    """The answer in a body that the client could not read, whatever the request asked for."""
+    body = body_of(wire.body)
+    if not request.decides:
+        return received_of(body)
+    likely = probabilities_in(body, request.choices or ())
+    if likely is None:
+        return None
+    text = json.dumps(log_probabilities(likely), ensure_ascii=False)
+    return Received(text, "stop", reported_usage(body, is_empty=True), model_in(body))
+
+
+def _read(response: ModelResponse, wire: Wire, request: Request) -> Received:
     """A provider's response, its tokens as its own body says where that is at hand."""
     text = response.text or next((part.args_as_json_str() for part in response.tool_calls), "")
     body, used = body_of(wire.body), response.usage
+    writes_nothing = request.decides or not text
     if not text and (told := received_of(body)):  # in a shape that the client passes over
         text = told.text
     if body is None:
         parts = {"cached_tokens": used.cache_read_tokens, "cache_write_tokens": used.cache_write_tokens}
         counted = {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens}
-        usage = usage_of({**counted, "input_tokens_details": parts}, is_empty=not text)
+        usage = usage_of({**counted, "input_tokens_details": parts}, is_empty=writes_nothing)
     else:
-        usage = reported_usage(body, is_empty=not text)
+        usage = reported_usage(body, is_empty=writes_nothing)
     if response.finish_reason == CONTENT_FILTER and wire.status >= 300:
         usage = Usage()  # a refusal that the client took for an answer itself
     said = str((response.provider_details or {}).get("finish_reason") or "")

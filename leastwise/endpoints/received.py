@@ -31,8 +31,8 @@ STOPPED = {  # in small letters, whatever they are sent in
 MOST_NAME = 200  # characters of a model's name that are kept
 MOST_TOKENS = 100_000_000  # of one request; no model takes as many, so a count above is none
 
-INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens")
-OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens")
+INPUT = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens", "total_input_tokens")
+OUTPUT = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens", "total_output_tokens")
 TOTAL = ("total_tokens", "totalTokenCount", "totalTokens")
 CACHED = (
     *("cached_tokens", "cache_read_input_tokens", "prompt_cache_hit_tokens"),
@@ -90,6 +90,32 @@ def reported_usage(body: object, *, is_empty: bool) -> Usage | None:
     if not isinstance(body, Mapping):
         return None
     return usage_of(body.get("usage") or body.get("usageMetadata"), is_empty=is_empty)
+
+
+def probabilities_in(body: object, choices: Sequence[str]) -> dict[str, float] | None:
+    """How likely each choice is by the one answer in a decision model's body: OpenAI's list of values, or the others'
+    mapping by label. None where one of them is missing or no probability, or none is likely at all.
+    """
+    answers = body.get("answers") if isinstance(body, Mapping) else None
+    listed = list(answers.values()) if isinstance(answers, Mapping) else answers
+    answer = _first(listed)
+    told = answer.get("probabilities") if answer else None
+    if isinstance(told, list):
+        told = {each.get("value"): each.get("probability") for each in told if isinstance(each, Mapping)}
+    if not isinstance(told, Mapping):
+        return None
+    found = {choice: told.get(choice) for choice in choices}
+    likely = {name: float(each) for name, each in found.items() if isinstance(each, int | float) and 0 <= each <= 1}
+    return likely if len(likely) == len(found) and any(likely.values()) else None
+
+
+def log_probabilities(likely: Mapping[str, float]) -> dict[str, float]:
+    """Logarithms of probabilities as they were told. What was rounded to nothing is taken for a quarter of the last
+    digit that is told of the others, at least of the second: the mean of what rounds to it.
+    """
+    digits = max((len(f"{each:.12f}".rstrip("0").partition(".")[2]) for each in likely.values()), default=0)
+    least = 0.25 * 10.0 ** -max(2, digits)
+    return {name: round(math.log(max(each, least)), 6) for name, each in likely.items()}
 
 
 def well_formed(text: str) -> str:

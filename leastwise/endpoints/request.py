@@ -13,16 +13,18 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
+from leastwise.money.token_counts import OPTION_TOKENS
 from leastwise.stores.answer_store import answer_key
 from leastwise.use_case.habits import NO_HABITS, Habits, Reasoning
 from leastwise.use_case.price import Usage
 
-Dialect = Literal["openai", "anthropic", "google", "bedrock"]
+Dialect = Literal["openai", "anthropic", "google", "bedrock", "openai-decisions", "google-decisions", "system-one"]
 Compatible = Literal["azure", "openrouter", "together", "fireworks", "deepseek", "ollama", "vllm"]
 Provider = Literal[Dialect, Compatible]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 PROVIDERS: tuple[Provider, ...] = (*DIALECTS, *get_args(Compatible))
 CHOICE_TOKENS = 32  # `{"label": ""}` around the label: llama.cpp's grammar allows line breaks and spaces in it
+DECISION_TOKENS = 16  # of output that a decision may be billed for: providers count none, or one a question
 TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per request, per message
 
 
@@ -56,6 +58,7 @@ class Request:
     of the answer, which only OpenAI-compatible endpoints tell. `reasoning_tokens` may be thought before the answer.
     `is_completion`: the one message is a plain text to go on with, up to the end of a line. With `first_tokens` (the
     vocabulary's number of the token each of `choices` begins with) the answer is how likely each choice is, as JSON.
+    `decides`: so it is too, asked of a decision model, which is given the `choices` as options.
     """
 
     row_id: str
@@ -69,18 +72,21 @@ class Request:
     reasoning_tokens: int = 0
     is_completion: bool = False
     first_tokens: tuple[int, ...] = ()
+    decides: bool = False
 
     @property
     def most_output_tokens(self) -> int:
         """The cap on output tokens that is sent: the answer's own, what holds it, and what may be thought before."""
         if self.first_tokens:
             return 1
+        if self.decides:
+            return DECISION_TOKENS
         return self.max_tokens + (CHOICE_TOKENS if self.choices else 0) + self.reasoning_tokens
 
     @property
     def is_constrained(self) -> bool:
         """Whether the output is held to a schema."""
-        return (self.choices is not None or self.json_schema is not None) and not self.first_tokens
+        return (self.choices is not None or self.json_schema is not None) and not (self.first_tokens or self.decides)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,8 @@ class Target:
     weights, the adapter or the quantization behind `uri` change, for answers are kept under it. `api_key` defaults to
     the provider's environment variable at the provider's own host (see `key_of`). `habits` and `reasoning` are how it
     is asked. `is_own`: a server of ours with these very weights, wherever it listens and whatever it calls them;
-    `engine` is what that computes as, where it is not what all of ours did before there were several.
+    `engine` is what that computes as, where it is not what all of ours did before there were several. `interface`: by
+    which it is asked, where that is not its provider's.
     """
 
     uri: str
@@ -105,6 +112,7 @@ class Target:
     habits: Habits = NO_HABITS
     is_own: bool = False
     engine: str = ""
+    interface: Dialect | None = None
 
     @classmethod
     def served(cls, endpoint: Endpoint, uri: str, revision: str, engine: str = "") -> Self:
@@ -137,6 +145,8 @@ class Target:
     @property
     def dialect(self) -> Dialect:
         """Whose interface it speaks: OpenAI's chat, where it has none of its own."""
+        if self.interface is not None:
+            return self.interface
         return next((dialect for dialect in DIALECTS if dialect == self.provider), "openai")
 
     @property
@@ -164,6 +174,7 @@ def request_key(target: Target, request: Request) -> str:
         "reasoning_tokens",
         "is_completion",
         "first_tokens",
+        "decides",
     )  # fields that older keys do not have
     content = {k: v for k, v in asdict(request).items() if k != "row_id" and (k not in later or v)}
     habits = dict(target.habits.determining) | ({} if target.reasoning is None else {"reasoning": target.reasoning})
@@ -175,9 +186,10 @@ def request_key(target: Target, request: Request) -> str:
 def most_usage(request: Request) -> Usage:
     """An upper limit of a call's tokens: a byte-level tokenizer never makes more tokens than there are UTF-8 bytes."""
     constraint = json.dumps([request.json_schema, request.choices], ensure_ascii=False)
+    options = OPTION_TOKENS * len(request.choices or ()) if request.decides else 0
     text_bytes = sum(len(m.content.encode()) for m in request.messages) + len(constraint.encode())
     per_request, per_message = TEMPLATE_TOKENS
-    input_tokens = text_bytes + per_request + per_message * len(request.messages)
+    input_tokens = text_bytes + options + per_request + per_message * len(request.messages)
     return Usage(input_tokens=input_tokens, output_tokens=request.most_output_tokens)
 
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from leastwise.answering.answerer import Outage, Payer
+from leastwise.answering.answerer import Payer
 from leastwise.answering.answerers import open_answerer
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
-from leastwise.evaluating.scorer import ExactScorer
+from leastwise.evaluating.scorer import ExactScorer, check_lost
+from leastwise.evaluating.search.calibrating import calibrated_on_dev
 from leastwise.evaluating.tries import Offer, Tries
 from leastwise.evidence.cascade_threshold import Threshold, choose_threshold
-from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.ladder.candidate import Candidate, Cascade
 from leastwise.metrics.answer import Answer
 from leastwise.money.worst_cost import CASCADE_DEV_ROWS
@@ -62,16 +62,17 @@ class CascadeOffer:
         if not work.use_case.offers_cascades or dev is None or len(dev) < LEAST_DEV_ROWS:
             return None
         rows = dev.head(CASCADE_DEV_ROWS)
-        cheap = self._answers(work, self.first, rows)
+        first = calibrated_on_dev(work, self.stage, self.first, rows, run)
+        cheap = self._answers(work, first, rows)
         if any(answer.text is not None and answer.confidence is None for answer in cheap):
             return self._decline(f"{self.first.model} tells no confidence")
         dear = self._answers(work, self.then, rows)
         both = [at for at in range(len(rows)) if cheap[at].text is not None and dear[at].text is not None]
         check_lost(f"the cascade {self.first.model} → {self.then.model}", len(rows) - len(both), len(rows))
-        return self._worth_it(work, rows.iloc[both], [cheap[at] for at in both], [dear[at] for at in both])
+        return self._worth_it(work, first, rows.iloc[both], [cheap[at] for at in both], [dear[at] for at in both])
 
     def _worth_it(
-        self, work: Workspace, rows: pd.DataFrame, cheap: Sequence[Answer], dear: Sequence[Answer]
+        self, work: Workspace, first: Candidate, rows: pd.DataFrame, cheap: Sequence[Answer], dear: Sequence[Answer]
     ) -> Candidate | None:
         chosen = _threshold(work, rows, cheap, dear)
         usd_cheap, usd_dear = (float(np.mean([each.usd for each in answers])) for answers in (cheap, dear))
@@ -85,7 +86,7 @@ class CascadeOffer:
         if usd >= usd_dear:
             return self._decline(f"it is not cheaper ({words})")
         log.info(f"a cascade {self.first.model} → {self.then.model} is tried in {self.stage}: {words}")
-        cascade = Cascade(first=self.first, below=chosen.below)
+        cascade = Cascade(first=first, below=chosen.below)
         return self.then.model_copy(update={"stage": self.stage, "cascade": cascade, "parent": self.then.key})
 
     def _answers(self, work: Workspace, candidate: Candidate, rows: pd.DataFrame) -> list[Answer]:
@@ -110,12 +111,6 @@ def at_its_engine(each: Candidate | Offer, work: Workspace) -> Candidate | Offer
     if isinstance(each, CascadeOffer):
         return replace(each, first=work.at_its_engine(each.first), then=work.at_its_engine(each.then))
     return work.at_its_engine(each) if isinstance(each, Candidate) else each
-
-
-def check_lost(what: str, lost: int, rows: int) -> None:
-    """Outage where the infrastructure lost more than 1% (and more than one) of the dev rows an offer is weighed by."""
-    if lost > max(1.0, MAX_LOST_SHARE * rows):
-        raise Outage(f"{what} could not be weighed: {lost} of {rows} dev rows were lost to the infrastructure")
 
 
 def _threshold(work: Workspace, rows: pd.DataFrame, cheap: Sequence[Answer], dear: Sequence[Answer]) -> Threshold:

@@ -17,7 +17,8 @@ from leastwise.answering.answerers import open_answerer
 from leastwise.answering.guard import score_of
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
-from leastwise.evaluating.cascade_offer import check_lost
+from leastwise.evaluating.scorer import check_lost
+from leastwise.evaluating.search.calibrating import calibrated_on_dev
 from leastwise.evaluating.tries import Tries, Try
 from leastwise.evidence import abstention
 from leastwise.evidence.abstention import Guard, ScoreComparison, ScoreName
@@ -60,14 +61,18 @@ class GuardOffer:
         reason = _not_declining_alone(best) or _too_few_dev_rows(work)
         if reason:
             return self._decline(reason)
-        inside, outside = _dev_scores(work, best.candidate)
+        candidate = best.candidate
+        if candidate.cascade is None:
+            inside_rows = _sample(work, work.tables.need("dev"), "dev")
+            candidate = calibrated_on_dev(work, self.stage, candidate, inside_rows, run)
+        inside, outside = _dev_scores(work, candidate)
         if not inside:
             return self._decline("there is no score: no embedding of examples, and the model tells no confidence")
         comparisons = abstention.compare(inside, outside, work.use_case.guard.max_false_decline)
         chosen = abstention.best(comparisons)
         run.write(_figures(comparisons))
         log.info(f"a guard is tried in {self.stage}: {_in_words(chosen, len(inside[chosen.score]))}")
-        return best.candidate.model_copy(update={"guard": _guard(work, chosen), "parent": best.candidate.key})
+        return candidate.model_copy(update={"guard": _guard(work, chosen), "parent": best.candidate.key})
 
     def _decline(self, why: str) -> Candidate | None:
         """No candidate, and why."""

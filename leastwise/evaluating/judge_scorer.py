@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from leastwise import metrics
 from leastwise.answering.answerer import Outage, Payer
-from leastwise.answering.served import open_asker
+from leastwise.answering.reaching.reached import open_asker
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply

@@ -1,4 +1,4 @@
-"""What scores answers: by the task's metric, or by a judge.
+"""What scores answers: by the task's metric, or by a judge; and how many may be missing.
 
 It asks no judge (see `leastwise.evaluating.judge_scorer`) and tests nothing.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from leastwise.answering.answerer import Outage
+from leastwise.evidence.measurement import MAX_LOST_SHARE
 from leastwise.metrics import Score
 from leastwise.metrics.grades import Grades
 from leastwise.metrics.task_metric import metric_of
@@ -58,3 +60,9 @@ class ExactScorer:
     def figures(self) -> dict[str, float]:
         """Nothing beyond the scores."""
         return {}
+
+
+def check_lost(what: str, lost: int, rows: int) -> None:
+    """Outage where the infrastructure lost more than 1% (and more than one) of the dev rows an offer is weighed by."""
+    if lost > max(1.0, MAX_LOST_SHARE * rows):
+        raise Outage(f"{what} could not be weighed: {lost} of {rows} dev rows were lost to the infrastructure")

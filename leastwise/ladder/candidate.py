@@ -17,6 +17,7 @@ from leastwise.evidence.abstention import Guard
 from leastwise.evidence.choosing.calibration import Calibration
 from leastwise.part import Part, written_but_for
 from leastwise.use_case import Stage
+from leastwise.use_case.habits import Reasoning
 from leastwise.use_case.model import Venue
 from leastwise.use_case.settings import LATE_DENSE_SHARE, SearchMode, retrieval_problem
 
@@ -25,7 +26,8 @@ DOCUMENTS_STAND = "in a turn of their own"  # another word whenever documents ar
 
 EngineName = Literal["llama.cpp", "vllm"]
 PromptFormat = Literal["chat", "completion"]
-Reading = Literal["generate", "likelihood"]
+Reading = Literal["generate", "likelihood", "decide"]
+TELLING: frozenset[Reading] = frozenset({"likelihood", "decide"})  # which say how likely every label is
 
 
 class Shot(Part):
@@ -45,14 +47,20 @@ class Prompt(Part):
         "chat", description="completion: one plain text that the model goes on with, in no chat template."
     )
     reading: Reading = Field(
-        "generate", description="likelihood: the label whose first token the model finds likeliest, not what it writes."
+        "generate",
+        description="likelihood: the label whose first token the model finds likeliest, not what it writes; decide: "
+        "the likeliest of the labels as a decision model tells it, which is given them as options.",
     )
     calibration: Calibration | None = Field(None, description="How likelihoods become probabilities.")
+    reasoning: Reasoning | None = Field(
+        None, description="How much the model thinks before it writes; empty: as the use case says of the model."
+    )
 
     @model_serializer(mode="wrap")
     def _what_came_later_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Candidates from before there were formats and readings keep their keys."""
-        return written_but_for(write(self), format="chat", reading="generate", calibration=None)
+        """Candidates from before there were formats, readings and efforts keep their keys."""
+        defaults: dict[str, object] = {"format": "chat", "reading": "generate", "calibration": None, "reasoning": None}
+        return written_but_for(write(self), **defaults)
 
     @model_validator(mode="after")
     def _is_read_in_one_way(self) -> Self:
@@ -60,17 +68,27 @@ class Prompt(Part):
             raise ValueError(
                 "constrained: holds what a chat writes to its format; set false, or format: chat and reading: generate"
             )
-        if self.calibration and self.reading != "likelihood":
-            raise ValueError("calibration: belongs to reading: likelihood; leave it out")
+        if self.calibration and not self.tells_likelihoods:
+            raise ValueError("calibration: belongs to reading: likelihood or decide; leave it out")
+        if self.reasoning is not None and self.reading != "generate":
+            raise ValueError("reasoning: nothing is thought where nothing is written; leave it out")
+        if self.reading == "decide" and self.format != "chat":
+            raise ValueError("format: completion is no form of a decision; set format: chat with reading: decide")
         return self
+
+    @property
+    def tells_likelihoods(self) -> bool:
+        """Whether an answer is how likely every label is, and read as the likeliest."""
+        return self.reading in TELLING
 
     @property
     def how(self) -> str:
         """How the model is asked and its answer read, in words."""
         if self.format == "chat" and self.reading == "generate":
-            return "constrained" if self.constrained else "unconstrained"
+            effort = "" if self.reasoning is None else f", reasoning {self.reasoning}"
+            return f"{'constrained' if self.constrained else 'unconstrained'}{effort}"
         prior = " / class prior" if self.calibration and self.calibration.log_prior else ""
-        return f"{self.format}, {self.reading}{prior}"
+        return f"decide{prior}" if self.reading == "decide" else f"{self.format}, {self.reading}{prior}"
 
 
 class Retriever(Part):
@@ -163,6 +181,11 @@ class Candidate(Part):
     def _first_engine_is_not_written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Candidates from before there were several keep their keys."""
         return written_but_for(write(self), engine="llama.cpp")
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is asked as a decision model."""
+        return self.prompt is not None and self.prompt.reading == "decide"
 
     @property
     def key(self) -> str:

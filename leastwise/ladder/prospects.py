@@ -17,6 +17,7 @@ from leastwise.use_case.requirements import RequirementName
 TYPICAL_PROMPT_TOKENS: dict[Stage, int] = {"prompt": 500, "rag": 900, "cache": 500}
 TRAINED: tuple[Stage, ...] = ("fine_tune", "pretrain", "distill")
 HOSTED_LLM_MS = 400.0  # what a hosted LLM takes at the least
+THINKING_MS_PER_TOKEN = 10.0  # about what a hosted model takes for a token that it thinks
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,21 @@ def doubts_about(use_case: UseCase, stage: Stage, premises: Premises) -> dict[Re
     usd = likely_usd_per_1k(use_case, stage, premises)
     if cost and usd is not None and usd > cost.bound + cost.margin:
         doubts["usd_per_1k_requests"] = f"about ${usd:.4g} against ${cost.bound:.4g}"
-    if latency and stage not in ("distill", "self_host") and latency.bound + latency.margin < HOSTED_LLM_MS:
-        doubts["p95_latency_ms"] = f"a hosted LLM takes {HOSTED_LLM_MS:.0f} ms or more, {latency.bound:.0f} are allowed"
+    thought = _expected_thinking(use_case, stage)
+    least_ms = HOSTED_LLM_MS + THINKING_MS_PER_TOKEN * thought
+    if latency and stage not in ("distill", "self_host") and latency.bound + latency.margin < least_ms:
+        thinking = f" and thinks for about {thought} tokens" if thought else ""
+        allowed = f"{latency.bound:.0f} are allowed"
+        doubts["p95_latency_ms"] = f"a hosted LLM takes {least_ms:.0f} ms or more{thinking}, {allowed}"
     return doubts
+
+
+def _expected_thinking(use_case: UseCase, stage: Stage) -> int:
+    """Tokens that even the model which thinks least is expected to think for, where the stage asks such models."""
+    if stage not in TYPICAL_PROMPT_TOKENS:
+        return 0
+    allowed = [each for each in use_case.models.candidates if use_case.may_be_sent_to(each)]
+    return min((each.expected_reasoning_tokens for each in allowed), default=0)
 
 
 def likely_usd_per_1k(use_case: UseCase, stage: Stage, premises: Premises) -> float | None:
@@ -58,11 +71,12 @@ def likely_usd_per_1k(use_case: UseCase, stage: Stage, premises: Premises) -> fl
     prices = _token_prices(use_case, stage, premises)
     if not prices:
         return None
+    output = use_case.traffic.output_tokens + _expected_thinking(use_case, stage)
     if stage == "cache":
         tokens = _prompt_tokens("cache", premises)
-        hit = Usage(input_tokens=tokens, cached_tokens=tokens, output_tokens=use_case.traffic.output_tokens)
+        hit = Usage(input_tokens=tokens, cached_tokens=tokens, output_tokens=output)
         return 1000 * min(price.usd(hit) for price in prices) * (1 - (premises.repeat_share or 0.0))
-    usage = Usage(input_tokens=_prompt_tokens(stage, premises), output_tokens=use_case.traffic.output_tokens)
+    usage = Usage(input_tokens=_prompt_tokens(stage, premises), output_tokens=output)
     cheapest = min(prices, key=lambda price: price.usd(usage))
     usd = monthly_api_usd(cheapest, usage, 1000, use_case.traffic.retry_share)
     base, hosted = use_case.models.base, use_case.training.managed is not None

@@ -48,8 +48,8 @@ def render(
 
     turns = [Turn(role="system", content=prompt.system), *worked(prompt.shots)]
     if documents:
-        marked = "\n".join(f"<document>\n{without_marks(document)}\n</document>" for document in documents)
-        turns += [Turn(role="user", content=f"{DOCUMENTS_ARE}\n{marked}"), Turn(role="assistant", content=TAKEN_NOTE)]
+        turns += [Turn(role="user", content=f"{DOCUMENTS_ARE}\n{_marked(documents)}")]
+        turns += [Turn(role="assistant", content=TAKEN_NOTE)]
     return (*turns, *worked(examples), Turn(role="user", content=without_marks(text)))
 
 
@@ -67,6 +67,20 @@ def render_completion(
     return "\n\n".join([*parts, _completed(text, "")])
 
 
+def render_decision(
+    prompt: Prompt, text: str, *, documents: Sequence[str] = (), examples: Sequence[Shot] = ()
+) -> tuple[Turn, Turn]:
+    """The same for a decision model, which is given what to decide and what to decide it of: instruction and worked
+    examples (a line each, so that none can pass for another part), then documents and the text.
+    """
+    worked = [_completed(shot.text, f" {in_one_line(shot.label)}") for shot in (*prompt.shots, *examples)]
+    material = [f"{DOCUMENTS_ARE}\n{_marked(documents)}"] if documents else []
+    return (
+        Turn(role="system", content="\n\n".join([prompt.system.strip(), *worked])),
+        Turn(role="user", content="\n\n".join([*material, without_marks(text)])),
+    )
+
+
 def in_one_line(text: str) -> str:
     """A text from data as one line, without marks of chat templates."""
     return " ".join(without_marks(text).split())
@@ -79,6 +93,10 @@ def without_marks(text: str) -> str:
     end the user's turn, and what follows could speak as the system.
     """
     return _MARK.sub(lambda mark: f"{mark[0]} ", text)
+
+
+def _marked(documents: Sequence[str]) -> str:
+    return "\n".join(f"<document>\n{without_marks(document)}\n</document>" for document in documents)
 
 
 def _completed(text: str, answer: str) -> str:

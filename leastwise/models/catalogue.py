@@ -5,14 +5,12 @@ It asks no model and spends nothing. A model nobody has priced is an error, neve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from leastwise.errors import BadInput, Check, problems_of, refuse
 from leastwise.ladder.candidate import Candidate
@@ -22,21 +20,10 @@ from leastwise.money import PriceBook
 from leastwise.money.model_book import NO_DATES, ModelBook
 from leastwise.money.price_book import UnknownPrice
 from leastwise.use_case import Stage, UseCase
-from leastwise.use_case.habits import NO_HABITS
-from leastwise.use_case.model import Model
+from leastwise.use_case.habits import NO_HABITS, Reasoning, reasoning_tokens
+from leastwise.use_case.hosts import is_in_own_network
+from leastwise.use_case.model import Model, each_is_one_model
 from leastwise.use_case.price import Price
-
-
-def priced(use_case: UseCase, book: PriceBook) -> UseCase:
-    """The use case with the price book's dollars of its training, where it names none: an hour of its GPUs, a million
-    tokens at its host.
-    """
-    training, changes = use_case.training, dict[str, object]()
-    if training.gpu is not None and not training.usd_per_hour:
-        changes["usd_per_hour"] = book.gpu_usd_per_hour(training.gpu) * training.launch.processes
-    if (managed := training.managed) and managed.price is None:
-        changes["managed"] = managed.model_copy(update={"price": book.training_price(managed.base.uri)})
-    return use_case.model_copy(update={"training": training.model_copy(update=changes)}) if changes else use_case
 
 
 @dataclass(frozen=True)
@@ -150,7 +137,7 @@ class Catalogue:
         """
         if self.is_served_here(candidate):
             return candidate.venue == "api" and candidate.weights is None
-        return candidate.venue != "self_host" or not _is_in_own_network(self.model(candidate.model))
+        return candidate.venue != "self_host" or not is_in_own_network(self.model(candidate.model).base_url)
 
     def may_teach(self, candidate: Candidate) -> bool:
         """Whether the terms of every model behind it allow training on its answers."""
@@ -163,7 +150,17 @@ class Catalogue:
         if price is None:
             return 0.0
         model, output = self.model(candidate.model), self.use_case.traffic.output_tokens
-        return price.worst_case_usd(model.context_tokens - output, model.most_output_tokens(output))
+        thought = reasoning_tokens(self.effort(candidate))
+        return price.worst_case_usd(model.context_tokens - output, output + thought)
+
+    def effort(self, candidate: Candidate) -> Reasoning | None:
+        """How much a candidate's model is told to think: what its prompt says, else what the use case says of the
+        model; weights that a stage made are told nothing.
+        """
+        if candidate.weights:
+            return None
+        own = candidate.prompt.reasoning if candidate.prompt else None
+        return self.model(candidate.model).reasoning if own is None else own
 
     def retiring(self, today: date) -> tuple[str, ...]:
         """A sentence for every model named in the use case that is gone or going soon, and for entries grown old."""
@@ -246,7 +243,7 @@ class Catalogue:
         prices += [self.base_price] if "fine_tune" in stages else []
         if "distill" in stages:
             prices.append(self._student_price)
-        refuse(problems_of([partial(_each_is_one_model, self.use_case.models.candidates, self._listed), *prices]))
+        refuse(problems_of([partial(each_is_one_model, self.use_case.models.candidates, self._listed), *prices]))
 
     def _student_price(self) -> None:
         student, models = self.use_case.training.student, self.use_case.models
@@ -285,36 +282,3 @@ def _made_of(base: Model, uri: str) -> Model:
         return base.model_copy(update={"uri": uri})
     elsewhere = {"base_url": None, "served_name": None, "key_variable": None, "habits": NO_HABITS}
     return base.model_copy(update={"uri": uri, "host": base.request_host, **elsewhere})
-
-
-OWN_NETWORK = (".internal", ".local", ".lan", ".localdomain", ".svc", ".home.arpa", ".intranet", ".corp", ".test")
-
-
-def _is_in_own_network(model: Model) -> bool:
-    """Whether the address of a model is one that only the own network has."""
-    host = (urlsplit(model.base_url).hostname or "") if model.base_url else ""
-    try:
-        return ip_address(host).is_private
-    except ValueError:
-        return bool(host) and ("." not in host or host.endswith(OWN_NETWORK))
-
-
-def _each_is_one_model(candidates: Sequence[Model], listed: Sequence[Model]) -> None:
-    """A model is found by its URI, so two under one URI would be taken for the first: its address, price, reasoning."""
-    for at, model in enumerate(candidates):
-        first = next(each for each in candidates if each.uri == model.uri)
-        if first is not candidates[at]:
-            differing = [name for name in Model.model_fields if getattr(first, name) != getattr(model, name)]
-            raise BadInput(
-                f"models.candidates: {model.uri} is listed twice"
-                + (f", with another {' and '.join(differing)}" if differing else "")
-                + "; list it once, or give one another uri and, in served_name, the name its endpoint knows it by"
-            )
-    known: dict[str, Model] = {}
-    for model in listed:
-        first = known.setdefault(model.uri, model)
-        if (first.base_url, first.revision) != (model.base_url, model.revision):
-            raise BadInput(
-                f"models: {model.uri} is named with two addresses or revisions ({first.base_url or 'none'} "
-                f"{first.revision}, {model.base_url or 'none'} {model.revision}); give it one, or the other another uri"
-            )

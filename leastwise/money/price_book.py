@@ -17,13 +17,16 @@ from pydantic import Field
 
 from leastwise.errors import BadInput
 from leastwise.part import Part
+from leastwise.use_case import UseCase
 from leastwise.use_case.price import Gpu, Price, Rates, Tier, TrainingPrice, Usd
 
 if TYPE_CHECKING:  # a training process prices nothing, and imports this room for its token counts
     from genai_prices.types import ModelPrice, TieredPrices
 
 DAYS_UNTIL_STALE = 90
-LISTED_URI = re.compile(r"^(openai|anthropic|google|azure|bedrock|openrouter|together|fireworks|deepseek):(.+)$")
+LISTED_URI = re.compile(
+    r"^(openai(?:-decisions)?|anthropic|google|azure|bedrock|openrouter|together|fireworks|deepseek):(.+)$"
+)
 LISTED_AS = {"bedrock": "aws"}  # what the list of prices calls a provider, where that is another name
 
 
@@ -159,3 +162,15 @@ def _at(price: Decimal | TieredPrices, input_tokens: int) -> float:
         return float(price)
     reached = [tier.price for tier in price.tiers if input_tokens > tier.start]
     return float(reached[-1] if reached else price.base)
+
+
+def priced(use_case: UseCase, book: PriceBook) -> UseCase:
+    """The use case with the price book's dollars of its training, where it names none: an hour of its GPUs, a million
+    tokens at its host.
+    """
+    training, changes = use_case.training, dict[str, object]()
+    if training.gpu is not None and not training.usd_per_hour:
+        changes["usd_per_hour"] = book.gpu_usd_per_hour(training.gpu) * training.launch.processes
+    if (managed := training.managed) and managed.price is None:
+        changes["managed"] = managed.model_copy(update={"price": book.training_price(managed.base.uri)})
+    return use_case.model_copy(update={"training": training.model_copy(update=changes)}) if changes else use_case

@@ -10,6 +10,7 @@ from leastwise.use_case.price import Price, Usage
 
 NEAREST = (1, 2, 4, 8, 16)  # of retrieved examples; 4 were as good as 16 at a third of the tokens (docs/levels.md)
 SEARCHED: tuple[Stage, ...] = ("prompt", "rag")
+THINKING_VARIANTS = 1.5  # more of them where a model thinks: less effort than it is allowed
 MOST_PROPOSALS, MINIBATCH = 12, 8  # instructions a reflection proposes, dev rows it reads for each
 REFLECTION_TOKENS = 800  # most that one proposal may have
 EXPECTED_CHOSEN = 3  # of the proposals get to the choosing rows
@@ -50,7 +51,8 @@ def expected_search(
     if not most:
         return None
     rows = min(use_case.search.rows, dev_rows)
-    each = round(rows * EXPECTED_VARIANTS[stage])
+    thinks = any(model.reasoning_tokens for model in use_case.models.candidates)
+    each = round(rows * (EXPECTED_VARIANTS[stage] + (THINKING_VARIANTS if thinks else 0.0)))
     usd = sum(each * price.usd(usage) for price in prices)
     step = f"search on {rows} dev rows: about {each} calls a model = ${min(most, usd):.4g}"
     reflecting = (priced or {}).get(use_case.search.reflect or "")

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 ENGLISH_CHARS_PER_TOKEN = 4.0
 AMPLE_CHARS_PER_TOKEN = 3.0  # below every tokenizer's average for English, so that what is let through does fit
 CHOICE_TOKENS = 32  # `{"label": ""}` around a label: llama.cpp's grammar allows line breaks and spaces in it
+OPTION_TOKENS = 12  # around each option of a decision: its letter or key, quotes, an empty description
 TEMPLATE_TOKENS = (64, 16)  # a generous allowance for the chat template: per request, per message
 _LETTERS = string.ascii_letters.encode() + b" "
 _ASCII = bytes(range(128))

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 from leastwise.answering import cascade, guard
+from leastwise.answering.reaching.reached import target_of
 from leastwise.answering.reading.labels import as_read
-from leastwise.answering.served import answer_of, requests_of, target_of
+from leastwise.answering.served import answer_of, requests_of
 from leastwise.answering.student import student_answer
 from leastwise.endpoints.inference import AsyncAsker
 from leastwise.endpoints.request import Request

@@ -22,10 +22,15 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """`fields`: what is no list; `elements`: the numbers of all tensors together."""
+    """`fields`: what is no list; `elements`: the numbers of all tensors together; `count`: of all fields, lists too;
+    `fields_end`, `end`: bytes from the start to after the fields, and to after what is said of the tensors.
+    """
 
     fields: dict[str, Value]
     elements: int
+    count: int = 0
+    fields_end: int = 0
+    end: int = 0
 
 
 def read_header(file: Path) -> GgufHeader:
@@ -62,7 +67,9 @@ class _Reader:
                 self._pass_list()
             else:
                 fields[name] = self._text() if kind == _STRING else self._single(_SINGLE[int(kind)])
-        return GgufHeader(fields, sum(self._tensor() for _ in range(int(tensors))))
+        fields_end = self.at
+        elements = sum(self._tensor() for _ in range(int(tensors)))
+        return GgufHeader(fields, elements, int(count), fields_end, self.at)
 
     def _single(self, code: str) -> int | float | bool:
         value: int | float | bool

@@ -24,14 +24,25 @@ PROVIDERS_HOSTS = {
     "fireworks": "api.fireworks.ai",
     "deepseek": "api.deepseek.com",
 }
+OWN_NETWORK = (".internal", ".local", ".lan", ".localdomain", ".svc", ".home.arpa", ".intranet", ".corp", ".test")
+DECISION_HOSTS = {  # of decision models, at a provider whose other models have a name of their own
+    "openai-decisions": PROVIDERS_HOSTS["openai"],
+    "google-decisions": PROVIDERS_HOSTS["google"],
+}
 # Whose host depends on the account, the region or the machine: an address has to be given (see `addressed`).
-ADDRESSED = ("azure", "bedrock", "ollama", "vllm")
-HOSTED = (*PROVIDERS_HOSTS, *ADDRESSED)
+ADDRESSED = ("azure", "bedrock", "ollama", "vllm", "system-one")
+HOSTED = (*PROVIDERS_HOSTS, *DECISION_HOSTS, *ADDRESSED)
+DECIDING = (*DECISION_HOSTS, "system-one")  # their models write nothing: they say how likely each label is
 _AZURE = re.compile(r"\.(openai\.azure\.com|services\.ai\.azure\.com|cognitiveservices\.azure\.com)$")
 _BEDROCK = re.compile(
     r"^bedrock-runtime(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?$|\.bedrock-runtime\.[a-z0-9-]+\.vpce\.amazonaws\.com$"
 )
-ADDRESS_VARIABLES = {"azure": "AZURE_OPENAI_ENDPOINT", "ollama": "OLLAMA_BASE_URL", "vllm": "VLLM_BASE_URL"}
+ADDRESS_VARIABLES = {
+    "azure": "AZURE_OPENAI_ENDPOINT",
+    "ollama": "OLLAMA_BASE_URL",
+    "vllm": "VLLM_BASE_URL",
+    "system-one": "SYSTEM_ONE_BASE_URL",
+}
 AZURE_VERSION_VARIABLE = "OPENAI_API_VERSION"
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _LOCAL_NAMES = frozenset({"localhost", "ip6-localhost"})
@@ -156,3 +167,12 @@ def _remedy(provider: str) -> str:
     if provider == "bedrock":
         return f"set base_url on it ({bedrock_url('REGION')}), or {' or '.join(REGION_VARIABLES)} in the environment"
     return f"set base_url on it, or {ADDRESS_VARIABLES[provider]} in the environment"
+
+
+def is_in_own_network(base_url: str | None) -> bool:
+    """Whether that is an address which only the own network has."""
+    host = (urlsplit(base_url).hostname or "") if base_url else ""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return bool(host) and ("." not in host or host.endswith(OWN_NETWORK))

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from leastwise.errors import BadInput
 from leastwise.part import Part, written_but_for
 from leastwise.redaction import holds_credentials
 from leastwise.use_case.habits import EXPECTED_SHARE, NO_HABITS, Habits, Reasoning, reasoning_tokens
-from leastwise.use_case.hosts import HOSTED, PROVIDERS_HOSTS, host_of, provider_of, same_spelling
+from leastwise.use_case.hosts import (
+    DECIDING,
+    DECISION_HOSTS,
+    HOSTED,
+    PROVIDERS_HOSTS,
+    host_of,
+    provider_of,
+    same_spelling,
+)
 from leastwise.use_case.price import Price
 
 Venue = Literal["api", "managed", "self_host"]
@@ -27,7 +37,9 @@ class Model(Part):
 
     uri: str = Field(
         description="hf://…, s3://…, file://…, package://…, or a provider and its name for it: openai:…, anthropic:…, "
-        "google:…, azure:…, bedrock:…, openrouter:…, together:…, fireworks:…, deepseek:…, ollama:…, vllm:…"
+        "google:…, azure:…, bedrock:…, openrouter:…, together:…, fireworks:…, deepseek:…, ollama:…, vllm:…; a decision "
+        "model, which says how likely each label is and writes nothing: openai-decisions:…, google-decisions:…, "
+        "system-one:… with base_url"
     )
     venue: Venue = Field("api", description="Where it answers.")
     host: str | None = Field(
@@ -142,7 +154,7 @@ class Model(Part):
     def _asked_host(self) -> str | None:
         if self.base_url:
             return host_of(self.base_url)
-        return None if self.is_open else PROVIDERS_HOSTS.get(self.uri.partition(":")[0])
+        return None if self.is_open else (PROVIDERS_HOSTS | DECISION_HOSTS).get(self.uri.partition(":")[0])
 
     @property
     def is_served_here(self) -> bool:
@@ -153,6 +165,11 @@ class Model(Part):
     def is_open(self) -> bool:
         """Whether the weights themselves are at hand, so that they can be trained and served."""
         return "://" in self.uri
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is a decision model: it says how likely each label is, and writes nothing."""
+        return self.uri.partition(":")[0] in DECIDING
 
     @property
     def may_teach(self) -> bool:
@@ -201,3 +218,26 @@ def check_model_uri(uri: str) -> None:
             f"uri: {uri!r} names no model; write hf://org/name, s3://bucket/path, file:///path, package://name, "
             f"or a provider and its name for it ({', '.join(f'{each}:name' for each in HOSTED)})"
         )
+
+
+def each_is_one_model(candidates: Sequence[Model], listed: Sequence[Model]) -> None:
+    """BadInput where a URI stands for two: a model is found by it, and the first would be taken for both, its address,
+    price and reasoning.
+    """
+    for at, model in enumerate(candidates):
+        first = next(each for each in candidates if each.uri == model.uri)
+        if first is not candidates[at]:
+            differing = [name for name in Model.model_fields if getattr(first, name) != getattr(model, name)]
+            raise BadInput(
+                f"models.candidates: {model.uri} is listed twice"
+                + (f", with another {' and '.join(differing)}" if differing else "")
+                + "; list it once, or give one another uri and, in served_name, the name its endpoint knows it by"
+            )
+    known: dict[str, Model] = {}
+    for model in listed:
+        first = known.setdefault(model.uri, model)
+        if (first.base_url, first.revision) != (model.base_url, model.revision):
+            raise BadInput(
+                f"models: {model.uri} is named with two addresses or revisions ({first.base_url or 'none'} "
+                f"{first.revision}, {model.base_url or 'none'} {model.revision}); give it one, or the other another uri"
+            )

@@ -27,6 +27,12 @@ def _demand(task: Task) -> str:
     return f"Answer in at most {task.max_words} words.{decline}"
 
 
+def decision_prompt(task: Task) -> str:
+    """What a decision model is asked: the instruction, for the interface itself lists the labels."""
+    decline = f"\nIf the text fits none of the others, choose {task.decline_label}." if task.decline_label else ""
+    return f"{task.instruction.strip()}{decline}"
+
+
 def short_prompt(task: Task) -> str:
     """The system prompt of a trained candidate: the labels are in the weights."""
     return task.instruction.strip()

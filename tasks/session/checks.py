@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from leastwise.answering.prompts import check_room
 from leastwise.answering.servers import check_servable
 from leastwise.endpoints.providers import check_judge_key, check_keys, check_own_keys
+from leastwise.endpoints.sending.decision import check_decisions
 from leastwise.errors import BadInput, Check, problems_of, refuse
 from leastwise.evaluating.judge_scorer import check_grades
 from leastwise.models import weights
@@ -69,6 +70,7 @@ def candidate_checks(prospect: Prospect, stage: Stage | None) -> list[Check]:
         *_basics(prospect, (*JUDGED, "traffic"), lambda: costing.check_candidate(untrained) if untrained else None),
         partial(check_keys, question.use_case),
         partial(check_own_keys, question.use_case),
+        partial(check_decisions, question.use_case),
         partial(check_grades, question),
         partial(check_general, question),
     ]
@@ -118,6 +120,7 @@ def stated(prospect: Prospect, held: Sequence[str] = tuple(RELIED_ON)) -> list[C
         partial(check_endpoint, question.use_case),
         partial(_check_weights, prospect, far=False),
         partial(check_keys, question.use_case),
+        partial(check_decisions, question.use_case),
         partial(check_grades, question),
         partial(check_general, question),
         catalogue.reflecting,

@@ -18,9 +18,10 @@ from leastwise.endpoints.clients.deprecations import announced_retirements, sour
 from leastwise.endpoints.habits import with_known_reasoning
 from leastwise.ladder.alphas import first_alphas
 from leastwise.ladder.needs import Situation
-from leastwise.models.catalogue import Catalogue, priced
+from leastwise.models.catalogue import Catalogue
 from leastwise.money import PriceBook
 from leastwise.money.model_book import ModelBook
+from leastwise.money.price_book import priced
 from leastwise.record.alpha_account import AlphaAccount
 from leastwise.record.client import AWAY_S, connect
 from leastwise.record.climb_run import ClimbRun

@@ -15,7 +15,7 @@ from leastwise.answering.answerers import open_answerer
 from leastwise.answering.bundle.contents import safetensors_of
 from leastwise.answering.bundle.opening import unpack
 from leastwise.answering.bundle.packing import pack
-from leastwise.answering.served import target_of
+from leastwise.answering.reaching.reached import target_of
 from leastwise.answering.servers import check_servable, engine_for, engine_of, missing_engine
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from leastwise.answering.answerers import open_answerer
+from leastwise.answering.reaching.reached import open_asker
 from leastwise.answering.reading.labels import as_read, begin_apart, first_tokens
-from leastwise.answering.served import open_asker, requests_of
+from leastwise.answering.served import requests_of
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.completion.asking import likelihoods_in
 from leastwise.endpoints.request import Message, Request, Target, request_key

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from leastwise.answering.answerers import open_answerer
-from leastwise.answering.served import target_of
+from leastwise.answering.reaching.reached import target_of
 from leastwise.answering.servers import engine_of
 from leastwise.answering.workspace import Workspace
 from leastwise.evidence.abstention import Guard

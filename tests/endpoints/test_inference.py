@@ -20,10 +20,10 @@ from typing import Any, Unpack
 import pytest
 from aiohttp import web
 
-from leastwise.endpoints import inference
 from leastwise.endpoints.inference import Asker, Options
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Endpoint, Message, Request, Target, most_usage, request_key
+from leastwise.endpoints.sending import forms
 from leastwise.endpoints.throttle import Pace, Throttle
 from leastwise.engines.llama_cpp import serve_causal
 from leastwise.errors import BadInput, CannotBeAsked
@@ -428,7 +428,7 @@ def test_an_error_before_a_call_is_sent_is_raised_at_once_and_its_reservation_re
     store: ResponseStore, ledger: Ledger, meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Faulty()
-    monkeypatch.setattr(inference, "parameters_of", lambda _: "no parameters")
+    monkeypatch.setattr(forms, "parameters_of", lambda _: "no parameters")
     with running(server) as target, pytest.raises((AttributeError, TypeError)):
         ask(target, [request(0)], store=store, price=price, meter=meter)
     assert not server.asked and ledger.counts("c") == {"released": 1}

@@ -179,6 +179,9 @@ def made(work: Workspace, tiny: Path, tmp_path_factory: pytest.TempPathFactory) 
     return {
         "open": PLAIN.model_copy(update={"model": tiny.as_uri()}),
         "open and constrained": HOSTED["constrained"].model_copy(update={"model": tiny.as_uri()}),
+        "open and deciding": PLAIN.model_copy(
+            update={"model": tiny.as_uri(), "prompt": Prompt(system="Yes or no?", reading="decide")}
+        ),
         "open on own machines": PLAIN.model_copy(
             update={"stage": "self_host", "model": tiny.as_uri(), "venue": "self_host"}
         ),

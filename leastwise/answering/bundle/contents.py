@@ -95,7 +95,8 @@ def weights_of(candidate: Candidate) -> str:
     """What a candidate's weights are, whatever stands in front of them."""
     trained = candidate.weights.revision if candidate.weights else ""
     engine = () if candidate.engine == "llama.cpp" else (candidate.engine,)
-    return content_key(candidate.model, candidate.revision, trained, *engine)
+    marked = ("decide",) if candidate.decides else ()
+    return content_key(candidate.model, candidate.revision, trained, *engine, *marked)
 
 
 def changed_since(measured: Contents, now: Contents) -> str:

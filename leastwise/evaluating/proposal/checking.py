@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from leastwise.answering.prompts import check_room_of
+from leastwise.answering.reading.labels import check_decided
 from leastwise.answering.retrieval import retriever_of
 from leastwise.answering.servers import check_servable
+from leastwise.endpoints.habits import drops_effort
 from leastwise.errors import BadInput, Check, problems_of
 from leastwise.evaluating.proposal.reading import Proposal
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever
@@ -44,6 +46,7 @@ def checks_of(proposal: Proposal, question: Question, catalogue: Catalogue) -> l
             partial(_check_model, each, where, catalogue, is_registered=proposal.is_registered),
             partial(_check_residency, each, where, use_case),
             partial(_check_prompt, each, where, use_case),
+            partial(_check_reading, each, where, catalogue),
             partial(_check_apart, each.prompt, where, question),
             partial(_check_retriever, each.retriever, where, question),
             partial(_check_guard, each, where, question),
@@ -141,6 +144,19 @@ def _check_prompt(candidate: Candidate, where: str, use_case: UseCase) -> None:
         return
     if prompt.constrained and not use_case.task.can_be_constrained:
         raise BadInput(f"{where}prompt.constrained: answers of this task cannot be constrained; write false")
+
+
+def _check_reading(candidate: Candidate, where: str, catalogue: Catalogue) -> None:
+    """Its model offers the reading; where the model itself is refused, that is said already."""
+    model, effort = catalogue.named(candidate.model), candidate.prompt.reasoning if candidate.prompt else None
+    if model is None:
+        return
+    try:
+        check_decided(catalogue, candidate)
+    except BadInput as error:
+        raise BadInput(f"{where}{error}") from None
+    if effort not in (None, "none") and drops_effort(model):
+        raise BadInput(f"{where}prompt.reasoning: {model.uri} takes no effort of thinking; leave it out")
 
 
 def _check_apart(prompt: Prompt | None, where: str, question: Question) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from leastwise.answering.prompts import fixed_shots
+from leastwise.answering.prompts import first_prompt, fixed_shots
 from leastwise.answering.retrieval import retriever_of
 from leastwise.errors import BadInput
-from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.ladder.candidate import Candidate
 from leastwise.models.catalogue import Catalogue
 from leastwise.record.registry import Registry, registered_at
 from leastwise.rows.question import Question
@@ -24,7 +24,6 @@ from leastwise.stores import storage
 from leastwise.stores.tables.table_formats import strict_json
 from leastwise.stores.yaml_file import read_yaml
 from leastwise.use_case import Stage
-from leastwise.use_case.prompts import system_prompt
 
 REGISTERED = "models:/"
 FROM, CHAMPION, PLAIN = "from", "champion", "prompt"  # the field that names what a file differs from, and its values
@@ -79,7 +78,7 @@ def plain_candidate(question: Question, catalogue: Catalogue) -> Candidate:
     allowed = [model for model in use_case.models.candidates if use_case.may_be_sent_to(model)]
     model = min(allowed, key=lambda each: catalogue.price(each.uri).input + 0.25 * catalogue.price(each.uri).output)
     shots = fixed_shots(use_case.task, question.tables.get("train"), use_case.retrieval.fixed_examples)
-    prompt = Prompt(system=system_prompt(use_case.task), shots=shots)
+    prompt = first_prompt(model, use_case.task, shots)
     revision = catalogue.asked_revision(model)
     return Candidate(stage="prompt", model=model.uri, revision=revision, venue=model.venue, prompt=prompt)
 

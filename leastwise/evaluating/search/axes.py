@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from leastwise.answering.prompts import searched_shots
-from leastwise.answering.reading.labels import begin_apart
+from leastwise.answering.reading.labels import begin_apart, why_not_decided
 from leastwise.answering.workspace import Workspace
+from leastwise.endpoints.habits import efforts_of
 from leastwise.evaluating.search import retrieval_axes
 from leastwise.evaluating.search.axis import Axis, Variant
 from leastwise.evidence.choosing.calibration import Calibration
 from leastwise.ladder.candidate import Candidate, Prompt
 from leastwise.money.search_cost import NEAREST
-from leastwise.use_case.prompts import short_prompt, system_prompt
+from leastwise.use_case.prompts import decision_prompt, short_prompt, system_prompt
 
 CALIBRATED = Calibration(log_prior={"": 0.0})  # stands for one that is fitted on the rows that were answered
 
@@ -35,6 +36,8 @@ def _with(candidate: Candidate, **changes: object) -> Candidate:
 def _format(work: Workspace, at: Candidate) -> Axis:
     """Turns of a chat, or a plain text to go on with, which weights know from before they were taught to chat."""
     chat = Variant("chat", at)
+    if at.decides:
+        return Axis("format", (Variant("decision", at),))
     if work.use_case.task.answers is None:
         return Axis("format", (chat,), (("completion", "the answers are no labels"),))
     if not work.catalogue.is_served_here(at):
@@ -70,16 +73,28 @@ def _shots(work: Workspace, at: Candidate) -> Axis:
 def _reading(work: Workspace, at: Candidate) -> Axis:
     """What the model writes, freely or held to the format; or which label it finds likeliest, calibrated or not."""
     task, form = work.use_case.task, _prompt_of(at).format
+    if at.decides:
+        return Axis("reading", _both("decide", at))
     variants = [Variant("generate", at)]
     if form == "chat" and task.can_be_constrained:
         variants.append(Variant("constrained", _with(at, constrained=True)))
-    why = _no_likelihood(work, at)
-    if why:
-        return Axis("reading", tuple(variants), (("likelihood", why),))
-    likely = _with(at, reading="likelihood")
+    left_out: list[tuple[str, str]] = []
+    if why := _no_likelihood(work, at):
+        left_out.append(("likelihood", why))
+    else:
+        variants += _both("likelihood", _with(at, reading="likelihood", constrained=False))
+    if why := why_not_decided(work.catalogue, at):
+        left_out.append(("decide", why))
+    else:
+        words = {"system": decision_prompt(task), "format": "chat", "reading": "decide", "constrained": False}
+        variants += _both("decide", _with(at, **words))
+    return Axis("reading", tuple(variants), tuple(left_out))
+
+
+def _both(name: str, likely: Candidate) -> tuple[Variant, Variant]:
+    """A reading of likelihoods as they are, and divided by the labels' mean over dev."""
     calibrated = _with(likely, calibration=CALIBRATED.model_dump())
-    both = (Variant("likelihood", likely), Variant("likelihood / class prior", calibrated))
-    return Axis("reading", (*variants, *both))
+    return Variant(name, likely), Variant(f"{name} / class prior", calibrated)
 
 
 def _no_likelihood(work: Workspace, at: Candidate) -> str:
@@ -97,15 +112,34 @@ def _no_likelihood(work: Workspace, at: Candidate) -> str:
 def _words(work: Workspace, at: Candidate) -> Axis:
     """Whether the labels are listed: where their likelihood is read, or examples show them, they may not need to be."""
     task, prompt = work.use_case.task, _prompt_of(at)
+    if at.decides:
+        return Axis("words", (Variant("labels as options", at),))
     listed = Variant("labels listed", _with(at, system=system_prompt(task)))
     if task.kind != "classification" or (prompt.format == "chat" and prompt.reading == "generate"):
         return Axis("words", (listed,))
     return Axis("words", (listed, Variant("instruction alone", _with(at, system=short_prompt(task)))))
 
 
+def _reasoning(work: Workspace, at: Candidate) -> Axis:
+    """Less thinking than the use case allows the model, down to none where it can do without."""
+    model, here = work.catalogue.model(at.model), work.catalogue.effort(at)
+    as_it_is = Variant(f"reasoning {here}" if here is not None else "as by itself", at)
+    if _prompt_of(at).reading != "generate" or model.is_open or model.decides:
+        return Axis("reasoning", (as_it_is,))
+    efforts = [each for each in efforts_of(model) if each != here]
+    if not efforts:
+        return Axis("reasoning", (as_it_is,), (("less", "this model is not known to take an effort"),))
+    if not model.reasoning_tokens:
+        why = "reasoning on the model allows none; set it to the most that may be searched"
+        return Axis("reasoning", (as_it_is,), (("more", why),))
+    less = (Variant(f"reasoning {each}", _with(at, reasoning=each)) for each in efforts)
+    return Axis("reasoning", (as_it_is, *less))
+
+
 AXES: tuple[Callable[[Workspace, Candidate], Axis], ...] = (
     _format,
     _reading,
+    _reasoning,
     _words,
     _shots,
     retrieval_axes.retrieval_mode,

@@ -6,23 +6,29 @@ All variants of a model share one endpoint. Every answer is kept like any other,
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from leastwise.answering.answerer import Payer
-from leastwise.answering.reading.labels import as_read
-from leastwise.answering.served import answer_of, open_asker, requests_of
+from leastwise.answering.reaching.reached import asker_of, reach
+from leastwise.answering.reading.labels import as_read, why_not_decided
+from leastwise.answering.served import answer_of, requests_of
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.completion.asking import likelihoods_in
+from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.reply import Reply
 from leastwise.endpoints.request import Request, Target, usd_worst
 from leastwise.evaluating.scorer import ExactScorer
 from leastwise.evidence.choosing import one_standard_error
-from leastwise.evidence.choosing.calibration import Calibration, fitted
-from leastwise.ladder.candidate import Candidate
+from leastwise.evidence.choosing.calibration import CalibrationError, calibration_error, fitted
+from leastwise.ladder.candidate import Candidate, Prompt
+from leastwise.money.token_counts import CHOICE_TOKENS, most_tokens
+from leastwise.stores.caps import Purpose
 from leastwise.use_case import Stage
+from leastwise.use_case.habits import Reasoning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,9 +59,11 @@ class DevAnswers:
     held_usd: float = 0.0
     _replies: dict[str, dict[str, Reply]] = field(default_factory=dict)
 
-    def open(self, stage: Stage, candidate: Candidate, stack: ExitStack) -> None:
+    def open(self, stage: Stage, candidate: Candidate, stack: ExitStack, purpose: Purpose = "search") -> None:
         """Start, or reach, whatever answers for this model; it ends with the stack."""
-        self._asker = open_asker(self.work, candidate, stack, Payer(stage, "search"))
+        self._stack, self._payer = stack, Payer(stage, purpose)
+        self._reached = reach(self.work, _in_every_way(self.work, candidate), stack)
+        self._askers: dict[tuple[bool, Reasoning | None], Asker] = {}
         self._price = self.work.catalogue.price_in_venue(candidate)
 
     def ask(self, candidate: Candidate, rows: int) -> list[Reply]:
@@ -76,7 +84,7 @@ class DevAnswers:
                 rest = rows if whole is None else whole
                 left = rest[[each not in asked for each in rest["id"]]]
                 raise TooDear(self._worst(self._requests(candidate, left)))
-            came = self._asker.ask(requests)
+            came = self._asker_of(candidate).ask(requests)
             self.book(sum(reply.usd for reply in came if not reply.error))
             asked |= zip(missing["id"], came, strict=True)
         return [asked[each] for each in ids]
@@ -86,15 +94,14 @@ class DevAnswers:
         requests = [replace(each, sample=1) for each in self._requests(candidate, self.rows.iloc[:rows])]
         if not self.has_room(self._worst(requests)):
             raise TooDear(self._worst(requests))
-        came = self._asker.ask(requests)
+        came = self._asker_of(candidate).ask(requests)
         self.book(sum(reply.usd for reply in came if not reply.error))
         self._replies[f"again {_asked_as(candidate)}"] = {reply.row_id: reply for reply in came}
         return came
 
-    @property
-    def target(self) -> Target:
+    def target_of(self, candidate: Candidate) -> Target:
         """Who is asked, with the habits that are known by now."""
-        return self._asker.target
+        return self._asker_of(candidate).target
 
     def cap(self, candidate: Candidate) -> int:
         """The cap on output tokens that is sent with its requests."""
@@ -134,9 +141,44 @@ class DevAnswers:
 
     def calibrated(self, candidate: Candidate, rows: int) -> Candidate:
         """The candidate with a temperature, and a class prior where it wants one, fitted on the first so many rows."""
-        if candidate.prompt is None or candidate.prompt.reading != "likelihood":
+        if candidate.prompt is None or not candidate.prompt.tells_likelihoods:
             return candidate
-        return calibrated_on(candidate, list(self.rows["label"].iloc[:rows]), self.ask(candidate, rows))
+        return calibrated_on(candidate, list(map(str, self.rows["label"].iloc[:rows])), self.ask(candidate, rows))
+
+    def calibration_error(self, candidate: Candidate) -> CalibrationError | None:
+        """How well its confidence is calibrated on all rows; None where no likelihoods are read."""
+        prompt = candidate.prompt
+        if prompt is None or not prompt.tells_likelihoods:
+            return None
+        has_prior = prompt.calibration is not None and bool(prompt.calibration.log_prior)
+        return calibration_error(*self._likely(candidate, len(self.rows)), with_prior=has_prior)
+
+    def drops_effort(self, candidate: Candidate) -> bool:
+        """Whether whoever is asked refused the effort it was told, so that it is asked without, and nothing shows that
+        it thought all the same; a person who said so of the model knows it.
+        """
+        target, declared = self._asker_of(candidate).target, self.work.catalogue.model(candidate.model).habits
+        if target.reasoning in (None, "none") or declared.reasoning_effort is False:
+            return False
+        is_refused = target.habits.reasoning_effort is False
+        return is_refused and not any(map(_has_thought, self._replies.get(_asked_as(candidate), {}).values()))
+
+    def median_ms(self, candidate: Candidate, rows: int) -> float:
+        """What half of the first so many answers took at most, milliseconds; NaN where none was timed."""
+        took = [reply.latency_ms for reply in self.ask(candidate, rows) if not math.isnan(reply.latency_ms)]
+        return statistics.median_low(took) if took else math.nan
+
+    def _asker_of(self, candidate: Candidate) -> Asker:
+        """A client a target: candidates of another effort, or that decide, are asked apart."""
+        way = (candidate.decides, candidate.prompt.reasoning if candidate.prompt else None)
+        if way not in self._askers:
+            target = self._reached.target_of(candidate)
+            self._askers[way] = asker_of(self.work, candidate, target, self._stack, self._payer)
+        return self._askers[way]
+
+    def _likely(self, candidate: Candidate, rows: int) -> tuple[list[dict[str, float]], list[str]]:
+        """What is told of each label, and the expected one, of the rows that tell it."""
+        return _told(self.ask(candidate, rows), list(map(str, self.rows["label"].iloc[:rows])))
 
     @property
     def answers(self) -> int:
@@ -155,15 +197,17 @@ class DevAnswers:
 def calibrated_on(candidate: Candidate, labels: Sequence[str], replies: Sequence[Reply]) -> Candidate:
     """The candidate as `DevAnswers.calibrated`, fitted on these replies to rows with these labels."""
     prompt = candidate.prompt
-    if prompt is None or prompt.reading != "likelihood":
+    if prompt is None or not prompt.tells_likelihoods:
         return candidate
-    expected, likely = [], []
-    for reply, label in zip(replies, labels, strict=True):
-        if not reply.error and (each := likelihoods_in(reply.text)):
-            likely.append(each)
-            expected.append(str(label))
-    calibration: Calibration = fitted(likely, expected, with_prior=prompt.calibration is not None)
+    calibration = fitted(*_told(replies, labels), with_prior=prompt.calibration is not None)
     return candidate.model_copy(update={"prompt": prompt.model_copy(update={"calibration": calibration})})
+
+
+def _told(replies: Sequence[Reply], labels: Sequence[str]) -> tuple[list[dict[str, float]], list[str]]:
+    """What is told of each label, and the expected one, of the rows that tell it."""
+    pairs = zip(replies, labels, strict=True)
+    told = [(each, label) for reply, label in pairs if not reply.error and (each := likelihoods_in(reply.text))]
+    return [each for each, _ in told], [label for _, label in told]
 
 
 def _asked_as(candidate: Candidate) -> str:
@@ -171,6 +215,18 @@ def _asked_as(candidate: Candidate) -> str:
     prompt = candidate.prompt
     bare = prompt.model_copy(update={"calibration": None}) if prompt else None
     return candidate.model_copy(update={"prompt": bare}).key
+
+
+def _in_every_way(work: Workspace, candidate: Candidate) -> Candidate:
+    """The candidate as its server must be started: one that takes decisions answers all else just the same."""
+    if why_not_decided(work.catalogue, candidate):
+        return candidate
+    return candidate.model_copy(update={"prompt": Prompt(system="", reading="decide")})
+
+
+def _has_thought(reply: Reply) -> bool:
+    """Whether an answer counts more tokens than its text can have."""
+    return not reply.error and reply.usage_known and reply.output_tokens > most_tokens(reply.text) + CHOICE_TOKENS
 
 
 def _usd_a_request(replies: Sequence[Reply]) -> float:

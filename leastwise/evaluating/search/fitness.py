@@ -9,13 +9,16 @@ from collections.abc import Sequence
 
 from leastwise.endpoints.received import CONTENT_FILTER
 from leastwise.endpoints.reply import Reply
+from leastwise.evaluating.search.dev_answers import DevAnswers
+from leastwise.ladder.candidate import Candidate
 from leastwise.use_case import UseCase
 
 FITNESS_ROWS = 8
 
 
-def unfit(use_case: UseCase, model: str, replies: Sequence[Reply]) -> str:
-    """What is wrong with these answers to dev rows, and the setting to change; empty where nothing is.
+def unfit(use_case: UseCase, model: str, replies: Sequence[Reply], drops_effort: bool = False) -> str:
+    """What is wrong with these answers to dev rows, and the setting to change; empty where nothing is. `drops_effort`:
+    it was told to think, refused that, and did not.
 
     Half of them must show the same: one answer may be odd. What was lost shows nothing.
     """
@@ -30,9 +33,29 @@ def unfit(use_case: UseCase, model: str, replies: Sequence[Reply]) -> str:
             return (
                 f"{model}: {len(shown)} of {len(came)} answers to dev rows are {what}; {_remedy(what, shown, use_case)}"
             )
+    if drops_effort:
+        return (
+            f"{model}: takes no effort of thinking and does not think by itself, so its reasoning changes nothing but "
+            "what is reserved for it; remove reasoning from the model"
+        )
     if "usd_per_1k_requests" in use_case.requirements.bounds and came and not any(each.usage_known for each in came):
         return f"{model}: its answers do not say what they used, so cost cannot be judged; have its endpoint tell usage"
     return ""
+
+
+def unusable(answers: DevAnswers, axis: str, candidate: Candidate, rows: int) -> str:
+    """Why a variant that was asked so many rows is not gone on with, however good its answers are; empty where it is:
+    a format nobody keeps to, or an effort with which half of the answers take longer than the slowest may.
+    """
+    use_case = answers.work.use_case
+    is_held = candidate.prompt is not None and candidate.prompt.constrained
+    if is_held and (ignored := ignores_format(use_case, answers.ask(candidate, FITNESS_ROWS))):
+        return ignored
+    limit = use_case.requirements.p95_latency_ms
+    if axis != "reasoning" or limit is None:
+        return ""
+    took, most = answers.median_ms(candidate, rows), limit.bound + limit.margin
+    return f"half of its answers take {took:,.0f} ms and more, at most {most:,.0f} ms may" if took > most else ""
 
 
 def ignores_format(use_case: UseCase, replies: Sequence[Reply]) -> str:

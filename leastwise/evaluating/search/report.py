@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field
 
 from leastwise.evaluating.search.reflection.record import AXIS, Reflected
+from leastwise.evidence.choosing.calibration import CalibrationError
 from leastwise.evidence.choosing.one_standard_error import interval
 from leastwise.ladder.candidate import Candidate
 from leastwise.part import Result
@@ -73,6 +74,9 @@ class SearchReport(Result):
     reflection: Reflected | None = Field(None, description="None where no model was named that could reflect.")
     usd: float = Field(0.0, description="Of all these answers at today's prices, whenever they were bought.")
     limit_usd: float = 0.0
+    calibration_error: CalibrationError | None = Field(
+        None, description="Of the candidate's confidence, where it tells how likely labels are."
+    )
 
     @property
     def is_exhausted(self) -> bool:
@@ -93,6 +97,8 @@ class SearchReport(Result):
             said += f"; best {best.quality:.2f} [{best.lower:.2f}, {best.upper:.2f}]"
             if bound is not None:
                 said += f" {'<' if best.quality < bound else '≥'} {bound:g}"
+        if error := self.calibration_error:
+            said += f"; expected calibration error {error.before:.2f}, {error.after:.2f} at its temperature"
         if self.vote is not None:
             said += f"; neighbours' vote {self.vote:.2f}"
         if self.reflection:
@@ -112,6 +118,8 @@ class SearchReport(Result):
         """As metrics of a run."""
         counted = {"variants": self.variants, "answers": self.answers, "not_tried": len(self.not_tried)}
         figures = {f"search.{name}": float(count) for name, count in counted.items()} | {"search.usd": self.usd}
+        if error := self.calibration_error:
+            figures |= {"search.ece.before": error.before, "search.ece.after": error.after}
         best = self.best
         figures |= {"search.best": best.quality} if best else {}
         figures |= {"search.vote": self.vote} if self.vote is not None else {}

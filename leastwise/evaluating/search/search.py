@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from leastwise.answering.workspace import Workspace
 from leastwise.content import content_key
 from leastwise.errors import CannotBeAsked
-from leastwise.evaluating.cascade_offer import check_lost
+from leastwise.evaluating.scorer import check_lost
 from leastwise.evaluating.search import fitness, report
 from leastwise.evaluating.search.axes import AXES
 from leastwise.evaluating.search.axis import Axis, Variant
@@ -28,6 +28,7 @@ from leastwise.evaluating.search.reflection.reflecting import Reflection
 from leastwise.evaluating.search.report import NotTried, RetrievalStep, SearchReport, Step
 from leastwise.evaluating.search.vote import neighbours_vote
 from leastwise.evidence.choosing import one_standard_error
+from leastwise.evidence.choosing.calibration import CalibrationError
 from leastwise.evidence.choosing.one_standard_error import cheapest_within_one_error, interval, paired
 from leastwise.evidence.halving import better_half, schedule
 from leastwise.ladder.candidate import Candidate
@@ -103,6 +104,7 @@ class _Search:
             reflection=self.reflected,
             usd=self.answers.usd,
             limit_usd=self.answers.limit_usd,
+            calibration_error=None if problem else self._calibration_error(at),
         )
 
     def _unfit(self) -> str:
@@ -114,10 +116,11 @@ class _Search:
         except TooDear as short:
             self._lacking(short)
             return ""
-        target = self.answers.target
-        problem = fitness.unfit(use_case, self.start.model, replies)
+        target, dropped = self.answers.target_of(self.start), self.answers.drops_effort(self.start)
+        problem = fitness.unfit(use_case, self.start.model, replies, dropped)
         problem = problem or dropped_by(model, target, self.answers.cap(self.start), replies)
-        if problem or not has_temperature(model, target, use_case.task):
+        tells = self.start.prompt is not None and self.start.prompt.tells_likelihoods
+        if problem or tells or not has_temperature(model, target, use_case.task):
             return problem
         try:
             return samples(use_case.task, model, replies, self.answers.ask_again(self.start, rows))
@@ -154,6 +157,12 @@ class _Search:
         if not outcome.reflected.rows or outcome.reflected.is_short_of_money:
             self.not_tried.append(report.as_not_tried(outcome.reflected))
         return outcome.candidate
+
+    def _calibration_error(self, at: Candidate) -> CalibrationError | None:
+        try:
+            return self.answers.calibration_error(at)
+        except TooDear:
+            return None
 
     def _along(self, axis: Axis, at: Candidate) -> Candidate:
         """Where one stands after an axis."""
@@ -218,18 +227,14 @@ class _Search:
             except CannotBeAsked as why:
                 self._leave_out(axis, each, str(why))
             else:
-                if ignored := self._ignores(each):
-                    self._leave_out(axis, each, ignored)
+                if unusable := fitness.unusable(self.answers, axis.name, each.candidate, rows):
+                    self._leave_out(axis, each, unusable)
+                    self.finished.pop(each.candidate.key, None)
                     continue
                 self.names.add(each.candidate.key)
                 asked.append(each)
                 scores.append(scored)
         return asked, scores
-
-    def _ignores(self, each: Variant) -> str:
-        if each.candidate.prompt is None or not each.candidate.prompt.constrained:
-            return ""
-        return fitness.ignores_format(self.work.use_case, self.answers.ask(each.candidate, fitness.FITNESS_ROWS))
 
     def _leave_out(self, axis: Axis, each: Variant, why: str, for_money: bool = False, usd: float = 0.0) -> None:
         log.info(f"search: {axis.name} {each.name} is left out: {why}")

@@ -19,6 +19,7 @@ from leastwise.part import Part
 FLOOR = -30.0  # log-probability of a label whose probability was rounded to nothing
 DIGITS = 4  # kept of temperature and prior: more is noise, and a candidate's key should not hang on it
 TEMPERATURES = (0.05, 20.0)
+BINS = 10  # of a calibration error
 
 
 class Calibration(Part):
@@ -58,6 +59,51 @@ def fitted(log_likelihoods: Sequence[Mapping[str, float]], expected: Sequence[st
     known = [(at, labels.index(label)) for at, label in enumerate(expected) if label in labels]
     temperature = _temperature(raw - prior, known) if known else 1.0
     return Calibration(temperature=temperature, log_prior=log_prior if with_prior else {})
+
+
+class CalibrationError(Part):
+    """How far a reading's confidence is from how often it is right on dev, before and after its temperature."""
+
+    rows: int = Field(ge=0)
+    before: float = Field(ge=0, le=1, description="At temperature 1.")
+    after: float = Field(ge=0, le=1, description="Of each half of the rows at the temperature of the other half.")
+
+
+def calibration_error(
+    log_likelihoods: Sequence[Mapping[str, float]], expected: Sequence[str], *, with_prior: bool
+) -> CalibrationError:
+    """The expected calibration error of the likeliest label, by `expected_calibration_error`.
+
+    What is reported of a temperature was not fitted on the rows it is reported of.
+    """
+    before: list[tuple[str, float]] = [("", 0.0)] * len(expected)
+    after = list(before)
+    for half in (0, 1):
+        others = slice(1 - half, None, 2)
+        of_others = fitted(log_likelihoods[others], expected[others], with_prior=with_prior)
+        plain = of_others.model_copy(update={"temperature": 1.0})
+        for at in range(half, len(after), 2):
+            before[at] = most_likely(log_likelihoods[at], plain)
+            after[at] = most_likely(log_likelihoods[at], of_others)
+    return CalibrationError(rows=len(expected), before=_error_of(before, expected), after=_error_of(after, expected))
+
+
+def _error_of(read: Sequence[tuple[str, float]], expected: Sequence[str]) -> float:
+    is_right = [label == wanted for (label, _), wanted in zip(read, expected, strict=True)]
+    return round(expected_calibration_error([probability for _, probability in read], is_right), DIGITS)
+
+
+def expected_calibration_error(confidences: Sequence[float], is_right: Sequence[bool], bins: int = BINS) -> float:
+    """The mean distance between confidence and share of right answers, in bins of equal numbers of rows (Nguyen and
+    O'Connor, EMNLP 2015, with the absolute distance of Naeini et al., AAAI 2015); 0 without rows. In [0, 1].
+    """
+    n = len(confidences)
+    if n == 0:
+        return 0.0
+    order = np.argsort(np.asarray(confidences, dtype=float), kind="stable")
+    parts = np.array_split(order, min(bins, n))
+    sure, right = np.asarray(confidences, dtype=float), np.asarray(is_right, dtype=float)
+    return float(sum(len(part) * abs(sure[part].mean() - right[part].mean()) for part in parts) / n)
 
 
 def _temperature(scores: FloatArray, known: Sequence[tuple[int, int]]) -> float:

@@ -3,6 +3,7 @@ start, and neither learns from a label what it may not.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from leastwise.evidence.choosing.calibration import FLOOR, Calibration, fitted, most_likely, probabilities
+from leastwise.evidence.choosing.calibration import (
+    FLOOR,
+    Calibration,
+    calibration_error,
+    expected_calibration_error,
+    fitted,
+    most_likely,
+    probabilities,
+)
 
 LIKELY = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.floats(-40, 0), min_size=2, max_size=4)
 
@@ -92,3 +101,41 @@ def test_the_prior_is_the_mean_probability_of_each_label() -> None:
 
 def test_nothing_is_fitted_on_nothing() -> None:
     assert fitted([], [], with_prior=True) == Calibration()
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60), st.randoms())
+def test_a_calibration_error_is_a_share_whatever_the_order_of_the_rows(
+    rows: list[tuple[float, bool]], random: Any
+) -> None:
+    sure, right = [each for each, _ in rows], [each for _, each in rows]
+    found = expected_calibration_error(sure, right)
+    assert 0 <= found <= 1
+    assert expected_calibration_error([float(each) for each in right], right) == 0
+    distinct = sorted({round(each, 6): is_right for each, is_right in rows}.items())
+    shuffled = random.sample(distinct, len(distinct))
+    errors = [expected_calibration_error([a for a, _ in each], [b for _, b in each]) for each in (distinct, shuffled)]
+    assert errors[0] == pytest.approx(errors[1])
+
+
+def test_a_calibration_error_is_the_distance_between_confidence_and_share_of_right_answers() -> None:
+    assert expected_calibration_error([0.9] * 100, [True] * 60 + [False] * 40, bins=1) == pytest.approx(0.3)
+    assert expected_calibration_error([0.9] * 50 + [0.1] * 50, [True] * 50 + [False] * 50, bins=2) == pytest.approx(0.1)
+    assert expected_calibration_error([], []) == 0.0
+
+
+@pytest.mark.parametrize("sharpness", [0.4, 3.0])
+def test_one_temperature_lowers_the_error_of_what_is_too_sure_or_not_sure_enough(sharpness: float) -> None:
+    likely, expected = simulated(2000, sharpness, head_start=0.0)
+    found = calibration_error(likely, expected, with_prior=False)
+    assert found.rows == 2000 and found.before > 0.1 and found.after < 0.05
+
+
+def test_the_error_at_a_temperature_is_of_rows_it_was_not_fitted_on() -> None:
+    """Of labels that say nothing a temperature can be fitted on eight rows, and helps the others by chance alone."""
+    errors = []
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        likely = [dict(zip("abcd", np.log(random.dirichlet([0.2] * 4) + 1e-9), strict=True)) for _ in range(8)]
+        expected = [str(each) for each in random.choice(list("abcd"), 8)]
+        errors.append(calibration_error(likely, expected, with_prior=False).after)
+    assert np.mean(errors) > 0.1

@@ -7,7 +7,7 @@ import pytest
 
 from leastwise.ladder.advice import Advice, advise
 from leastwise.ladder.premises import Premises
-from leastwise.ladder.prospects import payback_of
+from leastwise.ladder.prospects import doubts_about, likely_usd_per_1k, payback_of
 from leastwise.money.expected_cost import ExpectedCost
 from leastwise.money.price_book import UnknownPrice
 from leastwise.money.worst_cost import worst_costs
@@ -219,3 +219,22 @@ def test_a_stage_is_paid_back_by_what_it_saves_a_month_against_the_cheapest_prom
 def test_what_saves_nothing_or_costs_nothing_has_no_months_of_payback() -> None:
     assert "fine_tune" not in paid_back(price=0.001)
     assert paid_back(expected_usd=0.0) == {}
+
+
+def test_what_a_model_thinks_counts_in_the_cost_and_the_time_that_are_expected_of_it() -> None:
+    limits = QUALITY | {
+        "p95_latency_ms": {"bound": 2000, "margin": 500},
+        "usd_per_1k_requests": {"bound": 5, "margin": 1},
+    }
+    plain, thinking = (
+        use_case(
+            requirements=limits, models={"candidates": [{"uri": "openai:big", "price": LISTED.model_dump()} | more]}
+        )
+        for more in ({}, {"reasoning": "medium"})
+    )
+    premises = Premises(rows=PLENTY, prices={"openai:big": LISTED}, alpha_pass=0.01, alpha_fail=0.01)
+    usd = [likely_usd_per_1k(each, "prompt", premises) or 0.0 for each in (plain, thinking)]
+    assert usd[1] - usd[0] >= 1000 * 1024 * LISTED.output / 1e6
+    assert not doubts_about(plain, "prompt", premises).get("p95_latency_ms")
+    assert "thinks for about 1024 tokens" in doubts_about(thinking, "prompt", premises)["p95_latency_ms"]
+    assert "p95_latency_ms" not in doubts_about(thinking, "fine_tune", premises)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from leastwise.evidence.choosing.calibration import Calibration
 from leastwise.ladder.candidate import Candidate, Cascade, Prompt, Retriever, Shot
-from leastwise.ladder.rendering import DOCUMENTS_ARE, render, render_completion, without_marks
-from leastwise.use_case.prompts import system_prompt
+from leastwise.ladder.rendering import DOCUMENTS_ARE, render, render_completion, render_decision, without_marks
+from leastwise.use_case.prompts import decision_prompt, system_prompt
 from leastwise.use_case.task import Classification
 
 TASK = Classification(instruction="Name the tactic.", labels=("impact", "discovery"), decline_label="none")
@@ -167,3 +167,28 @@ def test_prompts_of_before_there_were_formats_and_readings_are_written_as_they_w
 def test_a_prompt_that_would_be_read_in_two_ways_is_refused_with_the_remedy(fields: object, remedy: str) -> None:
     with pytest.raises(ValueError, match=remedy):
         Prompt.model_validate({"system": "s"} | fields)  # type: ignore[operator]
+
+
+def test_a_decision_is_asked_with_its_examples_in_the_question_and_documents_and_text_as_what_is_decided_on() -> None:
+    prompt = Prompt(system=decision_prompt(TASK), shots=SHOTS, reading="decide")
+    more = (Shot(text="It encrypts\nAnswer: impact", label="impact"),)
+    question, state = render_decision(prompt, "It reads <|im_end|> it.", documents=["A doc."], examples=more)
+    assert question.content.startswith(
+        "Name the tactic.\nIf the text fits none of the others, choose none.\n\nText: It l"
+    )
+    assert "impact, discovery" not in question.content  # the labels are options
+    assert [line for line in question.content.splitlines() if line.startswith("Answer:")] == [
+        "Answer: discovery",
+        "Answer: impact",
+        "Answer: impact",
+    ]
+    assert state.content.startswith(DOCUMENTS_ARE) and state.content.endswith("It reads < |im_end|> it.")
+    assert render_decision(prompt, "It reads.")[1].content == "It reads."
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"constrained": True}, {"format": "completion"}, {"reasoning": "low"}], ids=lambda each: next(iter(each))
+)
+def test_a_decision_is_read_in_one_way(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Prompt.model_validate({"system": "Say.", "reading": "decide"} | wrong)

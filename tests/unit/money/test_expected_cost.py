@@ -133,3 +133,13 @@ def test_a_model_that_may_reflect_is_priced_into_the_search_and_never_beyond_wha
     assert least.usd < more.usd and least.usd <= unsearched.usd + 0.001
     free = facts(rows=ROWS | {"dev": 400}, prices={"openai:big": CHEAP})
     assert expected_costs(named, free)["prompt"].usd < more.usd
+
+
+def test_a_search_of_a_model_that_thinks_is_expected_to_try_more_and_each_to_cost_its_thoughts() -> None:
+    searches = {"search": {"rows": 100, "usd": 1000}}
+    plain, thinking = (
+        expected_costs(use_case(models={"candidates": [{"uri": "openai:big"} | more]}, **searches), facts())["prompt"]
+        for more in ({}, {"reasoning": "medium"})
+    )
+    assert thinking.calls == plain.calls + 150
+    assert thinking.usd - plain.usd >= 650 * 1024 * LISTED.output / 1e6
