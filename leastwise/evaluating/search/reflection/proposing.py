@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from leastwise.answering.answerer import Outage, Payer
 from leastwise.answering.prompts import check_room_of
-from leastwise.answering.served import open_asker
+from leastwise.answering.reaching.reached import open_asker
 from leastwise.answering.workspace import Workspace
 from leastwise.endpoints.inference import Asker
 from leastwise.endpoints.request import Message, Request, usd_worst
