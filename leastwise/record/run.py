@@ -173,7 +173,8 @@ class RecordedRun:
     def read_json(self, name: str) -> object:
         """A file of the run, parsed."""
         with tempfile.TemporaryDirectory() as scratch:
-            return json.loads(Path(self._files.download_artifacts(name, scratch)).read_text())
+            file = self._files.download_artifacts(name, scratch)  # type: ignore[no-untyped-call]  # MLflow's has no types
+            return json.loads(Path(file).read_text())
 
     def has_file(self, name: str) -> bool:
         """Whether a file lies among its artifacts."""

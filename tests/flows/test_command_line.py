@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.running.command_line import _arguments
+from flows.running.command_line import _arguments, _of_a_shell
 from flows.running.endings import Terminated, ended_by
 from flows.steps.stages import BudgetReachedOnPool
 from leastwise.errors import BadInput
@@ -377,4 +377,4 @@ def test_a_shipped_flow_given_one_argument_too_many_or_too_few_is_bad_input(
     flow = getattr(importlib.import_module(f"flows.{name}"), name)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
     with pytest.raises(BadInput, match=f"`python -m flows.{name} --help`"):
-        _arguments(inspect.signature(flow.fn), name)
+        _arguments(_of_a_shell(inspect.signature(flow.fn)), name)
