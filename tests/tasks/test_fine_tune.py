@@ -46,7 +46,9 @@ def test_a_training_is_booked_to_the_stage_it_belongs_to(
 def test_a_champion_on_a_further_pretrained_base_is_trained_again_on_it_and_that_is_booked_as_fine_tuning(
     tmp_path: Path, home: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leastwise.training.hosted.here.prove_servable", lambda *_: None)  # a conversion, which has its own tests
+    monkeypatch.setattr(
+        "leastwise.training.hosted.here.prove_servable", lambda *_: None
+    )  # a conversion, which has its own tests
     work = open_cities(tmp_path, tiny, LABELS, {}, **SHORT)
     further, registry = _further_trained(tiny, tmp_path / "further"), Registry(work.run.client, work.use_case.name)
     old = StageRun.read(work.run.client, work.run.open_stage("pretrain", "old").id)
