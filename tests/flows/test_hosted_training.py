@@ -170,3 +170,12 @@ def test_a_host_asks_for_no_dev_rows_no_weights_and_no_machine(tmp_path: Path, h
     prospect = prospect_of(load(case_file(tmp_path, found)))
     for check in stated(prospect):
         check()
+
+
+def test_what_says_nothing_of_the_training_is_no_other_question(tmp_path: Path, host: TuningServer) -> None:
+    def key(**managed: Any) -> str:
+        return prospect_of(load(case_file(tmp_path, written(tmp_path, host, managed)))).question.key
+
+    price = {"usd_per_million_tokens": 9.0, "source": "another page", "as_of": "2026-11-01"}
+    assert len({key(), key(wait_hours=1), key(poll_seconds=1), key(when="always"), key(price=price)}) == 1
+    assert len({key(), key(rank=8), key(learning_rate=1e-4)}) == 3
