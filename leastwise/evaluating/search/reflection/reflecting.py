@@ -98,9 +98,13 @@ class Reflection:
         return headroom.headroom(said, elsewhere, list(map(str, self.answers.rows["label"])))
 
     def _said(self, task: Classification, candidate: Candidate) -> list[str | None]:
-        rows = len(self.answers.rows)
-        replies, read = self.answers.ask(candidate, rows), self.answers.calibrated(candidate, rows)
-        return [None if reply.error else normalize(task, as_read(read, reply).text) for reply in replies]
+        """The label of every searched row; what was lost is taken to be right, so that it makes no headroom."""
+        rows = self.answers.rows
+        replies, read = self.answers.ask(candidate, len(rows)), self.answers.calibrated(candidate, len(rows))
+        return [
+            str(label) if reply.error else normalize(task, as_read(read, reply).text)
+            for reply, label in zip(replies, rows["label"], strict=True)
+        ]
 
     def _reflected(self, model: Model, parts: Parts, stack: ExitStack) -> Outcome:
         before, reflector = self.answers.usd, Reflector(self.work, self.stage, model, self.answers, self._with)
