@@ -125,7 +125,8 @@ class _Judging:
 
     def scores(self, way: Retriever, best: Sequence[float] | None) -> list[float]:
         """A score in [0, 1] for each row. Late interaction is tried on the first rows before token vectors are stored;
-        _NotJudged where it is surely behind the best there, or they would take too much.
+        _NotJudged where it is surely behind the best there, by labels (which decide nothing) not ahead of it, or where
+        they would take too much.
         """
         (table,) = [each for each in looked_up(way) if (each.table == "documents") == (self._figure == GOLD)]
         index = self._work.index(table.table, table.characters)
@@ -142,9 +143,9 @@ class _Judging:
         texts, unstored = list(self._rows["text"][:FIRST_ROWS]), index.unstored()
         first = [Near(unstored, query) for query in index.queries(texts, "late")]
         scores = [self._score(at, way, each, count) for at, each in enumerate(first)]
-        behind = paired(scores, best[: len(scores)])
-        if behind.mean + behind.error < 0:
-            raise _NotJudged(f"on {len(scores)} rows {behind.mean:+.3f} ± {behind.error:.3f} against the best so far")
+        ahead = paired(scores, best[: len(scores)])
+        if (ahead.mean + ahead.error < 0) if self._figure == GOLD else (ahead.mean <= 0):
+            raise _NotJudged(f"on {len(scores)} rows {ahead.mean:+.3f} ± {ahead.error:.3f} against the best so far")
         index.need_tokens()
 
     def _found(self, index: Index, *, is_late: bool) -> list[Near]:

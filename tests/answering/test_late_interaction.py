@@ -14,7 +14,7 @@ from leastwise.answering.prompts import fit_prompts
 from leastwise.answering.retrieval import Index, build_index, late
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.ladder.candidate import Candidate, Prompt, Retriever
+from leastwise.ladder.candidate import Candidate, Cascade, Prompt, Retriever
 from leastwise.models.encoder import embed, embed_tokens, embedder_dir, token_ids
 from leastwise.serving.production import Production
 from leastwise.use_case.settings import Retrieval
@@ -125,9 +125,8 @@ def test_a_packed_winner_is_shown_what_it_was_shown_when_it_was_judged(
 
 def test_an_index_of_parts_stands_beside_that_of_whole_documents_in_one_bundle(work: Workspace, tmp_path: Path) -> None:
     cut = candidate(work, chunk_characters=100)
-    first = candidate(work)
-    both = cut.model_copy(update={"cascade": {"first": first, "below": 0.5}})
-    contents = pack(work, Candidate.model_validate(both.model_dump()), tmp_path / "bundle")
+    both = cut.model_copy(update={"cascade": Cascade(first=candidate(work), below=0.5)})
+    contents = pack(work, both, tmp_path / "bundle")
     assert sorted(contents.indexes) == ["documents", "documents in parts of 100"]
 
 
