@@ -21,6 +21,7 @@ from leastwise.evidence.choosing.one_standard_error import Variant, cheapest_wit
 from leastwise.ladder.candidate import Retriever
 from leastwise.rows import gold
 from leastwise.rows.gate_rows import seeded
+from leastwise.use_case.settings import SearchMode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,7 @@ MOST_ROWS = 200  # searched for, once for all ways: some 5 s
 LEAST_ROWS = 20  # fewer known questions choose nothing
 FIRST_ROWS = 25  # on which late interaction is tried before token vectors are stored
 SALT = "retrieval"
+AS_IT_IS = 0.5  # less than one step of these: what is as good and no dearer changes nothing
 EFFORT = {"dense": 0.0, "bm25": 0.0, "hybrid": 0.0, "late": 1.0}  # of a search: only its order counts (docs/log.md)
 
 Figure = Literal["MRR of gold documents", "neighbours of the same label"]
@@ -58,6 +60,16 @@ class Choice:
     figure: Figure
     judged: tuple[Judged, ...]
     taken: Retriever
+
+
+def choice_of(scored: Sequence[tuple[SearchMode, Sequence[float]]]) -> int:
+    """Which of several ways, by their scores on the same rows: of those within one standard error of the best the
+    cheapest to search by, of equals the first (how it is done so far), then the better.
+    """
+    efforts = [EFFORT[mode] - (AS_IT_IS if at == 0 else 0.0) for at, (mode, _) in enumerate(scored)]
+    return cheapest_within_one_error(
+        [Variant(scores, effort) for effort, (_, scores) in zip(efforts, scored, strict=True)]
+    )
 
 
 @dataclass(frozen=True)
@@ -91,8 +103,8 @@ class RetrievalJudge:
             gained = paired(scores[way], scores[ways[0]])
             error = gained.error if gained.n > 1 else 0.0
             judged.append(Judged(way, len(rows), sum(scores[way]) / len(rows), gained.mean, error))
-        variants = [Variant(each, EFFORT[way.mode]) for way, each in scores.items()]
-        return Choice(figure, tuple(judged), list(scores)[cheapest_within_one_error(variants)])
+        taken = choice_of([(way.mode, each) for way, each in scores.items()])
+        return Choice(figure, tuple(judged), list(scores)[taken])
 
     @cached_property
     def _with_gold(self) -> pd.DataFrame:
