@@ -19,9 +19,9 @@ import pandas as pd
 
 from leastwise.answering.retrieval import Index, build_index, gold_ranks
 from leastwise.answering.retrieval.index import Near
-from leastwise.answering.retrieval_choice import EFFORT
+from leastwise.answering.retrieval_choice import choice_of
 from leastwise.evaluating.search.retrieval_axes import DENSE_SHARES
-from leastwise.evidence.choosing.one_standard_error import Variant, cheapest_within_one_error, paired
+from leastwise.evidence.choosing.one_standard_error import paired
 from leastwise.models.encoder import embedder_dir
 from leastwise.stores.storage import home
 from leastwise.use_case.settings import LATE_DENSE_SHARE, SearchMode
@@ -68,8 +68,7 @@ def _searched(ranks: dict[Way, np.ndarray]) -> Way:
     at: Way = ("dense", None)
     for axis in (PLAIN, [("hybrid", share) for share in DENSE_SHARES], [("late", LATE_DENSE_SHARE)]):
         ways = list(dict.fromkeys([at, *axis]))
-        variants = [Variant(list(_reciprocal(ranks[way])), EFFORT[way[0]]) for way in ways]
-        at = ways[cheapest_within_one_error(variants)]
+        at = ways[choice_of([(way[0], list(_reciprocal(ranks[way]))) for way in ways])]
     return at
 
 

@@ -21,6 +21,7 @@ from leastwise.evidence.choosing.one_standard_error import Variant, cheapest_wit
 from leastwise.ladder.candidate import Retriever
 from leastwise.rows import gold
 from leastwise.rows.gate_rows import seeded
+from leastwise.use_case.settings import SearchMode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,12 +33,8 @@ MOST_ROWS = 200  # searched for, once for all ways: some 5 s
 LEAST_ROWS = 20  # fewer known questions choose nothing
 FIRST_ROWS = 25  # on which late interaction is tried before token vectors are stored
 SALT = "retrieval"
-EFFORT = {
-    "dense": 0.0,
-    "bm25": 0.0,
-    "hybrid": 1.0,
-    "late": 2.0,
-}  # what a search costs, in no unit: only its order counts
+AS_IT_IS = 0.5  # less than one step of these: what is as good and no dearer changes nothing
+EFFORT = {"dense": 0.0, "bm25": 0.0, "hybrid": 0.0, "late": 1.0}  # of a search: only its order counts (docs/log.md)
 
 Figure = Literal["MRR of gold documents", "neighbours of the same label"]
 GOLD: Figure = "MRR of gold documents"
@@ -63,6 +60,16 @@ class Choice:
     figure: Figure
     judged: tuple[Judged, ...]
     taken: Retriever
+
+
+def choice_of(scored: Sequence[tuple[SearchMode, Sequence[float]]]) -> int:
+    """Which of several ways, by their scores on the same rows: of those within one standard error of the best the
+    cheapest to search by, of equals the first (how it is done so far), then the better.
+    """
+    efforts = [EFFORT[mode] - (AS_IT_IS if at == 0 else 0.0) for at, (mode, _) in enumerate(scored)]
+    return cheapest_within_one_error(
+        [Variant(scores, effort) for effort, (_, scores) in zip(efforts, scored, strict=True)]
+    )
 
 
 @dataclass(frozen=True)
@@ -96,8 +103,8 @@ class RetrievalJudge:
             gained = paired(scores[way], scores[ways[0]])
             error = gained.error if gained.n > 1 else 0.0
             judged.append(Judged(way, len(rows), sum(scores[way]) / len(rows), gained.mean, error))
-        variants = [Variant(each, EFFORT[way.mode]) for way, each in scores.items()]
-        return Choice(figure, tuple(judged), list(scores)[cheapest_within_one_error(variants)])
+        taken = choice_of([(way.mode, each) for way, each in scores.items()])
+        return Choice(figure, tuple(judged), list(scores)[taken])
 
     @cached_property
     def _with_gold(self) -> pd.DataFrame:
@@ -125,7 +132,8 @@ class _Judging:
 
     def scores(self, way: Retriever, best: Sequence[float] | None) -> list[float]:
         """A score in [0, 1] for each row. Late interaction is tried on the first rows before token vectors are stored;
-        _NotJudged where it is surely behind the best there, or they would take too much.
+        _NotJudged where it is surely behind the best there, by labels (which decide nothing) not ahead of it, or where
+        they would take too much.
         """
         (table,) = [each for each in looked_up(way) if (each.table == "documents") == (self._figure == GOLD)]
         index = self._work.index(table.table, table.characters)
@@ -142,9 +150,9 @@ class _Judging:
         texts, unstored = list(self._rows["text"][:FIRST_ROWS]), index.unstored()
         first = [Near(unstored, query) for query in index.queries(texts, "late")]
         scores = [self._score(at, way, each, count) for at, each in enumerate(first)]
-        behind = paired(scores, best[: len(scores)])
-        if behind.mean + behind.error < 0:
-            raise _NotJudged(f"on {len(scores)} rows {behind.mean:+.3f} ± {behind.error:.3f} against the best so far")
+        ahead = paired(scores, best[: len(scores)])
+        if (ahead.mean + ahead.error < 0) if self._figure == GOLD else (ahead.mean <= 0):
+            raise _NotJudged(f"on {len(scores)} rows {ahead.mean:+.3f} ± {ahead.error:.3f} against the best so far")
         index.need_tokens()
 
     def _found(self, index: Index, *, is_late: bool) -> list[Near]:

