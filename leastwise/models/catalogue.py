@@ -73,7 +73,7 @@ class Catalogue:
                 "and it would read dev rows; name a model in an allowed venue and host, or leave it out"
             )
         if model.decides:
-            raise BadInput(f"search.reflect: {uri} decides among labels and writes nothing; name another, or leave it out")
+            raise BadInput(f"search.reflect: {uri} decides among labels and writes nothing; name another model")
         if not use_case.searches or use_case.task.answers is None:
             raise BadInput(
                 f"search.reflect: {uri} would never be asked, for instructions are rewritten at the end of a search "

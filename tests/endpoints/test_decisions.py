@@ -231,3 +231,11 @@ def test_a_decision_model_is_known_by_its_uri_and_its_provider_is_that_of_its_ho
     assert Model(uri="google-decisions:m").decides and not Model(uri="openai:m").decides
     with pytest.raises(ValueError, match=r"self_host is declared, and requests go to api\.openai\.com"):
         Model(uri="openai-decisions:m", venue="self_host")
+
+
+def test_a_decision_model_is_no_judge():
+    text = {"kind": "free_text", "instruction": "Say.", "metric": "judge"}
+    judges = {"criteria": "Good.", "models": [{"uri": "openai-decisions:m"}]}
+    asked = case(["openai:m"], text, judge=judges, data={"gate": "gate.csv", "graded": "graded.csv"})
+    with pytest.raises(BadInput, match=r"judge\.models: openai-decisions:m is a decision model and writes no grade"):
+        check_decisions(asked)

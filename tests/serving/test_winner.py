@@ -242,6 +242,7 @@ def students(work: Workspace) -> dict[str, Candidate]:
 KINDS = (
     "open",
     "open and constrained",
+    "open and deciding",
     "open on own machines",
     "adapter",
     "full weights",
