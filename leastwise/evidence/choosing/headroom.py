@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
 
 from leastwise.evidence.betting import FloatArray
 from leastwise.evidence.bounded_mean import PairedTest
@@ -86,6 +85,8 @@ def headroom(
 
     Every argument has one entry a row.
     """
+    from scipy.stats import binom
+
     wrong = [at for at, label in enumerate(said) if label != expected[at]]
     out_of_form = sum(said[at] is None for at in wrong)
     drawn = np.zeros(PERMUTATIONS)
