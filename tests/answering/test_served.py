@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from leastwise.answering import retrieval
 from leastwise.answering.answerer import Outage
 from leastwise.answering.answerers import open_answerer
+from leastwise.answering.retrieval import building, index
 from leastwise.answering.workspace import Workspace
 from leastwise.ladder.candidate import Candidate, Prompt, Retriever
 from leastwise.models.encoder import embed
@@ -76,7 +76,7 @@ def test_retrieval_is_timed_a_request_with_the_embedding_and_without_building_th
     home: Path, tmp_path: Path, endpoint: Any, monkeypatch: pytest.MonkeyPatch
 ):
     work, embedded, built = work_at(tmp_path, endpoint[1]), [], []
-    build = retrieval.build_index
+    build = building.build_index
 
     def slowly(*args: Any, **named: Any) -> Any:
         built.append(1)
@@ -84,12 +84,12 @@ def test_retrieval_is_timed_a_request_with_the_embedding_and_without_building_th
         return build(*args, **named)
 
     def counted(texts: Any, encoder: Path, **named: Any) -> Any:
-        if "cache" not in named:
+        if named.get("cache") is None:
             embedded.append(list(texts))
         return embed(texts, encoder, **named)
 
-    monkeypatch.setattr(retrieval, "build_index", slowly)
-    monkeypatch.setattr(retrieval, "embed", counted)
+    monkeypatch.setattr(building, "build_index", slowly)
+    monkeypatch.setattr(index, "embed", counted)
     took = latencies(work, retrieving(work))
     assert max(took) < 1000, "what is built once is no request's latency"
     assert built == [1], "and is opened once, however many looks there are"

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from leastwise.answering.prompts import fixed_shots, longest_of, shot_sets
 from leastwise.ladder.candidate import Shot
-from leastwise.use_case.task import Task
+from leastwise.use_case.task import Classification, FreeText
 
 LABELS = ["a", "b", "c"]
-TASK = Task.model_validate({"kind": "classification", "instruction": "Which?", "labels": LABELS})
+TASK = Classification(instruction="Which?", labels=tuple(LABELS))
 ROWS = st.lists(st.tuples(st.text("xyz ", min_size=1), st.sampled_from(LABELS)), min_size=1, max_size=40)
 
 
@@ -47,7 +47,7 @@ def test_drawn_sets_do_not_hang_on_the_order_of_the_table(rows: list[tuple[str, 
 
 
 def test_without_labels_rows_are_drawn_and_without_rows_nothing_is() -> None:
-    task = Task.model_validate({"kind": "free_text", "instruction": "Answer.", "metric": "token_f1"})
+    task = FreeText(kind="free_text", instruction="Answer.", metric="token_f1")
     train = table([(f"question {n}", f"answer {n}") for n in range(30)])
     sets = shot_sets(task, train, 3, 2)
     assert [len(each) for each in sets] == [3, 3, 3]
