@@ -15,7 +15,15 @@ import yaml
 
 DATA = Path("/data")  # on every machine, read-only
 PRICE = {"input": 0.1, "cached": 0.01, "output": 0.4}
-MODEL = {"base_url": "http://provider:8000/v1", "venue": "api", "key_variable": "none", "price": PRICE}
+# No temperature, so that a search asks no row twice to see that it is kept to: then whatever is asked twice is a fault.
+HABITS = {"temperature": False}
+MODEL = {
+    "base_url": "http://provider:8000/v1",
+    "venue": "api",
+    "key_variable": "none",
+    "price": PRICE,
+    "habits": HABITS,
+}
 HOSTS = ["provider", "prefect", "mlflow", "postgres", "s3"]
 LONG = {"max_examples": 640}  # to be killed in the middle of: a checkpoint every quarter
 CHECKPOINTS = "s3://leastwise/checkpoints"

@@ -1,6 +1,7 @@
 """Sets of fixed examples a search may choose among: the use case's own first, the drawn ones by their rows alone."""
 
 import itertools
+import json
 import random
 
 import pandas as pd
@@ -48,7 +49,7 @@ def test_drawn_sets_do_not_hang_on_the_order_of_the_table(rows: list[tuple[str, 
 
 def test_without_labels_rows_are_drawn_and_without_rows_nothing_is() -> None:
     task = FreeText(kind="free_text", instruction="Answer.", metric="token_f1")
-    train = table([(f"question {n}", f"answer {n}") for n in range(30)])
+    train = table([(f"question {n}", json.dumps([f"answer {n}"])) for n in range(30)])
     sets = shot_sets(task, train, 3, 2)
     assert [len(each) for each in sets] == [3, 3, 3]
     assert len(set(itertools.chain(*sets))) > 3

@@ -14,7 +14,7 @@ from leastwise.rows.sources.plain import Columns
 from leastwise.rows.use_case_file import Overrides, load
 from tasks.preparing.prepare import prepare_use_case
 
-ROWS = 300  # of which the gate decides a margin of .2; few, for each call takes most of a second
+ROWS = 160  # of which the gate decides a margin of .3; few, for each call takes most of a second
 CITIES = ["Oslo", "Rome", "Paris", "Berlin"]
 
 
@@ -36,7 +36,7 @@ def test_records_as_json_lines_go_to_a_first_verdict_with_one_command_and_no_edi
         lines.append(json.dumps({"input": f"Send it to {street}, {city}", "output": {"street": street, "city": city}}))
     source, out = tmp_path / "Meine Adressen ä.jsonl", tmp_path / "addresses.yaml"
     source.write_text("\n".join(lines))
-    prepare_use_case.fn([str(source)], "addresses", Columns(), Wanted(margin=0.2), str(out))
+    prepare_use_case.fn([str(source)], "addresses", Columns(), Wanted(margin=0.3), str(out))
     assert load(str(out)).task.kind == "extraction"
     ended = customize(str(out), Overrides(last_stage="prompt"))
     assert ended.outcome in ("prompt", "none", "undecided"), ended.reason
