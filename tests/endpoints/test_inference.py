@@ -347,8 +347,9 @@ def test_behind_a_limit_per_second_no_request_is_lost_and_few_are_refused(store:
         replies = ask(target, [request(i) for i in range(300)], store=store, price=price, concurrency=32)
         seconds = time.monotonic() - started
     assert not [r.error for r in replies if r.error] and sum(server.answered.values()) == 300
-    # Finding the limit costs up to as many refusals as were in flight; the benchmark has the figures of a long run.
-    assert server.refused <= 32 and seconds < 300 / 50 / 0.7
+    # Finding the limit costs up to as many refusals as were in flight; the benchmark has the figures of a long run. A
+    # busy machine answers late, which slows the pace too: the tests of the pace alone have a clock of their own.
+    assert server.refused <= 32 and seconds < 300 / 50 / 0.5
 
 
 def test_what_determines_the_answer_is_in_the_key_and_what_does_not_is_not() -> None:
