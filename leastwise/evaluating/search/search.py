@@ -100,12 +100,17 @@ class _Search:
             not_tried=tuple(self.not_tried),
             variants=max(1, len(self.names)),
             answers=self.answers.answers,
-            vote=None if problem else neighbours_vote(self.work, self.answers.rows),
+            vote=neighbours_vote(self.work, self.answers.rows) if self._embeds and not problem else None,
             reflection=self.reflected,
             usd=self.answers.usd,
             limit_usd=self.answers.limit_usd,
             calibration_error=None if problem else self._calibration_error(at),
         )
+
+    @property
+    def _embeds(self) -> bool:
+        """Whether every row is embedded by now; where it is not, the first verdict would wait for it."""
+        return self.start.retriever is not None or self.work.use_case.reference == "stop"
 
     def _unfit(self) -> str:
         """Why the model as it is set up is not fit to be asked, with the setting to change; empty where it is."""
