@@ -35,7 +35,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 # What a target takes is said before it begins: on two quiet cores, measured (docs/log.md), and disk where it is not little.
 comma := ,
 DEMO_TAKES = $(or $(DEMO_TAKES_$(notdir $(basename $(USE_CASE)))),as long as its stages: python -m flows.advise $(USE_CASE) says of each what it costs)
-DEMO_TAKES_alert-triage := 5 to 6 min and 0.5 GB$(comma) to the first verdict little more than 1
+DEMO_TAKES_alert-triage := 6 to 7 min and 0.5 GB$(comma) to the first verdict about 85 s
 takes = @echo "leastwise: make $@ takes $(1)" >&2
 
 help: ## List the commands
