@@ -246,7 +246,7 @@ def test_an_effort_that_no_answer_shows_is_an_error_and_without_it_the_model_is_
     given = {"uri": "openai:m", "base_url": model[1], "context_tokens": 4000, "price": PRICE, "reasoning": "low"}
     result = stage(case(tmp_path, model[1], models={"candidates": [given]}))[1]
     assert result.verdict.outcome == "ERROR"
-    assert "take reasoning off the model" in result.verdict.reason
+    assert "remove reasoning from the model" in result.verdict.reason
 
 
 def test_a_model_that_rambles_is_no_misconfiguration(home: Path, tmp_path: Path, model: Any) -> None:

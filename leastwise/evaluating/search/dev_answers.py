@@ -25,7 +25,6 @@ from leastwise.evaluating.scorer import ExactScorer
 from leastwise.evidence.choosing import one_standard_error
 from leastwise.evidence.choosing.calibration import CalibrationError, calibration_error, fitted
 from leastwise.ladder.candidate import Candidate, Prompt
-from leastwise.money.token_counts import CHOICE_TOKENS, most_tokens
 from leastwise.stores.caps import Purpose
 from leastwise.use_case import Stage
 from leastwise.use_case.habits import Reasoning
@@ -153,16 +152,6 @@ class DevAnswers:
         has_prior = prompt.calibration is not None and bool(prompt.calibration.log_prior)
         return calibration_error(*self._likely(candidate, len(self.rows)), with_prior=has_prior)
 
-    def drops_effort(self, candidate: Candidate) -> bool:
-        """Whether whoever is asked refused the effort it was told, so that it is asked without, and nothing shows that
-        it thought all the same; a person who said so of the model knows it.
-        """
-        target, declared = self._asker_of(candidate).target, self.work.catalogue.model(candidate.model).habits
-        if target.reasoning in (None, "none") or declared.reasoning_effort is False:
-            return False
-        is_refused = target.habits.reasoning_effort is False
-        return is_refused and not any(map(_has_thought, self._replies.get(_asked_as(candidate), {}).values()))
-
     def median_ms(self, candidate: Candidate, rows: int) -> float:
         """What half of the first so many answers took at most, milliseconds; NaN where none was timed."""
         took = [reply.latency_ms for reply in self.ask(candidate, rows) if not math.isnan(reply.latency_ms)]
@@ -222,11 +211,6 @@ def _in_every_way(work: Workspace, candidate: Candidate) -> Candidate:
     if why_not_decided(work.catalogue, candidate):
         return candidate
     return candidate.model_copy(update={"prompt": Prompt(system="", reading="decide")})
-
-
-def _has_thought(reply: Reply) -> bool:
-    """Whether an answer counts more tokens than its text can have."""
-    return not reply.error and reply.usage_known and reply.output_tokens > most_tokens(reply.text) + CHOICE_TOKENS
 
 
 def _usd_a_request(replies: Sequence[Reply]) -> float:

@@ -28,14 +28,21 @@ def dropped_by(model: Model, target: Target, cap: int, replies: Sequence[Reply])
             f"{model.uri}: {len(longer)} of {len(came)} answers to dev rows have more than the {cap} tokens of their "
             f"cap (up to {most:,}), so it is dropped; {_of_the_cap(target)}"
         )
-    is_told_to_think = model.reasoning not in (None, "none") and not MAY_THINK.match(model.uri)
-    if is_told_to_think and came and not any(map(_may_have_thought, came)):
+    if _may_be_dropped(model, target) and came and not any(map(_may_have_thought, came)):
         return (
             f"{model.uri}: reasoning is {model.reasoning}, and none of {len(came)} answers to dev rows shows any "
-            "thought, so it is dropped; take reasoning off the model, or say in habits.extra_body how its endpoint is "
-            "told to think"
+            "thought, so it is dropped; remove reasoning from the model, or say in habits.extra_body how its endpoint "
+            "is told to think"
         )
     return ""
+
+
+def _may_be_dropped(model: Model, target: Target) -> bool:
+    """Whether it is told to think and that is not sure to be taken: of a name that the provider layer does not know, or
+    by an endpoint that refused it; a person who said so of the model knows it.
+    """
+    is_refused = target.habits.reasoning_effort is False and model.habits.reasoning_effort is not False
+    return model.reasoning not in (None, "none") and (is_refused or not MAY_THINK.match(model.uri))
 
 
 def has_temperature(model: Model, target: Target, task: Task) -> bool:

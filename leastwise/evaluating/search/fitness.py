@@ -16,9 +16,8 @@ from leastwise.use_case import UseCase
 FITNESS_ROWS = 8
 
 
-def unfit(use_case: UseCase, model: str, replies: Sequence[Reply], drops_effort: bool = False) -> str:
-    """What is wrong with these answers to dev rows, and the setting to change; empty where nothing is. `drops_effort`:
-    it was told to think, refused that, and did not.
+def unfit(use_case: UseCase, model: str, replies: Sequence[Reply]) -> str:
+    """What is wrong with these answers to dev rows, and the setting to change; empty where nothing is.
 
     Half of them must show the same: one answer may be odd. What was lost shows nothing.
     """
@@ -33,11 +32,6 @@ def unfit(use_case: UseCase, model: str, replies: Sequence[Reply], drops_effort:
             return (
                 f"{model}: {len(shown)} of {len(came)} answers to dev rows are {what}; {_remedy(what, shown, use_case)}"
             )
-    if drops_effort:
-        return (
-            f"{model}: takes no effort of thinking and does not think by itself, so its reasoning changes nothing but "
-            "what is reserved for it; remove reasoning from the model"
-        )
     if "usd_per_1k_requests" in use_case.requirements.bounds and came and not any(each.usage_known for each in came):
         return f"{model}: its answers do not say what they used, so cost cannot be judged; have its endpoint tell usage"
     return ""

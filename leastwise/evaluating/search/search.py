@@ -121,8 +121,8 @@ class _Search:
         except TooDear as short:
             self._lacking(short)
             return ""
-        target, dropped = self.answers.target_of(self.start), self.answers.drops_effort(self.start)
-        problem = fitness.unfit(use_case, self.start.model, replies, dropped)
+        target = self.answers.target_of(self.start)
+        problem = fitness.unfit(use_case, self.start.model, replies)
         problem = problem or dropped_by(model, target, self.answers.cap(self.start), replies)
         tells = self.start.prompt is not None and self.start.prompt.tells_likelihoods
         if problem or tells or not has_temperature(model, target, use_case.task):
