@@ -258,7 +258,9 @@ class _Search:
         for place, step in enumerate(self.steps):
             is_it = step.axis == axis.name and step.variant == taken.name and step.rows == len(self.answers.rows)
             self.steps[place] = step.model_copy(update={"is_taken": step.is_taken or is_it})
-        log.info(f"search: {axis.name}: {taken.name}, {scores[every.index(taken)].mean:.3f} on dev")
+        is_here = any(each.candidate.key == taken.candidate.key for each in axis.variants)
+        name = taken.name if is_here else f"back to {taken.name}"  # of an earlier axis
+        log.info(f"search: {axis.name}: {name}, {scores[every.index(taken)].mean:.3f} on dev")
         return taken.candidate
 
     def _note(self, axis: Axis, variants: Sequence[Variant], rows: int, before: Variant) -> None:
